@@ -1,0 +1,94 @@
+# Everything a checkout needs: `make demo` builds, installs and writes a poem; `make test` runs every check.
+#
+#   make install    the virtual environment .venv with mullama in it, editable
+#   make demo       the same, then a poem streams
+#   make test       formatting, lints, types, docs, Rust tests, Python tests
+#   make fmt        formats Rust and Python
+#   make dist       a wheel and a source archive in dist/
+#   make clean      removes .venv and everything compiled
+#
+# PYTHON=python3.12 picks the interpreter of .venv. MULLAMA_PORTABLE=1 compiles for x86-64-v3 (on other architectures: their
+# baseline) where the default is all that this machine's processor can do.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+# rustup puts cargo here, and a shell opened before it was installed does not know.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+# Cargo and CMake count the cores themselves; make's own job slots, closed to them, would only bring warnings.
+unexport MAKEFLAGS MFLAGS
+
+# One profile in every cargo call: each other one would compile llama.cpp again.
+CARGO_FLAGS := --release --locked
+
+MODE := native
+ifneq ($(filter-out 0,$(MULLAMA_PORTABLE)),)
+MODE := portable
+export MULLAMA_PORTABLE
+export RUSTFLAGS := $(if $(filter x86_64,$(shell uname -m)),-C target-cpu=x86-64-v3)
+endif
+
+NATIVE_SOURCES := $(shell find crates build_backend -name '*.rs' -o -name '*.toml' -o -name '*.cpp' -o -name '*.h' -o -name '*.py') \
+	Cargo.toml Cargo.lock .cargo/config.toml pyproject.toml
+
+# Steps run one after another even under -j: cargo would make them wait for each other.
+.NOTPARALLEL:
+.PHONY: help install demo test format-check lint rust-test python-test fmt dist clean
+
+help:
+	@sed -n '3,9s/^#  //p' Makefile
+
+install: .venv/installed-$(MODE)
+
+demo: install
+	@$(BIN)/mullama run demo "Write a poem:"
+
+test: format-check lint rust-test python-test
+
+format-check: .venv/tools
+	cargo fmt --all --check
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+
+lint: install
+	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+	cargo clippy $(CARGO_FLAGS) --package mullama --no-default-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps
+	$(BIN)/mypy
+	$(BIN)/stubtest --concise mullama
+
+rust-test: install
+	cargo test $(CARGO_FLAGS) --workspace
+	cargo test $(CARGO_FLAGS) --package mullama --no-default-features
+
+python-test: install
+	$(BIN)/pytest
+
+fmt: .venv/tools
+	cargo fmt --all
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+dist: install
+	rm -rf dist
+	$(BIN)/python -m build --sdist --wheel --outdir dist
+
+clean:
+	rm -rf .venv target dist python/mullama/_build.py python/mullama/*.so
+
+.venv/installed-$(MODE): .venv/tools $(NATIVE_SOURCES)
+	@command -v cargo >/dev/null || { echo "cargo is missing: install the stable Rust toolchain with rustup" >&2; exit 1; }
+	@echo "Building mullama. The first time, compiling llama.cpp takes some minutes."
+	$(BIN)/python -m pip install --quiet --editable .
+	@rm -f .venv/installed-*
+	@touch $@
+
+# The development tools, from pyproject.toml. Dependency groups need pip 25.1.
+.venv/tools: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "$(PYTHON) is missing or older than 3.10: make PYTHON=python3.12 picks another" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv \
+		|| { echo "$(PYTHON) cannot make virtual environments (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@

@@ -1,0 +1,45 @@
+//! A whole answer: a stream, read to its end.
+
+use crate::stream::TokenStream;
+use crate::token::Token;
+use crate::usage::{FinishReason, Timings, Usage};
+
+/// A stream that was read to its end.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Completion {
+    /// The text: all items' texts, joined.
+    pub text: String,
+    /// The items.
+    pub tokens: Vec<Token>,
+    /// How it ended.
+    pub finish_reason: FinishReason,
+    /// The stop sequence that ended it, if one did.
+    pub stop_sequence: Option<String>,
+    /// What it cost in tokens.
+    pub usage: Usage,
+    /// What it cost in time.
+    pub timings: Timings,
+    /// The seed that was used.
+    pub seed: u32,
+}
+
+impl Completion {
+    pub(crate) fn of(stream: &TokenStream, tokens: Vec<Token>) -> Self {
+        Self {
+            text: stream.text(),
+            tokens,
+            finish_reason: stream.finish_reason().unwrap_or(FinishReason::Cancelled),
+            stop_sequence: stream.stop_sequence(),
+            usage: stream.usage(),
+            timings: stream.timings(),
+            seed: stream.seed(),
+        }
+    }
+}
+
+impl std::fmt::Display for Completion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}

@@ -1,0 +1,103 @@
+//! How an engine is laid out: context length, places, pool and threads.
+
+use super::range::Range;
+use crate::error::MullamaError;
+
+/// The layout of an engine. Contexts of equal params over one model share one engine and one KV pool.
+///
+/// ```
+/// use mullama::ContextParams;
+///
+/// let params = ContextParams { n_ctx: Some(2048), n_parallel: 4, ..ContextParams::default() };
+/// # assert_eq!(params.n_batch, 2048);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContextParams {
+    /// Most tokens of one sequence. `None`: the model's, at most 4096.
+    pub n_ctx: Option<u32>,
+    /// Streams that are computed at once.
+    pub n_parallel: u32,
+    /// Cells of the KV pool that all sequences share. `None`: `n_ctx`; never less.
+    pub kv_cells: Option<u32>,
+    /// Most tokens of one decode call.
+    pub n_batch: u32,
+    /// Most tokens of one pass through the graph.
+    pub n_ubatch: u32,
+    /// Threads for steps of single tokens. `None`: the physical cores that this process may use.
+    pub n_threads: Option<u32>,
+    /// Threads for steps with prompts in them. `None`: as `n_threads`.
+    pub n_threads_batch: Option<u32>,
+    /// Whether attention runs fused.
+    pub flash_attn: FlashAttn,
+    /// Number format of the K cache.
+    pub type_k: KvType,
+    /// Number format of the V cache.
+    pub type_v: KvType,
+    /// Streams that may wait. A call is refused while `n_parallel + max_queue` streams are unfinished.
+    pub max_queue: u32,
+}
+
+pub use mullama_ffi::{FlashAttn, KvType};
+
+impl Default for ContextParams {
+    fn default() -> Self {
+        Self {
+            n_ctx: None,
+            n_parallel: 8,
+            kv_cells: None,
+            n_batch: 2048,
+            n_ubatch: 512,
+            n_threads: None,
+            n_threads_batch: None,
+            flash_attn: FlashAttn::Auto,
+            type_k: KvType::F16,
+            type_v: KvType::F16,
+            max_queue: 64,
+        }
+    }
+}
+
+/// Most sequences that llama.cpp lets one context hold (`LLAMA_MAX_SEQ`).
+pub(crate) const MAX_SEQUENCES: u32 = 256;
+/// Most threads that ggml takes (`GGML_MAX_N_THREADS`).
+const MAX_THREADS: u32 = 512;
+/// Far above any model's context; keeps products of sizes within 64 bits.
+const MAX_CELLS: u32 = 1 << 28;
+
+impl ContextParams {
+    /// Refuses the first value that is out of its range.
+    ///
+    /// # Errors
+    /// [`MullamaError::InvalidConfig`] names the field, the value and the range.
+    pub fn validate(&self) -> Result<(), MullamaError> {
+        let cells = Range::new(1, MAX_CELLS, "1 to 268435456");
+        let threads = Range::new(1, MAX_THREADS, "1 to 512");
+        let given = |field, value: Option<u32>, range: Range<u32>| value.map_or(Ok(()), |v| range.check(field, v));
+        given("n_ctx", self.n_ctx, cells)?;
+        Range::new(1, MAX_SEQUENCES, "1 to 256").check("n_parallel", self.n_parallel)?;
+        given("kv_cells", self.kv_cells, cells)?;
+        cells.check("n_batch", self.n_batch)?;
+        cells.check("n_ubatch", self.n_ubatch)?;
+        given("n_threads", self.n_threads, threads)?;
+        given("n_threads_batch", self.n_threads_batch, threads)?;
+        Range::new(0, 1 << 20, "0 to 1048576").check("max_queue", self.max_queue)
+    }
+
+    /// Most streams that may be unfinished at once.
+    pub(crate) fn max_unfinished(&self) -> usize {
+        self.n_parallel as usize + self.max_queue as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_places_are_refused_by_name() {
+        let params = ContextParams { n_parallel: 0, ..ContextParams::default() };
+        let error = params.validate().unwrap_err();
+        assert_eq!(error.to_string(), "n_parallel is 0, but must be 1 to 256");
+        assert_eq!(error.code(), "INVALID_CONFIG");
+    }
+}

@@ -1,0 +1,10 @@
+//! The two tables of settings: how a stream is generated, and how an engine is laid out.
+
+mod context_params;
+mod range;
+mod stream_config;
+
+pub(crate) use context_params::MAX_SEQUENCES;
+pub use context_params::{ContextParams, FlashAttn, KvType};
+pub use range::Range;
+pub use stream_config::StreamConfig;

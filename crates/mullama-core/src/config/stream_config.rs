@@ -1,0 +1,240 @@
+//! How a stream is generated and delivered: every field, its default and its range, once.
+
+use super::range::Range;
+use crate::error::MullamaError;
+use mullama_ffi::TokenId;
+
+/// Calls `$callback!` with the whole table of [`StreamConfig`], a line a field:
+/// doc comment, name, type, how a setter takes it, default, range (or `-`).
+///
+/// The table is written here only; the struct, its setters, its check and
+/// the bindings of other languages are made from it.
+#[macro_export]
+macro_rules! stream_config_table {
+    ($callback:ident) => {
+        $callback! {
+            /// Most tokens to generate. 0 is an empty stream; more than the context has room for is clipped to it.
+            max_tokens: u32, u32, 256, -;
+            /// 0 always takes the likeliest token; higher is more varied.
+            temperature: f32, f32, 1.0, (0.0, f32::MAX, "a finite number, 0 or more");
+            /// Keep the `k` likeliest tokens; 0 is off.
+            top_k: u32, u32, 40, (0, i32::MAX as u32, "0 to 2147483647");
+            /// Keep the likeliest tokens that together have this probability; 1.0 is off.
+            top_p: f32, f32, 0.9, (0.0, 1.0, "0.0 to 1.0");
+            /// Drop tokens less likely than this share of the likeliest one's probability; 0.0 is off.
+            min_p: f32, f32, 0.0, (0.0, 1.0, "0.0 to 1.0");
+            /// Divide the logit of tokens seen in the last `repeat_last_n` by this; 1.0 is off.
+            repeat_penalty: f32, f32, 1.0, (f32::MIN_POSITIVE, f32::MAX, "a finite number above 0");
+            /// Take this off a token's logit for each time it was seen; 0 is off.
+            frequency_penalty: f32, f32, 0.0, (f32::MIN, f32::MAX, "a finite number");
+            /// Take this off a token's logit once if it was seen; 0 is off.
+            presence_penalty: f32, f32, 0.0, (f32::MIN, f32::MAX, "a finite number");
+            /// How many of the last tokens, the prompt's included, the penalties look at; 0 is off, -1 is the whole context.
+            repeat_last_n: i32, i32, 64, (-1, i32::MAX, "-1 or more");
+            /// Locally typical sampling (Meister et al. 2022): keep this mass of the most typical tokens; 1.0 is off.
+            typical_p: f32, f32, 1.0, (0.0, 1.0, "0.0 to 1.0");
+            /// Chance that the likeliest tokens above `xtc_threshold` are left out, all but the last of them; 0.0 is off.
+            xtc_probability: f32, f32, 0.0, (0.0, 1.0, "0.0 to 1.0");
+            /// Probability above which XTC may leave a token out; above 0.5 it does nothing.
+            xtc_threshold: f32, f32, 0.1, (0.0, 1.0, "0.0 to 1.0");
+            /// Strength of the DRY penalty on repeated runs of tokens; 0.0 is off.
+            dry_multiplier: f32, f32, 0.0, (0.0, f32::MAX, "a finite number, 0 or more");
+            /// Base of DRY's exponential growth with the length of the repetition.
+            dry_base: f32, f32, 1.75, (1.0, f32::MAX, "a finite number, 1 or more");
+            /// Longest repetition that DRY leaves unpunished, in tokens.
+            dry_allowed_length: i32, i32, 2, (0, i32::MAX, "0 or more");
+            /// How many of the last tokens DRY looks at; 0 is off, -1 is the whole context.
+            dry_penalty_last_n: i32, i32, -1, (-1, i32::MAX, "-1 or more");
+            /// Texts at which DRY's search for repetitions starts anew.
+            dry_sequence_breakers: Vec<String>, Vec<String>, ["\n", ":", "\"", "*"].map(String::from).to_vec(), -;
+            /// Mirostat version 1 or 2 (Basu et al. 2021), which replaces the truncation samplers; 0 is off.
+            mirostat: u32, u32, 0, (0, 2, "0, 1 or 2");
+            /// Mirostat's target surprise, in bits a token.
+            mirostat_tau: f32, f32, 5.0, (0.0, f32::MAX, "a finite number, 0 or more");
+            /// Mirostat's learning rate.
+            mirostat_eta: f32, f32, 0.1, (0.0, f32::MAX, "a finite number, 0 or more");
+            /// Half the span around `temperature` in which entropy chooses the temperature of each token; 0.0 is off.
+            dynatemp_range: f32, f32, 0.0, (0.0, f32::MAX, "a finite number, 0 or more");
+            /// How entropy maps to temperature within `dynatemp_range`.
+            dynatemp_exponent: f32, f32, 1.0, (0.0, f32::MAX, "a finite number, 0 or more");
+            /// Keep tokens whose logit lies within this many standard deviations of the highest; 0.0 is off.
+            top_n_sigma: f32, f32, 0.0, (0.0, f32::MAX, "a finite number, 0 or more");
+            /// Same seed, model and prompt: same text. `None` picks one, and the stream reports it.
+            seed: Option<u32>, impl Into<Option<u32>>, None, -;
+            /// Added to the logits of single tokens before anything else; negative infinity forbids a token.
+            logit_bias: Vec<(TokenId, f32)>, Vec<(TokenId, f32)>, Vec::new(), -;
+            /// Never end by an end-of-generation token: they are forbidden.
+            ignore_eos: bool, bool, false, -;
+            /// Report the log-probability of each token, and of this many of the likeliest beside it.
+            logprobs: Option<u32>, impl Into<Option<u32>>, None, -;
+            /// Texts that end the stream where the first of them appears; none may be empty.
+            stop_sequences: Vec<String>, Vec<String>, Vec::new(), -;
+            /// Tokens that end the stream like an end-of-generation token.
+            stop_tokens: Vec<TokenId>, Vec<TokenId>, Vec::new(), -;
+            /// Most tokens computed ahead of the reader.
+            buffer_size: u32, u32, 64, (1, 65_536, "1 to 65536");
+            /// Most milliseconds from the call to the last token; 0 or `None` is no limit.
+            timeout_ms: Option<u64>, impl Into<Option<u64>>, Some(30_000), -;
+            /// Most milliseconds from the call to the first token; 0 or `None` is no limit.
+            ttft_timeout_ms: Option<u64>, impl Into<Option<u64>>, None, -;
+            /// Most milliseconds from the call to a place in the batch; 0 or `None` is no limit.
+            queue_timeout_ms: Option<u64>, impl Into<Option<u64>>, None, -;
+            /// Least milliseconds between two tokens.
+            stream_delay_ms: u64, u64, 0, (0, 3_600_000, "0 to 3600000");
+            /// Higher goes first in the queue.
+            priority: i32, i32, 0, -;
+        }
+    };
+}
+
+/// One line of the table's check: a range, or nothing for `-`.
+macro_rules! check_range {
+    ($self:ident, $name:ident, -) => {};
+    ($self:ident, $name:ident, ($min:expr, $max:expr, $words:expr)) => {
+        Range::new($min, $max, $words).check(stringify!($name), $self.$name)?;
+    };
+}
+
+macro_rules! stream_config {
+    ($($(#[$doc:meta])* $name:ident: $type:ty, $setter:ty, $default:expr, $range:tt;)*) => {
+        /// How a stream is generated and delivered.
+        ///
+        /// ```
+        /// use mullama::StreamConfig;
+        ///
+        /// let config = StreamConfig::new().max_tokens(200).temperature(0.7).stop_sequences(vec!["END".into()]);
+        /// assert_eq!(config.max_tokens, 200);
+        /// assert_eq!(config.timeout_ms, Some(30_000));
+        /// ```
+        #[derive(Debug, Clone, PartialEq)]
+        #[non_exhaustive]
+        pub struct StreamConfig {
+            $($(#[$doc])* pub $name: $type,)*
+        }
+
+        impl Default for StreamConfig {
+            fn default() -> Self {
+                Self { $($name: $default,)* }
+            }
+        }
+
+        impl StreamConfig {
+            /// The names of all fields, in the table's order.
+            pub const FIELDS: &[&str] = &[$(stringify!($name)),*];
+
+            /// All defaults.
+            pub fn new() -> Self {
+                Self::default()
+            }
+
+            $($(#[$doc])*
+            #[must_use]
+            pub fn $name(mut self, $name: $setter) -> Self {
+                self.$name = $name.into();
+                self
+            })*
+
+            fn check_ranges(&self) -> Result<(), MullamaError> {
+                $(check_range!(self, $name, $range);)*
+                Ok(())
+            }
+        }
+    };
+}
+
+stream_config_table!(stream_config);
+
+/// Most alternatives that `logprobs` reports, as OpenAI's API has it.
+const MAX_LOGPROBS: u32 = 20;
+
+impl StreamConfig {
+    /// Refuses the first value that is out of its range.
+    ///
+    /// # Errors
+    /// [`MullamaError::InvalidConfig`] names the field, the value and the range.
+    pub fn validate(&self) -> Result<(), MullamaError> {
+        self.check_ranges()?;
+        if self.seed == Some(u32::MAX) {
+            // llama.cpp reads this one value as "pick any".
+            return Err(MullamaError::invalid("seed", u32::MAX, "None or 0 to 4294967294"));
+        }
+        if let Some(n) = self.logprobs.filter(|&n| n > MAX_LOGPROBS) {
+            return Err(MullamaError::invalid("logprobs", n, "None or 0 to 20"));
+        }
+        if let Some(at) = self.stop_sequences.iter().position(String::is_empty) {
+            let value = format!("empty at index {at}");
+            return Err(MullamaError::invalid("stop_sequences", value, "texts of one character or more"));
+        }
+        if let Some((token, bias)) = self.logit_bias.iter().find(|(_, bias)| bias.is_nan() || *bias == f32::INFINITY) {
+            let value = format!("{bias} for token {token}");
+            return Err(MullamaError::invalid("logit_bias", value, "finite numbers or negative infinity"));
+        }
+        Ok(())
+    }
+
+    /// Refuses token ids that a vocabulary of `n_vocab` tokens does not have.
+    pub(crate) fn validate_tokens(&self, n_vocab: usize) -> Result<(), MullamaError> {
+        let known = |token: TokenId| usize::try_from(token).is_ok_and(|t| t < n_vocab);
+        let range = || format!("token ids 0 to {}", n_vocab.saturating_sub(1));
+        if let Some((token, _)) = self.logit_bias.iter().find(|(token, _)| !known(*token)) {
+            return Err(MullamaError::invalid("logit_bias", token, range()));
+        }
+        if let Some(token) = self.stop_tokens.iter().find(|token| !known(**token)) {
+            return Err(MullamaError::invalid("stop_tokens", token, range()));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(config: &StreamConfig) -> (&'static str, String, String) {
+        match config.validate() {
+            Err(MullamaError::InvalidConfig { field, value, range }) => (field, value, range),
+            other => panic!("expected InvalidConfig, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_valid_and_are_the_documented_ones() {
+        let config = StreamConfig::new();
+        config.validate().unwrap();
+        assert_eq!((config.max_tokens, config.top_k, config.buffer_size), (256, 40, 64));
+        assert_eq!((config.temperature, config.top_p, config.min_p), (1.0, 0.9, 0.0));
+        assert_eq!((config.timeout_ms, config.seed), (Some(30_000), None));
+    }
+
+    #[test]
+    fn nan_and_infinity_are_out_of_every_range() {
+        for value in [f32::NAN, f32::INFINITY, -1.0] {
+            let (field, told, range) = refused(&StreamConfig::new().temperature(value));
+            assert_eq!(field, "temperature");
+            assert_eq!(told, value.to_string());
+            assert_eq!(range, "a finite number, 0 or more");
+        }
+        assert_eq!(refused(&StreamConfig::new().top_p(f32::NAN)).0, "top_p");
+        assert_eq!(refused(&StreamConfig::new().frequency_penalty(f32::INFINITY)).0, "frequency_penalty");
+    }
+
+    #[test]
+    fn a_buffer_of_none_or_too_many_is_refused() {
+        assert_eq!(refused(&StreamConfig::new().buffer_size(0)).2, "1 to 65536");
+        assert_eq!(refused(&StreamConfig::new().buffer_size(65_537)).1, "65537");
+    }
+
+    #[test]
+    fn an_empty_stop_sequence_is_refused_by_its_index() {
+        let config = StreamConfig::new().stop_sequences(vec!["END".into(), String::new()]);
+        assert_eq!(refused(&config).1, "empty at index 1");
+    }
+
+    #[test]
+    fn token_ids_outside_the_vocabulary_are_refused() {
+        let config = StreamConfig::new().logit_bias(vec![(10, 1.0)]);
+        assert!(config.validate_tokens(11).is_ok());
+        assert!(config.validate_tokens(10).is_err());
+        assert!(StreamConfig::new().stop_tokens(vec![-1]).validate_tokens(10).is_err());
+    }
+}

@@ -1,0 +1,66 @@
+//! A request on its way into the engine: checked at the call, tokenized beside the engine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mullama_ffi::TokenId;
+
+use crate::channel::Channel;
+use crate::config::StreamConfig;
+use crate::error::{MullamaError, PromptFailure, StreamFailure};
+use crate::request::Prompt;
+use crate::sample::Picker;
+use crate::vocabulary::Vocabulary;
+
+/// A stream that was called for. Its prompt follows when it is tokenized.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) channel: Arc<Channel>,
+    pub(crate) config: Arc<StreamConfig>,
+    /// When it was called for, on the engine's clock.
+    pub(crate) called_at: Duration,
+}
+
+/// A prompt that can be computed: at least one token, all known, room for one more.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) tokens: Vec<TokenId>,
+    pub(crate) picker: Picker,
+}
+
+/// Tokenizes and checks a prompt, and builds its sampler. Needs a big stack if the prompt is text.
+pub(crate) fn prepare(
+    prompt: Prompt,
+    config: &StreamConfig,
+    seed: u32,
+    context_len: usize,
+    vocabulary: &dyn Vocabulary,
+) -> Result<Prepared, MullamaError> {
+    let tokens = match prompt {
+        Prompt::Tokens(tokens) => known(tokens, vocabulary.n_tokens())?,
+        Prompt::Text(text) => vocabulary
+            .tokenize(&text)
+            .map_err(|error| MullamaError::InvalidPrompt(PromptFailure::Tokenizer(Arc::new(error))))?,
+    };
+    if tokens.is_empty() {
+        return Err(MullamaError::InvalidPrompt(PromptFailure::Empty));
+    }
+    if tokens.len() >= context_len {
+        return Err(MullamaError::ContextOverflow { prompt_tokens: tokens.len(), context_len });
+    }
+    let failed = |error| MullamaError::StreamingError(StreamFailure::Sample(Arc::new(error)));
+    let mut picker = Picker::build(config, seed, context_len, vocabulary).map_err(failed)?;
+    picker.see_prompt(&tokens).map_err(failed)?;
+    Ok(Prepared { tokens, picker })
+}
+
+fn known(tokens: Vec<TokenId>, n_vocab: usize) -> Result<Vec<TokenId>, MullamaError> {
+    let unknown = |token: TokenId| !usize::try_from(token).is_ok_and(|t| t < n_vocab);
+    match tokens.iter().position(|&token| unknown(token)) {
+        None => Ok(tokens),
+        Some(position) => {
+            let token = tokens[position];
+            Err(MullamaError::InvalidPrompt(PromptFailure::UnknownToken { token, position, n_vocab }))
+        }
+    }
+}

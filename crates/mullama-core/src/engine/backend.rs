@@ -1,0 +1,63 @@
+//! What the engine needs of whatever computes logits.
+
+#![cfg_attr(not(feature = "test-support"), expect(unreachable_pub, reason = "a stage of `testing` shows it"))]
+
+use mullama_ffi::{Error, TokenId};
+
+/// One row of a decode: a token at a position of a sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// The token.
+    pub token: TokenId,
+    /// Its position in the sequence, from 0.
+    pub position: usize,
+    /// The sequence's seat, below [`Limits::seats`].
+    pub seat: usize,
+    /// Whether its logits are wanted.
+    pub output: bool,
+}
+
+/// How much a backend holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Most rows of one decode.
+    pub rows: usize,
+    /// Cells of the KV pool: tokens that all sequences together may hold.
+    pub cells: usize,
+    /// Sequences that may hold cells at once.
+    pub seats: usize,
+}
+
+/// Computes logits for rows of tokens, and keeps the KV of what it computed.
+pub trait Backend {
+    /// How much it holds.
+    fn limits(&self) -> Limits;
+
+    /// Computes all rows in one call; positions of a seat continue where its cells end.
+    ///
+    /// # Errors
+    /// [`Error::NoKvSlot`] and [`Error::Aborted`] leave earlier cells as they were or shorter; an error that
+    /// [`poisons`](Error::poisons) means that nothing but [`rebuild`](Self::rebuild) may follow.
+    fn decode(&mut self, rows: &[Row]) -> Result<(), Error>;
+
+    /// Logits of a row of the last decode, by its index; one for each token of the vocabulary.
+    ///
+    /// # Errors
+    /// If the row asked for no output.
+    fn logits(&mut self, row: usize) -> Result<&[f32], Error>;
+
+    /// Frees all cells of a seat.
+    ///
+    /// # Errors
+    /// If the context is poisoned.
+    fn forget(&mut self, seat: usize) -> Result<(), Error>;
+
+    /// Throws everything computed away and begins anew after a failure.
+    ///
+    /// # Errors
+    /// What llama.cpp says if it cannot make a context.
+    fn rebuild(&mut self) -> Result<(), Error>;
+
+    /// Lets threads that wait for work sleep; the engine is about to.
+    fn rest(&mut self);
+}

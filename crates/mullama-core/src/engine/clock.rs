@@ -1,0 +1,27 @@
+//! The engine's only way to know the time, so that a test can own it.
+
+#![cfg_attr(not(feature = "test-support"), expect(unreachable_pub, reason = "a stage of `testing` shows it"))]
+
+use std::time::{Duration, Instant};
+
+/// Tells the time since some fixed moment.
+pub trait Clock: Send + Sync + std::fmt::Debug {
+    /// Time since the clock's start; never goes back.
+    fn now(&self) -> Duration;
+}
+
+/// The system's monotonic clock.
+#[derive(Debug)]
+pub(crate) struct SystemClock(Instant);
+
+impl SystemClock {
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+}

@@ -1,0 +1,91 @@
+//! Where requests are taken: checked, counted, and sent to the engine.
+
+use std::sync::Arc;
+
+use super::Parts;
+use super::arrival::{Arrival, prepare};
+use super::clock::Clock;
+use super::mailbox::Mailbox;
+use crate::channel::{Admission, Channel};
+use crate::config::StreamConfig;
+use crate::error::{MullamaError, PromptFailure};
+use crate::request::Prompt;
+use crate::vocabulary::Vocabulary;
+
+/// The callers' side of an engine.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    mailbox: Arc<Mailbox>,
+    admission: Arc<Admission>,
+    clock: Arc<dyn Clock>,
+    vocabulary: Arc<dyn Vocabulary>,
+    context_len: usize,
+}
+
+impl Desk {
+    /// The desk of the engine that is made of `parts`.
+    pub(crate) fn new(parts: &Parts, max_unfinished: usize) -> Self {
+        Self {
+            mailbox: Arc::clone(&parts.mailbox),
+            admission: Arc::new(Admission::new(max_unfinished)),
+            clock: Arc::clone(&parts.clock),
+            vocabulary: Arc::clone(&parts.vocabulary),
+            context_len: parts.context_len,
+        }
+    }
+
+    /// Opens a stream. Never waits: the prompt is tokenized and checked on a thread of its own.
+    pub(crate) fn submit(&self, prompt: Prompt, config: StreamConfig) -> Result<Arc<Channel>, MullamaError> {
+        config.validate()?;
+        config.validate_tokens(self.vocabulary.n_tokens())?;
+        let seed = config.seed.unwrap_or_else(any_seed);
+        let channel = Channel::open(&self.mailbox, &self.admission, config.buffer_size, seed)?;
+        let config = Arc::new(config);
+        let arrival = Arrival {
+            channel: Arc::clone(&channel),
+            config: Arc::clone(&config),
+            called_at: self.clock.now(),
+        };
+        self.mailbox.submit(arrival).map_err(|_| MullamaError::Closed { what: "engine" })?;
+        self.prepare(&channel, prompt, config);
+        Ok(channel)
+    }
+
+    /// Has the prompt turned into tokens, and word sent to the engine.
+    fn prepare(&self, channel: &Arc<Channel>, prompt: Prompt, config: Arc<StreamConfig>) {
+        let (id, seed, context_len) = (channel.id(), channel.seed(), self.context_len);
+        let (mailbox, vocabulary) = (Arc::clone(&self.mailbox), Arc::clone(&self.vocabulary));
+        // DRY looks through the whole vocabulary for its sequence breakers.
+        let quick = matches!(prompt, Prompt::Tokens(_)) && config.dry_multiplier <= 0.0;
+        let work = move || mailbox.prepared(id, prepare(prompt, &config, seed, context_len, vocabulary.as_ref()));
+        if quick {
+            return work();
+        }
+        if let Err(error) = mullama_ffi::spawn_tokenizer_thread("mullama-prompt", work) {
+            let refused = MullamaError::InvalidPrompt(PromptFailure::Tokenizer(Arc::new(error)));
+            self.mailbox.prepared(id, Err(refused));
+        }
+    }
+
+    /// Streams that have not ended.
+    pub(crate) fn unfinished(&self) -> usize {
+        self.admission.unfinished()
+    }
+
+    /// Most tokens of one sequence.
+    pub(crate) fn context_len(&self) -> usize {
+        self.context_len
+    }
+
+    /// Takes no more requests, and has the engine end.
+    pub(crate) fn close(&self) {
+        self.mailbox.close();
+    }
+}
+
+/// A seed that nobody chose. `u32::MAX` is left out: llama.cpp reads it as "pick any".
+fn any_seed() -> u32 {
+    use std::hash::{BuildHasher, RandomState};
+    let bits = RandomState::new().hash_one(std::thread::current().id());
+    u32::try_from(bits % u64::from(u32::MAX)).expect("a remainder of a division by u32::MAX")
+}

@@ -1,0 +1,170 @@
+//! llama.cpp as the engine's backend.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use mullama_ffi::{Batch, Context, ContextOptions, Error, FlashAttn, KvType, Model};
+
+use super::backend::{Backend, Limits, Row};
+use super::handle::usable_cores;
+use crate::config::{ContextParams, MAX_SEQUENCES};
+use crate::error::{ModelLoadFailure, MullamaError};
+
+/// Context length where the caller names none: memory is the user's to spend.
+const DEFAULT_CONTEXT: u32 = 4096;
+
+/// [`ContextParams`] with every default filled in for one model. Equal layouts share an engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) path: PathBuf,
+    pub(crate) context_len: usize,
+    pub(crate) places: usize,
+    pub(crate) seats: u32,
+    pub(crate) max_unfinished: usize,
+    kv_cells: u32,
+    n_batch: u32,
+    n_ubatch: u32,
+    n_threads: u32,
+    n_threads_batch: u32,
+    flash_attn: FlashAttn,
+    type_k: KvType,
+    type_v: KvType,
+}
+
+impl Layout {
+    /// Checks the params and fills in what the model and the machine decide.
+    pub(crate) fn resolve(params: &ContextParams, model: &Model, path: PathBuf) -> Result<Self, MullamaError> {
+        params.validate()?;
+        let trained = model.n_ctx_train();
+        let n_ctx = params.n_ctx.unwrap_or_else(|| trained.clamp(1, DEFAULT_CONTEXT));
+        if n_ctx > trained {
+            tracing::warn!(target: "mullama", n_ctx, trained, "the context is longer than the model was trained for");
+        }
+        let max_unfinished = params.max_unfinished();
+        // A recurrent state is as large as a whole context, so only running sequences have one.
+        let wanted = if model.is_recurrent() || model.is_hybrid() { params.n_parallel as usize } else { max_unfinished };
+        let seats = u32::try_from(wanted).map_or(MAX_SEQUENCES, |seats| seats.min(MAX_SEQUENCES));
+        let cores = u32::try_from(usable_cores()).unwrap_or(1);
+        let n_threads = params.n_threads.unwrap_or(cores);
+        Ok(Self {
+            path,
+            context_len: n_ctx as usize,
+            places: params.n_parallel as usize,
+            seats,
+            max_unfinished,
+            kv_cells: params.kv_cells.unwrap_or(n_ctx).max(n_ctx),
+            n_batch: params.n_batch,
+            n_ubatch: params.n_ubatch,
+            n_threads,
+            n_threads_batch: params.n_threads_batch.unwrap_or(n_threads),
+            flash_attn: params.flash_attn,
+            type_k: params.type_k,
+            type_v: params.type_v,
+        })
+    }
+
+    /// The layout of an engine whose backend is a test's.
+    #[cfg(feature = "test-support")]
+    pub(crate) fn scripted(places: usize, queue: usize, context_len: usize) -> Self {
+        Self {
+            path: PathBuf::from("a script"),
+            context_len,
+            places,
+            seats: 0,
+            max_unfinished: places + queue,
+            kv_cells: 0,
+            n_batch: 0,
+            n_ubatch: 0,
+            n_threads: 1,
+            n_threads_batch: 1,
+            flash_attn: FlashAttn::Auto,
+            type_k: KvType::F16,
+            type_v: KvType::F16,
+        }
+    }
+
+    /// An error of this layout's model.
+    pub(crate) fn refused(&self, source: ModelLoadFailure) -> MullamaError {
+        MullamaError::ModelLoad { path: self.path.clone(), source }
+    }
+
+    fn options(&self) -> ContextOptions {
+        ContextOptions {
+            n_ctx: self.kv_cells,
+            // A batch holds at least a row for each place.
+            n_batch: self.n_batch.max(u32::try_from(self.places).unwrap_or(u32::MAX)),
+            n_ubatch: self.n_ubatch,
+            n_seq_max: self.seats,
+            // One logits row a sequence: never n_ubatch × n_vocab.
+            n_outputs_max: self.seats,
+            n_threads: self.n_threads,
+            n_threads_batch: self.n_threads_batch,
+            flash_attn: self.flash_attn,
+            type_k: self.type_k,
+            type_v: self.type_v,
+            ..ContextOptions::default()
+        }
+    }
+}
+
+/// A llama.cpp context, made anew when it is lost.
+#[derive(Debug)]
+pub(crate) struct LlamaBackend {
+    model: Arc<Model>,
+    options: ContextOptions,
+    abort: Arc<AtomicBool>,
+    context: Context,
+    batch: Batch,
+    limits: Limits,
+    resting: bool,
+}
+
+impl LlamaBackend {
+    /// Makes the context on the calling thread, which then owns it.
+    pub(crate) fn new(model: Arc<Model>, layout: &Layout, abort: Arc<AtomicBool>) -> Result<Self, Error> {
+        let options = layout.options();
+        let context = Context::with_abort_flag(&model, &options, Arc::clone(&abort))?;
+        let rows = context.n_batch() as usize;
+        let limits = Limits { rows, cells: layout.kv_cells as usize, seats: layout.seats as usize };
+        Ok(Self { model, options, abort, context, batch: Batch::new(rows), limits, resting: false })
+    }
+}
+
+impl Backend for LlamaBackend {
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn decode(&mut self, rows: &[Row]) -> Result<(), Error> {
+        self.resting = false;
+        self.batch.clear();
+        for row in rows {
+            let position = i32::try_from(row.position).expect("n_ctx is an i32 in llama.cpp");
+            let seat = i32::try_from(row.seat).expect("seats are at most 256");
+            self.batch.push(row.token, position, seat, row.output)?;
+        }
+        self.context.decode(&self.batch)
+    }
+
+    fn logits(&mut self, row: usize) -> Result<&[f32], Error> {
+        self.context.logits(row)
+    }
+
+    fn forget(&mut self, seat: usize) -> Result<(), Error> {
+        let seat = i32::try_from(seat).expect("seats are at most 256");
+        self.context.seq_rm(seat, 0, None).map(drop)
+    }
+
+    fn rebuild(&mut self) -> Result<(), Error> {
+        self.context = Context::with_abort_flag(&self.model, &self.options, Arc::clone(&self.abort))?;
+        Ok(())
+    }
+
+    fn rest(&mut self) {
+        if !std::mem::replace(&mut self.resting, true) {
+            // A poisoned context has no threads to pause.
+            let _ = self.context.pause_threads();
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Where callers and readers leave word for the engine's thread.
+//!
+//! Every list is bounded without a limit of its own: there is at most one arrival, one prompt and one touch a stream,
+//! and the streams are counted by the admission.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::arrival::{Arrival, Prepared};
+use crate::error::MullamaError;
+
+/// Names a stream within its engine; never used twice.
+pub(crate) type StreamId = u64;
+
+/// What came in since the engine looked last.
+#[derive(Debug, Default)]
+pub(crate) struct Letters {
+    /// New streams, in the order of their calls.
+    pub(crate) arrivals: Vec<Arrival>,
+    /// Prompts that have become tokens, or why they could not.
+    pub(crate) prepared: Vec<(StreamId, Result<Prepared, MullamaError>)>,
+    /// Streams whose reader made room.
+    pub(crate) touched: Vec<StreamId>,
+    /// Streams whose reader cancelled or left.
+    pub(crate) left: Vec<StreamId>,
+}
+
+impl Letters {
+    fn is_empty(&self) -> bool {
+        self.arrivals.is_empty() && self.prepared.is_empty() && self.touched.is_empty() && self.left.is_empty()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    letters: Letters,
+    /// No more letters are taken: the engine is to end, or has ended.
+    closed: bool,
+    /// The engine waits on `wake`.
+    asleep: bool,
+    /// Streams with rows in the running step whose readers are still there.
+    live: Vec<StreamId>,
+    /// A step runs.
+    stepping: bool,
+}
+
+/// The engine's inbox.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    inner: Mutex<Inner>,
+    wake: Condvar,
+    /// Whether `inner` holds anything new; lets a step begin without the lock.
+    fresh: AtomicBool,
+    /// Tells llama.cpp to stop the running step. Set when nobody is left to read its rows, and to end the engine.
+    abort: Arc<AtomicBool>,
+    next_id: AtomicU64,
+}
+
+impl Mailbox {
+    /// A mailbox that stops a running step through `abort`.
+    pub(crate) fn new(abort: Arc<AtomicBool>) -> Self {
+        Self {
+            inner: Mutex::default(),
+            wake: Condvar::new(),
+            fresh: AtomicBool::new(false),
+            abort,
+            next_id: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn next_id(&self) -> StreamId {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn post(&self, write: impl FnOnce(&mut Inner)) {
+        let mut inner = self.lock();
+        write(&mut inner);
+        self.fresh.store(true, Ordering::Release);
+        if std::mem::take(&mut inner.asleep) {
+            drop(inner);
+            self.wake.notify_one();
+        }
+    }
+
+    /// A new stream. The letter comes back if the engine has ended.
+    pub(crate) fn submit(&self, arrival: Arrival) -> Result<(), Box<Arrival>> {
+        if self.lock().closed {
+            return Err(Box::new(arrival));
+        }
+        self.post(|inner| inner.letters.arrivals.push(arrival));
+        Ok(())
+    }
+
+    /// A prompt became tokens, or could not.
+    pub(crate) fn prepared(&self, id: StreamId, prepared: Result<Prepared, MullamaError>) {
+        self.post(|inner| inner.letters.prepared.push((id, prepared)));
+    }
+
+    /// The reader of a parked stream made room.
+    pub(crate) fn touch(&self, id: StreamId) {
+        self.post(|inner| inner.letters.touched.push(id));
+    }
+
+    /// The reader of a stream left. Where it was the last one of the running step, the step stops.
+    pub(crate) fn leave(&self, id: StreamId) {
+        self.post(|inner| {
+            inner.letters.left.push(id);
+            inner.live.retain(|&live| live != id);
+            if inner.stepping && inner.live.is_empty() {
+                self.abort.store(true, Ordering::Release);
+            }
+        });
+    }
+
+    /// Ends the engine: no more letters, and a running step stops.
+    pub(crate) fn close(&self) {
+        self.post(|inner| {
+            inner.closed = true;
+            self.abort.store(true, Ordering::Release);
+        });
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
+    // The engine's side.
+
+    /// Takes all letters; `None` without new ones.
+    pub(crate) fn collect(&self) -> Option<Letters> {
+        if !self.fresh.swap(false, Ordering::AcqRel) {
+            return None;
+        }
+        Some(std::mem::take(&mut self.lock().letters))
+    }
+
+    /// Sleeps until a letter comes or `limit` has passed.
+    pub(crate) fn sleep(&self, limit: Option<Duration>) {
+        let mut inner = self.lock();
+        if !inner.letters.is_empty() || inner.closed {
+            return;
+        }
+        inner.asleep = true;
+        let nothing_new = |inner: &mut Inner| inner.asleep;
+        match limit {
+            None => drop(self.wake.wait_while(inner, nothing_new)),
+            Some(limit) => {
+                let woken = self.wake.wait_timeout_while(inner, limit, nothing_new);
+                woken.unwrap_or_else(PoisonError::into_inner).0.asleep = false;
+            }
+        }
+    }
+
+    /// A step begins with rows of these streams; `false` if nobody is left to read them.
+    pub(crate) fn begin_step(&self, streams: impl Iterator<Item = StreamId>) -> bool {
+        let mut inner = self.lock();
+        inner.live.clear();
+        let left = std::mem::take(&mut inner.letters.left);
+        inner.live.extend(streams.filter(|id| !left.contains(id)));
+        inner.letters.left = left;
+        inner.stepping = !inner.live.is_empty() && !inner.closed;
+        inner.stepping
+    }
+
+    /// The step is over.
+    pub(crate) fn end_step(&self) {
+        let mut inner = self.lock();
+        inner.stepping = false;
+        inner.live.clear();
+        if !inner.closed {
+            self.abort.store(false, Ordering::Release);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! A backend whose logits a test writes, strict about everything that llama.cpp would assert.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mullama_ffi::{Error, Sampler, SamplerOptions, TokenId};
+
+use super::backend::{Backend, Limits, Row};
+use super::clock::Clock;
+use crate::vocabulary::Vocabulary;
+
+/// Writes the logits after a sequence of tokens.
+pub type Logits = Arc<dyn Fn(&[TokenId], &mut [f32]) + Send + Sync>;
+
+/// A clock that moves when it is told to.
+#[derive(Debug, Default)]
+pub struct VirtualClock(Mutex<Duration>);
+
+impl VirtualClock {
+    /// Moves the time on.
+    pub fn advance(&self, by: Duration) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) += by;
+    }
+}
+
+impl Clock for VirtualClock {
+    fn now(&self) -> Duration {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// 256 tokens that are the bytes, and one that ends the text.
+#[derive(Debug)]
+pub struct ByteVocabulary;
+
+impl ByteVocabulary {
+    /// The token that ends the text.
+    pub const END: TokenId = 256;
+}
+
+impl Vocabulary for ByteVocabulary {
+    fn n_tokens(&self) -> usize {
+        257
+    }
+
+    fn tokenize(&self, text: &str) -> Result<Vec<TokenId>, Error> {
+        Ok(text.bytes().map(TokenId::from).collect())
+    }
+
+    fn piece(&self, token: TokenId, bytes: &mut Vec<u8>) -> Result<(), Error> {
+        bytes.extend(u8::try_from(token).ok());
+        Ok(())
+    }
+
+    fn end_tokens(&self) -> Vec<TokenId> {
+        vec![Self::END]
+    }
+
+    fn sampler(&self, options: &SamplerOptions) -> Result<Sampler, Error> {
+        Sampler::without_vocabulary(options, self.n_tokens())
+    }
+}
+
+/// What a test wrote for a backend, and what it can see of it afterwards.
+pub struct Script {
+    /// The logits after each sequence.
+    pub logits: Logits,
+    /// How much the backend holds.
+    pub limits: Limits,
+    /// What a decode of this many rows costs on the virtual clock.
+    pub cost: fn(usize) -> Duration,
+    /// The clock that the cost is paid on.
+    pub clock: Option<Arc<VirtualClock>>,
+    /// The error of the next decode, if it is to fail.
+    pub failure: Arc<Mutex<Option<Error>>>,
+    /// Where the rows of every decode are written down, if a test wants them.
+    pub decodes: Option<Arc<Mutex<Vec<Vec<Row>>>>>,
+}
+
+impl std::fmt::Debug for Script {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Script").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// The backend of a [`Script`].
+#[derive(Debug)]
+pub struct ScriptedBackend {
+    script: Script,
+    n_vocab: usize,
+    /// Tokens whose cells each seat holds.
+    cells: BTreeMap<usize, Vec<TokenId>>,
+    /// Logits of the last decode, by row.
+    outputs: BTreeMap<usize, Vec<f32>>,
+}
+
+impl ScriptedBackend {
+    /// A backend over [`ByteVocabulary`].
+    pub fn new(script: Script) -> Self {
+        let n_vocab = ByteVocabulary.n_tokens();
+        Self { script, n_vocab, cells: BTreeMap::new(), outputs: BTreeMap::new() }
+    }
+
+    fn put(&mut self, index: usize, row: &Row) {
+        assert!(row.seat < self.script.limits.seats, "seat {} of {}", row.seat, self.script.limits.seats);
+        let tokens = self.cells.entry(row.seat).or_default();
+        assert_eq!(row.position, tokens.len(), "positions of seat {} continue where its cells end", row.seat);
+        tokens.push(row.token);
+        if row.output {
+            let mut logits = vec![0.0; self.n_vocab];
+            (self.script.logits)(tokens, &mut logits);
+            self.outputs.insert(index, logits);
+        }
+    }
+}
+
+impl Backend for ScriptedBackend {
+    fn limits(&self) -> Limits {
+        self.script.limits
+    }
+
+    fn decode(&mut self, rows: &[Row]) -> Result<(), Error> {
+        let limits = self.script.limits;
+        assert!(!rows.is_empty() && rows.len() <= limits.rows, "{} rows of {}", rows.len(), limits.rows);
+        if let Some(clock) = &self.script.clock {
+            clock.advance((self.script.cost)(rows.len()));
+        }
+        if let Some(error) = self.script.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(error);
+        }
+        let held: usize = self.cells.values().map(Vec::len).sum();
+        if held + rows.len() > limits.cells {
+            return Err(Error::NoKvSlot);
+        }
+        self.outputs.clear();
+        for (index, row) in rows.iter().enumerate() {
+            self.put(index, row);
+        }
+        if let Some(decodes) = &self.script.decodes {
+            decodes.lock().unwrap_or_else(PoisonError::into_inner).push(rows.to_vec());
+        }
+        Ok(())
+    }
+
+    fn logits(&mut self, row: usize) -> Result<&[f32], Error> {
+        self.outputs.get(&row).map(Vec::as_slice).ok_or(Error::NoLogits { row })
+    }
+
+    fn forget(&mut self, seat: usize) -> Result<(), Error> {
+        self.cells.remove(&seat);
+        Ok(())
+    }
+
+    fn rebuild(&mut self) -> Result<(), Error> {
+        self.cells.clear();
+        self.outputs.clear();
+        Ok(())
+    }
+
+    fn rest(&mut self) {}
+}

@@ -1,0 +1,195 @@
+//! Every way a request can fail, with its facts and one stable code.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::gguf::GgufError;
+
+/// What went wrong, for one request alone.
+///
+/// Each variant has a stable [`code`](Self::code) that is the same in every
+/// language and over HTTP.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum MullamaError {
+    /// No file stands at the path.
+    #[error("no model at {}", path.display())]
+    ModelNotFound {
+        /// The path as it was given.
+        path: PathBuf,
+    },
+    /// The file is there, but it is no model that can run.
+    #[error("cannot load {}: {source}", path.display())]
+    ModelLoad {
+        /// The path as it was given.
+        path: PathBuf,
+        /// What is wrong with it, and where.
+        source: ModelLoadFailure,
+    },
+    /// A value of a configuration is out of its range.
+    #[error("{field} is {value}, but must be {range}")]
+    InvalidConfig {
+        /// The field's name, the same in every language.
+        field: &'static str,
+        /// The value that was given.
+        value: String,
+        /// The values that are allowed.
+        range: String,
+    },
+    /// The prompt cannot be computed.
+    #[error("invalid prompt: {0}")]
+    InvalidPrompt(PromptFailure),
+    /// The prompt leaves no room for a token.
+    #[error("the prompt has {prompt_tokens} tokens, but the context holds {context_len} and needs one for the answer")]
+    ContextOverflow {
+        /// Tokens of the prompt, those that the model adds included.
+        prompt_tokens: usize,
+        /// Most tokens of one sequence (`n_ctx`).
+        context_len: usize,
+    },
+    /// Too many streams are unfinished; try again when one has ended.
+    #[error("{unfinished} streams are unfinished, the limit is {limit} (n_parallel + max_queue)")]
+    Overloaded {
+        /// Streams that had not ended when the call came.
+        unfinished: usize,
+        /// `n_parallel + max_queue`.
+        limit: usize,
+    },
+    /// A deadline of the stream passed. What was produced before was delivered first.
+    #[error("{limit_ms} ms passed ({deadline}) after {completion_tokens} tokens")]
+    StreamTimeout {
+        /// Which of the three deadlines.
+        deadline: Deadline,
+        /// The deadline's length in milliseconds.
+        limit_ms: u64,
+        /// Tokens computed until then.
+        completion_tokens: usize,
+    },
+    /// The engine could not go on with this stream.
+    #[error("generation failed: {0}")]
+    StreamingError(StreamFailure),
+    /// The engine, context or model was closed.
+    #[error("the {what} is closed")]
+    Closed {
+        /// What was closed.
+        what: &'static str,
+    },
+}
+
+impl MullamaError {
+    /// The stable code of this error, the same in every language.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::ModelNotFound { .. } => "MODEL_NOT_FOUND",
+            Self::ModelLoad { .. } => "MODEL_LOAD",
+            Self::InvalidConfig { .. } => "INVALID_CONFIG",
+            Self::InvalidPrompt(_) => "INVALID_PROMPT",
+            Self::ContextOverflow { .. } => "CONTEXT_OVERFLOW",
+            Self::Overloaded { .. } => "OVERLOADED",
+            Self::StreamTimeout { .. } => "STREAM_TIMEOUT",
+            Self::StreamingError(_) => "GENERATION_ERROR",
+            Self::Closed { .. } => "CLOSED",
+        }
+    }
+
+    pub(crate) fn invalid(field: &'static str, value: impl std::fmt::Display, range: impl Into<String>) -> Self {
+        Self::InvalidConfig {
+            field,
+            value: value.to_string(),
+            range: range.into(),
+        }
+    }
+}
+
+/// Why a model file does not become a model.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ModelLoadFailure {
+    /// The file cannot be opened or read.
+    #[error("{0}")]
+    Io(#[source] Arc<std::io::Error>),
+    /// Our reader refused the file before llama.cpp saw it.
+    #[error("{0}")]
+    Gguf(#[source] Arc<GgufError>),
+    /// llama.cpp refused the file, its context or its vocabulary.
+    #[error("{0}")]
+    LlamaCpp(#[source] Arc<mullama_ffi::Error>),
+    /// The progress callback asked to stop.
+    #[error("loading was cancelled by the progress callback")]
+    Cancelled,
+    /// The model has no decoder that could generate text.
+    #[error("the model has no text decoder (architecture {architecture})")]
+    NoDecoder {
+        /// `general.architecture` of the file.
+        architecture: String,
+    },
+    /// The system refused a thread for the work.
+    #[error("no thread could be started: {0}")]
+    Thread(#[source] Arc<std::io::Error>),
+}
+
+/// Why a prompt cannot be computed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PromptFailure {
+    /// No token at all, not even one that the model adds by itself.
+    #[error("it is empty")]
+    Empty,
+    /// A token id that the model does not have.
+    #[error("token {token} at position {position} is outside 0..{n_vocab}")]
+    UnknownToken {
+        /// The id.
+        token: i32,
+        /// Where it stands in the prompt.
+        position: usize,
+        /// Size of the vocabulary.
+        n_vocab: usize,
+    },
+    /// The tokenizer refused the text.
+    #[error("{0}")]
+    Tokenizer(#[source] Arc<mullama_ffi::Error>),
+}
+
+/// Why the engine could not go on with a stream.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StreamFailure {
+    /// The decode that this stream was part of failed.
+    #[error("decode: {0}")]
+    Decode(#[source] Arc<mullama_ffi::Error>),
+    /// The stream's own sampler failed.
+    #[error("sample: {0}")]
+    Sample(#[source] Arc<mullama_ffi::Error>),
+    /// The stream is alone in the pool and still does not fit.
+    #[error("the KV pool has no cell left for {rows} more tokens")]
+    NoCells {
+        /// Rows that found no place.
+        rows: usize,
+    },
+    /// The engine's thread ended while the stream ran.
+    #[error("the engine ended")]
+    EngineEnded,
+}
+
+/// Which deadline passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Deadline {
+    /// `timeout_ms`: from the call to the last token.
+    Total,
+    /// `ttft_timeout_ms`: from the call to the first token.
+    FirstToken,
+    /// `queue_timeout_ms`: from the call to a place in the batch.
+    Queue,
+}
+
+impl std::fmt::Display for Deadline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Total => "timeout_ms",
+            Self::FirstToken => "ttft_timeout_ms",
+            Self::Queue => "queue_timeout_ms",
+        })
+    }
+}
+
+/// How long a deadline is, from the millisecond fields of a config: `None` and 0 are no limit.
+pub(crate) fn limit(milliseconds: Option<u64>) -> Option<Duration> {
+    milliseconds.filter(|&ms| ms > 0).map(Duration::from_millis)
+}

@@ -1,0 +1,140 @@
+//! A reader that knows how much of the file is left, so that nothing is allocated or awaited that cannot be there.
+
+use std::io::{self, BufReader, Read, Seek};
+
+use super::GgufError;
+
+/// Why a read failed, before the file's path is known.
+#[derive(Debug)]
+pub(super) enum ReadError {
+    /// The operating system refused.
+    Io(io::Error),
+    /// The content is wrong.
+    Gguf(GgufError),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(source: io::Error) -> Self {
+        Self::Io(source)
+    }
+}
+
+impl From<GgufError> for ReadError {
+    fn from(error: GgufError) -> Self {
+        Self::Gguf(error)
+    }
+}
+
+/// Reads a file of known length from front to back.
+pub(super) struct Reader<R> {
+    inner: BufReader<R>,
+    at: u64,
+    file_len: u64,
+}
+
+impl<R: Read + Seek> Reader<R> {
+    pub(super) fn new(inner: R, file_len: u64) -> Self {
+        Self {
+            inner: BufReader::new(inner),
+            at: 0,
+            file_len,
+        }
+    }
+
+    /// Where the next byte is read.
+    pub(super) fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// Refuses a count of things that take at least `each` bytes apiece if the rest of the file cannot hold them.
+    pub(super) fn count(
+        &self,
+        what: &'static str,
+        count: u64,
+        each: u64,
+        most: u64,
+    ) -> Result<u64, GgufError> {
+        let limit = most.min((self.file_len - self.at) / each);
+        if count > limit {
+            return Err(GgufError::TooMany { what, count, limit });
+        }
+        Ok(count)
+    }
+
+    pub(super) fn bytes<const N: usize>(
+        &mut self,
+        what: &'static str,
+    ) -> Result<[u8; N], ReadError> {
+        let mut bytes = [0; N];
+        self.advance(what, N as u64)?;
+        self.inner.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    pub(super) fn u32(&mut self, what: &'static str) -> Result<u32, ReadError> {
+        Ok(u32::from_le_bytes(self.bytes(what)?))
+    }
+
+    pub(super) fn u64(&mut self, what: &'static str) -> Result<u64, ReadError> {
+        Ok(u64::from_le_bytes(self.bytes(what)?))
+    }
+
+    /// Reads a string into `text`, which is emptied first.
+    pub(super) fn string(
+        &mut self,
+        what: &'static str,
+        limit: u64,
+        text: &mut Vec<u8>,
+    ) -> Result<(), ReadError> {
+        let len = self.string_len(what, limit)?;
+        text.clear();
+        text.resize(
+            usize::try_from(len).expect("a string is bounded far below usize"),
+            0,
+        );
+        self.advance(what, len)?;
+        self.inner.read_exact(text)?;
+        Ok(())
+    }
+
+    /// Steps over a string without keeping it.
+    pub(super) fn skip_string(&mut self, what: &'static str, limit: u64) -> Result<(), ReadError> {
+        let len = self.string_len(what, limit)?;
+        self.skip(what, len)
+    }
+
+    pub(super) fn skip(&mut self, what: &'static str, len: u64) -> Result<(), ReadError> {
+        self.advance(what, len)?;
+        let step = i64::try_from(len).expect("a file's length fits i64");
+        self.inner.seek_relative(step)?;
+        Ok(())
+    }
+
+    fn string_len(&mut self, what: &'static str, limit: u64) -> Result<u64, ReadError> {
+        let at = self.at;
+        let len = self.u64(what)?;
+        if len > limit {
+            return Err(GgufError::TooLong {
+                what,
+                at,
+                len,
+                limit,
+            }
+            .into());
+        }
+        Ok(len)
+    }
+
+    fn advance(&mut self, what: &'static str, needed: u64) -> Result<(), GgufError> {
+        if needed > self.file_len - self.at {
+            return Err(GgufError::Truncated {
+                what,
+                at: self.at,
+                needed,
+                file_len: self.file_len,
+            });
+        }
+        self.at += needed;
+        Ok(())
+    }
+}

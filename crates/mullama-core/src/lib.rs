@@ -1,0 +1,63 @@
+//! Text from language models, streamed in your own process.
+//!
+//! Every reader gets each token as soon as it exists; no reader can slow,
+//! starve or crash another; a reader that leaves frees its compute at once.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use mullama::{Context, ContextParams, Model, StreamConfig};
+//!
+//! # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../python/mullama/models/demo.gguf");
+//! let model = Arc::new(Model::load(path)?);
+//! let context = Context::new(model, ContextParams::default())?;
+//! for token in context.stream("Write a poem:", StreamConfig::new().max_tokens(20))? {
+//!     print!("{}", token?.text);
+//! }
+//! # Ok::<(), mullama::MullamaError>(())
+//! ```
+//!
+//! The flow, a module a stage: `request` → `engine` (`scheduler` → decode →
+//! `sample` → `detokenize` → `stop`) → `stream`.
+//!
+//! Feature `streaming` (default) makes [`TokenStream`] a `futures` stream and
+//! adds [`AsyncModel`]; `cuda`, `vulkan`, `metal` and `rocm` are llama.cpp's;
+//! `test-support` adds a scripted backend for tests.
+
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "streaming")]
+mod async_model;
+mod channel;
+mod completion;
+mod config;
+mod context;
+mod cores;
+mod detokenize;
+mod engine;
+mod error;
+pub mod gguf;
+mod model;
+mod request;
+mod sample;
+mod scheduler;
+mod sequence;
+mod stop;
+mod stream;
+#[cfg(feature = "test-support")]
+pub mod testing;
+mod token;
+mod usage;
+mod vocabulary;
+
+#[cfg(feature = "streaming")]
+pub use async_model::AsyncModel;
+pub use completion::Completion;
+pub use config::{ContextParams, FlashAttn, KvType, Range, StreamConfig};
+pub use context::Context;
+pub use error::{Deadline, ModelLoadFailure, MullamaError, PromptFailure, StreamFailure};
+pub use model::{Model, ModelOptions};
+pub use mullama_ffi::{TokenId, system_info};
+pub use request::Prompt;
+pub use stream::{IntoTokens, TokenStream, Tokens, Waited};
+pub use token::Token;
+pub use usage::{FinishReason, Timings, Usage};

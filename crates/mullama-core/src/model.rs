@@ -1,0 +1,216 @@
+//! A loaded model: its weights, its tokens, and the engines that run over it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use mullama_ffi::TokenId;
+
+use crate::config::ContextParams;
+use crate::engine::handle::EngineHandle;
+use crate::engine::llama::Layout;
+use crate::error::{ModelLoadFailure, MullamaError, PromptFailure};
+use crate::gguf;
+use crate::vocabulary::{LlamaVocabulary, Vocabulary};
+
+pub use mullama_ffi::ModelOptions;
+
+/// A loaded model. Weights are shared: contexts and streams keep them alive.
+#[derive(Debug)]
+pub struct Model {
+    inner: Arc<mullama_ffi::Model>,
+    path: PathBuf,
+    engines: Mutex<Engines>,
+}
+
+/// Contexts of equal layout share an engine, and the one used last stays warm for the next.
+#[derive(Debug, Default)]
+struct Engines {
+    shared: Vec<(Layout, Weak<EngineHandle>)>,
+    last: Option<Arc<EngineHandle>>,
+    closed: bool,
+}
+
+impl Model {
+    /// Loads a GGUF file with default options. Blocks while the weights are read.
+    ///
+    /// # Errors
+    /// [`MullamaError::ModelNotFound`] if nothing is there, [`MullamaError::ModelLoad`] with what is wrong and where.
+    ///
+    /// ```
+    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../python/mullama/models/demo.gguf");
+    /// let model = mullama::Model::load(path)?;
+    /// assert!(model.tokenize("Hello")?.len() > 1);
+    /// # Ok::<(), mullama::MullamaError>(())
+    /// ```
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, MullamaError> {
+        Self::load_with(path, &ModelOptions::default(), None)
+    }
+
+    /// Loads a GGUF file. `progress` hears of it from 0.0 to 1.0 and stops the load by returning `false`.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_with(
+        path: impl AsRef<Path>,
+        options: &ModelOptions,
+        progress: Option<&mut dyn FnMut(f32) -> bool>,
+    ) -> Result<Self, MullamaError> {
+        let path = path.as_ref().to_owned();
+        let refused = |source| MullamaError::ModelLoad { path: path.clone(), source };
+        if let Err(error) = std::fs::metadata(&path) {
+            return Err(match error.kind() {
+                std::io::ErrorKind::NotFound => MullamaError::ModelNotFound { path },
+                _ => refused(ModelLoadFailure::Io(Arc::new(error))),
+            });
+        }
+        gguf::check(&path).map_err(|error| refused(ModelLoadFailure::Gguf(Arc::new(error))))?;
+        let inner = mullama_ffi::Model::load(&path, options, progress).map_err(|error| match error {
+            mullama_ffi::Error::ModelCancelled => refused(ModelLoadFailure::Cancelled),
+            error => refused(ModelLoadFailure::LlamaCpp(Arc::new(error))),
+        })?;
+        Ok(Self { inner, path, engines: Mutex::default() })
+    }
+
+    /// The path it was loaded from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Token ids of a text. `add_special` adds BOS and EOS as the model says, and control tokens are parsed.
+    ///
+    /// # Errors
+    /// [`MullamaError::InvalidPrompt`] if the tokenizer refuses the text.
+    pub fn tokenize(&self, text: &str) -> Result<Vec<TokenId>, MullamaError> {
+        self.tokenize_with(text, true, true)
+    }
+
+    /// Token ids of a text, with or without the tokens that the model adds, control tokens parsed or spelled out.
+    ///
+    /// # Errors
+    /// As [`tokenize`](Self::tokenize).
+    pub fn tokenize_with(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<TokenId>, MullamaError> {
+        let tokens = self.inner.vocab().tokenize(text, add_special, parse_special);
+        tokens.map_err(|error| MullamaError::InvalidPrompt(PromptFailure::Tokenizer(Arc::new(error))))
+    }
+
+    /// Bytes of the tokens, joined; control tokens have none.
+    ///
+    /// # Errors
+    /// [`MullamaError::InvalidPrompt`] names a token that the model does not have.
+    pub fn detokenize(&self, tokens: &[TokenId]) -> Result<Vec<u8>, MullamaError> {
+        let vocabulary = LlamaVocabulary(Arc::clone(&self.inner));
+        let mut bytes = Vec::new();
+        for (position, &token) in tokens.iter().enumerate() {
+            vocabulary.piece(token, &mut bytes).map_err(|_| {
+                let n_vocab = vocabulary.n_tokens();
+                MullamaError::InvalidPrompt(PromptFailure::UnknownToken { token, position, n_vocab })
+            })?;
+        }
+        Ok(bytes)
+    }
+
+    /// The file's metadata, keys and values as text, in the file's order.
+    pub fn metadata(&self) -> Vec<(String, String)> {
+        self.inner.metadata()
+    }
+
+    /// Architecture, size and number format in a few words.
+    pub fn description(&self) -> String {
+        self.inner.desc()
+    }
+
+    /// Context length that the model was trained for, in tokens.
+    pub fn n_ctx_train(&self) -> u32 {
+        self.inner.n_ctx_train()
+    }
+
+    /// Width of an embedding.
+    pub fn n_embd(&self) -> u32 {
+        self.inner.n_embd()
+    }
+
+    /// Number of layers.
+    pub fn n_layer(&self) -> u32 {
+        self.inner.n_layer()
+    }
+
+    /// Number of weights.
+    pub fn n_params(&self) -> u64 {
+        self.inner.n_params()
+    }
+
+    /// Size of all tensors in bytes.
+    pub fn size(&self) -> u64 {
+        self.inner.size()
+    }
+
+    /// Number of tokens in the vocabulary.
+    pub fn n_vocab(&self) -> usize {
+        self.inner.vocab().n_tokens()
+    }
+
+    /// The token that begins a text, if the model has one.
+    pub fn bos(&self) -> Option<TokenId> {
+        self.inner.vocab().bos()
+    }
+
+    /// The token that ends a text, if the model has one.
+    pub fn eos(&self) -> Option<TokenId> {
+        self.inner.vocab().eos()
+    }
+
+    /// All tokens that end a generation.
+    pub fn end_tokens(&self) -> Vec<TokenId> {
+        self.inner.vocab().eog_tokens()
+    }
+
+    /// Ends all engines over this model; their streams end with [`MullamaError::Closed`]. Weights go with the last user.
+    pub fn close(&self) {
+        let engines = {
+            let mut engines = self.lock();
+            engines.closed = true;
+            engines.last = None;
+            std::mem::take(&mut engines.shared)
+        };
+        engines.iter().filter_map(|(_, engine)| engine.upgrade()).for_each(|engine| engine.close());
+    }
+
+    /// The engine of this layout: a running one, or a new one.
+    pub(crate) fn engine(&self, params: &ContextParams) -> Result<Arc<EngineHandle>, MullamaError> {
+        let layout = Layout::resolve(params, &self.inner, self.path.clone())?;
+        self.check_decoder()?;
+        let mut engines = self.lock();
+        if engines.closed {
+            return Err(MullamaError::Closed { what: "model" });
+        }
+        engines.shared.retain(|(_, engine)| engine.strong_count() > 0);
+        let running = engines.shared.iter().find(|(other, _)| *other == layout);
+        let engine = match running.and_then(|(_, engine)| engine.upgrade()) {
+            Some(engine) => engine,
+            None => {
+                // One layout at a time: two contexts made at once must not make two pools.
+                let engine = EngineHandle::start(&self.inner, &layout)?;
+                engines.shared.push((layout, Arc::downgrade(&engine)));
+                engine
+            }
+        };
+        // An engine that ends here ends after the lock is given back: its thread is waited for.
+        let replaced = engines.last.replace(Arc::clone(&engine));
+        drop(engines);
+        drop(replaced);
+        Ok(engine)
+    }
+
+    fn check_decoder(&self) -> Result<(), MullamaError> {
+        if self.inner.has_decoder() && !self.inner.is_diffusion() {
+            return Ok(());
+        }
+        let key = |(key, value): (String, String)| (key == "general.architecture").then_some(value);
+        let architecture = self.metadata().into_iter().find_map(key).unwrap_or_default();
+        Err(MullamaError::ModelLoad { path: self.path.clone(), source: ModelLoadFailure::NoDecoder { architecture } })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Engines> {
+        self.engines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,44 @@
+//! What a stream is asked to continue.
+
+use mullama_ffi::TokenId;
+
+/// Text or token ids to continue.
+///
+/// In text, control tokens are parsed and BOS is added as the model says; token ids are taken as they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Prompt {
+    /// Text for the model's tokenizer.
+    Text(String),
+    /// Token ids of the model's vocabulary.
+    Tokens(Vec<TokenId>),
+}
+
+impl From<&str> for Prompt {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<String> for Prompt {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&String> for Prompt {
+    fn from(text: &String) -> Self {
+        Self::Text(text.clone())
+    }
+}
+
+impl From<Vec<TokenId>> for Prompt {
+    fn from(tokens: Vec<TokenId>) -> Self {
+        Self::Tokens(tokens)
+    }
+}
+
+impl From<&[TokenId]> for Prompt {
+    fn from(tokens: &[TokenId]) -> Self {
+        Self::Tokens(tokens.into())
+    }
+}

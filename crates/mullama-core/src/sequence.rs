@@ -1,0 +1,298 @@
+//! One stream as the engine sees it: its tokens, how many are computed, and its text in the making.
+//!
+//! Flow: sample → **detokenize → stop → stream**, for one sequence.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mullama_ffi::TokenId;
+
+use crate::channel::{Channel, End, Progress, Readiness};
+use crate::config::StreamConfig;
+use crate::detokenize::Detokenizer;
+use crate::engine::arrival::{Arrival, Prepared};
+use crate::engine::mailbox::StreamId;
+use crate::error::{self, Deadline, MullamaError, StreamFailure};
+use crate::sample::{Picked, Picker};
+use crate::scheduler::{Candidate, Standing};
+use crate::stop::{StopMatcher, Verdict};
+use crate::token::Token;
+use crate::usage::FinishReason;
+use crate::vocabulary::Vocabulary;
+
+/// One stream inside the engine.
+#[derive(Debug)]
+pub(crate) struct Sequence {
+    channel: Arc<Channel>,
+    config: Arc<StreamConfig>,
+    called_at: Duration,
+    pub(crate) standing: Standing,
+    /// The seat whose cells hold the first `computed` tokens.
+    pub(crate) seat: Option<usize>,
+    pub(crate) computed: usize,
+    pub(crate) fruitful: bool,
+    /// Prompt and completion; empty until the prompt is tokenized.
+    tokens: Vec<TokenId>,
+    picker: Option<Picker>,
+    /// Completion tokens after which the stream ends with `length`.
+    room: usize,
+    progress: Progress,
+    items: usize,
+    begun_at: Option<Duration>,
+    first_at: Option<Duration>,
+    last_at: Option<Duration>,
+    full_since: Option<Duration>,
+    detokenizer: Detokenizer,
+    stops: StopMatcher,
+}
+
+/// Whether a sequence goes on after a token.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Continues,
+    Ended,
+}
+
+impl Sequence {
+    pub(crate) fn new(arrival: Arrival) -> Self {
+        let stops = StopMatcher::new(arrival.config.stop_sequences.clone());
+        Self {
+            channel: arrival.channel,
+            config: arrival.config,
+            called_at: arrival.called_at,
+            standing: Standing::Waiting,
+            seat: None,
+            computed: 0,
+            fruitful: false,
+            tokens: Vec::new(),
+            picker: None,
+            room: 0,
+            progress: Progress::default(),
+            items: 0,
+            begun_at: None,
+            first_at: None,
+            last_at: None,
+            full_since: None,
+            detokenizer: Detokenizer::default(),
+            stops,
+        }
+    }
+
+    pub(crate) fn id(&self) -> StreamId {
+        self.channel.id()
+    }
+
+    /// The prompt is tokenized: the sequence can be placed.
+    pub(crate) fn equip(&mut self, prepared: Prepared, context_len: usize) {
+        self.progress.usage.prompt_tokens = prepared.tokens.len();
+        self.room = (self.config.max_tokens as usize).min(context_len - prepared.tokens.len());
+        self.tokens = prepared.tokens;
+        self.picker = Some(prepared.picker);
+        self.channel.report(&self.progress);
+    }
+
+    /// Whether nothing is to be generated at all.
+    pub(crate) fn wants_nothing(&self) -> bool {
+        self.picker.is_some() && self.room == 0
+    }
+
+    /// What the scheduler needs to know; asks the reader for room.
+    pub(crate) fn candidate(&mut self, now: Duration) -> Candidate {
+        Candidate {
+            priority: self.config.priority,
+            arrival: self.id(),
+            standing: self.standing,
+            ready: self.picker.is_some() && self.has_room(now) && self.due_at().is_none_or(|due| due <= now),
+            pending: self.tokens.len() - self.computed,
+            cells: self.computed,
+            seated: self.seat.is_some(),
+            fruitful: self.fruitful,
+        }
+    }
+
+    fn has_room(&mut self, now: Duration) -> bool {
+        match self.channel.readiness() {
+            Readiness::Ready => {
+                if let Some(since) = self.full_since.take() {
+                    self.progress.timings.reader_wait += now.saturating_sub(since);
+                }
+                true
+            }
+            Readiness::Full => {
+                self.full_since.get_or_insert(now);
+                false
+            }
+            Readiness::Gone => false,
+        }
+    }
+
+    /// When the next token may be computed, if a delay between tokens is asked for.
+    fn due_at(&self) -> Option<Duration> {
+        let delay = error::limit(Some(self.config.stream_delay_ms))?;
+        Some(self.last_at? + delay)
+    }
+
+    /// When the engine must look at this sequence again, though nobody writes to it.
+    pub(crate) fn next_moment(&self, now: Duration) -> Option<Duration> {
+        let deadline = self.deadlines().map(|(at, ..)| at).min();
+        let due = self.due_at().filter(|&due| due > now);
+        deadline.into_iter().chain(due).min()
+    }
+
+    /// Deadlines that still count: when, which one, and how long it is.
+    fn deadlines(&self) -> impl Iterator<Item = (Duration, Deadline, u64)> {
+        let config = &self.config;
+        let queue = config.queue_timeout_ms.filter(|_| self.begun_at.is_none());
+        let first = config.ttft_timeout_ms.filter(|_| self.first_at.is_none());
+        let all = [(queue, Deadline::Queue), (first, Deadline::FirstToken), (config.timeout_ms, Deadline::Total)];
+        let called_at = self.called_at;
+        all.into_iter().filter_map(move |(ms, deadline)| {
+            let limit = error::limit(ms)?;
+            Some((called_at.checked_add(limit)?, deadline, ms?))
+        })
+    }
+
+    /// The timeout that has passed, if one has.
+    pub(crate) fn expired(&self, now: Duration) -> Option<MullamaError> {
+        let (_, deadline, limit_ms) = self.deadlines().filter(|(at, ..)| *at <= now).min_by_key(|(at, ..)| *at)?;
+        let completion_tokens = self.progress.usage.completion_tokens;
+        Some(MullamaError::StreamTimeout { deadline, limit_ms, completion_tokens })
+    }
+
+    /// Takes the sequence out of the queue for its first step; `false` if its reader has left.
+    pub(crate) fn begin(&mut self, now: Duration) -> bool {
+        if self.begun_at.is_some() {
+            return true;
+        }
+        self.begun_at = Some(now);
+        self.progress.timings.queue = now.saturating_sub(self.called_at);
+        self.channel.admit()
+    }
+
+    /// The next `rows` tokens to compute, with their positions; `true` for the last one of all, whose logits are wanted.
+    pub(crate) fn rows(&self, rows: usize) -> impl Iterator<Item = (TokenId, usize, bool)> {
+        let last = self.tokens.len() - 1;
+        (self.computed..self.computed + rows).map(move |position| (self.tokens[position], position, position == last))
+    }
+
+    /// Takes the logits after the last token: sample, detokenize, stop, send.
+    pub(crate) fn advance(&mut self, logits: &[f32], vocabulary: &Words<'_>, now: Duration) -> Outcome {
+        let picker = self.picker.as_mut().expect("only equipped sequences are placed");
+        let picked = match picker.pick(logits) {
+            Ok(picked) => picked,
+            Err(error) => {
+                self.fail(MullamaError::StreamingError(StreamFailure::Sample(Arc::new(error))));
+                return Outcome::Ended;
+            }
+        };
+        self.mark(now);
+        let ends = vocabulary.end_tokens.binary_search(&picked.token).is_ok();
+        if ends || self.config.stop_tokens.contains(&picked.token) {
+            self.finish(FinishReason::Stop);
+            return Outcome::Ended;
+        }
+        self.tokens.push(picked.token);
+        self.deliver(picked, vocabulary.vocabulary)
+    }
+
+    fn mark(&mut self, now: Duration) {
+        self.fruitful = true;
+        self.progress.usage.completion_tokens += 1;
+        let timings = &mut self.progress.timings;
+        let first_at = *self.first_at.get_or_insert_with(|| {
+            timings.prefill = now.saturating_sub(self.begun_at.unwrap_or(now));
+            timings.first_token = now.saturating_sub(self.called_at);
+            now
+        });
+        timings.decode = now.saturating_sub(first_at);
+        self.last_at = Some(now);
+    }
+
+    /// Sends the picked token with the text that became certain; ends the stream where it completes one.
+    fn deliver(&mut self, picked: Picked, vocabulary: &dyn Vocabulary) -> Outcome {
+        let mut bytes = Vec::new();
+        if let Err(error) = vocabulary.piece(picked.token, &mut bytes) {
+            self.fail(MullamaError::StreamingError(StreamFailure::Sample(Arc::new(error))));
+            return Outcome::Ended;
+        }
+        let mut text = String::new();
+        self.detokenizer.push(&bytes, &mut text);
+        let (text, end) = match self.stops.push(text) {
+            Verdict::Stopped { text, stop } => (text, Some(self.stopped_by(stop))),
+            Verdict::Go(text) if self.progress.usage.completion_tokens < self.room => (text, None),
+            Verdict::Go(text) => {
+                let (rest, stopped) = self.flush();
+                (text + &rest, Some(stopped.unwrap_or(FinishReason::Length)))
+            }
+        };
+        let token = Token {
+            text,
+            id: Some(picked.token),
+            bytes,
+            index: self.items,
+            logprob: picked.logprob,
+            top_logprobs: picked.top_logprobs,
+        };
+        self.items += 1;
+        match end {
+            None => {
+                self.channel.send(token, &self.progress);
+                Outcome::Continues
+            }
+            Some(reason) => {
+                self.channel.finish(End::Finished(reason), Some(token), &self.progress);
+                Outcome::Ended
+            }
+        }
+    }
+
+    fn stopped_by(&mut self, stop: usize) -> FinishReason {
+        self.progress.stop_sequence = Some(self.stops.sequence(stop).to_owned());
+        FinishReason::Stop
+    }
+
+    /// What was held back, now that no token follows; and the stop sequence that stood whole in it.
+    fn flush(&mut self) -> (String, Option<FinishReason>) {
+        let mut split = String::new();
+        self.detokenizer.finish(&mut split);
+        let (text, stopped) = match self.stops.push(split) {
+            Verdict::Stopped { text, stop } => return (text, Some(self.stopped_by(stop))),
+            Verdict::Go(text) => match self.stops.finish() {
+                Verdict::Stopped { text: rest, stop } => (text + &rest, Some(self.stopped_by(stop))),
+                Verdict::Go(rest) => (text + &rest, None),
+            },
+        };
+        (text, stopped)
+    }
+
+    /// Ends the stream without a token of its own.
+    pub(crate) fn finish(&mut self, reason: FinishReason) {
+        let (text, stopped) = self.flush();
+        self.end(End::Finished(stopped.filter(|_| reason == FinishReason::Stop).unwrap_or(reason)), text);
+    }
+
+    /// Ends the stream with an error, after what was produced.
+    pub(crate) fn fail(&mut self, error: MullamaError) {
+        let (text, _) = self.flush();
+        self.end(End::Failed(error), text);
+    }
+
+    fn end(&mut self, end: End, text: String) {
+        let remainder = (!text.is_empty()).then(|| Token {
+            text,
+            id: None,
+            bytes: Vec::new(),
+            index: self.items,
+            logprob: None,
+            top_logprobs: Vec::new(),
+        });
+        self.channel.finish(end, remainder, &self.progress);
+    }
+}
+
+/// A vocabulary beside its end tokens, sorted, so that the hot path asks nobody.
+#[derive(Debug)]
+pub(crate) struct Words<'a> {
+    pub(crate) vocabulary: &'a dyn Vocabulary,
+    pub(crate) end_tokens: &'a [TokenId],
+}

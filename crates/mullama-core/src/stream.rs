@@ -1,0 +1,208 @@
+//! The reader's end of a stream: one object for blocking and for async readers.
+//!
+//! Flow: stop → **stream** → face.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::channel::{Channel, Take};
+use crate::completion::Completion;
+use crate::engine::handle::EngineHandle;
+use crate::error::MullamaError;
+use crate::token::Token;
+use crate::usage::{FinishReason, Timings, Usage};
+
+/// A stream of tokens, each there as soon as it exists.
+///
+/// Read it with [`next_blocking`](Self::next_blocking) or a `for` loop, or as a
+/// `futures` stream with the feature `streaming`. Dropping it stops the
+/// generation and frees its compute within one step.
+#[derive(Debug)]
+pub struct TokenStream {
+    channel: Arc<Channel>,
+    /// An engine lives while a stream uses it; `None` where a test steps the engine itself.
+    _engine: Option<Arc<EngineHandle>>,
+}
+
+/// What a wait with a limit came to.
+#[derive(Debug)]
+pub enum Waited {
+    /// The next item.
+    Token(Token),
+    /// The stream is over.
+    Over,
+    /// It ended with an error; told once, then it is [`Over`](Self::Over).
+    Failed(MullamaError),
+    /// Nothing came in that time.
+    Nothing,
+}
+
+impl From<Take> for Waited {
+    fn from(take: Take) -> Self {
+        match take {
+            Take::Item(token) => Self::Token(token),
+            Take::Over(None) => Self::Over,
+            Take::Over(Some(error)) => Self::Failed(error),
+            Take::Empty => Self::Nothing,
+        }
+    }
+}
+
+impl TokenStream {
+    pub(crate) fn new(channel: Arc<Channel>, engine: Option<Arc<EngineHandle>>) -> Self {
+        Self { channel, _engine: engine }
+    }
+
+    /// Waits for the next item; `None` after the last one.
+    ///
+    /// # Errors
+    /// What ended the stream, once, after everything that was produced.
+    pub fn next_blocking(&self) -> Option<Result<Token, MullamaError>> {
+        match self.channel.take_within(None) {
+            Take::Item(token) => Some(Ok(token)),
+            Take::Over(error) => error.map(Err),
+            Take::Empty => None,
+        }
+    }
+
+    /// Waits for the next item, at most `limit`. With a limit of zero it never waits.
+    pub fn next_within(&self, limit: Duration) -> Waited {
+        if limit.is_zero() {
+            return self.channel.take().into();
+        }
+        self.channel.take_within(Some(limit)).into()
+    }
+
+    /// Stops the generation, from any thread. What was produced can still be read; then the stream is over.
+    pub fn cancel(&self) {
+        self.channel.cancel();
+    }
+
+    /// Stops the generation and throws away what was not read. Dropping the stream does the same.
+    pub fn close(&self) {
+        self.channel.close();
+    }
+
+    /// Items handed out so far.
+    pub fn tokens_generated(&self) -> usize {
+        self.channel.taken()
+    }
+
+    /// Completion tokens a second between the first and the newest; 0 before there are two.
+    pub fn tokens_per_second(&self) -> f64 {
+        self.channel.with_progress(|progress| {
+            let seconds = progress.timings.decode.as_secs_f64();
+            let steps = progress.usage.completion_tokens.saturating_sub(1);
+            #[expect(clippy::cast_precision_loss, reason = "a count of tokens is far below 2^52")]
+            if seconds > 0.0 { steps as f64 / seconds } else { 0.0 }
+        })
+    }
+
+    /// How it ended; `None` until everything before the end was read.
+    pub fn finish_reason(&self) -> Option<FinishReason> {
+        self.channel.finish_reason()
+    }
+
+    /// The stop sequence that ended it, if one did.
+    pub fn stop_sequence(&self) -> Option<String> {
+        self.channel.with_progress(|progress| progress.stop_sequence.clone())
+    }
+
+    /// Tokens so far.
+    pub fn usage(&self) -> Usage {
+        self.channel.with_progress(|progress| progress.usage)
+    }
+
+    /// Where the time went so far.
+    pub fn timings(&self) -> Timings {
+        self.channel.with_progress(|progress| progress.timings)
+    }
+
+    /// The seed in use, chosen or given.
+    pub fn seed(&self) -> u32 {
+        self.channel.seed()
+    }
+
+    /// All text handed out so far.
+    pub fn text(&self) -> String {
+        self.channel.text()
+    }
+
+    /// Tokens computed and not yet handed out; never more than `buffer_size`, and one remainder at the end.
+    pub fn buffered(&self) -> usize {
+        self.channel.buffered()
+    }
+
+    /// Reads to the end.
+    ///
+    /// # Errors
+    /// What ended the stream, if it was an error.
+    pub fn into_completion(self) -> Result<Completion, MullamaError> {
+        let tokens = (&self).into_iter().collect::<Result<Vec<Token>, _>>()?;
+        Ok(Completion::of(&self, tokens))
+    }
+}
+
+impl Drop for TokenStream {
+    fn drop(&mut self) {
+        self.channel.close();
+    }
+}
+
+/// Blocking iterator over the items of a [`TokenStream`] that it owns.
+#[derive(Debug)]
+pub struct IntoTokens(TokenStream);
+
+/// Blocking iterator over the items of a borrowed [`TokenStream`].
+#[derive(Debug)]
+pub struct Tokens<'a>(&'a TokenStream);
+
+impl Iterator for IntoTokens {
+    type Item = Result<Token, MullamaError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next_blocking()
+    }
+}
+
+impl Iterator for Tokens<'_> {
+    type Item = Result<Token, MullamaError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next_blocking()
+    }
+}
+
+impl IntoIterator for TokenStream {
+    type Item = Result<Token, MullamaError>;
+    type IntoIter = IntoTokens;
+
+    fn into_iter(self) -> IntoTokens {
+        IntoTokens(self)
+    }
+}
+
+impl<'a> IntoIterator for &'a TokenStream {
+    type Item = Result<Token, MullamaError>;
+    type IntoIter = Tokens<'a>;
+
+    fn into_iter(self) -> Tokens<'a> {
+        Tokens(self)
+    }
+}
+
+#[cfg(feature = "streaming")]
+impl futures_core::Stream for TokenStream {
+    type Item = Result<Token, MullamaError>;
+
+    fn poll_next(
+        self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        self.channel.poll(cx).map(|take| match take {
+            Take::Item(token) => Some(Ok(token)),
+            Take::Over(error) => error.map(Err),
+            Take::Empty => None,
+        })
+    }
+}

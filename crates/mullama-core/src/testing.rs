@@ -1,0 +1,166 @@
+//! An engine that a test steps by hand, over scripted logits and a clock that stands still.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mullama_ffi::{Error, TokenId};
+
+use crate::config::StreamConfig;
+use crate::engine::desk::Desk;
+use crate::engine::handle::EngineHandle;
+use crate::engine::llama::Layout;
+use crate::engine::mailbox::Mailbox;
+use crate::engine::{Engine, Parts};
+use crate::error::MullamaError;
+use crate::request::Prompt;
+use crate::stream::TokenStream;
+
+pub use crate::engine::Step;
+pub use crate::engine::backend::{Backend, Limits, Row};
+pub use crate::engine::clock::Clock;
+pub use crate::engine::scripted::{ByteVocabulary, Logits, Script, ScriptedBackend, VirtualClock};
+pub use crate::vocabulary::Vocabulary;
+
+/// The size of a stage.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    /// Sequences computed at once.
+    pub places: usize,
+    /// Streams that may wait.
+    pub queue: usize,
+    /// Most tokens of one sequence.
+    pub context_len: usize,
+    /// What the backend holds.
+    pub limits: Limits,
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        let limits = Limits { rows: 512, cells: 1024, seats: 72 };
+        Self { places: 8, queue: 64, context_len: 1024, limits }
+    }
+}
+
+/// An engine without a thread: it moves when the test calls [`step`](Self::step).
+pub struct Stage {
+    engine: Engine<ScriptedBackend>,
+    desk: Desk,
+    /// The engine's clock.
+    pub clock: Arc<VirtualClock>,
+    failure: Arc<Mutex<Option<Error>>>,
+    decodes: Arc<Mutex<Vec<Vec<Row>>>>,
+}
+
+impl std::fmt::Debug for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stage").field("clock", &self.clock).finish_non_exhaustive()
+    }
+}
+
+impl Stage {
+    /// A stage on which a decode of `n` rows takes `cost(n)`.
+    pub fn new(size: Size, logits: Logits, cost: fn(usize) -> Duration) -> Self {
+        let clock = Arc::new(VirtualClock::default());
+        let parts = Parts {
+            mailbox: Arc::new(Mailbox::new(Arc::new(AtomicBool::new(false)))),
+            clock: clock.clone(),
+            vocabulary: Arc::new(ByteVocabulary),
+            context_len: size.context_len,
+            places: size.places,
+        };
+        let failure = Arc::default();
+        let decodes: Arc<Mutex<Vec<Vec<Row>>>> = Arc::default();
+        let script = Script {
+            logits,
+            limits: size.limits,
+            cost,
+            clock: Some(Arc::clone(&clock)),
+            failure: Arc::clone(&failure),
+            decodes: Some(Arc::clone(&decodes)),
+        };
+        let desk = Desk::new(&parts, size.places + size.queue);
+        Self { engine: Engine::new(ScriptedBackend::new(script), parts), desk, clock, failure, decodes }
+    }
+
+    /// Opens a stream.
+    ///
+    /// # Errors
+    /// As [`Context::stream`](crate::Context::stream).
+    pub fn open(&self, prompt: &[TokenId], config: StreamConfig) -> Result<TokenStream, MullamaError> {
+        let channel = self.desk.submit(Prompt::Tokens(prompt.to_vec()), config)?;
+        Ok(TokenStream::new(channel, None))
+    }
+
+    /// One step of the engine.
+    pub fn step(&mut self) -> Step {
+        self.engine.step()
+    }
+
+    /// Steps until nothing is left to do; the number of steps that worked.
+    pub fn settle(&mut self) -> usize {
+        let mut worked = 0;
+        while self.step() == Step::Worked {
+            worked += 1;
+            assert!(worked < 1_000_000, "the engine works without end");
+        }
+        worked
+    }
+
+    /// Has the next decode fail.
+    pub fn fail_next_decode(&self, error: Error) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    /// The rows of each decode since the last call.
+    pub fn decodes(&self) -> Vec<Vec<Row>> {
+        std::mem::take(&mut *self.decodes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Streams that have not ended.
+    pub fn unfinished(&self) -> usize {
+        self.desk.unfinished()
+    }
+}
+
+/// An engine with a thread of its own over scripted logits, to measure what the engine itself costs.
+#[derive(Debug)]
+pub struct ScriptedContext(Arc<EngineHandle>);
+
+impl ScriptedContext {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// If no thread can be had.
+    pub fn start(size: Size, logits: Logits) -> Result<Self, MullamaError> {
+        let layout = Layout::scripted(size.places, size.queue, size.context_len);
+        let make = move |_abort| {
+            Ok(ScriptedBackend::new(Script {
+                logits,
+                limits: size.limits,
+                cost: |_| Duration::ZERO,
+                clock: None,
+                failure: Arc::default(),
+                decodes: None,
+            }))
+        };
+        EngineHandle::start_with(&layout, Arc::new(ByteVocabulary), make).map(Self)
+    }
+
+    /// Opens a stream.
+    ///
+    /// # Errors
+    /// As [`Context::stream`](crate::Context::stream).
+    pub fn stream(&self, prompt: impl Into<Prompt>, config: StreamConfig) -> Result<TokenStream, MullamaError> {
+        let channel = self.0.submit(prompt.into(), config)?;
+        Ok(TokenStream::new(channel, Some(Arc::clone(&self.0))))
+    }
+}
+
+/// Logits under which greedy sampling takes `next(tokens)`.
+pub fn always(next: impl Fn(&[TokenId]) -> TokenId + Send + Sync + 'static) -> Logits {
+    Arc::new(move |tokens, logits| {
+        let token = usize::try_from(next(tokens)).expect("a script names tokens of the vocabulary");
+        logits[token] = 10.0;
+    })
+}

@@ -1,0 +1,87 @@
+//! Vocabularies: those that llama.cpp loads pass, those that it would assert on or loop over do not.
+
+use mullama::gguf::GgufError;
+
+use crate::structure::refuses;
+use crate::writer::{F32, Model, Value};
+
+fn texts(tokens: &[&str]) -> Value {
+    Value::Texts(tokens.iter().map(|token| token.as_bytes().to_vec()).collect())
+}
+
+/// A model of this tokenizer with these tokens.
+fn vocabulary(model: &'static str, tokens: &[&str]) -> Model {
+    Model::llama()
+        .with("tokenizer.ggml.model", Value::Text(model))
+        .with("tokenizer.ggml.tokens", texts(tokens))
+        .tensor("token_embd.weight", &[32, tokens.len() as u64], F32)
+}
+
+#[test]
+fn tokens_and_their_tokenizer_are_required() {
+    refuses!(Model::llama().without("tokenizer.ggml.model").check(), GgufError::MissingKey { .. });
+    refuses!(Model::llama().without("tokenizer.ggml.tokens").check(), GgufError::MissingKey { .. });
+    let model = Model::llama().with("tokenizer.ggml.tokens", texts(&[]));
+    refuses!(model.check(), GgufError::ArrayLength { found: 0, .. });
+    let model = Model::llama().with("tokenizer.ggml.tokens", Value::U32(1));
+    refuses!(model.check(), GgufError::WrongKeyType { .. });
+}
+
+#[test]
+fn tokens_differ_as_llama_cpp_reads_them() {
+    refuses!(vocabulary("gpt2", &["a", "b", "a"]).check(), GgufError::Token { token: 2, .. });
+    refuses!(vocabulary("gpt2", &["a", "a\0b"]).check(), GgufError::Token { token: 1, .. });
+    refuses!(vocabulary("gpt2", &["[EMPTY_1]", ""]).check(), GgufError::Token { token: 1, .. });
+    vocabulary("gpt2", &["[EMPTY_2]", "", "\0"]).check().unwrap_err();
+    vocabulary("gpt2", &["[EMPTY_0]", "", "\0"]).check().unwrap();
+}
+
+#[test]
+fn arrays_beside_the_tokens_are_as_long() {
+    let model = Model::llama().with("tokenizer.ggml.scores", Value::F32s(vec![0.0; 15]));
+    refuses!(model.check(), GgufError::ArrayLength { found: 15, wanted: 16, .. });
+    let model = Model::llama().with("tokenizer.ggml.token_type", Value::I32s(vec![1; 16]));
+    model.check().unwrap();
+}
+
+#[test]
+fn special_tokens_that_are_added_exist() {
+    let bos = "tokenizer.ggml.bos_token_id";
+    let adds = |model: Model| model.with("tokenizer.ggml.add_bos_token", Value::Bool(true));
+    // 16 tokens: the default, 11, exists, and llama.cpp falls back to it
+    adds(Model::llama().with(bos, Value::U32(99))).check().unwrap();
+    let few = || vocabulary("gpt2", &["a", "b"]);
+    few().with(bos, Value::U32(99)).check().unwrap();
+    adds(few().with(bos, Value::U32(1))).check().unwrap();
+    refuses!(adds(few().with(bos, Value::U32(99))).check(), GgufError::MissingSpecialToken { vocab_len: 2, .. });
+    refuses!(adds(few()).check(), GgufError::MissingSpecialToken { .. });
+    refuses!(vocabulary("llama", &["a"]).check(), GgufError::MissingSpecialToken { .. });
+    refuses!(vocabulary("t5", &["a"]).check(), GgufError::MissingSpecialToken { .. });
+    refuses!(vocabulary("gemma4", &["a", "b"]).check(), GgufError::MissingSpecialToken { .. });
+    let bert = vocabulary("bert", &["a", "b"]).with(bos, Value::U32(0));
+    refuses!(bert.clone().check(), GgufError::MissingSpecialToken { key: "tokenizer.ggml.seperator_token_id", .. });
+    bert.with("tokenizer.ggml.seperator_token_id", Value::U32(1)).check().unwrap();
+}
+
+#[test]
+fn an_rwkv_vocabulary_that_would_loop_is_refused() {
+    vocabulary("rwkv", &["a", "ab", r"\n", r"\n\x41", r"\xe2", r"\xe2\x96", "b"]).check().unwrap();
+    refuses!(vocabulary("rwkv", &["a", "bc"]).check(), GgufError::Token { token: 1, .. });
+    refuses!(vocabulary("rwkv", &["a", "n", r"\na"]).check(), GgufError::Token { token: 2, .. });
+}
+
+#[test]
+fn a_model_without_a_vocabulary_asks_for_few_dummies() {
+    let model = |len| {
+        Model::llama().with("tokenizer.ggml.model", Value::Text("no_vocab")).with("llama.vocab_size", Value::U32(len))
+    };
+    assert_eq!(model(16).check().unwrap().vocab_len, None);
+    refuses!(model(1 << 30).check(), GgufError::Hyperparameter { key, .. } if key == "llama.vocab_size");
+}
+
+#[test]
+fn a_vocabulary_of_long_tokens_is_refused_before_it_costs_minutes() {
+    let tokens: Vec<String> = (0..100).map(|id| format!("{id:04000}")).collect();
+    let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+    refuses!(vocabulary("gpt2", &tokens).check(), GgufError::Token { token: 67, .. });
+}

@@ -1,0 +1,268 @@
+// Owns a sampler: llama.cpp's own samplers in llama.cpp's order, and the shortest way from logits through them.
+//
+// Three things are done before a candidate array exists, each with llama.cpp's results: logit biases are added to a copy of
+// the logits; penalties and DRY run on the recent tokens alone (they change no other); a small top-k that comes first picks
+// straight from the logits. A bare greedy sampler only looks for the largest.
+
+#include "candidates.h"
+#include "guard.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+using namespace mullama;
+
+namespace {
+
+struct chain_deleter {
+    void operator()(llama_sampler * sampler) const {
+        llama_sampler_free(sampler);
+    }
+};
+using chain = std::unique_ptr<llama_sampler, chain_deleter>;
+
+chain new_chain() {
+    return chain(llama_sampler_chain_init(llama_sampler_chain_default_params()));
+}
+
+void add(const chain & to, llama_sampler * sampler) {
+    if (!sampler) {
+        throw std::runtime_error("llama.cpp refused a sampler");
+    }
+    llama_sampler_chain_add(to.get(), sampler);
+}
+
+// Above this llama.cpp's top-k sorts by buckets, which leaves equals in another order.
+constexpr int32_t TOP_K_HEAP_MAX = 128;
+// Every truncating sampler keeps at least one candidate.
+constexpr size_t MIN_KEEP = 1;
+// The value of the mirostat paper, and of llama.cpp.
+constexpr int32_t MIROSTAT_M = 100;
+
+// The tokens that penalties and DRY can see: the last few, and how often each occurs among them.
+struct recent_tokens {
+    size_t                           capacity = 0;
+    size_t                           next     = 0;
+    std::vector<int32_t>             ring;
+    std::unordered_map<int32_t, int> counts;
+
+    void push(int32_t token) {
+        if (capacity == 0) {
+            return;
+        }
+        if (ring.size() < capacity) {
+            ring.push_back(token);
+        } else {
+            const auto oldest = counts.find(ring[next]);
+            if (--oldest->second == 0) {
+                counts.erase(oldest);
+            }
+            ring[next] = token;
+            next       = (next + 1) % capacity;
+        }
+        ++counts[token];
+    }
+
+    void clear() {
+        next = 0;
+        ring.clear();
+        counts.clear();
+    }
+};
+
+} // namespace
+
+struct ml_sampler {
+    size_t                        n_vocab = 0;
+    bool                          greedy  = false;
+    int32_t                       heap_k  = 0; // above 0: the chain begins with a top-k of this many, done by find_top_k
+    chain                         penalties;   // on the recent tokens; none if all of them are off
+    chain                         rest;        // none for a greedy sampler
+    recent_tokens                 recent;
+    std::vector<llama_logit_bias> biases;
+    std::vector<float>            logits;      // the copy that biases and penalties change
+    std::vector<llama_token_data> candidates;
+
+    const float * adjusted(const float * raw);
+    ml_sampled    sample(const float * raw, int32_t & token);
+    void          accept(int32_t token);
+};
+
+static void build_penalties(ml_sampler & sampler, const llama_vocab * vocab, const ml_sampler_options & o) {
+    const bool penalties = o.repeat_last_n > 0 && (o.repeat_penalty != 1.0f || o.frequency_penalty != 0.0f || o.presence_penalty != 0.0f);
+    const bool dry       = o.dry_multiplier > 0.0f && o.dry_penalty_last_n > 0;
+    if (!penalties && !dry) {
+        return;
+    }
+    sampler.penalties = new_chain();
+    if (penalties) {
+        add(sampler.penalties, llama_sampler_init_penalties(o.n_vocab, o.repeat_last_n, o.repeat_penalty, o.frequency_penalty, o.presence_penalty));
+        sampler.recent.capacity = (size_t) o.repeat_last_n;
+    }
+    if (dry) {
+        add(sampler.penalties, llama_sampler_init_dry(vocab, o.dry_multiplier, o.dry_base, o.dry_allowed_length, o.dry_penalty_last_n, o.dry_breakers, o.n_dry_breakers));
+        sampler.recent.capacity = std::max(sampler.recent.capacity, (size_t) o.dry_penalty_last_n);
+    }
+}
+
+static void build_truncation(ml_sampler & sampler, const ml_sampler_options & o) {
+    const chain & rest = sampler.rest;
+    if (o.top_n_sigma > 0.0f) {
+        add(rest, llama_sampler_init_top_n_sigma(o.top_n_sigma));
+    }
+    if (o.top_k > 0 && o.top_k < o.n_vocab) {
+        if (o.top_n_sigma <= 0.0f && o.top_k <= TOP_K_HEAP_MAX) {
+            sampler.heap_k = o.top_k;
+        } else {
+            add(rest, llama_sampler_init_top_k(o.top_k));
+        }
+    }
+    if (o.typical_p < 1.0f) {
+        add(rest, llama_sampler_init_typical(o.typical_p, MIN_KEEP));
+    }
+    if (o.top_p < 1.0f) {
+        add(rest, llama_sampler_init_top_p(o.top_p, MIN_KEEP));
+    }
+    if (o.min_p > 0.0f) {
+        add(rest, llama_sampler_init_min_p(o.min_p, MIN_KEEP));
+    }
+    if (o.xtc_probability > 0.0f) {
+        add(rest, llama_sampler_init_xtc(o.xtc_probability, o.xtc_threshold, MIN_KEEP, o.seed));
+    }
+}
+
+static void build_choice(ml_sampler & sampler, const ml_sampler_options & o) {
+    const chain & rest = sampler.rest;
+    if (o.dynatemp_range > 0.0f && o.mirostat == 0) {
+        add(rest, llama_sampler_init_temp_ext(o.temperature, o.dynatemp_range, o.dynatemp_exponent));
+    } else if (o.temperature != 1.0f) {
+        add(rest, llama_sampler_init_temp(o.temperature));
+    }
+    switch (o.mirostat) {
+        case 1:  add(rest, llama_sampler_init_mirostat(o.n_vocab, o.seed, o.mirostat_tau, o.mirostat_eta, MIROSTAT_M)); break;
+        case 2:  add(rest, llama_sampler_init_mirostat_v2(o.seed, o.mirostat_tau, o.mirostat_eta)); break;
+        default: add(rest, llama_sampler_init_dist(o.seed)); break;
+    }
+}
+
+// The logits with biases and penalties in them. Those of the model belong to the context and stay as they are.
+const float * ml_sampler::adjusted(const float * raw) {
+    const bool has_penalties = penalties && !recent.counts.empty();
+    if (biases.empty() && !has_penalties) {
+        return raw;
+    }
+    logits.assign(raw, raw + n_vocab);
+    for (const auto & bias : biases) {
+        logits[(size_t) bias.token] += bias.bias;
+    }
+    if (has_penalties) {
+        candidates.clear();
+        for (const auto & entry : recent.counts) {
+            candidates.push_back({ entry.first, logits[(size_t) entry.first], 0.0f });
+        }
+        llama_token_data_array array = { candidates.data(), candidates.size(), -1, false };
+        llama_sampler_apply(penalties.get(), &array);
+        for (size_t i = 0; i < array.size; ++i) {
+            logits[(size_t) array.data[i].id] = array.data[i].logit;
+        }
+    }
+    return logits.data();
+}
+
+ml_sampled ml_sampler::sample(const float * raw, int32_t & token) {
+    const float * source = adjusted(raw);
+    bool sorted = false;
+    if (heap_k > 0) {
+        if (!find_top_k(source, n_vocab, (size_t) heap_k, candidates) || !std::isfinite(candidates[0].logit)) {
+            return ML_SAMPLED_NON_FINITE;
+        }
+        sorted = true;
+    } else {
+        const auto best = find_likeliest(source, n_vocab);
+        if (best.nan || !std::isfinite(best.logit)) {
+            return ML_SAMPLED_NON_FINITE;
+        }
+        if (greedy) {
+            token = (int32_t) best.index;
+            return ML_SAMPLED_TOKEN;
+        }
+        candidates.resize(n_vocab);
+        for (size_t i = 0; i < n_vocab; ++i) {
+            candidates[i] = { (llama_token) i, source[i], 0.0f };
+        }
+    }
+    llama_token_data_array array = { candidates.data(), candidates.size(), -1, sorted };
+    llama_sampler_apply(rest.get(), &array);
+    if (array.selected < 0 || (size_t) array.selected >= array.size) {
+        return ML_SAMPLED_NOTHING;
+    }
+    const auto & chosen = array.data[array.selected];
+    // A temperature near zero overflows the scaled logits, and llama.cpp then takes the last candidate: a temperature
+    // that low means the likeliest.
+    token = std::isnan(chosen.p) ? (int32_t) find_likeliest(source, n_vocab).index : chosen.id;
+    return ML_SAMPLED_TOKEN;
+}
+
+void ml_sampler::accept(int32_t token) {
+    if (penalties) {
+        llama_sampler_accept(penalties.get(), token);
+        recent.push(token);
+    }
+    if (rest) {
+        llama_sampler_accept(rest.get(), token);
+    }
+}
+
+int32_t mullama_sampler_new(const llama_vocab * vocab, const ml_sampler_options * options, ml_sampler ** out) {
+    *out = nullptr;
+    return guarded([&] {
+        auto sampler     = std::make_unique<ml_sampler>();
+        sampler->n_vocab = (size_t) options->n_vocab;
+        sampler->greedy  = options->greedy;
+        if (options->n_logit_bias > 0) {
+            sampler->biases.assign(options->logit_bias, options->logit_bias + options->n_logit_bias);
+        }
+        build_penalties(*sampler, vocab, *options);
+        if (!options->greedy) {
+            sampler->rest = new_chain();
+            // Mirostat truncates by itself; llama.cpp puts nothing but the temperature before it.
+            if (options->mirostat == 0) {
+                build_truncation(*sampler, *options);
+            }
+            build_choice(*sampler, *options);
+        }
+        *out = sampler.release();
+    });
+}
+
+void mullama_sampler_free(ml_sampler * sampler) {
+    guarded([&] { delete sampler; });
+}
+
+int32_t mullama_sampler_sample(ml_sampler * sampler, const float * logits, int32_t * token, int32_t * sampled) {
+    return guarded([&] {
+        *sampled = sampler->sample(logits, *token);
+        if (*sampled == ML_SAMPLED_TOKEN) {
+            sampler->accept(*token);
+        }
+    });
+}
+
+int32_t mullama_sampler_accept(ml_sampler * sampler, int32_t token) {
+    return guarded([&] { sampler->accept(token); });
+}
+
+int32_t mullama_sampler_reset(ml_sampler * sampler) {
+    return guarded([&] {
+        sampler->recent.clear();
+        if (sampler->penalties) {
+            llama_sampler_reset(sampler->penalties.get());
+        }
+        if (sampler->rest) {
+            llama_sampler_reset(sampler->rest.get());
+        }
+    });
+}

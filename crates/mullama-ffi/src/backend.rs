@@ -1,0 +1,36 @@
+//! Starts llama.cpp, once a process.
+
+use std::ffi::CStr;
+use std::sync::OnceLock;
+
+use crate::error::{Error, check};
+use crate::{log, sys};
+
+/// Starts llama.cpp if nobody did yet. It is never stopped: there is nothing to free.
+///
+/// Every call that needs it starts it by itself; calling this first only moves the cost.
+///
+/// # Errors
+///
+/// [`Error::Exception`] and its like, each time, if the start failed.
+pub fn init() -> Result<(), Error> {
+    static STARTED: OnceLock<Result<(), Error>> = OnceLock::new();
+    STARTED
+        .get_or_init(|| {
+            // SAFETY: `on_line` is a plain function that never unwinds; `OnceLock` lets one thread in.
+            check("llama_backend_init", unsafe { sys::mullama_init(log::on_text) })
+        })
+        .clone()
+}
+
+/// What llama.cpp was compiled for and uses, as it says itself: `CPU : AVX2 = 1 | FMA = 1 | …`.
+pub fn system_info() -> String {
+    static INFO: OnceLock<String> = OnceLock::new();
+    INFO.get_or_init(|| {
+        // The text names the backends, which exist once llama.cpp has started; if that failed it names none.
+        let _ = init();
+        // SAFETY: the text is a static string that ends in NUL; it is rewritten only by this call, which `OnceLock` makes once.
+        unsafe { CStr::from_ptr(sys::mullama_system_info()) }.to_string_lossy().into_owned()
+    })
+    .clone()
+}

@@ -1,0 +1,48 @@
+//! Owned, checked handles over llama.cpp: the only unsafe code of mullama.
+//!
+//! What llama.cpp would assert is checked here first and becomes an [`Error`] with its facts. What gets past the checks
+//! meets the second net: a C++ shim in which every exception and every failed assertion of the calling thread turns into
+//! an error too. A [`Context`] that such an error went through is poisoned ([`Error::poisons`]): it refuses further calls,
+//! and its owner makes a new one from the same [`Model`].
+//!
+//! ```no_run
+//! use mullama_ffi::{Batch, Context, ContextOptions, Model, ModelOptions, Sampler, SamplerOptions};
+//!
+//! let model = Model::load("model.gguf".as_ref(), &ModelOptions::default(), None)?;
+//! let mut context = Context::new(&model, &ContextOptions::default())?;
+//! let mut sampler = Sampler::new(&SamplerOptions::default(), &model)?;
+//! let mut batch = Batch::new(512);
+//! for (at, token) in (0..).zip(model.vocab().tokenize("Once upon a time", true, true)?) {
+//!     batch.push(token, at, 0, true)?;
+//! }
+//! context.decode(&batch)?;
+//! let token = sampler.sample(context.logits(batch.len() - 1)?)?;
+//! # Ok::<(), mullama_ffi::Error>(())
+//! ```
+
+pub mod backend;
+pub mod batch;
+pub mod context;
+pub mod error;
+mod log;
+mod memory;
+pub mod model;
+pub mod sampler;
+mod state;
+mod sys;
+mod threads;
+pub mod token;
+pub mod tokenize;
+pub mod vocab;
+
+pub use backend::system_info;
+pub use batch::Batch;
+#[cfg(feature = "test-support")]
+pub use context::Failure;
+pub use context::{Context, ContextOptions, FlashAttn, KvType};
+pub use error::Error;
+pub use model::{Model, ModelOptions};
+pub use sampler::{Sampler, SamplerOptions};
+pub use token::TokenId;
+pub use tokenize::spawn_tokenizer_thread;
+pub use vocab::Vocab;

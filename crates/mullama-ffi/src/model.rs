@@ -1,0 +1,283 @@
+//! Owns a loaded model: its weights, its description and its vocabulary.
+
+use std::any::Any;
+use std::ffi::{CString, c_char, c_void};
+use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+use crate::error::{Error, check};
+use crate::token::TokenId;
+use crate::vocab::{Vocab, VocabFacts};
+use crate::{backend, log, sys};
+
+/// How a model is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "llama.cpp's own switches")]
+pub struct ModelOptions {
+    /// Layers that go to a GPU, if llama.cpp was built with one; below zero is all of them.
+    pub n_gpu_layers: i32,
+    /// Maps the file into memory instead of reading it; the pages are shared with other processes.
+    pub use_mmap: bool,
+    /// Keeps the weights in RAM, as far as the system allows it.
+    pub use_mlock: bool,
+    /// Looks at every weight for a NaN or an infinity while loading.
+    pub check_tensors: bool,
+    /// Loads the vocabulary and nothing else.
+    pub vocab_only: bool,
+}
+
+impl Default for ModelOptions {
+    fn default() -> Self {
+        Self { n_gpu_layers: -1, use_mmap: true, use_mlock: false, check_tensors: false, vocab_only: false }
+    }
+}
+
+/// A model in memory. Contexts hold it by `Arc`; the last one frees it.
+pub struct Model {
+    raw: NonNull<sys::llama_model>,
+    facts: sys::ModelFacts,
+    vocab: VocabFacts,
+    vocab_only: bool,
+}
+
+// SAFETY: llama.cpp writes to a model only while loading and freeing it; neither happens while it is shared.
+unsafe impl Send for Model {}
+// SAFETY: as above: every call through `&Model` reads.
+unsafe impl Sync for Model {}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model").field("facts", &self.facts).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        // SAFETY: `raw` came from a load and is freed only here; contexts hold an `Arc`, so none is left.
+        unsafe { sys::mullama_model_free(self.raw.as_ptr()) }
+    }
+}
+
+/// A progress callback on its way through C, with what it said and the panic it may have ended in.
+struct ProgressCall<'a> {
+    report: &'a mut dyn FnMut(f32) -> bool,
+    cancelled: bool,
+    panic: Option<Box<dyn Any + Send>>,
+}
+
+unsafe extern "C" fn on_progress(fraction: f32, user_data: *mut c_void) -> bool {
+    // SAFETY: `load` passes a `ProgressCall` that outlives the load and that nothing else touches meanwhile.
+    let call = unsafe { &mut *user_data.cast::<ProgressCall<'_>>() };
+    if call.cancelled {
+        return false;
+    }
+    let go_on = panic::catch_unwind(AssertUnwindSafe(|| (call.report)(fraction)));
+    call.cancelled = !matches!(go_on, Ok(true));
+    call.panic = go_on.err();
+    !call.cancelled
+}
+
+impl Model {
+    /// Loads a GGUF file. `progress` hears how far it is, from 0 to 1, and stops the load by returning `false`.
+    ///
+    /// Blocks until the weights are there. llama.cpp trusts the file to a degree: check its structure first. A mapped
+    /// file that is cut short later ends the process (SIGBUS).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ModelRefused`] with what llama.cpp said, [`Error::ModelCancelled`], [`Error::NulByte`] in the path, or
+    /// what comes out of C++.
+    ///
+    /// # Panics
+    ///
+    /// If `progress` does.
+    pub fn load(
+        path: &Path,
+        options: &ModelOptions,
+        progress: Option<&mut dyn FnMut(f32) -> bool>,
+    ) -> Result<Arc<Self>, Error> {
+        backend::init()?;
+        let path = CString::new(path.as_os_str().as_encoded_bytes())
+            .map_err(|_| Error::NulByte { what: "the model's path" })?;
+        let mut call = progress.map(|report| ProgressCall { report, cancelled: false, panic: None });
+        log::forget_said();
+        let loaded = Self::load_raw(&path, options, call.as_mut());
+        if let Some(call) = call {
+            if let Some(payload) = call.panic {
+                panic::resume_unwind(payload);
+            }
+            if call.cancelled && loaded.is_err() {
+                return Err(Error::ModelCancelled);
+            }
+        }
+        loaded.map(Arc::new)
+    }
+
+    fn load_raw(path: &CString, options: &ModelOptions, call: Option<&mut ProgressCall<'_>>) -> Result<Self, Error> {
+        let raw_options = sys::ModelOptions {
+            n_gpu_layers: options.n_gpu_layers,
+            use_mmap: options.use_mmap,
+            use_mlock: options.use_mlock,
+            check_tensors: options.check_tensors,
+            vocab_only: options.vocab_only,
+        };
+        let progress = call.is_some().then_some(on_progress as sys::Progress);
+        let user_data = call.map_or(ptr::null_mut(), |call| ptr::from_mut(call).cast());
+        let mut raw = ptr::null_mut();
+        // SAFETY: path and options live across the call; `user_data` is what `on_progress` expects, or unused.
+        let status = unsafe {
+            sys::mullama_model_load(path.as_ptr(), &raw const raw_options, progress, user_data, &raw mut raw)
+        };
+        check("llama_model_load_from_file", status)?;
+        let raw = NonNull::new(raw).ok_or_else(|| Error::ModelRefused { said: log::take_said() })?;
+        // From here on `Drop` frees the model, also where its description fails.
+        let mut model = Self {
+            raw,
+            facts: sys::ModelFacts::default(),
+            vocab: VocabFacts::default(),
+            vocab_only: options.vocab_only,
+        };
+        // SAFETY: `raw` is a loaded model.
+        let status = unsafe { sys::mullama_model_facts(raw.as_ptr(), options.vocab_only, &raw mut model.facts) };
+        check("llama_model_n_params", status)?;
+        model.vocab = VocabFacts::of(&model)?;
+        Ok(model)
+    }
+
+    pub(crate) fn raw(&self) -> *mut sys::llama_model {
+        self.raw.as_ptr()
+    }
+
+    pub(crate) fn is_vocab_only(&self) -> bool {
+        self.vocab_only
+    }
+
+    pub(crate) fn vocab_facts(&self) -> &VocabFacts {
+        &self.vocab
+    }
+
+    /// The model's vocabulary.
+    pub fn vocab(&self) -> Vocab<'_> {
+        Vocab::new(self)
+    }
+
+    /// How many tokens the model was trained to look at.
+    pub fn n_ctx_train(&self) -> u32 {
+        self.facts.n_ctx_train.max(0).cast_unsigned()
+    }
+
+    /// Width of an embedding.
+    pub fn n_embd(&self) -> u32 {
+        self.facts.n_embd.max(0).cast_unsigned()
+    }
+
+    /// Layers.
+    pub fn n_layer(&self) -> u32 {
+        self.facts.n_layer.max(0).cast_unsigned()
+    }
+
+    /// Attention heads of the first layer.
+    pub fn n_head(&self) -> u32 {
+        self.facts.n_head.max(0).cast_unsigned()
+    }
+
+    /// Key and value heads of the first layer.
+    pub fn n_head_kv(&self) -> u32 {
+        self.facts.n_head_kv.max(0).cast_unsigned()
+    }
+
+    /// Width of the sliding attention window; 0 if the model has none.
+    pub fn n_swa(&self) -> u32 {
+        self.facts.n_swa.max(0).cast_unsigned()
+    }
+
+    /// Weights.
+    pub fn n_params(&self) -> u64 {
+        self.facts.n_params
+    }
+
+    /// Bytes of all weights together.
+    pub fn size(&self) -> u64 {
+        self.facts.size
+    }
+
+    /// Whether all of the model's memory is a running state, as in Mamba: it cannot be cut in the middle.
+    pub fn is_recurrent(&self) -> bool {
+        self.facts.is_recurrent
+    }
+
+    /// Whether part of the model's memory is a running state.
+    pub fn is_hybrid(&self) -> bool {
+        self.facts.is_hybrid
+    }
+
+    /// Whether the model writes by diffusion instead of token by token.
+    pub fn is_diffusion(&self) -> bool {
+        self.facts.is_diffusion
+    }
+
+    /// Whether the model reads its input with an encoder first.
+    pub fn has_encoder(&self) -> bool {
+        self.facts.has_encoder
+    }
+
+    /// Whether the model has a decoder.
+    pub fn has_decoder(&self) -> bool {
+        self.facts.has_decoder
+    }
+
+    /// Architecture, size and quantisation in a few words.
+    pub fn desc(&self) -> String {
+        self.text(sys::ML_TEXT_DESC, 0).unwrap_or_default()
+    }
+
+    /// The chat template inside the file, a Jinja text.
+    pub fn chat_template(&self) -> Option<String> {
+        self.text(sys::ML_TEXT_CHAT_TEMPLATE, 0)
+    }
+
+    /// Keys and values of the file, arrays left out, in the order of llama.cpp's map.
+    pub fn metadata(&self) -> Vec<(String, String)> {
+        (0..self.facts.n_metadata)
+            .filter_map(|index| {
+                let key = self.text(sys::ML_TEXT_META_KEY, index)?;
+                Some((key, self.text(sys::ML_TEXT_META_VALUE, index)?))
+            })
+            .collect()
+    }
+
+    /// Asks twice where the text is longer than the first buffer. What C++ refuses to tell is `None`.
+    fn text(&self, which: i32, index: i32) -> Option<String> {
+        let mut buffer = vec![0u8; 1024];
+        loop {
+            let mut length = -1i64;
+            // SAFETY: the model is loaded, and the shim writes at most `buffer.len()` bytes.
+            let status = unsafe {
+                sys::mullama_model_text(
+                    self.raw.as_ptr(),
+                    which,
+                    index,
+                    buffer.as_mut_ptr().cast::<c_char>(),
+                    buffer.len(),
+                    &raw mut length,
+                )
+            };
+            check("llama_model_text", status).ok()?;
+            let length = usize::try_from(length).ok()?;
+            // One byte more than the text: most of these calls end it with NUL.
+            if length < buffer.len() {
+                buffer.truncate(length);
+                return Some(String::from_utf8_lossy(&buffer).into_owned());
+            }
+            buffer.resize(length + 1, 0);
+        }
+    }
+}
+
+/// A token id that llama.cpp means as "none" is below zero.
+pub(crate) fn some_token(token: TokenId) -> Option<TokenId> {
+    (token >= 0).then_some(token)
+}

@@ -1,0 +1,237 @@
+//! Turns text into tokens, on threads whose stacks survive what a prompt can do to llama.cpp's regular expressions.
+//!
+//! llama.cpp splits text for most BPE vocabularies with `std::regex`, and libstdc++ matches those by recursion: one frame
+//! or two a character of a match. A megabyte of one letter overflows an ordinary stack, which ends the process. So text is
+//! tokenized on a thread with a very large stack, of which the system commits only the pages that are used, and a text
+//! whose longest possible match would not fit even there is refused.
+
+use std::cell::Cell;
+use std::ffi::c_char;
+use std::panic;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use crate::error::{Error, check};
+use crate::sys;
+use crate::token::TokenId;
+use crate::vocab::Vocab;
+
+/// Stacks that are tried, largest first: a process under a limit on its address space may get only a smaller one.
+const STACK_BYTES: [usize; 5] = [1 << 30, 256 << 20, 64 << 20, 16 << 20, 4 << 20];
+/// Stack that one character of a match may take. See `stack_bytes_per_char` in the tests for how it was measured.
+const STACK_BYTES_PER_CHAR: usize = 800;
+/// Stack for everything that does not grow with the text.
+const STACK_BYTES_KEPT: usize = 256 << 10;
+/// What a thread of unknown stack may use of it: an ordinary one has at least 2 MiB, and its caller needs most of that.
+const STACK_BYTES_ELSEWHERE: usize = STACK_BYTES_KEPT + (256 << 10);
+/// Longest text in bytes. The largest contexts hold some ten million tokens of about four bytes.
+const TEXT_BYTES: usize = 64 << 20;
+
+thread_local! {
+    /// The stack of this thread, where it was started here.
+    static STACK: Cell<usize> = const { Cell::new(STACK_BYTES_ELSEWHERE) };
+}
+
+/// Starts a thread on which [`Vocab::tokenize_on_this_thread`] takes long texts.
+///
+/// # Errors
+///
+/// [`Error::ThreadSpawn`] if the system refuses even a small stack.
+///
+/// # Panics
+///
+/// On that thread, if `f` does; the handle tells.
+pub fn spawn_tokenizer_thread<F>(name: &str, f: F) -> Result<JoinHandle<()>, Error>
+where
+    F: FnOnce() + Send + 'static,
+{
+    // A refused spawn drops its closure, so `f` waits here until a thread exists to take it.
+    let job = Arc::new(Mutex::new(Some(f)));
+    with_largest_stack(|stack_bytes| {
+        let job = Arc::clone(&job);
+        thread::Builder::new().name(name.to_owned()).stack_size(stack_bytes).spawn(move || {
+            STACK.set(stack_bytes);
+            let taken = job.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(f) = taken {
+                f();
+            }
+        })
+    })
+}
+
+fn with_largest_stack<T>(spawn: impl Fn(usize) -> std::io::Result<T>) -> Result<T, Error> {
+    let (last, larger) = STACK_BYTES.split_last().expect("there are stacks to try");
+    for &stack_bytes in larger {
+        if let Ok(spawned) = spawn(stack_bytes) {
+            return Ok(spawned);
+        }
+    }
+    spawn(*last).map_err(|source| Error::ThreadSpawn { stack_bytes: *last, source: Arc::new(source) })
+}
+
+impl Vocab<'_> {
+    /// The tokens of a text, on a thread of its own; blocks until it is done.
+    ///
+    /// `add_special` puts the beginning and the end that the model wants around it; `parse_special` reads control tokens
+    /// that are spelled out in it. NUL bytes are text like any other.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TextTooLong`], [`Error::RunTooLong`], [`Error::NoVocabulary`], [`Error::ThreadSpawn`], or what comes out
+    /// of C++.
+    pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<TokenId>, Error> {
+        self.check_text(text)?;
+        let job = || self.tokenize_on_this_thread(text, add_special, parse_special);
+        thread::scope(|scope| {
+            let job = &job;
+            let thread = with_largest_stack(|stack_bytes| {
+                thread::Builder::new().name("mullama-tokenize".to_owned()).stack_size(stack_bytes).spawn_scoped(
+                    scope,
+                    move || {
+                        STACK.set(stack_bytes);
+                        job()
+                    },
+                )
+            })?;
+            thread.join().unwrap_or_else(|payload| panic::resume_unwind(payload))
+        })
+    }
+
+    /// As [`tokenize`](Self::tokenize), on the calling thread: one made by [`spawn_tokenizer_thread`], or any other for
+    /// texts without long runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`tokenize`](Self::tokenize); [`Error::RunTooLong`] comes sooner where the stack is small.
+    pub fn tokenize_on_this_thread(
+        &self,
+        text: &str,
+        add_special: bool,
+        parse_special: bool,
+    ) -> Result<Vec<TokenId>, Error> {
+        self.check_text(text)?;
+        if self.splits_by_regex() {
+            check_runs(text, longest_run(STACK.get()))?;
+        }
+        let flags =
+            if add_special { sys::ML_ADD_SPECIAL } else { 0 } | if parse_special { sys::ML_PARSE_SPECIAL } else { 0 };
+        // A token stands for a byte or more, but for those put around the text and a leading space.
+        let mut tokens = Vec::with_capacity(text.len() + 8);
+        let mut count = self.tokenize_into(text, flags, &mut tokens)?;
+        if count < 0 && count != i32::MIN {
+            tokens.reserve_exact(count.unsigned_abs() as usize);
+            count = self.tokenize_into(text, flags, &mut tokens)?;
+        }
+        let count = usize::try_from(count).map_err(|_| Error::TextTooLong { bytes: text.len(), limit: TEXT_BYTES })?;
+        // SAFETY: llama.cpp wrote `count` tokens into the capacity.
+        unsafe { tokens.set_len(count) };
+        Ok(tokens)
+    }
+
+    fn check_text(&self, text: &str) -> Result<(), Error> {
+        if !self.has_vocabulary() {
+            return Err(Error::NoVocabulary);
+        }
+        if text.len() > TEXT_BYTES {
+            return Err(Error::TextTooLong { bytes: text.len(), limit: TEXT_BYTES });
+        }
+        Ok(())
+    }
+
+    fn tokenize_into(&self, text: &str, flags: i32, tokens: &mut Vec<TokenId>) -> Result<i32, Error> {
+        let too_long = |_| Error::TextTooLong { bytes: text.len(), limit: TEXT_BYTES };
+        let bytes = i32::try_from(text.len()).map_err(too_long)?;
+        let capacity = i32::try_from(tokens.capacity()).unwrap_or(i32::MAX);
+        let mut count = 0;
+        // SAFETY: the text is passed with its length, and llama.cpp writes at most `capacity` tokens.
+        let status = unsafe {
+            sys::mullama_tokenize(
+                self.raw(),
+                text.as_ptr().cast::<c_char>(),
+                bytes,
+                tokens.as_mut_ptr(),
+                capacity,
+                flags,
+                &raw mut count,
+            )
+        };
+        check("llama_tokenize", status)?;
+        Ok(count)
+    }
+}
+
+/// The longest run, in characters, that a stack of this size is safe for.
+///
+/// A match may take one run of the text and the one behind it (punctuation and the line breaks that follow), so half of
+/// what fits.
+fn longest_run(stack_bytes: usize) -> usize {
+    stack_bytes.saturating_sub(STACK_BYTES_KEPT) / STACK_BYTES_PER_CHAR / 2
+}
+
+/// Finds the first run that is longer than `limit` characters.
+///
+/// A run is a stretch without a break that ends every match: the lines of a text are runs, and so is the white space
+/// between them. (A few patterns match across the spaces inside a line, none across a line break and what follows it.)
+fn check_runs(text: &str, limit: usize) -> Result<(), Error> {
+    if text.len() <= limit {
+        return Ok(());
+    }
+    for is_run in [is_inside_line as fn(char) -> bool, char::is_whitespace] {
+        let (mut at, mut chars) = (0, 0);
+        for (index, char) in text.char_indices() {
+            if !is_run(char) {
+                chars = 0;
+                continue;
+            }
+            if chars == 0 {
+                at = index;
+            }
+            chars += 1;
+            if chars > limit {
+                chars += text[index..].chars().skip(1).take_while(|&c| is_run(c)).count();
+                return Err(Error::RunTooLong { at, chars, limit });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_inside_line(char: char) -> bool {
+    !matches!(char, '\n' | '\r')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_ends_at_a_line_break() {
+        assert!(check_runs("aaaa\naaaa\naaaa", 4).is_ok());
+        assert!(check_runs("aaaa\n\n\naaaa", 4).is_ok());
+    }
+
+    #[test]
+    fn a_run_over_the_limit_is_reported_where_it_begins() {
+        let error = check_runs("ab\ncdefgh\ni", 5).expect_err("six characters in a line");
+        assert!(matches!(error, Error::RunTooLong { at: 3, chars: 6, limit: 5 }), "{error:?}");
+        let error = check_runs("a\n\n\n\n\n\nb", 5).expect_err("six line breaks");
+        assert!(matches!(error, Error::RunTooLong { at: 1, chars: 6, limit: 5 }), "{error:?}");
+    }
+
+    #[test]
+    fn a_run_is_counted_in_characters() {
+        assert!(check_runs("ééééé\n", 5).is_ok());
+        assert!(check_runs("éééééé\n", 5).is_err());
+    }
+
+    #[test]
+    fn a_tokenizer_thread_takes_longer_runs_than_another() {
+        let elsewhere = longest_run(STACK.get());
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let thread = spawn_tokenizer_thread("tokenizer", move || {
+            sender.send(longest_run(STACK.get())).expect("the test waits");
+        });
+        thread.expect("spawned").join().expect("no panic");
+        assert!(receiver.recv().expect("sent") > 100 * elsewhere);
+    }
+}

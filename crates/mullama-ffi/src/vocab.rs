@@ -1,0 +1,223 @@
+//! A model's vocabulary: what its tokens are called, which are special, and what text each stands for.
+
+use std::ffi::{CStr, c_char};
+use std::ptr;
+
+use crate::error::{Error, check};
+use crate::model::{Model, some_token};
+use crate::sys;
+use crate::token::{TokenId, check_token};
+
+// llama_vocab_type.
+const KIND_NONE: i32 = 0;
+const KIND_BPE: i32 = 2;
+
+/// What a vocabulary says about itself, read once.
+#[derive(Debug)]
+pub(crate) struct VocabFacts {
+    raw: *const sys::llama_vocab,
+    facts: sys::VocabFacts,
+    eog: Vec<TokenId>,
+}
+
+impl Default for VocabFacts {
+    fn default() -> Self {
+        Self { raw: ptr::null(), facts: sys::VocabFacts::default(), eog: Vec::new() }
+    }
+}
+
+impl VocabFacts {
+    pub(crate) fn of(model: &Model) -> Result<Self, Error> {
+        let mut read = Self::default();
+        // SAFETY: the model is loaded; the vocabulary is part of it and lives as long.
+        let status = unsafe { sys::mullama_vocab_facts(model.raw(), &raw mut read.raw, &raw mut read.facts) };
+        check("llama_model_get_vocab", status)?;
+        if read.facts.kind != KIND_NONE {
+            read.eog = read.read_eog()?;
+        }
+        Ok(read)
+    }
+
+    /// Tokens that end generation: a handful, asked for again if there are more than the buffer expects.
+    fn read_eog(&self) -> Result<Vec<TokenId>, Error> {
+        let mut eog = vec![0; 64];
+        loop {
+            let mut count = 0usize;
+            // SAFETY: the vocabulary is alive, and the shim writes at most `eog.len()` ids.
+            let status = unsafe { sys::mullama_vocab_eog(self.raw, eog.as_mut_ptr(), eog.len(), &raw mut count) };
+            check("llama_vocab_is_eog", status)?;
+            let complete = count <= eog.len();
+            eog.resize(count, 0);
+            if complete {
+                return Ok(eog);
+            }
+        }
+    }
+}
+
+/// A view of a model's vocabulary.
+#[derive(Debug, Clone, Copy)]
+pub struct Vocab<'m> {
+    model: &'m Model,
+}
+
+impl<'m> Vocab<'m> {
+    pub(crate) fn new(model: &'m Model) -> Self {
+        Self { model }
+    }
+
+    pub(crate) fn raw(&self) -> *const sys::llama_vocab {
+        self.model.vocab_facts().raw
+    }
+
+    fn facts(&self) -> &'m sys::VocabFacts {
+        &self.model.vocab_facts().facts
+    }
+
+    /// How many tokens there are; ids run from 0 to below it.
+    pub fn n_tokens(&self) -> usize {
+        usize::try_from(self.facts().n_tokens).unwrap_or(0)
+    }
+
+    /// Whether the file has a vocabulary at all.
+    pub fn has_vocabulary(&self) -> bool {
+        self.facts().kind != KIND_NONE
+    }
+
+    /// Whether llama.cpp splits text with regular expressions before it merges pairs.
+    pub(crate) fn splits_by_regex(&self) -> bool {
+        self.facts().kind == KIND_BPE
+    }
+
+    /// The id, if the vocabulary has it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TokenOutOfRange`] if it has not.
+    pub fn check(&self, token: TokenId) -> Result<TokenId, Error> {
+        check_token(token, self.n_tokens())
+    }
+
+    /// Appends the bytes that the token stands for; they may be a part of a character. A control token has none unless
+    /// `special` is set.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TokenOutOfRange`], [`Error::NoVocabulary`], or what comes out of C++.
+    pub fn piece(&self, token: TokenId, special: bool, out: &mut Vec<u8>) -> Result<(), Error> {
+        // Most pieces are shorter, so that one call does it.
+        const ROOM_BYTES: usize = 32;
+        self.check(token)?;
+        if !self.has_vocabulary() {
+            return Err(Error::NoVocabulary);
+        }
+        let mut room = ROOM_BYTES;
+        loop {
+            out.reserve(room);
+            let spare = out.spare_capacity_mut();
+            let capacity = i32::try_from(spare.len()).unwrap_or(i32::MAX);
+            let mut length = 0;
+            // SAFETY: the id is in range, and llama.cpp writes at most `capacity` bytes into the spare room.
+            let status = unsafe {
+                sys::mullama_vocab_piece(
+                    self.raw(),
+                    token,
+                    special,
+                    spare.as_mut_ptr().cast::<c_char>(),
+                    capacity,
+                    &raw mut length,
+                )
+            };
+            check("llama_token_to_piece", status)?;
+            if let Ok(written) = usize::try_from(length) {
+                // SAFETY: llama.cpp wrote that many bytes into the spare room, so they are initialised.
+                unsafe { out.set_len(out.len() + written) };
+                return Ok(());
+            }
+            room = length.unsigned_abs() as usize;
+        }
+    }
+
+    /// The token as the file spells it, with the marks of its tokenizer: `Ġhello`, `▁hello`, `<|im_end|>`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TokenOutOfRange`], [`Error::NoVocabulary`], or what comes out of C++.
+    pub fn text(&self, token: TokenId) -> Result<String, Error> {
+        self.check(token)?;
+        if !self.has_vocabulary() {
+            return Err(Error::NoVocabulary);
+        }
+        let mut text = ptr::null();
+        // SAFETY: the id is in range.
+        let status = unsafe { sys::mullama_vocab_text(self.raw(), token, &raw mut text) };
+        check("llama_vocab_get_text", status)?;
+        if text.is_null() {
+            return Err(Error::NoVocabulary);
+        }
+        // SAFETY: not null, ends in NUL, and belongs to the vocabulary, which outlives this call.
+        Ok(unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
+    }
+
+    /// Whether the token is for control and stands for no text.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TokenOutOfRange`], [`Error::NoVocabulary`], or what comes out of C++.
+    pub fn is_control(&self, token: TokenId) -> Result<bool, Error> {
+        self.check(token)?;
+        if !self.has_vocabulary() {
+            return Err(Error::NoVocabulary);
+        }
+        let mut control = false;
+        // SAFETY: the id is in range, which llama.cpp does not check here.
+        let status = unsafe { sys::mullama_vocab_is_control(self.raw(), token, &raw mut control) };
+        check("llama_vocab_is_control", status)?;
+        Ok(control)
+    }
+
+    /// Whether the token ends generation. An id out of range does not.
+    pub fn is_eog(&self, token: TokenId) -> bool {
+        self.model.vocab_facts().eog.binary_search(&token).is_ok()
+    }
+
+    /// The tokens that end generation, in ascending order.
+    pub fn eog_tokens(&self) -> Vec<TokenId> {
+        self.model.vocab_facts().eog.clone()
+    }
+
+    /// The token that begins a text.
+    pub fn bos(&self) -> Option<TokenId> {
+        some_token(self.facts().bos)
+    }
+
+    /// The token that ends a text.
+    pub fn eos(&self) -> Option<TokenId> {
+        some_token(self.facts().eos)
+    }
+
+    /// The token that ends a turn of a chat.
+    pub fn eot(&self) -> Option<TokenId> {
+        some_token(self.facts().eot)
+    }
+
+    /// The token of a line break.
+    pub fn nl(&self) -> Option<TokenId> {
+        some_token(self.facts().nl)
+    }
+
+    /// The token that fills up.
+    pub fn pad(&self) -> Option<TokenId> {
+        some_token(self.facts().pad)
+    }
+
+    /// Whether tokenizing with `add_special` begins with [`bos`](Self::bos).
+    pub fn add_bos(&self) -> bool {
+        self.facts().add_bos
+    }
+
+    /// Whether tokenizing with `add_special` ends with [`eos`](Self::eos).
+    pub fn add_eos(&self) -> bool {
+        self.facts().add_eos
+    }
+}
