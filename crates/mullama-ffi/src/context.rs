@@ -212,7 +212,7 @@ impl Drop for Context {
 /// Frees a poisoned context on a thread of its own: if the failure left compute threads waiting for each other inside a
 /// graph, joining them never ends, and only that thread should hang.
 fn bury(parts: Parts) {
-    let (gone, wait) = mpsc::channel();
+    let (gone, wait) = mpsc::sync_channel(1);
     let parts = ManuallyDrop::new(parts);
     let thread = thread::Builder::new().name("mullama-bury".to_owned()).spawn(move || {
         drop(ManuallyDrop::into_inner(parts));

@@ -37,7 +37,6 @@ pub(crate) type Progress = unsafe extern "C" fn(fraction: f32, user_data: *mut c
 
 #[repr(C)]
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "llama.cpp's own switches")]
 pub(crate) struct ModelOptions {
     pub(crate) n_gpu_layers: i32,
     pub(crate) use_mmap: bool,
@@ -48,7 +47,6 @@ pub(crate) struct ModelOptions {
 
 #[repr(C)]
 #[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "facts about a model, as llama.cpp tells them")]
 pub(crate) struct ModelFacts {
     pub(crate) n_params: u64,
     pub(crate) size: u64,

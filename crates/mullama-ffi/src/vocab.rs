@@ -66,26 +66,26 @@ impl<'m> Vocab<'m> {
         Self { model }
     }
 
-    pub(crate) fn raw(&self) -> *const sys::llama_vocab {
+    pub(crate) fn raw(self) -> *const sys::llama_vocab {
         self.model.vocab_facts().raw
     }
 
-    fn facts(&self) -> &'m sys::VocabFacts {
+    fn facts(self) -> &'m sys::VocabFacts {
         &self.model.vocab_facts().facts
     }
 
     /// How many tokens there are; ids run from 0 to below it.
-    pub fn n_tokens(&self) -> usize {
+    pub fn n_tokens(self) -> usize {
         usize::try_from(self.facts().n_tokens).unwrap_or(0)
     }
 
     /// Whether the file has a vocabulary at all.
-    pub fn has_vocabulary(&self) -> bool {
+    pub fn has_vocabulary(self) -> bool {
         self.facts().kind != KIND_NONE
     }
 
     /// Whether llama.cpp splits text with regular expressions before it merges pairs.
-    pub(crate) fn splits_by_regex(&self) -> bool {
+    pub(crate) fn splits_by_regex(self) -> bool {
         self.facts().kind == KIND_BPE
     }
 
@@ -94,7 +94,7 @@ impl<'m> Vocab<'m> {
     /// # Errors
     ///
     /// [`Error::TokenOutOfRange`] if it has not.
-    pub fn check(&self, token: TokenId) -> Result<TokenId, Error> {
+    pub fn check(self, token: TokenId) -> Result<TokenId, Error> {
         check_token(token, self.n_tokens())
     }
 
@@ -104,7 +104,7 @@ impl<'m> Vocab<'m> {
     /// # Errors
     ///
     /// [`Error::TokenOutOfRange`], [`Error::NoVocabulary`], or what comes out of C++.
-    pub fn piece(&self, token: TokenId, special: bool, out: &mut Vec<u8>) -> Result<(), Error> {
+    pub fn piece(self, token: TokenId, special: bool, out: &mut Vec<u8>) -> Result<(), Error> {
         // Most pieces are shorter, so that one call does it.
         const ROOM_BYTES: usize = 32;
         self.check(token)?;
@@ -143,7 +143,7 @@ impl<'m> Vocab<'m> {
     /// # Errors
     ///
     /// [`Error::TokenOutOfRange`], [`Error::NoVocabulary`], or what comes out of C++.
-    pub fn text(&self, token: TokenId) -> Result<String, Error> {
+    pub fn text(self, token: TokenId) -> Result<String, Error> {
         self.check(token)?;
         if !self.has_vocabulary() {
             return Err(Error::NoVocabulary);
@@ -164,7 +164,7 @@ impl<'m> Vocab<'m> {
     /// # Errors
     ///
     /// [`Error::TokenOutOfRange`], [`Error::NoVocabulary`], or what comes out of C++.
-    pub fn is_control(&self, token: TokenId) -> Result<bool, Error> {
+    pub fn is_control(self, token: TokenId) -> Result<bool, Error> {
         self.check(token)?;
         if !self.has_vocabulary() {
             return Err(Error::NoVocabulary);
@@ -177,47 +177,47 @@ impl<'m> Vocab<'m> {
     }
 
     /// Whether the token ends generation. An id out of range does not.
-    pub fn is_eog(&self, token: TokenId) -> bool {
+    pub fn is_eog(self, token: TokenId) -> bool {
         self.model.vocab_facts().eog.binary_search(&token).is_ok()
     }
 
     /// The tokens that end generation, in ascending order.
-    pub fn eog_tokens(&self) -> Vec<TokenId> {
+    pub fn eog_tokens(self) -> Vec<TokenId> {
         self.model.vocab_facts().eog.clone()
     }
 
     /// The token that begins a text.
-    pub fn bos(&self) -> Option<TokenId> {
+    pub fn bos(self) -> Option<TokenId> {
         some_token(self.facts().bos)
     }
 
     /// The token that ends a text.
-    pub fn eos(&self) -> Option<TokenId> {
+    pub fn eos(self) -> Option<TokenId> {
         some_token(self.facts().eos)
     }
 
     /// The token that ends a turn of a chat.
-    pub fn eot(&self) -> Option<TokenId> {
+    pub fn eot(self) -> Option<TokenId> {
         some_token(self.facts().eot)
     }
 
     /// The token of a line break.
-    pub fn nl(&self) -> Option<TokenId> {
+    pub fn nl(self) -> Option<TokenId> {
         some_token(self.facts().nl)
     }
 
     /// The token that fills up.
-    pub fn pad(&self) -> Option<TokenId> {
+    pub fn pad(self) -> Option<TokenId> {
         some_token(self.facts().pad)
     }
 
     /// Whether tokenizing with `add_special` begins with [`bos`](Self::bos).
-    pub fn add_bos(&self) -> bool {
+    pub fn add_bos(self) -> bool {
         self.facts().add_bos
     }
 
     /// Whether tokenizing with `add_special` ends with [`eos`](Self::eos).
-    pub fn add_eos(&self) -> bool {
+    pub fn add_eos(self) -> bool {
         self.facts().add_eos
     }
 }

@@ -130,9 +130,11 @@ fn the_build_uses_the_instructions_it_was_compiled_for() {
 #[test]
 fn an_assertion_on_another_thread_says_what_it_was_before_the_process_ends() {
     if is_child() {
+        mullama_ffi::backend::init().expect("llama.cpp starts");
         // SAFETY: ends the process through ggml's own function, as an assertion on a compute thread does.
         unsafe { llama_cpp_sys_2::ggml_abort(c"here".as_ptr(), 7, c"last words".as_ptr()) };
     }
     let output = child("an_assertion_on_another_thread_says_what_it_was_before_the_process_ends");
     assert!(!output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("last words"), "{output:?}");
 }

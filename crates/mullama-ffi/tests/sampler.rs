@@ -59,7 +59,7 @@ fn the_same_seed_chooses_the_same_and_another_does_not() {
 fn reset_starts_chance_and_memory_again() {
     let options = SamplerOptions { seed: 3, repeat_penalty: 1.5, frequency_penalty: 0.3, ..SamplerOptions::default() };
     let mut sampler = sampler(&options);
-    let mut rounds = |sampler: &mut Sampler| -> Vec<_> {
+    let rounds = |sampler: &mut Sampler| -> Vec<_> {
         (0..40).map(|round| sampler.sample(&logits(round)).expect("a token")).collect()
     };
     let first = rounds(&mut sampler);
@@ -165,15 +165,26 @@ fn a_repeat_penalty_weakens_positive_and_negative_logits() {
 }
 
 #[test]
-fn dry_breaks_a_repetition() {
-    let mut logits = vec![-50.0f32; demo().vocab().n_tokens()];
-    (logits[12], logits[9]) = (1.0, 0.0);
-    let options = SamplerOptions { dry_multiplier: 2.0, ..greedy() };
-    let mut sampler = sampler(&options);
-    for token in [10, 11, 12, 300, 10, 11] {
-        sampler.accept(token).expect("accepted");
-    }
-    assert_eq!(sampler.sample(&logits).expect("a token"), 9, "10 11 12 came before");
+fn dry_breaks_a_repetition_unless_a_breaker_stands_in_it() {
+    let model = demo();
+    let tokens = model.vocab().tokenize("abcxab", false, false).expect("tokens");
+    assert_eq!(tokens.len(), 6, "one token a letter");
+    let mut logits = vec![-50.0f32; model.vocab().n_tokens()];
+    (logits[index(tokens[2])], logits[9]) = (1.0, 0.0);
+    let next = |breakers: &[&str]| {
+        let options = SamplerOptions {
+            dry_multiplier: 2.0,
+            dry_sequence_breakers: breakers.iter().map(|&text| text.to_owned()).collect(),
+            ..greedy()
+        };
+        let mut sampler = sampler(&options);
+        for &token in &tokens {
+            sampler.accept(token).expect("accepted");
+        }
+        sampler.sample(&logits).expect("a token")
+    };
+    assert_eq!(next(&[]), 9, "abc came before");
+    assert_eq!(next(&["b", ""]), tokens[2], "b breaks it");
 }
 
 #[test]

@@ -1,1 +1,43 @@
-//! x
+//! The native module of the Python package: converts, lets go of the interpreter, calls. No decision is taken here.
+
+mod completion;
+mod config;
+mod context;
+mod error;
+mod exit;
+mod held;
+mod load;
+mod model;
+mod prompt;
+mod settings;
+mod stream;
+mod token;
+mod usage;
+mod wait;
+
+/// The native module of mullama. Its names are exported by the package.
+#[pyo3::pymodule(gil_used = false)]
+mod _mullama {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::completion::Completion;
+    #[pymodule_export]
+    use crate::config::{check_context_params, check_stream_config, stream_config_defaults};
+    #[pymodule_export]
+    use crate::context::Context;
+    #[pymodule_export]
+    use crate::model::Model;
+    #[pymodule_export]
+    use crate::stream::TokenStream;
+    #[pymodule_export]
+    use crate::token::Token;
+    #[pymodule_export]
+    use crate::usage::{Timings, Usage};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        crate::exit::register(module.py())
+    }
+}

@@ -1,0 +1,43 @@
+//! What a run measures, from the command line.
+
+use std::path::PathBuf;
+
+/// The settings of a run.
+#[derive(Debug)]
+pub(crate) struct Args {
+    pub(crate) model: PathBuf,
+    /// Tokens of each stream.
+    pub(crate) tokens: u32,
+    /// Interleaved runs of each case.
+    pub(crate) pairs: usize,
+    pub(crate) threads: u32,
+    /// Only the bare loop, on demand: a line on stdin is a run, its tokens/s the answer.
+    pub(crate) raw_only: bool,
+    /// Cases whose name contains this.
+    pub(crate) only: String,
+}
+
+impl Args {
+    pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut parsed =
+            Self { model: PathBuf::new(), tokens: 200, pairs: 11, threads: 2, raw_only: false, only: String::new() };
+        while let Some(arg) = args.next() {
+            let mut number = || args.next().and_then(|n| n.parse().ok()).ok_or(format!("{arg} needs a number"));
+            match arg.as_str() {
+                // Cargo passes it to every bench.
+                "--bench" => {}
+                "--tokens" => parsed.tokens = number()?,
+                "--pairs" => parsed.pairs = number()? as usize,
+                "--threads" => parsed.threads = number()?,
+                "--raw" => parsed.raw_only = true,
+                "--only" => parsed.only = args.next().unwrap_or_default(),
+                _ if parsed.model.as_os_str().is_empty() && !arg.starts_with('-') => parsed.model = arg.into(),
+                _ => return Err(format!("unknown argument {arg}")),
+            }
+        }
+        if parsed.model.as_os_str().is_empty() {
+            return Err("usage: ratios MODEL [--tokens N] [--pairs N] [--threads N] [--only CASE] [--raw]".into());
+        }
+        Ok(parsed)
+    }
+}

@@ -1,0 +1,21 @@
+//! Measures mullama against a bare loop over the same llama.cpp, side by side in one run.
+//!
+//!     cargo bench --profile release -p mullama --bench ratios -- MODEL [--tokens N] [--pairs N]
+//!
+//! Every figure is a ratio of medians of interleaved runs: the machine's speed drifts, the ratio does not.
+
+mod args;
+mod cases;
+mod raw;
+
+use std::error::Error;
+
+use args::Args;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args = Args::parse(std::env::args().skip(1))?;
+    if args.raw_only {
+        return raw::serve(&args);
+    }
+    cases::run(&args)
+}

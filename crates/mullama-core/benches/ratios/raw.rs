@@ -1,0 +1,95 @@
+//! The bare loop: decode and the same sampler chain, nothing else.
+
+use std::error::Error;
+use std::io::stdin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use mullama_ffi::{Batch, Context, ContextOptions, Model, ModelOptions, Sampler, SamplerOptions};
+
+use crate::args::Args;
+
+/// What every stream of every case continues.
+pub(crate) const PROMPT: &str = "Once upon a time";
+/// Cells of the pool, for the bare loop and for mullama.
+pub(crate) const CELLS: u32 = 4096;
+
+/// A llama.cpp context with nothing around it.
+pub(crate) struct Raw {
+    model: Arc<Model>,
+    context: Context,
+    batch: Batch,
+    streams: usize,
+}
+
+impl Raw {
+    /// A unified pool for this many sequences.
+    pub(crate) fn new(args: &Args, streams: usize) -> Result<Self, mullama_ffi::Error> {
+        let model = Model::load(&args.model, &ModelOptions::default(), None)?;
+        let options = ContextOptions {
+            n_ctx: CELLS,
+            n_seq_max: u32::try_from(streams).unwrap_or(1),
+            n_threads: args.threads,
+            n_threads_batch: args.threads,
+            ..ContextOptions::default()
+        };
+        let context = Context::new(&model, &options)?;
+        Ok(Self { model, context, batch: Batch::new(512), streams })
+    }
+
+    /// Tokens a second of all sequences together, prompt included, each `tokens` long.
+    pub(crate) fn run(&mut self, tokens: u32) -> Result<f64, mullama_ffi::Error> {
+        let streams = self.streams;
+        let options = SamplerOptions {
+            top_k: 40,
+            top_p: 0.9,
+            logit_bias: self.model.vocab().eog_tokens().into_iter().map(|token| (token, f32::NEG_INFINITY)).collect(),
+            seed: 1,
+            ..SamplerOptions::default()
+        };
+        let mut samplers = (0..streams).map(|_| Sampler::new(&options, &self.model)).collect::<Result<Vec<_>, _>>()?;
+        let prompt = self.model.vocab().tokenize(PROMPT, true, true)?;
+        let began = Instant::now();
+        let mut rows = Vec::new();
+        self.batch.clear();
+        for seq in 0..i32::try_from(streams).unwrap_or(0) {
+            for (position, &token) in (0..).zip(&prompt) {
+                let last = position as usize + 1 == prompt.len();
+                let row = self.batch.push(token, position, seq, last)?;
+                if last {
+                    rows.push(row);
+                }
+            }
+        }
+        let mut position = i32::try_from(prompt.len()).unwrap_or(0);
+        for _ in 0..tokens {
+            self.context.decode(&self.batch)?;
+            self.batch.clear();
+            for ((seq, sampler), row) in (0..).zip(&mut samplers).zip(&mut rows) {
+                let token = sampler.sample(self.context.logits(*row)?)?;
+                *row = self.batch.push(token, position, seq, true)?;
+            }
+            position += 1;
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        for seq in 0..i32::try_from(streams).unwrap_or(0) {
+            self.context.seq_rm(seq, 0, None)?;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a count of streams")]
+        Ok(f64::from(tokens) * streams as f64 / seconds)
+    }
+}
+
+/// Answers each line of stdin, a number of streams, with the tokens a second of one run.
+pub(crate) fn serve(args: &Args) -> Result<(), Box<dyn Error>> {
+    let mut loops = std::collections::BTreeMap::new();
+    for line in stdin().lines() {
+        let streams: usize = line?.trim().parse()?;
+        if !loops.contains_key(&streams) {
+            loops.insert(streams, Raw::new(args, streams)?);
+        }
+        let raw = loops.get_mut(&streams).expect("inserted above");
+        crate::cases::say(&raw.run(args.tokens)?.to_string());
+    }
+    Ok(())
+}

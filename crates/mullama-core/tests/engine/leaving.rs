@@ -1,0 +1,184 @@
+//! Gone means free: whoever leaves, in whatever phase, frees its place within one step.
+
+use std::sync::{Arc, Mutex};
+
+use mullama::testing::{Logits, Size, Stage, Step};
+use mullama::{FinishReason, TokenStream};
+
+use crate::support::{STEP, alone, config, hashed, places, prompt, read, rows, stage, take};
+
+/// The three ways to go.
+const WAYS: [fn(&TokenStream); 3] = [TokenStream::cancel, TokenStream::close, |_| ()];
+
+/// Leaves by this way; the third is to drop the stream.
+fn leave(stream: TokenStream, way: fn(&TokenStream), at: usize) -> Option<TokenStream> {
+    way(&stream);
+    (at < 2).then_some(stream)
+}
+
+/// A stage of one place, where a stream in some phase has another one behind it.
+fn before_another(len: usize, buffer: u32, steps: usize) -> (Stage, TokenStream, TokenStream) {
+    let mut stage = stage(places(1));
+    let stream = stage.open(&prompt(len, 0), config(500).buffer_size(buffer)).unwrap();
+    let next = stage.open(&prompt(3, 1), config(10)).unwrap();
+    (0..steps).for_each(|_| assert_eq!(stage.step(), Step::Worked));
+    stage.decodes();
+    (stage, stream, next)
+}
+
+fn the_next_runs_at_once(mut stage: Stage, stream: TokenStream, next: &TokenStream, at: usize) {
+    let gone = leave(stream, WAYS[at], at);
+    assert_eq!(stage.step(), Step::Worked);
+    assert_eq!(rows(&stage), [3], "the step after computes the next one, and nothing else");
+    assert_eq!(stage.unfinished(), 1);
+    assert_eq!(read(&mut stage, next).text(), alone(&prompt(3, 1), 10));
+    if let Some(gone) = gone {
+        take(&gone);
+        assert_eq!(gone.finish_reason(), Some(FinishReason::Cancelled));
+    }
+    assert_eq!((stage.unfinished(), stage.settle()), (0, 0));
+}
+
+#[test]
+fn leaving_the_prefill_of_a_long_prompt_frees_the_place_within_one_step() {
+    for at in 0..3 {
+        let (stage, stream, next) = before_another(900, 8, 2);
+        assert_eq!(stream.usage().completion_tokens, 0, "two of four pieces are computed");
+        the_next_runs_at_once(stage, stream, &next, at);
+    }
+}
+
+#[test]
+fn leaving_while_tokens_come_frees_the_place_within_one_step() {
+    for at in 0..3 {
+        let (stage, stream, next) = before_another(5, 64, 7);
+        assert_eq!(stream.buffered(), 7);
+        the_next_runs_at_once(stage, stream, &next, at);
+    }
+}
+
+#[test]
+fn leaving_the_queue_frees_the_place_at_once_without_a_step() {
+    for at in 0..3 {
+        let (mut stage, running, queued) = before_another(5, 64, 3);
+        assert_eq!(stage.unfinished(), 2);
+        let gone = leave(queued, WAYS[at], at);
+        assert_eq!(stage.unfinished(), 1);
+        if let Some(gone) = gone {
+            assert!(take(&gone).over);
+            assert_eq!(gone.finish_reason(), Some(FinishReason::Cancelled));
+        }
+        stage.decodes();
+        stage.step();
+        assert_eq!(rows(&stage), [1]);
+        assert_eq!(running.buffered(), 4);
+    }
+}
+
+#[test]
+fn leaving_while_parked_frees_cells_and_count_within_one_step() {
+    for at in 0..3 {
+        let mut stage = stage(places(1));
+        let stream = stage.open(&prompt(5, 0), config(500).buffer_size(2)).unwrap();
+        stage.settle();
+        let gone = leave(stream, WAYS[at], at);
+        assert_eq!(stage.step(), Step::Idle { until: None });
+        assert_eq!(stage.unfinished(), 0);
+        drop(gone);
+        let long = stage.open(&prompt(1000, 1), config(100)).unwrap();
+        assert_eq!(read(&mut stage, &long).text().len(), 24, "the whole pool is there for the next");
+        assert_eq!(rows(&stage).iter().sum::<usize>(), 5 + 1 + 1000 + 23, "and nothing was computed twice");
+    }
+}
+
+#[test]
+fn a_cancelled_stream_delivers_what_was_produced_and_then_ends() {
+    let mut stage = stage(places(1));
+    let stream = stage.open(&[1], config(500)).unwrap();
+    (0..10).for_each(|_| drop(stage.step()));
+    stream.cancel();
+    stage.settle();
+    let got = take(&stream);
+    assert_eq!(got.text(), alone(&[1], 10));
+    assert!(got.over && got.error.is_none());
+    assert_eq!(stream.finish_reason(), Some(FinishReason::Cancelled));
+    assert!(take(&stream).over, "over again and again");
+}
+
+#[test]
+fn a_closed_stream_throws_away_what_was_not_read_and_ends_at_once() {
+    let mut stage = stage(places(1));
+    let stream = stage.open(&[1], config(500)).unwrap();
+    (0..10).for_each(|_| drop(stage.step()));
+    stream.close();
+    assert_eq!((stream.buffered(), stage.unfinished()), (0, 0));
+    let got = take(&stream);
+    assert!(got.over && got.error.is_none() && got.tokens.is_empty());
+    assert_eq!(stream.finish_reason(), Some(FinishReason::Cancelled));
+    assert_eq!(stage.settle(), 0);
+    assert!(take(&stream).tokens.is_empty());
+}
+
+#[test]
+fn cancel_and_close_after_the_end_change_nothing() {
+    let mut stage = stage(places(1));
+    let stream = stage.open(&[1], config(5)).unwrap();
+    stage.settle();
+    stream.cancel();
+    stage.settle();
+    assert_eq!(take(&stream).text(), alone(&[1], 5));
+    stream.close();
+    stream.cancel();
+    assert_eq!(stream.finish_reason(), Some(FinishReason::Length));
+    assert_eq!(stage.unfinished(), 0);
+}
+
+/// Logits that leave a stream while its decode runs.
+fn leaving_in_step(way: fn(&TokenStream), at: usize) -> (Logits, Arc<Mutex<Option<TokenStream>>>) {
+    let slot: Arc<Mutex<Option<TokenStream>>> = Arc::default();
+    let (inside, letters) = (Arc::clone(&slot), hashed());
+    let logits: Logits = Arc::new(move |tokens, logits| {
+        let mut slot = inside.lock().unwrap();
+        if tokens.len() == 10 {
+            if let Some(stream) = slot.take() {
+                *slot = leave(stream, way, at);
+            }
+        }
+        letters(tokens, logits);
+    });
+    (logits, slot)
+}
+
+#[test]
+fn leaving_while_the_step_runs_frees_the_place_within_the_next() {
+    for (at, way) in WAYS.into_iter().enumerate() {
+        let (logits, slot) = leaving_in_step(way, at);
+        let mut stage = Stage::new(places(1), logits, |_| STEP);
+        *slot.lock().unwrap() = Some(stage.open(&prompt(4, 0), config(500)).unwrap());
+        let next = stage.open(&prompt(3, 1), config(5)).unwrap();
+        assert_eq!(read(&mut stage, &next).text(), alone(&prompt(3, 1), 5));
+        assert_eq!(rows(&stage), [4, 1, 1, 1, 1, 1, 1, 3, 1, 1, 1, 1]);
+        assert_eq!(stage.unfinished(), 0);
+        if let Some(gone) = slot.lock().unwrap().take() {
+            let got = take(&gone);
+            assert!(got.over && alone(&prompt(4, 0), 20).starts_with(&got.text()));
+            assert_eq!(gone.finish_reason(), Some(FinishReason::Cancelled));
+        }
+    }
+}
+
+#[test]
+fn ten_thousand_opened_and_abandoned_streams_leave_nothing_behind() {
+    let mut stage = stage(Size::default());
+    for n in 0..10_000_usize {
+        let stream = stage.open(&prompt(3 + n % 300, n), config(20).buffer_size(2)).unwrap();
+        (0..n % 5).for_each(|_| drop(stage.step()));
+        drop(stream);
+    }
+    stage.settle();
+    assert_eq!((stage.unfinished(), stage.settle()), (0, 0));
+    stage.decodes();
+    let after = stage.open(&prompt(1000, 7), config(50)).unwrap();
+    assert_eq!(read(&mut stage, &after).text(), alone(&prompt(1000, 7), 24));
+    assert_eq!(rows(&stage).iter().sum::<usize>(), 1000 + 23, "all cells were free");
+}

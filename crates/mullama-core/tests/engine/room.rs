@@ -1,0 +1,178 @@
+//! Room first: no token is computed that its reader has no room for, and a full buffer holds up nobody else.
+
+use std::time::Duration;
+
+use mullama::testing::Step;
+use mullama::{FinishReason, TokenStream, Waited};
+
+use crate::support::{alone, config, ms, places, pool, prompt, read, read_all, rows, spell, stage, stopping, take};
+
+const ASLEEP: Step = Step::Idle { until: None };
+
+#[test]
+fn a_reader_that_sleeps_never_has_more_than_buffer_size_computed_ahead() {
+    for buffer in [1, 2, 7, 64, 300] {
+        let mut stage = stage(places(8));
+        let stream = stage.open(&[1], config(500).buffer_size(buffer)).unwrap();
+        for read in 0..20 {
+            loop {
+                let step = stage.step();
+                assert!(stream.buffered() <= buffer as usize);
+                if step == ASLEEP {
+                    break;
+                }
+            }
+            assert_eq!(stream.buffered(), buffer as usize);
+            assert_eq!(stream.usage().completion_tokens, buffer as usize + read);
+            assert!(matches!(stream.next_within(Duration::ZERO), Waited::Token(_)));
+        }
+    }
+}
+
+#[test]
+fn a_prompt_is_not_computed_twice_for_a_parked_reader() {
+    let mut stage = stage(places(1));
+    let stream = stage.open(&prompt(40, 0), config(100).buffer_size(3)).unwrap();
+    stage.settle();
+    assert_eq!(rows(&stage), [40, 1, 1]);
+    for _ in 0..5 {
+        stream.next_blocking().unwrap().unwrap();
+        stage.settle();
+        assert_eq!(rows(&stage), [1]);
+    }
+}
+
+#[test]
+fn seven_streams_beside_a_sleeper_finish_as_if_it_were_not_there() {
+    let run = |sleeper: bool| {
+        let mut stage = stage(places(8));
+        let asleep = sleeper.then(|| stage.open(&[200], config(500).buffer_size(4)).unwrap());
+        let open = |seed| stage.open(&prompt(3, seed), config(50 + u32::try_from(seed).unwrap())).unwrap();
+        let streams: Vec<TokenStream> = (0..7).map(open).collect();
+        let texts: Vec<String> = read_all(&mut stage, &streams).iter().map(|got| got.text()).collect();
+        let rows = rows(&stage);
+        assert_eq!(asleep.map_or(0, |stream| stream.buffered()), if sleeper { 4 } else { 0 });
+        (texts, rows)
+    };
+    let (beside, rows_beside) = run(true);
+    let (alone, rows_alone) = run(false);
+    assert_eq!(beside, alone);
+    assert_eq!(rows_beside.len(), rows_alone.len(), "as many steps");
+    assert_eq!(rows_beside[4..], rows_alone[4..], "and once it is parked, the same rows");
+}
+
+#[test]
+fn twenty_stalled_readers_on_eight_places_let_the_twenty_first_stream() {
+    let mut stage = stage(places(8));
+    let open = |seed| stage.open(&prompt(5, seed), config(200).buffer_size(2)).unwrap();
+    let stalled: Vec<TokenStream> = (0..20).map(open).collect();
+    let last = stage.open(&prompt(5, 99), config(100).buffer_size(2)).unwrap();
+    let got = read(&mut stage, &last);
+    assert_eq!(got.text(), alone(&prompt(5, 99), 100));
+    assert_eq!(last.finish_reason(), Some(FinishReason::Length));
+    assert_eq!(stage.settle(), 0);
+    assert!(stalled.iter().all(|stream| stream.buffered() == 2), "the twenty had their turn, and no more");
+}
+
+#[test]
+fn with_all_readers_parked_the_engine_sleeps_and_one_read_wakes_it() {
+    let mut stage = stage(places(2));
+    let streams: Vec<TokenStream> = (0..5).map(|seed| stage.open(&prompt(2, seed), config(100).buffer_size(3)).unwrap()).collect();
+    stage.settle();
+    assert_eq!(stage.decodes().len(), 3 * 3, "two places, five streams, three tokens each");
+    assert_eq!(stage.step(), ASLEEP);
+    streams[3].next_blocking().unwrap().unwrap();
+    assert_eq!(stage.step(), Step::Worked);
+    assert_eq!(stage.step(), ASLEEP);
+    assert_eq!(rows(&stage), [1], "one token for the one that was read");
+}
+
+#[test]
+fn with_all_readers_parked_the_engine_sleeps_until_the_next_deadline() {
+    let mut stage = stage(places(2));
+    let _forever = stage.open(&[1], config(100).buffer_size(1)).unwrap();
+    let _minute = stage.open(&[2], config(100).buffer_size(1).timeout_ms(60_000)).unwrap();
+    let soon = stage.open(&[3], config(100).buffer_size(1).timeout_ms(5_000)).unwrap();
+    stage.settle();
+    assert_eq!(stage.step(), Step::Idle { until: Some(ms(5_000)) });
+    drop(soon);
+    assert_eq!(stage.step(), Step::Idle { until: Some(ms(60_000)) });
+}
+
+#[test]
+fn a_parked_stream_gives_up_its_place_within_one_step() {
+    let mut stage = stage(places(1));
+    let first = stage.open(&[1], config(100).buffer_size(1)).unwrap();
+    let second = stage.open(&[2], config(100).buffer_size(1)).unwrap();
+    stage.step();
+    assert_eq!((first.buffered(), second.buffered()), (1, 0));
+    stage.step();
+    assert_eq!((first.buffered(), second.buffered()), (1, 1));
+}
+
+#[test]
+fn a_reader_that_wakes_goes_before_the_queue() {
+    let mut stage = stage(places(1));
+    let parked = stage.open(&[1], config(100).buffer_size(1)).unwrap();
+    stage.step();
+    let runs = stage.open(&[2], config(3)).unwrap();
+    stage.step();
+    let waits = stage.open(&[3], config(3)).unwrap();
+    parked.next_blocking().unwrap().unwrap();
+    assert_eq!(read(&mut stage, &runs).text().len(), 3);
+    assert_eq!((parked.buffered(), waits.buffered()), (0, 0));
+    stage.step();
+    assert_eq!((parked.buffered(), waits.buffered()), (1, 0));
+}
+
+#[test]
+fn the_room_of_a_remainder_is_kept_from_the_start() {
+    let (mut stage, stream) = spell(b"ab<e", stopping(100, &["<end>"]).buffer_size(4));
+    stage.settle();
+    assert_eq!(stream.buffered(), 4, "the buffer is full before the text ends");
+    let first = stream.next_blocking().unwrap().unwrap();
+    stage.settle();
+    assert_eq!(stream.buffered(), 4, "three items, and what was held back");
+    let rest = take(&stream);
+    assert_eq!(first.text + &rest.text(), "ab<e");
+    assert_eq!(rest.tokens.last().unwrap().id, None);
+}
+
+#[test]
+fn a_full_buffer_takes_a_remainder_too_when_the_reader_cancels() {
+    let (mut stage, stream) = spell(b"ab<en", stopping(100, &["<end>"]).buffer_size(4));
+    stage.settle();
+    stream.cancel();
+    stage.settle();
+    assert_eq!(stream.buffered(), 5);
+    assert_eq!(take(&stream).text(), "ab<e");
+}
+
+#[test]
+fn the_time_that_a_reader_kept_its_stream_waiting_is_told_however_it_ends() {
+    let mut stage = stage(places(1));
+    let read_late = stage.open(&[1], config(3).buffer_size(2)).unwrap();
+    let never = stage.open(&[2], config(3).buffer_size(2).timeout_ms(10_000)).unwrap();
+    stage.settle();
+    stage.clock.advance(ms(4_000));
+    assert_eq!(read(&mut stage, &read_late).text().len(), 3);
+    let waited = read_late.timings().reader_wait;
+    assert!(waited >= ms(4_000) && waited < ms(4_100), "{waited:?}");
+    stage.clock.advance(ms(8_000));
+    stage.settle();
+    let waited = never.timings().reader_wait;
+    assert!(waited >= ms(9_900), "a timeout ends the waiting, and does not forget it: {waited:?}");
+}
+
+#[test]
+fn a_parked_stream_keeps_its_cells_while_nobody_needs_them() {
+    let mut stage = stage(pool(2, 64, 8));
+    let parked = stage.open(&prompt(20, 0), config(30).buffer_size(1)).unwrap();
+    stage.settle();
+    let other = stage.open(&prompt(10, 1), config(10)).unwrap();
+    assert_eq!(read(&mut stage, &other).text(), alone(&prompt(10, 1), 10));
+    stage.decodes();
+    parked.next_blocking().unwrap().unwrap();
+    stage.settle();
+    assert_eq!(rows(&stage), [1]);
+}

@@ -1,0 +1,167 @@
+//! What every test of the engine stands on: a stage, scripts to run on it, and a reader who takes what is there.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use mullama::testing::{ByteVocabulary, Limits, Logits, Size, Stage, Step, always};
+use mullama::{MullamaError, StreamConfig, Token, TokenId, TokenStream, Waited};
+
+/// A prompt of one token; its byte is no letter.
+pub(crate) const PROMPT: &[TokenId] = &[1];
+
+/// What a decode costs on most stages.
+pub(crate) const STEP: Duration = Duration::from_millis(1);
+
+/// Milliseconds of the virtual clock.
+pub(crate) fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// A letter that depends on every token before it: one lost, repeated or changed, and the rest of the text is another.
+pub(crate) fn hashed() -> Logits {
+    always(|tokens| {
+        let mut hasher = DefaultHasher::new();
+        tokens.hash(&mut hasher);
+        97 + TokenId::try_from(hasher.finish() % 26).expect("a letter")
+    })
+}
+
+/// Writes these bytes after a prompt of one token, then ends the text.
+pub(crate) fn spelling(bytes: &'static [u8]) -> Logits {
+    always(move |tokens| bytes.get(tokens.len() - 1).map_or(ByteVocabulary::END, |&byte| byte.into()))
+}
+
+/// A size with these places, and room for everything else.
+pub(crate) fn places(places: usize) -> Size {
+    Size { places, ..Size::default() }
+}
+
+/// A small pool: as many cells as the context is long.
+pub(crate) fn pool(places: usize, cells: usize, seats: usize) -> Size {
+    let limits = Limits { rows: 512, cells, seats };
+    Size { places, queue: 64, context_len: cells, limits }
+}
+
+/// A stage of hashed letters where each decode takes [`STEP`].
+pub(crate) fn stage(size: Size) -> Stage {
+    Stage::new(size, hashed(), |_| STEP)
+}
+
+/// A stage with one stream that writes these bytes and then ends.
+pub(crate) fn spell(bytes: &'static [u8], config: StreamConfig) -> (Stage, TokenStream) {
+    let stage = Stage::new(Size::default(), spelling(bytes), |_| STEP);
+    let stream = stage.open(PROMPT, config).expect("opened");
+    (stage, stream)
+}
+
+/// Greedy, without a deadline.
+pub(crate) fn config(max_tokens: u32) -> StreamConfig {
+    StreamConfig::new().temperature(0.0).timeout_ms(None).max_tokens(max_tokens)
+}
+
+/// As [`config`], with stop sequences.
+pub(crate) fn stopping(max_tokens: u32, stops: &[&str]) -> StreamConfig {
+    config(max_tokens).stop_sequences(stops.iter().map(ToString::to_string).collect())
+}
+
+/// A prompt of this many tokens that differs from others by its seed.
+pub(crate) fn prompt(len: usize, seed: usize) -> Vec<TokenId> {
+    (0..len).map(|at| TokenId::try_from((at * 7 + seed * 31) % 256).expect("a byte")).collect()
+}
+
+/// What a reader got.
+#[derive(Debug, Default)]
+pub(crate) struct Got {
+    pub(crate) tokens: Vec<Token>,
+    pub(crate) over: bool,
+    pub(crate) error: Option<MullamaError>,
+}
+
+impl Got {
+    pub(crate) fn text(&self) -> String {
+        self.tokens.iter().map(|token| token.text.as_str()).collect()
+    }
+
+    /// The code of the error that ended it.
+    pub(crate) fn code(&self) -> Option<&'static str> {
+        self.error.as_ref().map(MullamaError::code)
+    }
+
+    /// Takes at most `most` items that are there, without waiting.
+    pub(crate) fn take(&mut self, stream: &TokenStream, most: usize) {
+        for _ in 0..most {
+            match stream.next_within(Duration::ZERO) {
+                Waited::Token(token) => self.tokens.push(token),
+                Waited::Over => {
+                    self.over = true;
+                    return;
+                }
+                Waited::Failed(error) => {
+                    assert!(self.error.replace(error).is_none(), "an error is told once");
+                    self.over = true;
+                }
+                Waited::Nothing => return,
+            }
+        }
+    }
+}
+
+/// Takes everything that is there.
+pub(crate) fn take(stream: &TokenStream) -> Got {
+    let mut got = Got::default();
+    got.take(stream, usize::MAX);
+    got
+}
+
+/// Steps, and reads all streams after every step, until each is over; then nobody holds anything.
+pub(crate) fn read_all(stage: &mut Stage, streams: &[TokenStream]) -> Vec<Got> {
+    let mut got: Vec<Got> = streams.iter().map(|_| Got::default()).collect();
+    for _ in 0..100_000 {
+        let step = stage.step();
+        for (got, stream) in got.iter_mut().zip(streams) {
+            got.take(stream, usize::MAX);
+        }
+        if got.iter().all(|got| got.over) {
+            return got;
+        }
+        if let Step::Idle { until } = step {
+            let until = until.expect("streams that are read never wait for ever");
+            stage.clock.advance(until.saturating_sub(now(stage)));
+        }
+    }
+    panic!("the streams do not end: {got:?}");
+}
+
+/// As [`read_all`], for one stream.
+pub(crate) fn read(stage: &mut Stage, stream: &TokenStream) -> Got {
+    let mut got = Got::default();
+    for _ in 0..100_000 {
+        let step = stage.step();
+        got.take(stream, usize::MAX);
+        if got.over {
+            return got;
+        }
+        if let Step::Idle { until } = step {
+            let until = until.expect("a stream that is read never waits for ever");
+            stage.clock.advance(until.saturating_sub(now(stage)));
+        }
+    }
+    panic!("the stream does not end: {got:?}");
+}
+
+/// The time on the stage.
+pub(crate) fn now(stage: &Stage) -> Duration {
+    mullama::testing::Clock::now(stage.clock.as_ref())
+}
+
+/// The text that a stream writes when it has the stage for itself.
+pub(crate) fn alone(prompt: &[TokenId], max_tokens: u32) -> String {
+    let mut stage = stage(Size::default());
+    let stream = stage.open(prompt, config(max_tokens)).expect("opened");
+    read(&mut stage, &stream).text()
+}
+
+/// Rows of each decode since the last call.
+pub(crate) fn rows(stage: &Stage) -> Vec<usize> {
+    stage.decodes().iter().map(Vec::len).collect()
+}

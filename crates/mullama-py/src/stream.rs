@@ -1,0 +1,143 @@
+//! The reader's end of a stream, as Python sees it.
+
+use std::sync::Arc;
+
+use mullama::{MullamaError, Waited};
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use crate::error::to_py;
+use crate::held::Held;
+use crate::prompt::Refusal;
+use crate::token::Token;
+use crate::usage::{Timings, Usage};
+use crate::wait;
+
+/// A stream of tokens, each there as soon as it exists. `Context.generate_stream` opens it.
+///
+/// Reading blocks without the GIL until the next token is there. Any thread may read, cancel and close.
+///
+/// Raises:
+///     InvalidPromptError: The first read says what is wrong with the prompt.
+///     ContextOverflowError: The prompt leaves no room in the context.
+///     StreamTimeoutError: A deadline passed. What was produced before comes first.
+///     GenerationError: The engine could not go on with this stream.
+///     EngineClosedError: The model was closed.
+///
+/// Example:
+///     >>> with context.generate_stream("Write a poem:", seed=7) as stream:
+///     ...     poem = "".join(token.text for token in stream)
+///     >>> stream.finish_reason
+///     'stop'
+#[pyclass(frozen, weakref, module = "mullama")]
+#[derive(Debug)]
+pub(crate) struct TokenStream {
+    stream: Held<Reader>,
+    /// What the prompt is instead of a prompt; told where the core finds it empty.
+    refusal: Option<Refusal>,
+}
+
+/// A stream and the model whose engine computes it: at the exit, engines are closed through their models.
+#[derive(Debug)]
+struct Reader {
+    stream: mullama::TokenStream,
+    _model: Arc<mullama::Model>,
+}
+
+impl TokenStream {
+    pub(crate) fn new(stream: mullama::TokenStream, model: &Arc<mullama::Model>, refusal: Option<Refusal>) -> Self {
+        Self { stream: Held::new(Reader { stream, _model: Arc::clone(model) }), refusal }
+    }
+
+    /// Waits for the next item; `None` after the last one.
+    pub(crate) fn next(&self, py: Python<'_>) -> PyResult<Option<Token>> {
+        match (wait::next(py, &self.stream.stream)?, &self.refusal) {
+            (Waited::Token(token), _) => Ok(Some(token.into())),
+            (Waited::Failed(MullamaError::InvalidPrompt(_)), Some(refusal)) => Err(refusal.to_py(py)),
+            (Waited::Failed(error), _) => Err(to_py(py, &error)),
+            (Waited::Over | Waited::Nothing, _) => Ok(None),
+        }
+    }
+}
+
+#[pymethods]
+impl TokenStream {
+    fn __iter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
+        this
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Token>> {
+        self.next(py)
+    }
+
+    /// Stops the generation, from any thread. What was produced can still be read; then the stream is over.
+    fn cancel(&self) {
+        self.stream.stream.cancel();
+    }
+
+    /// Stops the generation and throws away what was not read. Leaving a `with` block does the same.
+    fn close(&self) {
+        self.stream.stream.close();
+    }
+
+    fn __enter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
+        this
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, _exception: &Bound<'_, PyTuple>) {
+        self.close();
+    }
+
+    /// Items handed out so far.
+    #[getter]
+    fn tokens_generated(&self) -> usize {
+        self.stream.stream.tokens_generated()
+    }
+
+    /// Tokens computed a second, between the first and the newest; 0.0 before there are two.
+    fn tokens_per_second(&self) -> f64 {
+        self.stream.stream.tokens_per_second()
+    }
+
+    /// How it ended: "stop", "length", "cancelled", "timeout" or "error"; None before everything was read.
+    #[getter]
+    pub(crate) fn finish_reason(&self) -> Option<&'static str> {
+        self.stream.stream.finish_reason().map(mullama::FinishReason::as_str)
+    }
+
+    /// The stop sequence that ended it, if one did.
+    #[getter]
+    pub(crate) fn stop_sequence(&self) -> Option<String> {
+        self.stream.stream.stop_sequence()
+    }
+
+    /// Tokens so far.
+    #[getter]
+    pub(crate) fn usage(&self) -> Usage {
+        self.stream.stream.usage().into()
+    }
+
+    /// Where the time went so far.
+    #[getter]
+    pub(crate) fn timings(&self) -> Timings {
+        self.stream.stream.timings().into()
+    }
+
+    /// The seed in use, chosen or given.
+    #[getter]
+    pub(crate) fn seed(&self) -> u32 {
+        self.stream.stream.seed()
+    }
+
+    /// All text handed out so far.
+    #[getter]
+    pub(crate) fn text(&self) -> String {
+        self.stream.stream.text()
+    }
+
+    fn __repr__(&self) -> String {
+        let standing = self.finish_reason().unwrap_or("open");
+        format!("<TokenStream {standing}, {} tokens read>", self.tokens_generated())
+    }
+}
