@@ -28,8 +28,9 @@ export MULLAMA_PORTABLE
 export RUSTFLAGS := $(if $(filter x86_64,$(shell uname -m)),-C target-cpu=x86-64-v3)
 endif
 
-NATIVE_SOURCES := $(shell find crates build_backend -name '*.rs' -o -name '*.toml' -o -name '*.cpp' -o -name '*.h' -o -name '*.py') \
-	Cargo.toml Cargo.lock .cargo/config.toml pyproject.toml
+# What the native module is made of: tests and benches are not.
+NATIVE_SOURCES := Cargo.toml Cargo.lock .cargo/config.toml pyproject.toml $(wildcard build_backend/*/*.py) \
+	$(shell find crates/*/Cargo.toml crates/*/build.rs crates/*/src crates/*/shim -type f 2>/dev/null)
 
 # Steps run one after another even under -j: cargo would make them wait for each other.
 .NOTPARALLEL:

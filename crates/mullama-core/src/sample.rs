@@ -7,6 +7,9 @@ use mullama_ffi::{Error, Sampler, SamplerOptions, TokenId};
 use crate::config::StreamConfig;
 use crate::vocabulary::Vocabulary;
 
+/// Most tokens that a penalty looks back on.
+const LONGEST_WINDOW: i32 = 1 << 20;
+
 /// A sampler chain and what is told of each pick.
 #[derive(Debug)]
 pub(crate) struct Picker {
@@ -31,7 +34,8 @@ impl Picker {
         context_len: usize,
         vocabulary: &dyn Vocabulary,
     ) -> Result<Self, Error> {
-        let window = |last_n: i32| if last_n < 0 { i32::try_from(context_len).unwrap_or(i32::MAX) } else { last_n };
+        let whole = i32::try_from(context_len).unwrap_or(LONGEST_WINDOW).min(LONGEST_WINDOW);
+        let window = |last_n: i32| if last_n < 0 { whole } else { last_n };
         let mut logit_bias = config.logit_bias.clone();
         if config.ignore_eos {
             logit_bias.extend(vocabulary.end_tokens().into_iter().map(|token| (token, f32::NEG_INFINITY)));

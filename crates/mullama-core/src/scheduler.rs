@@ -100,6 +100,8 @@ impl Scheduler {
             let overdue = self.bypassed >= BYPASSES_PER_PLACE * draft.pool.places;
             let head = queue.last().copied();
             match begun.pop() {
+                // Its numbers are those from before it lost its cells; the next plan knows better.
+                Some(next) if draft.evicted[next] => {}
                 Some(next) if !(overdue && head.is_some()) => {
                     // Whoever came later would take the cells that this one waits for.
                     if !draft.place(next, true) {
@@ -200,13 +202,17 @@ impl<'a> Draft<'a> {
         true
     }
 
-    /// Sequences without a place that hold a seat, longest parked first.
+    /// Sequences without a place that hold a seat: those that wait for their readers first, longest parked first.
     fn idle_victims(&self, but: usize) -> Vec<usize> {
         let idle = |i: usize| i != but && !self.evicted[i] && self.candidates[i].seated && !self.plan.running.contains(&i);
         let mut found: Vec<usize> = (0..self.candidates.len()).filter(|&i| idle(i)).collect();
-        found.sort_by_key(|&i| match self.candidates[i].standing {
-            Standing::Aside { since } => (since, self.candidates[i].arrival),
-            Standing::Waiting | Standing::Running => (u64::MAX, self.candidates[i].arrival),
+        found.sort_by_key(|&i| {
+            let candidate = &self.candidates[i];
+            let since = match candidate.standing {
+                Standing::Aside { since } => since,
+                Standing::Waiting | Standing::Running => u64::MAX,
+            };
+            (candidate.ready, since, candidate.arrival)
         });
         found
     }

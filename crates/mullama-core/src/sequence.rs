@@ -113,9 +113,7 @@ impl Sequence {
     fn has_room(&mut self, now: Duration) -> bool {
         match self.channel.readiness() {
             Readiness::Ready => {
-                if let Some(since) = self.full_since.take() {
-                    self.progress.timings.reader_wait += now.saturating_sub(since);
-                }
+                self.stop_waiting(now);
                 true
             }
             Readiness::Full => {
@@ -123,6 +121,12 @@ impl Sequence {
                 false
             }
             Readiness::Gone => false,
+        }
+    }
+
+    fn stop_waiting(&mut self, now: Duration) {
+        if let Some(since) = self.full_since.take() {
+            self.progress.timings.reader_wait += now.saturating_sub(since);
         }
     }
 
@@ -181,18 +185,18 @@ impl Sequence {
         let picked = match picker.pick(logits) {
             Ok(picked) => picked,
             Err(error) => {
-                self.fail(MullamaError::StreamingError(StreamFailure::Sample(Arc::new(error))));
+                self.fail(MullamaError::StreamingError(StreamFailure::Sample(Arc::new(error))), now);
                 return Outcome::Ended;
             }
         };
         self.mark(now);
         let ends = vocabulary.end_tokens.binary_search(&picked.token).is_ok();
         if ends || self.config.stop_tokens.contains(&picked.token) {
-            self.finish(FinishReason::Stop);
+            self.finish(FinishReason::Stop, now);
             return Outcome::Ended;
         }
         self.tokens.push(picked.token);
-        self.deliver(picked, vocabulary.vocabulary)
+        self.deliver(picked, vocabulary.vocabulary, now)
     }
 
     fn mark(&mut self, now: Duration) {
@@ -209,10 +213,10 @@ impl Sequence {
     }
 
     /// Sends the picked token with the text that became certain; ends the stream where it completes one.
-    fn deliver(&mut self, picked: Picked, vocabulary: &dyn Vocabulary) -> Outcome {
+    fn deliver(&mut self, picked: Picked, vocabulary: &dyn Vocabulary, now: Duration) -> Outcome {
         let mut bytes = Vec::new();
         if let Err(error) = vocabulary.piece(picked.token, &mut bytes) {
-            self.fail(MullamaError::StreamingError(StreamFailure::Sample(Arc::new(error))));
+            self.fail(MullamaError::StreamingError(StreamFailure::Sample(Arc::new(error))), now);
             return Outcome::Ended;
         }
         let mut text = String::new();
@@ -221,8 +225,9 @@ impl Sequence {
             Verdict::Stopped { text, stop } => (text, Some(self.stopped_by(stop))),
             Verdict::Go(text) if self.progress.usage.completion_tokens < self.room => (text, None),
             Verdict::Go(text) => {
-                let (rest, stopped) = self.flush();
-                (text + &rest, Some(stopped.unwrap_or(FinishReason::Length)))
+                let (rest, stop) = self.flush();
+                let reason = stop.map_or(FinishReason::Length, |stop| self.stopped_by(stop));
+                (text + &rest, Some(reason))
             }
         };
         let token = Token {
@@ -252,32 +257,36 @@ impl Sequence {
     }
 
     /// What was held back, now that no token follows; and the stop sequence that stood whole in it.
-    fn flush(&mut self) -> (String, Option<FinishReason>) {
+    fn flush(&mut self) -> (String, Option<usize>) {
         let mut split = String::new();
         self.detokenizer.finish(&mut split);
-        let (text, stopped) = match self.stops.push(split) {
-            Verdict::Stopped { text, stop } => return (text, Some(self.stopped_by(stop))),
-            Verdict::Go(text) => match self.stops.finish() {
-                Verdict::Stopped { text: rest, stop } => (text + &rest, Some(self.stopped_by(stop))),
-                Verdict::Go(rest) => (text + &rest, None),
-            },
+        let text = match self.stops.push(split) {
+            Verdict::Stopped { text, stop } => return (text, Some(stop)),
+            Verdict::Go(text) => text,
         };
-        (text, stopped)
+        match self.stops.finish() {
+            Verdict::Stopped { text: rest, stop } => (text + &rest, Some(stop)),
+            Verdict::Go(rest) => (text + &rest, None),
+        }
     }
 
     /// Ends the stream without a token of its own.
-    pub(crate) fn finish(&mut self, reason: FinishReason) {
-        let (text, stopped) = self.flush();
-        self.end(End::Finished(stopped.filter(|_| reason == FinishReason::Stop).unwrap_or(reason)), text);
+    pub(crate) fn finish(&mut self, reason: FinishReason, now: Duration) {
+        let (text, stop) = self.flush();
+        if let Some(stop) = stop.filter(|_| reason == FinishReason::Stop) {
+            self.stopped_by(stop);
+        }
+        self.end(End::Finished(reason), text, now);
     }
 
     /// Ends the stream with an error, after what was produced.
-    pub(crate) fn fail(&mut self, error: MullamaError) {
+    pub(crate) fn fail(&mut self, error: MullamaError, now: Duration) {
         let (text, _) = self.flush();
-        self.end(End::Failed(error), text);
+        self.end(End::Failed(error), text, now);
     }
 
-    fn end(&mut self, end: End, text: String) {
+    fn end(&mut self, end: End, text: String, now: Duration) {
+        self.stop_waiting(now);
         let remainder = (!text.is_empty()).then(|| Token {
             text,
             id: None,

@@ -11,18 +11,28 @@ namespace mullama {
 
 namespace {
 
-// GCC and clang lower this to whatever the target has: two AVX-512 registers, four of AVX2, eight of SSE or NEON.
-constexpr size_t LANES = 32;
-typedef float   floats __attribute__((vector_size(LANES * sizeof(float)), aligned(4)));
+// One register of the target; wider vectors than it has are taken apart element by element.
+#if defined(__AVX__)
+constexpr size_t LANES = 8;
+#else
+constexpr size_t LANES = 4;
+#endif
+typedef float   floats __attribute__((vector_size(LANES * sizeof(float))));
 typedef int32_t masks  __attribute__((vector_size(LANES * sizeof(int32_t))));
 
-void load(floats & lanes, const float * from) {
-    std::memcpy(&lanes, from, sizeof(floats));
+// What is looked at between two branches: long enough to keep the loads going.
+constexpr size_t UNROLL = 4;
+constexpr size_t BLOCK  = LANES * UNROLL;
+
+floats load(const float * from) {
+    floats lanes;
+    std::memcpy(&lanes, from, sizeof(lanes));
+    return lanes;
 }
 
 bool any(const masks & mask) {
     uint64_t words[sizeof(masks) / sizeof(uint64_t)];
-    std::memcpy(words, &mask, sizeof(masks));
+    std::memcpy(words, &mask, sizeof(mask));
     uint64_t all = 0;
     for (const uint64_t word : words) {
         all |= word;
@@ -36,10 +46,12 @@ bool by_logit(const llama_token_data & a, const llama_token_data & b) {
 
 size_t first_equal(const float * logits, size_t n, float wanted) {
     size_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        floats block;
-        load(block, logits + i);
-        if (any(block == wanted)) {
+    for (; i + BLOCK <= n; i += BLOCK) {
+        masks equal = {};
+        for (size_t part = 0; part < UNROLL; ++part) {
+            equal |= load(logits + i + part * LANES) == wanted;
+        }
+        if (any(equal)) {
             break;
         }
     }
@@ -83,20 +95,25 @@ struct top_heap {
 } // namespace
 
 likeliest find_likeliest(const float * logits, size_t n) {
-    floats largest = {};
-    largest -= INFINITY;
+    floats largest[UNROLL];
     masks  nan = {};
-    size_t i   = 0;
-    for (; i + LANES <= n; i += LANES) {
-        floats block;
-        load(block, logits + i);
-        largest = block > largest ? block : largest;
-        nan |= block != block;
+    for (auto & lanes : largest) {
+        lanes = floats{} - INFINITY;
+    }
+    size_t i = 0;
+    for (; i + BLOCK <= n; i += BLOCK) {
+        for (size_t part = 0; part < UNROLL; ++part) {
+            const floats lanes = load(logits + i + part * LANES);
+            largest[part] = lanes > largest[part] ? lanes : largest[part];
+            nan |= lanes != lanes;
+        }
     }
     float max     = -INFINITY;
     bool  has_nan = any(nan);
-    for (size_t lane = 0; lane < LANES; ++lane) {
-        max = std::max(max, largest[lane]);
+    for (const auto & lanes : largest) {
+        for (size_t lane = 0; lane < LANES; ++lane) {
+            max = std::max(max, lanes[lane]);
+        }
     }
     for (; i < n; ++i) {
         max = std::max(max, logits[i]);
@@ -111,19 +128,22 @@ likeliest find_likeliest(const float * logits, size_t n) {
 bool find_top_k(const float * logits, size_t n, size_t k, std::vector<llama_token_data> & out) {
     top_heap heap(out, logits, k);
 
-    masks  nan     = {};
-    bool   has_nan = false;
+    masks nan     = {};
+    bool  has_nan = false;
     for (size_t i = 0; i < k; ++i) {
         has_nan |= std::isnan(logits[i]);
     }
     size_t i = k;
-    for (; i + LANES <= n; i += LANES) {
-        floats block;
-        load(block, logits + i);
-        nan |= block != block;
-        if (any(block > heap.smallest())) {
-            for (size_t lane = 0; lane < LANES; ++lane) {
-                heap.offer(i + lane, logits[i + lane]);
+    for (; i + BLOCK <= n; i += BLOCK) {
+        masks larger = {};
+        for (size_t part = 0; part < UNROLL; ++part) {
+            const floats lanes = load(logits + i + part * LANES);
+            larger |= lanes > heap.smallest();
+            nan |= lanes != lanes;
+        }
+        if (any(larger)) {
+            for (size_t at = i; at < i + BLOCK; ++at) {
+                heap.offer(at, logits[at]);
             }
         }
     }

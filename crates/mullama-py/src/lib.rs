@@ -1,6 +1,5 @@
 //! The native module of the Python package: converts, lets go of the interpreter, calls. No decision is taken here.
 
-mod completion;
 mod config;
 mod context;
 mod error;
@@ -12,16 +11,13 @@ mod prompt;
 mod settings;
 mod stream;
 mod token;
-mod usage;
 mod wait;
 
-/// The native module of mullama. Its names are exported by the package.
+/// The native half of mullama; the package has the other half, and exports what is public.
 #[pyo3::pymodule(gil_used = false)]
 mod _mullama {
     use pyo3::prelude::*;
 
-    #[pymodule_export]
-    use crate::completion::Completion;
     #[pymodule_export]
     use crate::config::{check_context_params, check_stream_config, stream_config_defaults};
     #[pymodule_export]
@@ -32,8 +28,6 @@ mod _mullama {
     use crate::stream::TokenStream;
     #[pymodule_export]
     use crate::token::Token;
-    #[pymodule_export]
-    use crate::usage::{Timings, Usage};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

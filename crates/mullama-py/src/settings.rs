@@ -10,16 +10,12 @@ use crate::error::to_py;
 /// The field that a value is for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Field {
-    name: &'static str,
+    pub(crate) name: &'static str,
     /// The values it allows, in words, where the core's table narrows its type's.
-    range: Option<&'static str>,
+    pub(crate) range: Option<&'static str>,
 }
 
 impl Field {
-    pub(crate) const fn new(name: &'static str, range: Option<&'static str>) -> Self {
-        Self { name, range }
-    }
-
     /// `TypeError`: `top_k must be an int, not str`.
     fn mistyped(self, wanted: &str, value: &Bound<'_, PyAny>) -> PyErr {
         match value.get_type().name() {

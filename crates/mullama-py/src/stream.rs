@@ -1,8 +1,8 @@
-//! The reader's end of a stream, as Python sees it.
+//! The reader's end of a stream.
 
 use std::sync::Arc;
 
-use mullama::{MullamaError, Waited};
+use mullama::{FinishReason, MullamaError, Waited};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -10,29 +10,27 @@ use crate::error::to_py;
 use crate::held::Held;
 use crate::prompt::Refusal;
 use crate::token::Token;
-use crate::usage::{Timings, Usage};
 use crate::wait;
 
 /// A stream of tokens, each there as soon as it exists. `Context.generate_stream` opens it.
 ///
-/// Reading blocks without the GIL until the next token is there. Any thread may read, cancel and close.
+/// Reading blocks without the GIL until the next token is there; any thread may read, cancel and close.
+/// A stream that nothing refers to any more stops by itself.
 ///
 /// Raises:
-///     InvalidPromptError: The first read says what is wrong with the prompt.
-///     ContextOverflowError: The prompt leaves no room in the context.
-///     StreamTimeoutError: A deadline passed. What was produced before comes first.
-///     GenerationError: The engine could not go on with this stream.
-///     EngineClosedError: The model was closed.
+///     `InvalidPromptError`: The first read says what is wrong with the prompt.
+///     `ContextOverflowError`: The prompt leaves no room in the context; the first read says so.
+///     `StreamTimeoutError`: A deadline passed. What was produced before comes first.
+///     `GenerationError`: The engine could not go on with this stream.
+///     `EngineClosedError`: The model was closed.
 ///
 /// Example:
-///     >>> with context.generate_stream("Write a poem:", seed=7) as stream:
-///     ...     poem = "".join(token.text for token in stream)
-///     >>> stream.finish_reason
-///     'stop'
+///     `with context.generate_stream("Write a poem:", seed=7) as stream:`
+///         `for token in stream: print(token.text, end="", flush=True)`
 #[pyclass(frozen, weakref, module = "mullama")]
 #[derive(Debug)]
 pub(crate) struct TokenStream {
-    stream: Held<Reader>,
+    reader: Held<Reader>,
     /// What the prompt is instead of a prompt; told where the core finds it empty.
     refusal: Option<Refusal>,
 }
@@ -46,17 +44,11 @@ struct Reader {
 
 impl TokenStream {
     pub(crate) fn new(stream: mullama::TokenStream, model: &Arc<mullama::Model>, refusal: Option<Refusal>) -> Self {
-        Self { stream: Held::new(Reader { stream, _model: Arc::clone(model) }), refusal }
+        Self { reader: Held::new(Reader { stream, _model: Arc::clone(model) }), refusal }
     }
 
-    /// Waits for the next item; `None` after the last one.
-    pub(crate) fn next(&self, py: Python<'_>) -> PyResult<Option<Token>> {
-        match (wait::next(py, &self.stream.stream)?, &self.refusal) {
-            (Waited::Token(token), _) => Ok(Some(token.into())),
-            (Waited::Failed(MullamaError::InvalidPrompt(_)), Some(refusal)) => Err(refusal.to_py(py)),
-            (Waited::Failed(error), _) => Err(to_py(py, &error)),
-            (Waited::Over | Waited::Nothing, _) => Ok(None),
-        }
+    fn stream(&self) -> &mullama::TokenStream {
+        &self.reader.stream
     }
 }
 
@@ -67,17 +59,22 @@ impl TokenStream {
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Token>> {
-        self.next(py)
+        match (wait::next(py, self.stream())?, &self.refusal) {
+            (Waited::Token(token), _) => Ok(Some(token.into())),
+            (Waited::Failed(MullamaError::InvalidPrompt(_)), Some(refusal)) => Err(refusal.to_py(py)),
+            (Waited::Failed(error), _) => Err(to_py(py, &error)),
+            (Waited::Over | Waited::Nothing, _) => Ok(None),
+        }
     }
 
     /// Stops the generation, from any thread. What was produced can still be read; then the stream is over.
     fn cancel(&self) {
-        self.stream.stream.cancel();
+        self.stream().cancel();
     }
 
     /// Stops the generation and throws away what was not read. Leaving a `with` block does the same.
     fn close(&self) {
-        self.stream.stream.close();
+        self.stream().close();
     }
 
     fn __enter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
@@ -92,48 +89,53 @@ impl TokenStream {
     /// Items handed out so far.
     #[getter]
     fn tokens_generated(&self) -> usize {
-        self.stream.stream.tokens_generated()
+        self.stream().tokens_generated()
     }
 
     /// Tokens computed a second, between the first and the newest; 0.0 before there are two.
     fn tokens_per_second(&self) -> f64 {
-        self.stream.stream.tokens_per_second()
+        self.stream().tokens_per_second()
     }
 
     /// How it ended: "stop", "length", "cancelled", "timeout" or "error"; None before everything was read.
     #[getter]
-    pub(crate) fn finish_reason(&self) -> Option<&'static str> {
-        self.stream.stream.finish_reason().map(mullama::FinishReason::as_str)
+    fn finish_reason(&self) -> Option<&'static str> {
+        self.stream().finish_reason().map(FinishReason::as_str)
     }
 
     /// The stop sequence that ended it, if one did.
     #[getter]
-    pub(crate) fn stop_sequence(&self) -> Option<String> {
-        self.stream.stream.stop_sequence()
+    fn stop_sequence(&self) -> Option<String> {
+        self.stream().stop_sequence()
     }
 
-    /// Tokens so far.
+    /// Tokens so far, as a `Usage`.
     #[getter]
-    pub(crate) fn usage(&self) -> Usage {
-        self.stream.stream.usage().into()
+    fn usage<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let usage = self.stream().usage();
+        let counts = (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens);
+        py.import("mullama._usage")?.getattr("Usage")?.call1(counts)
     }
 
-    /// Where the time went so far.
+    /// Where the time went so far, as `Timings`.
     #[getter]
-    pub(crate) fn timings(&self) -> Timings {
-        self.stream.stream.timings().into()
+    fn timings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let timings = self.stream().timings();
+        let spans = [timings.queue, timings.prefill, timings.first_token, timings.decode, timings.reader_wait];
+        let seconds = PyTuple::new(py, spans.map(|span| span.as_secs_f64()))?;
+        py.import("mullama._usage")?.getattr("Timings")?.call1(seconds)
     }
 
     /// The seed in use, chosen or given.
     #[getter]
-    pub(crate) fn seed(&self) -> u32 {
-        self.stream.stream.seed()
+    fn seed(&self) -> u32 {
+        self.stream().seed()
     }
 
     /// All text handed out so far.
     #[getter]
-    pub(crate) fn text(&self) -> String {
-        self.stream.stream.text()
+    fn text(&self) -> String {
+        self.stream().text()
     }
 
     fn __repr__(&self) -> String {

@@ -58,7 +58,7 @@ impl Token {
         &self.0.text
     }
 
-    fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<String> {
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let text = self.0.text.as_str().into_pyobject(py)?.repr()?;
         let id = self.0.id.map_or_else(|| "None".to_owned(), |id| id.to_string());
         Ok(format!("Token({text}, id={id}, index={})", self.0.index))

@@ -30,7 +30,7 @@ macro_rules! stream_config_table {
             /// Take this off a token's logit once if it was seen; 0 is off.
             presence_penalty: f32, f32, 0.0, (f32::MIN, f32::MAX, "a finite number");
             /// How many of the last tokens, the prompt's included, the penalties look at; 0 is off, -1 is the whole context.
-            repeat_last_n: i32, i32, 64, (-1, i32::MAX, "-1 or more");
+            repeat_last_n: i32, i32, 64, (-1, 1 << 20, "-1 to 1048576");
             /// Locally typical sampling (Meister et al. 2022): keep this mass of the most typical tokens; 1.0 is off.
             typical_p: f32, f32, 1.0, (0.0, 1.0, "0.0 to 1.0");
             /// Chance that the likeliest tokens above `xtc_threshold` are left out, all but the last of them; 0.0 is off.
@@ -42,9 +42,9 @@ macro_rules! stream_config_table {
             /// Base of DRY's exponential growth with the length of the repetition.
             dry_base: f32, f32, 1.75, (1.0, f32::MAX, "a finite number, 1 or more");
             /// Longest repetition that DRY leaves unpunished, in tokens.
-            dry_allowed_length: i32, i32, 2, (0, i32::MAX, "0 or more");
+            dry_allowed_length: i32, i32, 2, (0, 1 << 20, "0 to 1048576");
             /// How many of the last tokens DRY looks at; 0 is off, -1 is the whole context.
-            dry_penalty_last_n: i32, i32, -1, (-1, i32::MAX, "-1 or more");
+            dry_penalty_last_n: i32, i32, -1, (-1, 1 << 20, "-1 to 1048576");
             /// Texts at which DRY's search for repetitions starts anew.
             dry_sequence_breakers: Vec<String>, Vec<String>, ["\n", ":", "\"", "*"].map(String::from).to_vec(), -;
             /// Mirostat version 1 or 2 (Basu et al. 2021), which replaces the truncation samplers; 0 is off.
@@ -164,6 +164,10 @@ impl StreamConfig {
         if let Some(at) = self.stop_sequences.iter().position(String::is_empty) {
             let value = format!("empty at index {at}");
             return Err(MullamaError::invalid("stop_sequences", value, "texts of one character or more"));
+        }
+        if let Some(at) = self.dry_sequence_breakers.iter().position(|text| text.contains('\0')) {
+            let value = format!("a text with a NUL character at index {at}");
+            return Err(MullamaError::invalid("dry_sequence_breakers", value, "texts without NUL characters"));
         }
         if let Some((token, bias)) = self.logit_bias.iter().find(|(_, bias)| bias.is_nan() || *bias == f32::INFINITY) {
             let value = format!("{bias} for token {token}");

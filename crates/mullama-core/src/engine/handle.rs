@@ -102,7 +102,9 @@ impl EngineHandle {
             return;
         }
         self.desk.close();
-        if let Some(thread) = thread {
+        // A waker that owns the last stream drops it on the engine's own thread, which cannot wait for itself.
+        let other = |thread: &JoinHandle<()>| thread.thread().id() != std::thread::current().id();
+        if let Some(thread) = thread.filter(other) {
             // `live` catches panics, so there is nothing to pass on.
             let _ = thread.join();
         }

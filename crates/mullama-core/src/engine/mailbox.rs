@@ -78,7 +78,10 @@ impl Mailbox {
     }
 
     fn post(&self, write: impl FnOnce(&mut Inner)) {
-        let mut inner = self.lock();
+        self.post_into(self.lock(), write);
+    }
+
+    fn post_into(&self, mut inner: MutexGuard<'_, Inner>, write: impl FnOnce(&mut Inner)) {
         write(&mut inner);
         self.fresh.store(true, Ordering::Release);
         if std::mem::take(&mut inner.asleep) {
@@ -89,10 +92,11 @@ impl Mailbox {
 
     /// A new stream. The letter comes back if the engine has ended.
     pub(crate) fn submit(&self, arrival: Arrival) -> Result<(), Box<Arrival>> {
-        if self.lock().closed {
+        let inner = self.lock();
+        if inner.closed {
             return Err(Box::new(arrival));
         }
-        self.post(|inner| inner.letters.arrivals.push(arrival));
+        self.post_into(inner, |inner| inner.letters.arrivals.push(arrival));
         Ok(())
     }
 

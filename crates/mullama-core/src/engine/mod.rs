@@ -93,7 +93,7 @@ impl<B: Backend> Engine<B> {
     pub(crate) fn step(&mut self) -> Step {
         let now = self.parts.clock.now();
         self.step += 1;
-        self.hear();
+        self.hear(now);
         self.expire(now);
         let plan = self.plan(now);
         self.seat(&plan, now);
@@ -114,24 +114,24 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Takes the letters: new streams, their prompts, and readers that have left.
-    fn hear(&mut self) {
+    fn hear(&mut self, now: Duration) {
         let Some(letters) = self.parts.mailbox.collect() else { return };
         self.sequences.extend(letters.arrivals.into_iter().map(Sequence::new));
         for (id, prepared) in letters.prepared {
             let Some(at) = self.find(id) else { continue };
             match prepared {
                 Ok(prepared) => self.sequences[at].equip(prepared, self.parts.context_len),
-                Err(error) => self.end(at, |sequence| sequence.fail(error)),
+                Err(error) => self.end(at, |sequence| sequence.fail(error, now)),
             }
         }
         for id in letters.left {
             if let Some(at) = self.find(id) {
-                self.end(at, |sequence| sequence.finish(FinishReason::Cancelled));
+                self.end(at, |sequence| sequence.finish(FinishReason::Cancelled, now));
             }
         }
         self.revive();
         while let Some(at) = self.sequences.iter().position(Sequence::wants_nothing) {
-            self.end(at, |sequence| sequence.finish(FinishReason::Length));
+            self.end(at, |sequence| sequence.finish(FinishReason::Length, now));
         }
     }
 
@@ -143,7 +143,7 @@ impl<B: Backend> Engine<B> {
     fn expire(&mut self, now: Duration) {
         for at in (0..self.sequences.len()).rev() {
             if let Some(error) = self.sequences[at].expired(now) {
-                self.end(at, |sequence| sequence.fail(error));
+                self.end(at, |sequence| sequence.fail(error, now));
             }
         }
     }
@@ -231,7 +231,7 @@ impl<B: Backend> Engine<B> {
             let outcome = match self.backend.logits(row) {
                 Ok(logits) => sequence.advance(logits, &words, now),
                 Err(error) => {
-                    sequence.fail(decode_failed(&Arc::new(error)));
+                    sequence.fail(decode_failed(&Arc::new(error)), now);
                     Outcome::Ended
                 }
             };
@@ -281,10 +281,11 @@ impl<B: Backend> Engine<B> {
     }
 
     fn fail_all(&mut self, plan: &Plan, error: &MullamaError) {
+        let now = self.parts.clock.now();
         let mut failed: Vec<usize> = plan.rows.iter().map(|&(at, _)| at).collect();
         failed.sort_unstable();
         for at in failed.into_iter().rev() {
-            self.end(at, |sequence| sequence.fail(error.clone()));
+            self.end(at, |sequence| sequence.fail(error.clone(), now));
         }
     }
 
@@ -297,9 +298,9 @@ impl<B: Backend> Engine<B> {
             Ok(()) => self.broken = false,
             Err(error) => {
                 tracing::error!(target: "mullama", %error, "the context could not be rebuilt");
-                let error = decode_failed(&Arc::new(error));
+                let (error, now) = (decode_failed(&Arc::new(error)), self.parts.clock.now());
                 while !self.sequences.is_empty() {
-                    self.end(0, |sequence| sequence.fail(error.clone()));
+                    self.end(0, |sequence| sequence.fail(error.clone(), now));
                 }
             }
         }
@@ -323,9 +324,10 @@ impl<B: Backend> Engine<B> {
 
     /// Ends every stream with the same error; the engine is about to end.
     pub(crate) fn close(&mut self, error: &MullamaError) {
-        self.hear();
+        let now = self.parts.clock.now();
+        self.hear(now);
         for sequence in &mut self.sequences {
-            sequence.fail(error.clone());
+            sequence.fail(error.clone(), now);
         }
         self.sequences.clear();
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use mullama::testing::{Logits, Size, Stage, Step};
 use mullama::{FinishReason, TokenStream};
 
-use crate::support::{STEP, alone, config, hashed, places, prompt, read, rows, stage, take};
+use crate::support::{STEP, alone, config, hashed, places, prompt, read, rows, stage, steps, take};
 
 /// The three ways to go.
 const WAYS: [fn(&TokenStream); 3] = [TokenStream::cancel, TokenStream::close, |_| ()];
@@ -95,7 +95,7 @@ fn leaving_while_parked_frees_cells_and_count_within_one_step() {
 fn a_cancelled_stream_delivers_what_was_produced_and_then_ends() {
     let mut stage = stage(places(1));
     let stream = stage.open(&[1], config(500)).unwrap();
-    (0..10).for_each(|_| drop(stage.step()));
+    steps(&mut stage, 10);
     stream.cancel();
     stage.settle();
     let got = take(&stream);
@@ -109,7 +109,7 @@ fn a_cancelled_stream_delivers_what_was_produced_and_then_ends() {
 fn a_closed_stream_throws_away_what_was_not_read_and_ends_at_once() {
     let mut stage = stage(places(1));
     let stream = stage.open(&[1], config(500)).unwrap();
-    (0..10).for_each(|_| drop(stage.step()));
+    steps(&mut stage, 10);
     stream.close();
     assert_eq!((stream.buffered(), stage.unfinished()), (0, 0));
     let got = take(&stream);
@@ -172,7 +172,7 @@ fn ten_thousand_opened_and_abandoned_streams_leave_nothing_behind() {
     let mut stage = stage(Size::default());
     for n in 0..10_000_usize {
         let stream = stage.open(&prompt(3 + n % 300, n), config(20).buffer_size(2)).unwrap();
-        (0..n % 5).for_each(|_| drop(stage.step()));
+        steps(&mut stage, n % 5);
         drop(stream);
     }
     stage.settle();

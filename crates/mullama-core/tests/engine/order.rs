@@ -1,1 +1,165 @@
-//! x
+//! Who goes first: priority, then the order of the calls; nobody waits for ever, and what is too much is refused.
+
+use mullama::testing::{Limits, Size, Stage};
+use mullama::{MullamaError, TokenStream};
+
+use crate::support::{alone, config, places, prompt, read, read_all, rows, stage, steps, take};
+
+/// The order in which streams of one token each are served on one place.
+fn served(priorities: &[i32]) -> Vec<usize> {
+    let mut stage = stage(places(1));
+    let open = |(seed, &priority): (usize, &i32)| stage.open(&prompt(2, seed), config(1).priority(priority)).unwrap();
+    let streams: Vec<TokenStream> = priorities.iter().enumerate().map(open).collect();
+    let mut order = Vec::new();
+    for _ in 0..streams.len() {
+        stage.step();
+        let done = |at: &usize| streams[*at].buffered() == 1 && !order.contains(at);
+        let next = (0..streams.len()).find(done).expect("one stream a step");
+        order.push(next);
+    }
+    order
+}
+
+#[test]
+fn first_come_first_served() {
+    assert_eq!(served(&[0; 6]), [0, 1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_higher_priority_goes_first_and_equal_ones_in_the_order_of_their_calls() {
+    assert_eq!(served(&[0, 5, -3, 5, i32::MAX, i32::MIN, 0]), [4, 1, 3, 0, 6, 2, 5]);
+}
+
+#[test]
+fn a_higher_priority_takes_no_place_from_a_running_stream() {
+    let mut stage = stage(places(1));
+    let running = stage.open(&[1], config(10)).unwrap();
+    steps(&mut stage, 2);
+    let urgent = stage.open(&[2], config(10).priority(100)).unwrap();
+    steps(&mut stage, 8);
+    assert_eq!((running.buffered(), urgent.buffered()), (10, 0));
+}
+
+#[test]
+fn thirty_two_at_once_on_eight_places_and_a_queue_of_sixteen_twenty_four_run_and_eight_are_refused() {
+    let mut stage = stage(Size { queue: 16, ..Size::default() });
+    let calls: Vec<_> = (0..32).map(|seed| stage.open(&prompt(3, seed), config(20))).collect();
+    let (run, refused): (Vec<_>, Vec<_>) = calls.into_iter().partition(Result::is_ok);
+    assert_eq!((run.len(), refused.len()), (24, 8));
+    for call in refused {
+        assert!(matches!(call, Err(MullamaError::Overloaded { unfinished: 24, limit: 24 })), "{call:?}");
+    }
+    let streams: Vec<TokenStream> = run.into_iter().map(Result::unwrap).collect();
+    for (seed, got) in read_all(&mut stage, &streams).iter().enumerate() {
+        assert_eq!(got.text(), alone(&prompt(3, seed), 20));
+    }
+    stage.open(&[1], config(1)).expect("when they have ended there is room again");
+}
+
+#[test]
+fn a_parked_stream_counts_as_unfinished_and_one_that_ended_unread_does_not() {
+    let mut stage = stage(Size { places: 1, queue: 1, ..Size::default() });
+    let parked = stage.open(&[1], config(100).buffer_size(1)).unwrap();
+    let ended = stage.open(&[2], config(5)).unwrap();
+    assert!(stage.open(&[3], config(1)).is_err());
+    stage.settle();
+    assert_eq!((stage.unfinished(), ended.buffered()), (1, 5));
+    let third = stage.open(&[3], config(1)).expect("a place in the count is free");
+    assert_eq!(stage.open(&[4], config(1)).unwrap_err().code(), "OVERLOADED");
+    drop((parked, third));
+}
+
+#[test]
+fn eight_streams_run_in_one_batch() {
+    let mut stage = stage(places(8));
+    let streams: Vec<TokenStream> = (0..8).map(|seed| stage.open(&prompt(2, seed), config(10)).unwrap()).collect();
+    read_all(&mut stage, &streams);
+    assert_eq!(rows(&stage), [[16].as_slice(), &[8; 9]].concat());
+}
+
+#[test]
+fn a_long_prompt_beside_running_streams_comes_in_small_pieces_and_holds_nobody_up() {
+    let mut stage = stage(places(8));
+    let running = stage.open(&[1], config(100)).unwrap();
+    steps(&mut stage, 1);
+    let long = stage.open(&prompt(500, 1), config(5)).unwrap();
+    let before = running.buffered();
+    while long.usage().completion_tokens == 0 {
+        let had = running.usage().completion_tokens;
+        stage.step();
+        assert_eq!(running.usage().completion_tokens, had + 1, "the running stream gets a token each step");
+    }
+    assert!(running.buffered() > before);
+    assert!(rows(&stage)[1..].iter().all(|&rows| rows <= 33), "{:?}", rows(&stage));
+}
+
+/// Keeps `count` streams busy whose readers take each token at once, and counts the steps until the last one has its first.
+fn steps_until_served(places: usize, buffer: u32, count: usize) -> usize {
+    let mut stage = stage(crate::support::places(places));
+    let open = |seed| stage.open(&prompt(2, seed), config(900).buffer_size(buffer)).unwrap();
+    let busy: Vec<TokenStream> = (0..count).map(open).collect();
+    while busy.iter().any(|stream| stream.usage().completion_tokens == 0) {
+        stage.step();
+        busy.iter().for_each(|stream| drop(take(stream)));
+    }
+    let late = stage.open(&[3], config(1)).unwrap();
+    for step in 0..800 {
+        if late.buffered() == 1 {
+            return step;
+        }
+        stage.step();
+        busy.iter().for_each(|stream| drop(take(stream)));
+    }
+    panic!("the late stream starves behind {count} busy ones on {places} places");
+}
+
+#[test]
+fn the_queue_does_not_starve_behind_readers_that_wake_again_and_again() {
+    for (places, count) in [(1, 2), (2, 3), (4, 12), (8, 60)] {
+        let steps = steps_until_served(places, 1, count);
+        assert!(steps <= 40, "{steps} steps for a place beside {count} on {places} places");
+    }
+}
+
+#[test]
+fn readers_that_wake_again_and_again_do_not_starve_behind_the_queue() {
+    let mut stage = stage(places(1));
+    let woken = stage.open(&[1], config(50).buffer_size(1)).unwrap();
+    steps(&mut stage, 1);
+    let mut queue = Vec::new();
+    for step in 0..2_000 {
+        if queue.len() < 40 {
+            queue.push(stage.open(&prompt(2, step), config(2)).unwrap());
+        }
+        stage.step();
+        take(&woken);
+        queue.retain(|stream| !take(stream).over);
+        if woken.finish_reason().is_some() {
+            assert!(step < 500, "{step}");
+            return;
+        }
+    }
+    panic!("{} of 50 tokens in 2,000 steps", woken.tokens_generated());
+}
+
+#[test]
+fn a_long_prompt_that_needs_the_pool_gets_it_although_short_ones_keep_coming() {
+    let limits = Limits { rows: 512, cells: 256, seats: 16 };
+    let mut stage = stage(Size { places: 4, queue: 64, context_len: 256, limits });
+    let short = |stage: &Stage, seed| stage.open(&prompt(20, seed), config(30).buffer_size(2)).unwrap();
+    let mut busy: Vec<TokenStream> = (0..6).map(|seed| short(&stage, seed)).collect();
+    steps(&mut stage, 5);
+    let long = stage.open(&prompt(240, 99), config(10)).unwrap();
+    for step in 0..3_000 {
+        busy.retain(|stream| !take(stream).over);
+        while busy.len() < 6 {
+            busy.push(short(&stage, step));
+        }
+        stage.step();
+        if long.usage().completion_tokens > 0 {
+            assert_eq!(read(&mut stage, &long).text(), alone(&prompt(240, 99), 10));
+            return;
+        }
+    }
+    panic!("the long prompt starves");
+}

@@ -113,20 +113,22 @@ pub(crate) fn take(stream: &TokenStream) -> Got {
     got
 }
 
-/// Steps, and reads all streams after every step, until each is over; then nobody holds anything.
+/// Steps and reads all streams, moving the clock on where the engine waits for it, until each is over.
 pub(crate) fn read_all(stage: &mut Stage, streams: &[TokenStream]) -> Vec<Got> {
     let mut got: Vec<Got> = streams.iter().map(|_| Got::default()).collect();
     for _ in 0..100_000 {
-        let step = stage.step();
-        for (got, stream) in got.iter_mut().zip(streams) {
-            got.take(stream, usize::MAX);
-        }
+        let before: usize = got.iter().map(|got| got.tokens.len()).sum();
+        got.iter_mut().zip(streams).for_each(|(got, stream)| got.take(stream, usize::MAX));
         if got.iter().all(|got| got.over) {
             return got;
         }
-        if let Step::Idle { until } = step {
-            let until = until.expect("streams that are read never wait for ever");
-            stage.clock.advance(until.saturating_sub(now(stage)));
+        let taken = got.iter().map(|got| got.tokens.len()).sum::<usize>() > before;
+        if let (Step::Idle { until }, false) = (stage.step(), taken) {
+            let ended = streams.iter().zip(&got).any(|(stream, got)| stream.finish_reason().is_some() && !got.over);
+            if !ended {
+                let until = until.expect("streams that are read never wait for ever");
+                stage.clock.advance(until.saturating_sub(now(stage)));
+            }
         }
     }
     panic!("the streams do not end: {got:?}");
@@ -134,19 +136,14 @@ pub(crate) fn read_all(stage: &mut Stage, streams: &[TokenStream]) -> Vec<Got> {
 
 /// As [`read_all`], for one stream.
 pub(crate) fn read(stage: &mut Stage, stream: &TokenStream) -> Got {
-    let mut got = Got::default();
-    for _ in 0..100_000 {
-        let step = stage.step();
-        got.take(stream, usize::MAX);
-        if got.over {
-            return got;
-        }
-        if let Step::Idle { until } = step {
-            let until = until.expect("a stream that is read never waits for ever");
-            stage.clock.advance(until.saturating_sub(now(stage)));
-        }
+    read_all(stage, std::slice::from_ref(stream)).remove(0)
+}
+
+/// Steps this many times.
+pub(crate) fn steps(stage: &mut Stage, count: usize) {
+    for _ in 0..count {
+        stage.step();
     }
-    panic!("the stream does not end: {got:?}");
 }
 
 /// The time on the stage.
