@@ -183,7 +183,8 @@ impl<'a> Draft<'a> {
             victims.extend(self.running_victims(index, |c| c.fruitful));
         }
         let enough = |draft: &Self, cells: usize, seats: usize| {
-            draft.committed() + candidate.pending <= draft.pool.cells + cells && draft.seated + new_seat <= draft.pool.seats + seats
+            draft.committed() + candidate.pending <= draft.pool.cells + cells
+                && draft.seated + new_seat <= draft.pool.seats + seats
         };
         let (mut cells, mut seats, mut taken) = (0, 0, 0);
         while !enough(self, cells, seats) {
@@ -204,7 +205,8 @@ impl<'a> Draft<'a> {
 
     /// Sequences without a place that hold a seat: those that wait for their readers first, longest parked first.
     fn idle_victims(&self, but: usize) -> Vec<usize> {
-        let idle = |i: usize| i != but && !self.evicted[i] && self.candidates[i].seated && !self.plan.running.contains(&i);
+        let idle =
+            |i: usize| i != but && !self.evicted[i] && self.candidates[i].seated && !self.plan.running.contains(&i);
         let mut found: Vec<usize> = (0..self.candidates.len()).filter(|&i| idle(i)).collect();
         found.sort_by_key(|&i| {
             let candidate = &self.candidates[i];
@@ -266,5 +268,173 @@ impl<'a> Draft<'a> {
             self.plan.rows.push((index, rows));
         }
         rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CONTEXT: usize = 64;
+
+    fn standing() -> impl Strategy<Value = Standing> {
+        prop_oneof![
+            Just(Standing::Waiting),
+            Just(Standing::Running),
+            (0_u64..9).prop_map(|since| Standing::Aside { since })
+        ]
+    }
+
+    /// A candidate; what it holds is cut down to what the pool has by [`situation`].
+    fn candidate() -> impl Strategy<Value = Candidate> {
+        (-2..3_i32, standing(), any::<bool>(), 1..CONTEXT, 0..CONTEXT, any::<bool>()).prop_map(
+            |(priority, standing, ready, pending, cells, fruitful)| {
+                let pending = if standing == Standing::Running && cells > 0 && fruitful { 1 } else { pending };
+                Candidate { priority, arrival: 0, standing, ready, pending, cells, seated: cells > 0, fruitful }
+            },
+        )
+    }
+
+    /// A pool and candidates that can stand in it: nobody holds what there is not, and the queue holds nothing.
+    fn situation() -> impl Strategy<Value = (Vec<Candidate>, Pool)> {
+        let pool =
+            (1..6_usize, 0..4_usize, CONTEXT..4 * CONTEXT, 6..40_usize).prop_map(|(places, more, cells, rows)| Pool {
+                places,
+                seats: places + more,
+                cells,
+                rows,
+                prefill_beside: 4,
+                prefill_alone: 32,
+            });
+        (prop::collection::vec(candidate(), 0..14), pool).prop_map(|(mut candidates, pool)| {
+            let (mut cells, mut seats, mut running) = (pool.cells, pool.seats, pool.places);
+            for (candidate, arrival) in candidates.iter_mut().zip(0..) {
+                candidate.arrival = arrival;
+                running -= usize::from(candidate.standing == Standing::Running && running > 0);
+                if candidate.standing == Standing::Running && running == 0 {
+                    candidate.standing = Standing::Aside { since: arrival };
+                }
+                let holds = candidate.standing != Standing::Waiting && candidate.seated && seats > 0;
+                // One seat stays for each place, so that those promised to the running are there.
+                candidate.cells = if holds && candidate.cells <= cells { candidate.cells } else { 0 };
+                candidate.seated = candidate.cells > 0;
+                candidate.pending = candidate.pending.min(CONTEXT - candidate.cells);
+                (cells, seats) = (cells - candidate.cells, seats - usize::from(candidate.seated));
+            }
+            for candidate in candidates.iter_mut().filter(|c| c.standing == Standing::Running && !c.seated) {
+                // A running sequence without a seat was promised one.
+                if seats == 0 {
+                    candidate.standing = Standing::Aside { since: 0 };
+                }
+                seats = seats.saturating_sub(1);
+            }
+            (candidates, pool)
+        })
+    }
+
+    fn rows_of(plan: &Plan, index: usize) -> usize {
+        plan.rows.iter().filter(|(i, _)| *i == index).map(|(_, rows)| *rows).sum()
+    }
+
+    fn distinct(numbers: impl Iterator<Item = usize>) -> bool {
+        let mut all: Vec<usize> = numbers.collect();
+        let len = all.len();
+        all.sort_unstable();
+        all.dedup();
+        all.len() == len
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn a_plan_keeps_every_limit_and_names_nobody_twice((candidates, pool) in situation(), bypassed in 0..30_usize) {
+            let plan = Scheduler { bypassed }.plan(&candidates, pool);
+            prop_assert!(distinct(plan.running.iter().copied()) && distinct(plan.evict.iter().copied()));
+            prop_assert!(distinct(plan.rows.iter().map(|(i, _)| *i)));
+            prop_assert!(plan.running.len() <= pool.places);
+            prop_assert!(plan.running.iter().all(|i| candidates[*i].ready && !plan.evict.contains(i)));
+            for &(index, rows) in &plan.rows {
+                prop_assert!(plan.running.contains(&index) && rows > 0 && rows <= candidates[index].pending);
+            }
+            let rows: usize = plan.rows.iter().map(|(_, rows)| rows).sum();
+            let stays = |index: usize| !plan.evict.contains(&index);
+            let held: usize = (0..candidates.len()).filter(|&i| stays(i)).map(|i| candidates[i].cells).sum();
+            prop_assert!(rows <= pool.rows && held + rows <= pool.cells, "{held} cells and {rows} rows");
+            let seats = (0..candidates.len()).filter(|&i| (stays(i) && candidates[i].seated) || rows_of(&plan, i) > 0);
+            prop_assert!(seats.count() <= pool.seats);
+        }
+
+        #[test]
+        fn prompts_take_no_more_rows_than_their_share((candidates, pool) in situation()) {
+            let plan = Scheduler::default().plan(&candidates, pool);
+            let continuing = plan.rows.iter().any(|(i, _)| candidates[*i].pending == 1);
+            let prompts = plan.rows.iter().filter(|(i, _)| candidates[*i].pending > 1);
+            let share = if continuing { pool.prefill_beside } else { pool.prefill_alone };
+            prop_assert!(prompts.map(|(_, rows)| rows).sum::<usize>() <= share);
+        }
+
+        #[test]
+        fn while_anybody_is_ready_somebody_is_computed((candidates, pool) in situation(), bypassed in 0..30_usize) {
+            let plan = Scheduler { bypassed }.plan(&candidates, pool);
+            prop_assert_eq!(candidates.iter().any(|c| c.ready), !plan.rows.is_empty());
+        }
+
+        #[test]
+        fn the_best_of_the_running_is_computed_and_never_evicted((candidates, pool) in situation()) {
+            let running = |i: &usize| candidates[*i].standing == Standing::Running && candidates[*i].ready;
+            let rank = |i: &usize| (Reverse(candidates[*i].priority), candidates[*i].arrival);
+            let best_begun = (0..candidates.len())
+                .filter(|i| candidates[*i].ready && candidates[*i].standing != Standing::Waiting)
+                .min_by_key(rank);
+            if let Some(best) = best_begun.filter(running) {
+                let plan = Scheduler::default().plan(&candidates, pool);
+                prop_assert!(!plan.evict.contains(&best) && plan.running.contains(&best));
+            }
+        }
+
+        #[test]
+        fn nobody_who_runs_is_pushed_out_while_a_parked_one_still_holds_cells((candidates, pool) in situation()) {
+            let plan = Scheduler::default().plan(&candidates, pool);
+            let pushed_out = |c: &Candidate| c.standing == Standing::Running && c.ready;
+            if plan.evict.iter().any(|&i| pushed_out(&candidates[i])) {
+                let parked = |i: &usize| candidates[*i].seated && !candidates[*i].ready && !plan.evict.contains(i);
+                prop_assert!(!(0..candidates.len()).any(|i| parked(&i)));
+            }
+        }
+
+        #[test]
+        fn the_queue_is_served_in_order_of_rank((candidates, pool) in situation(), bypassed in 0..30_usize) {
+            let plan = Scheduler { bypassed }.plan(&candidates, pool);
+            let rank = |i: usize| (Reverse(candidates[i].priority), candidates[i].arrival);
+            let queue = (0..candidates.len()).filter(|&i| candidates[i].standing == Standing::Waiting && candidates[i].ready);
+            // One that was placed and evicted for cells again has had its turn in the order.
+            let (placed, left): (Vec<usize>, Vec<usize>) = queue.partition(|i| plan.running.contains(i) || plan.evict.contains(i));
+            let last = placed.into_iter().map(rank).max();
+            prop_assert!(left.into_iter().map(rank).all(|waiting| last.is_none_or(|last| last < waiting)));
+        }
+    }
+
+    #[test]
+    fn who_lost_its_cells_in_this_plan_gets_no_place_by_its_old_numbers() {
+        let aside = |arrival, ready, since, cells| Candidate {
+            priority: 0,
+            arrival,
+            standing: Standing::Aside { since },
+            ready,
+            pending: if cells > 0 { 1 } else { 20 },
+            cells,
+            seated: cells > 0,
+            fruitful: true,
+        };
+        let sleeper = aside(0, false, 9, 10);
+        let (wakes, loses) = (aside(1, true, 1, 0), aside(2, true, 2, 10));
+        let pool = Pool { places: 2, seats: 2, cells: 100, rows: 50, prefill_beside: 4, prefill_alone: 32 };
+        let plan = Scheduler::default().plan(&[sleeper, wakes, loses], pool);
+        assert_eq!((plan.evict, plan.running), (vec![0], vec![1, 2]));
+        let plan = Scheduler::default().plan(&[wakes, aside(2, true, 2, 10), aside(3, true, 1, 10)], pool);
+        assert_eq!((plan.evict, plan.running), (vec![2], vec![0, 1]), "the evicted one waits for the next plan");
     }
 }
