@@ -150,10 +150,11 @@ impl Arch {
         }
     }
 
-    /// Keys that llama.cpp divides by even if they are not there.
-    pub(super) fn required_divisors(&self) -> &'static [&'static str] {
+    /// Keys that llama.cpp divides by, or chooses a kind of cache by, even if they are not there.
+    pub(super) fn required_counts(&self) -> &'static [&'static str] {
         match self.name.as_str() {
             "rwkv6" | "rwkv6qwen2" | "rwkv7" | "arwkv7" => &["wkv.head_size"],
+            "afmoe" => &["attention.sliding_window"],
             "grovemoe" => &["experts_per_group"],
             "ernie4_5-moe" => &["interleave_moe_layer_step"],
             _ => &[],

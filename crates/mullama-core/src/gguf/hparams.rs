@@ -249,7 +249,7 @@ fn check_divisors(keys: &Keys<'_>) -> Result<(), GgufError> {
     for name in keys.arch.divisors() {
         keys.positive(name, INT_MOST)?;
     }
-    for name in keys.arch.required_divisors() {
+    for name in keys.arch.required_counts() {
         keys.required(name, INT_MOST)?;
     }
     Ok(())

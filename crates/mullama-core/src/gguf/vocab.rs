@@ -202,7 +202,7 @@ mod tests {
             (br"\q", b"q"),
             (br"a\", b"a"),
             (br"\x4", b""),
-            (br"\xAb", &[(b'A' - b'0') << 4 | 11]),
+            (br"\xAb", &[(b'A' - b'0') << 4 | 0xb]),
         ];
         for (text, bytes) in cases {
             assert_eq!(unescape(text), bytes, "{}", text.escape_ascii());
