@@ -14,9 +14,11 @@ use crate::engine::mailbox::Mailbox;
 use crate::engine::{Engine, Parts};
 use crate::error::MullamaError;
 use crate::request::Prompt;
+use crate::stats::Stats;
 use crate::stream::TokenStream;
 
 pub use crate::engine::Step;
+pub use crate::prefix::Reuse;
 pub use crate::engine::backend::{Backend, Limits, Row};
 pub use crate::engine::clock::Clock;
 pub use crate::engine::scripted::{ByteVocabulary, Logits, Script, ScriptedBackend, VirtualClock};
@@ -33,12 +35,14 @@ pub struct Size {
     pub context_len: usize,
     /// What the backend holds.
     pub limits: Limits,
+    /// Most bytes of idle beginnings in host memory.
+    pub prefix_cache_bytes: usize,
 }
 
 impl Default for Size {
     fn default() -> Self {
-        let limits = Limits { rows: 512, cells: 1024, seats: 72 };
-        Self { places: 8, queue: 64, context_len: 1024, limits }
+        let limits = Limits { rows: 512, cells: 1024, seats: 72, reuse: Reuse::Parts };
+        Self { places: 8, queue: 64, context_len: 1024, limits, prefix_cache_bytes: 1 << 20 }
     }
 }
 
@@ -68,6 +72,9 @@ impl Stage {
             vocabulary: Arc::new(ByteVocabulary),
             context_len: size.context_len,
             places: size.places,
+            prefix_cache_bytes: size.prefix_cache_bytes,
+            threads: 1,
+            stats: Arc::default(),
         };
         let failure = Arc::default();
         let decodes: Arc<Mutex<Vec<Vec<Row>>>> = Arc::default();
@@ -115,6 +122,11 @@ impl Stage {
     /// The rows of each decode since the last call.
     pub fn decodes(&self) -> Vec<Vec<Row>> {
         std::mem::take(&mut *self.decodes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the engine did up to its newest step.
+    pub fn stats(&self) -> Stats {
+        self.desk.stats()
     }
 
     /// Streams that have not ended.
