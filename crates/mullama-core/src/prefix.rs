@@ -53,6 +53,8 @@ pub enum Reuse {
     Parts,
     /// Only all of it: the state is that after the last token.
     Whole,
+    /// Nothing: the cells depend on more than the tokens.
+    Nothing,
 }
 
 /// All beginnings that no running sequence holds.
@@ -78,7 +80,12 @@ impl Reuse {
     /// How much of `computed` serves a prompt: all but its last token at most, whose logits are wanted.
     pub(crate) fn shared(self, computed: &[TokenId], prompt: &[TokenId]) -> usize {
         let shared = common(computed, prompt).min(prompt.len().saturating_sub(1));
-        let serves = shared >= LEAST_SHARED && (self == Self::Parts || shared == computed.len());
+        let serves = shared >= LEAST_SHARED
+            && match self {
+                Self::Parts => true,
+                Self::Whole => shared == computed.len(),
+                Self::Nothing => false,
+            };
         if serves { shared } else { 0 }
     }
 }
@@ -126,7 +133,7 @@ impl Prefixes {
 
     /// Whether a sequence that ends is worth keeping.
     pub(crate) fn wants(&self, tokens: &[TokenId]) -> bool {
-        tokens.len() >= LEAST_SHARED && !self.covers(tokens)
+        tokens.len() >= LEAST_SHARED && self.reuse != Reuse::Nothing && !self.covers(tokens)
     }
 
     /// Keeps the cells of a sequence that has ended. Returns seats of shorter beginnings that it makes needless.

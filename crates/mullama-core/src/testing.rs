@@ -21,7 +21,7 @@ pub use crate::engine::Step;
 pub use crate::prefix::Reuse;
 pub use crate::engine::backend::{Backend, Limits, Row};
 pub use crate::engine::clock::Clock;
-pub use crate::engine::scripted::{ByteVocabulary, Logits, Script, ScriptedBackend, VirtualClock};
+pub use crate::engine::scripted::{ByteVocabulary, Faults, Logits, Script, ScriptedBackend, VirtualClock};
 pub use crate::vocabulary::Vocabulary;
 
 /// The size of a stage.
@@ -41,8 +41,8 @@ pub struct Size {
 
 impl Default for Size {
     fn default() -> Self {
-        let limits = Limits { rows: 512, cells: 1024, seats: 72, reuse: Reuse::Parts };
-        Self { places: 8, queue: 64, context_len: 1024, limits, prefix_cache_bytes: 1 << 20 }
+        let limits = Limits { rows: 512, cells: 1024, seats: 72, reuse: Reuse::Nothing };
+        Self { places: 8, queue: 64, context_len: 1024, limits, prefix_cache_bytes: 0 }
     }
 }
 
@@ -52,7 +52,7 @@ pub struct Stage {
     desk: Desk,
     /// The engine's clock.
     pub clock: Arc<VirtualClock>,
-    failure: Arc<Mutex<Option<Error>>>,
+    faults: Arc<Mutex<Faults>>,
     decodes: Arc<Mutex<Vec<Vec<Row>>>>,
 }
 
@@ -76,18 +76,18 @@ impl Stage {
             threads: 1,
             stats: Arc::default(),
         };
-        let failure = Arc::default();
+        let faults = Arc::default();
         let decodes: Arc<Mutex<Vec<Vec<Row>>>> = Arc::default();
         let script = Script {
             logits,
             limits: size.limits,
             cost,
             clock: Some(Arc::clone(&clock)),
-            failure: Arc::clone(&failure),
+            faults: Arc::clone(&faults),
             decodes: Some(Arc::clone(&decodes)),
         };
         let desk = Desk::new(&parts, size.places + size.queue);
-        Self { engine: Engine::new(ScriptedBackend::new(script), parts), desk, clock, failure, decodes }
+        Self { engine: Engine::new(ScriptedBackend::new(script), parts), desk, clock, faults, decodes }
     }
 
     /// Opens a stream.
@@ -116,7 +116,12 @@ impl Stage {
 
     /// Has the next decode fail.
     pub fn fail_next_decode(&self, error: Error) {
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).decode = Some(error);
+    }
+
+    /// Has the next attempt to make the context anew fail.
+    pub fn fail_next_rebuild(&self, error: Error) {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).rebuild = Some(error);
     }
 
     /// The rows of each decode since the last call.
@@ -152,7 +157,7 @@ impl ScriptedContext {
                 limits: size.limits,
                 cost: |_| Duration::ZERO,
                 clock: None,
-                failure: Arc::default(),
+                faults: Arc::default(),
                 decodes: None,
             }))
         };

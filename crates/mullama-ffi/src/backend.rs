@@ -17,7 +17,7 @@ pub fn init() -> Result<(), Error> {
     static STARTED: OnceLock<Result<(), Error>> = OnceLock::new();
     STARTED
         .get_or_init(|| {
-            // SAFETY: `on_line` is a plain function that never unwinds; `OnceLock` lets one thread in.
+            // SAFETY: `on_text` is a plain function that never unwinds; `OnceLock` lets one thread in.
             check("llama_backend_init", unsafe { sys::mullama_init(log::on_text) })
         })
         .clone()

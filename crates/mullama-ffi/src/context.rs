@@ -14,134 +14,12 @@ use std::time::Duration;
 use crate::batch::Batch;
 use crate::error::{Error, check};
 use crate::model::Model;
-use crate::threads::{POLL_DEFAULT, Pools, check_threads};
+use crate::options::ContextOptions;
+use crate::threads::Pools;
 use crate::{log, sys};
 
-/// Sequences that llama.cpp can tell apart (`LLAMA_MAX_SEQ`).
-const MAX_SEQUENCES: u32 = 256;
-/// Far above any model, far below where llama.cpp's padding would overflow.
-const MAX_CELLS: u32 = 1 << 30;
 /// How long dropping a poisoned context waits for it to go.
 const BURIAL_TIME: Duration = Duration::from_secs(1);
-
-/// Whether attention is computed in one fused step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum FlashAttn {
-    /// Where the model and the backend can do it.
-    #[default]
-    Auto,
-    /// Always; a quantised V cache needs it.
-    On,
-    /// Never.
-    Off,
-}
-
-/// The number format of the K or the V cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum KvType {
-    /// 32-bit floats.
-    F32,
-    /// 16-bit floats.
-    #[default]
-    F16,
-    /// 16-bit brain floats.
-    Bf16,
-    /// 8 bits and a scale for each 32 numbers.
-    Q8_0,
-    /// 5 bits, a scale and an offset.
-    Q5_1,
-    /// 5 bits and a scale.
-    Q5_0,
-    /// 4 bits, a scale and an offset.
-    Q4_1,
-    /// 4 bits and a scale.
-    Q4_0,
-    /// 4 bits into a table of unequal steps.
-    Iq4Nl,
-}
-
-impl KvType {
-    fn raw(self) -> i32 {
-        let raw = match self {
-            Self::F32 => sys::GGML_TYPE_F32,
-            Self::F16 => sys::GGML_TYPE_F16,
-            Self::Bf16 => sys::GGML_TYPE_BF16,
-            Self::Q8_0 => sys::GGML_TYPE_Q8_0,
-            Self::Q5_1 => sys::GGML_TYPE_Q5_1,
-            Self::Q5_0 => sys::GGML_TYPE_Q5_0,
-            Self::Q4_1 => sys::GGML_TYPE_Q4_1,
-            Self::Q4_0 => sys::GGML_TYPE_Q4_0,
-            Self::Iq4Nl => sys::GGML_TYPE_IQ4_NL,
-        };
-        raw.cast_signed()
-    }
-}
-
-/// How a context is made. Its KV pool is always one for all sequences, and windows of sliding attention are kept whole.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContextOptions {
-    /// Cells of the KV pool, rounded up to a multiple of 256; 0 is as many as the model was trained for.
-    pub n_ctx: u32,
-    /// Most tokens of one decode; never more than the pool has cells.
-    pub n_batch: u32,
-    /// Most tokens computed at once inside a decode.
-    pub n_ubatch: u32,
-    /// Sequences, 1 to 256.
-    pub n_seq_max: u32,
-    /// Most rows of logits of one decode; never less than `n_seq_max`, which 0 stands for.
-    pub n_outputs_max: u32,
-    /// Threads for a single token.
-    pub n_threads: u32,
-    /// Threads for more tokens.
-    pub n_threads_batch: u32,
-    /// How eagerly the threads poll for work before they sleep: 0 not at all, 100 for long.
-    pub poll: u32,
-    /// Whether attention is fused.
-    pub flash_attn: FlashAttn,
-    /// The format of the K cache.
-    pub type_k: KvType,
-    /// The format of the V cache.
-    pub type_v: KvType,
-}
-
-impl Default for ContextOptions {
-    fn default() -> Self {
-        let threads = thread::available_parallelism()
-            .map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX).min(crate::threads::MAX_THREADS));
-        Self {
-            n_ctx: 4096,
-            n_batch: 2048,
-            n_ubatch: 512,
-            n_seq_max: 1,
-            n_outputs_max: 0,
-            n_threads: threads,
-            n_threads_batch: threads,
-            poll: POLL_DEFAULT,
-            flash_attn: FlashAttn::Auto,
-            type_k: KvType::F16,
-            type_v: KvType::F16,
-        }
-    }
-}
-
-impl ContextOptions {
-    fn check(&self) -> Result<(), Error> {
-        let fields = [
-            ("n_ctx", self.n_ctx, 0..=MAX_CELLS, "0 to 1073741824"),
-            ("n_batch", self.n_batch, 1..=MAX_CELLS, "1 to 1073741824"),
-            ("n_ubatch", self.n_ubatch, 1..=MAX_CELLS, "1 to 1073741824"),
-            ("n_seq_max", self.n_seq_max, 1..=MAX_SEQUENCES, "1 to 256"),
-            ("n_outputs_max", self.n_outputs_max, 0..=MAX_CELLS, "0 to 1073741824"),
-            ("poll", self.poll, 0..=100, "0 to 100"),
-        ];
-        for (field, value, allowed, range) in fields {
-            if !allowed.contains(&value) {
-                return Err(Error::ContextField { field, value, range });
-            }
-        }
-        check_threads(self.n_threads, self.n_threads_batch)
-    }
-}
 
 /// A failure that [`Context::fail_next_decode`] brings about.
 #[cfg(feature = "test-support")]
@@ -473,23 +351,7 @@ fn make(
     n_outputs_max: u32,
     abort: &Arc<AtomicBool>,
 ) -> Result<RawContext, Error> {
-    let raw_options = sys::ContextOptions {
-        n_ctx: options.n_ctx,
-        n_batch: options.n_batch,
-        n_ubatch: options.n_ubatch,
-        n_seq_max: options.n_seq_max,
-        n_outputs_max,
-        n_threads: options.n_threads.cast_signed(),
-        n_threads_batch: options.n_threads_batch.cast_signed(),
-        flash_attn: match options.flash_attn {
-            FlashAttn::Auto => -1,
-            FlashAttn::Off => 0,
-            FlashAttn::On => 1,
-        },
-        type_k: options.type_k.raw(),
-        type_v: options.type_v.raw(),
-        abort_flag: abort.as_ptr().cast::<u8>(),
-    };
+    let raw_options = options.raw(n_outputs_max, abort);
     log::forget_said();
     let mut raw = ptr::null_mut();
     // SAFETY: the model is alive and stays so by the `Arc` in the context, and so does the flag.
@@ -507,5 +369,64 @@ fn outcome(result: i32) -> Result<(), Error> {
         2 => Err(Error::Aborted),
         -1 => Err(Error::InvalidBatch { said: log::take_said() }),
         status => Err(Error::DecodeFailed { status, said: log::take_said() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::model::ModelOptions;
+
+    fn demo() -> Arc<Model> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../python/mullama/models/demo.gguf");
+        Model::load(&path, &ModelOptions::default(), None).expect("the demo loads")
+    }
+
+    fn context(model: &Arc<Model>) -> Context {
+        let options =
+            ContextOptions { n_ctx: 256, n_batch: 64, n_threads: 2, n_threads_batch: 2, ..ContextOptions::default() };
+        Context::new(model, &options).expect("a context")
+    }
+
+    fn batch(tokens: i32, seq: i32) -> Batch {
+        let mut batch = Batch::new(256);
+        for position in 0..tokens {
+            batch.push(1, position, seq, false).expect("room");
+        }
+        batch
+    }
+
+    #[test]
+    fn an_assertion_of_llama_cpp_that_no_check_caught_is_an_error() {
+        let model = demo();
+        let mut broken = context(&model);
+        broken.decode(&batch(1, 0)).expect("its threads are awake");
+        broken.clear().expect("cleared");
+        broken.facts.n_batch = 1000;
+        let error = broken.decode(&batch(65, 0)).expect_err("llama.cpp asserts n_tokens <= n_batch");
+        assert!(matches!(&error, Error::Assertion { text, .. } if text.contains("n_batch")), "{error:?}");
+        assert!(broken.is_poisoned());
+        drop(broken);
+
+        let mut broken = context(&model);
+        broken.facts.n_seq_max = 1000;
+        let error = broken.seq_rm(999, 0, None).expect_err("llama.cpp asserts the sequence");
+        assert!(matches!(&error, Error::Assertion { text, .. } if text.contains("seq_id")), "{error:?}");
+        drop(broken);
+        context(&model).decode(&batch(64, 0)).expect("another context works");
+    }
+
+    #[test]
+    fn an_exception_of_llama_cpp_that_no_check_caught_is_an_error() {
+        let model = demo();
+        let (mut length, mut bytes) = (0, [0; 8]);
+        // SAFETY: the id is out of range, for which llama.cpp throws before it writes.
+        let status = unsafe {
+            sys::mullama_vocab_piece(model.vocab().raw(), 1 << 30, true, bytes.as_mut_ptr(), 8, &raw mut length)
+        };
+        let error = check("llama_token_to_piece", status).expect_err("it throws");
+        assert!(matches!(error, Error::Exception { call: "llama_token_to_piece", .. }), "{error:?}");
     }
 }

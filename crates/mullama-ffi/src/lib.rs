@@ -27,6 +27,7 @@ pub mod error;
 mod log;
 mod memory;
 pub mod model;
+pub mod options;
 pub mod sampler;
 mod state;
 mod sys;
@@ -37,11 +38,12 @@ pub mod vocab;
 
 pub use backend::system_info;
 pub use batch::Batch;
+pub use context::Context;
 #[cfg(feature = "test-support")]
 pub use context::Failure;
-pub use context::{Context, ContextOptions, FlashAttn, KvType};
 pub use error::Error;
 pub use model::{Model, ModelOptions};
+pub use options::{ContextOptions, FlashAttn, KvType};
 pub use sampler::{Sampler, SamplerOptions};
 pub use token::TokenId;
 pub use tokenize::spawn_tokenizer_thread;

@@ -53,10 +53,12 @@ pub(crate) extern "C" fn on_text(level: i32, text: *const c_char) {
         // SAFETY: the shim passes llama.cpp's NUL-terminated text, which lives until this call returns.
         let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
         // A subscriber may itself end up here; its line is then not worth a double borrow.
-        let finished = LINES.with(|lines| match lines.try_borrow_mut() {
+        let finished = LINES.try_with(|lines| match lines.try_borrow_mut() {
             Ok(mut lines) => lines.take(level, &text),
             Err(_) => Vec::new(),
         });
+        // A thread that is ending has no lines any more.
+        let Ok(finished) = finished else { return };
         for (level, line) in finished {
             emit(level, &line);
         }

@@ -51,9 +51,4 @@ impl Context {
     fn close(&self) {
         drop(self.0.take());
     }
-
-    #[getter]
-    fn closed(&self) -> bool {
-        self.0.is_closed()
-    }
 }

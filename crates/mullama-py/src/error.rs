@@ -14,16 +14,14 @@ pub(crate) fn to_py(py: Python<'_>, error: &MullamaError) -> PyErr {
 
 /// `InvalidPromptError` for what the core's types cannot even hold.
 pub(crate) fn invalid_prompt(py: Python<'_>, reason: &str, position: usize) -> PyErr {
-    let facts = prompt_facts(py, reason, Some((None, position, None)));
+    let facts = prompt_facts(py, reason, (None, Some(position)));
     let raised = facts.and_then(|facts| raise("InvalidPromptError", &format!("invalid prompt: {reason}"), &facts));
     raised.unwrap_or_else(|failed| failed)
 }
 
 fn raise(class: &str, message: &str, facts: &Bound<'_, PyDict>) -> PyResult<PyErr> {
     let raised = facts.py().import("mullama._exceptions")?.getattr(class)?.call1((message,))?;
-    for (name, value) in facts {
-        raised.setattr(name.cast::<pyo3::types::PyString>()?, value)?;
-    }
+    raised.getattr("__dict__")?.call_method1("update", (facts,))?;
     Ok(PyErr::from_value(raised))
 }
 
@@ -38,15 +36,12 @@ fn facts<'py>(py: Python<'py>, error: &MullamaError) -> PyResult<(&'static str, 
             ("ModelLoadError", facts)
         }
         E::InvalidConfig { field, value, range } => {
-            let facts = [("field", *field), ("value", value), ("range", range)];
-            ("InvalidConfigError", facts.into_py_dict(py)?)
+            ("InvalidConfigError", [("field", *field), ("value", value), ("range", range)].into_py_dict(py)?)
         }
         E::InvalidPrompt(failure) => {
             let place = match failure {
-                PromptFailure::UnknownToken { token, position, n_vocab } => {
-                    Some((Some(*token), *position, Some(*n_vocab)))
-                }
-                PromptFailure::Empty | PromptFailure::Tokenizer(_) => None,
+                PromptFailure::UnknownToken { token, position, .. } => (Some(*token), Some(*position)),
+                PromptFailure::Empty | PromptFailure::Tokenizer(_) => (None, None),
             };
             ("InvalidPromptError", prompt_facts(py, &told(failure), place)?)
         }
@@ -68,14 +63,12 @@ fn facts<'py>(py: Python<'py>, error: &MullamaError) -> PyResult<(&'static str, 
     })
 }
 
-/// Token id, position and size of the vocabulary, as far as they are known.
-type Place = Option<(Option<i32>, usize, Option<usize>)>;
+type Place = (Option<i32>, Option<usize>);
 
-fn prompt_facts<'py>(py: Python<'py>, reason: &str, place: Place) -> PyResult<Bound<'py, PyDict>> {
+fn prompt_facts<'py>(py: Python<'py>, reason: &str, (token, position): Place) -> PyResult<Bound<'py, PyDict>> {
     let facts = [("reason", reason)].into_py_dict(py)?;
-    facts.set_item("token", place.and_then(|(token, _, _)| token))?;
-    facts.set_item("position", place.map(|(_, position, _)| position))?;
-    facts.set_item("n_vocab", place.and_then(|(_, _, n_vocab)| n_vocab))?;
+    facts.set_item("token", token)?;
+    facts.set_item("position", position)?;
     Ok(facts)
 }
 
@@ -86,8 +79,7 @@ fn told(error: &dyn Error) -> String {
     while let Some(error) = source {
         let more = error.to_string();
         if !words.contains(&more) {
-            words.push_str(": ");
-            words.push_str(&more);
+            words = format!("{words}: {more}");
         }
         source = error.source();
     }

@@ -69,8 +69,4 @@ impl<T: Send + Sync> Closable<T> {
     pub(crate) fn take(&self) -> Option<Held<T>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).is_none()
-    }
 }

@@ -1,6 +1,6 @@
 //! Loading a model on a thread of its own, so that the caller hears Ctrl-C whatever the file system does.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Weak};
 
@@ -20,14 +20,14 @@ enum News {
 /// Loads a model. `progress` is called on the caller's thread; its exception, a signal or `False` ends the load.
 pub(crate) fn load(
     py: Python<'_>,
-    path: PathBuf,
+    path: &Path,
     options: ModelOptions,
     progress: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Model> {
     let waiting = Arc::new(());
     let (tell, mut news) = sync_channel(1);
     let work = {
-        let (path, waits, reports) = (path.clone(), Arc::downgrade(&waiting), progress.is_some());
+        let (path, waits, reports) = (path.to_owned(), Arc::downgrade(&waiting), progress.is_some());
         move || {
             let mut report = |fraction| {
                 // Nobody listens once the caller has given up, which ends the load below.
@@ -40,7 +40,7 @@ pub(crate) fn load(
         }
     };
     let thread = std::thread::Builder::new().name("mullama-load".into()).spawn(work);
-    let refused = |source| to_py(py, &MullamaError::ModelLoad { path: path.clone(), source });
+    let refused = |source| to_py(py, &MullamaError::ModelLoad { path: path.to_owned(), source });
     exit::remember_load(thread.map_err(|error| refused(ModelLoadFailure::Thread(Arc::new(error))))?);
     loop {
         let told;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use mullama::{ModelOptions, TokenId};
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{IntoPyDict, PyDict, PyString, PyTuple};
 
 use crate::error::to_py;
 use crate::exit;
@@ -13,59 +13,15 @@ use crate::load::load;
 use crate::prompt;
 use crate::settings::{Field, Setting};
 
-/// A loaded model. What it tells of itself it still tells when it is closed.
+/// A loaded model.
 #[pyclass(frozen)]
 #[derive(Debug)]
-pub(crate) struct Model {
-    model: Closable<mullama::Model>,
-    #[pyo3(get)]
-    path: PathBuf,
-    #[pyo3(get)]
-    metadata: Vec<(String, String)>,
-    #[pyo3(get)]
-    description: String,
-    #[pyo3(get)]
-    n_ctx_train: u32,
-    #[pyo3(get)]
-    n_embd: u32,
-    #[pyo3(get)]
-    n_layer: u32,
-    #[pyo3(get)]
-    n_params: u64,
-    #[pyo3(get)]
-    n_vocab: usize,
-    #[pyo3(get)]
-    size: u64,
-    #[pyo3(get)]
-    bos: Option<TokenId>,
-    #[pyo3(get)]
-    eos: Option<TokenId>,
-    #[pyo3(get)]
-    end_tokens: Vec<TokenId>,
-}
+pub(crate) struct Model(Closable<mullama::Model>);
 
 impl Model {
-    fn of(model: Held<mullama::Model>) -> Self {
-        Self {
-            path: model.path().to_owned(),
-            metadata: model.metadata(),
-            description: model.description(),
-            n_ctx_train: model.n_ctx_train(),
-            n_embd: model.n_embd(),
-            n_layer: model.n_layer(),
-            n_params: model.n_params(),
-            n_vocab: model.n_vocab(),
-            size: model.size(),
-            bos: model.bos(),
-            eos: model.eos(),
-            end_tokens: model.end_tokens(),
-            model: Closable::new("model", model),
-        }
-    }
-
     /// The native model, or `EngineClosedError`.
     pub(crate) fn held(&self, py: Python<'_>) -> PyResult<Held<mullama::Model>> {
-        self.model.get(py)
+        self.0.get(py)
     }
 }
 
@@ -74,8 +30,7 @@ impl Model {
     #[staticmethod]
     #[expect(clippy::too_many_arguments, reason = "the keywords of Python's Model.load")]
     fn load(
-        py: Python<'_>,
-        path: PathBuf,
+        path: &Bound<'_, PyAny>,
         n_gpu_layers: &Bound<'_, PyAny>,
         use_mmap: bool,
         use_mlock: bool,
@@ -84,15 +39,34 @@ impl Model {
     ) -> PyResult<Self> {
         let n_gpu_layers = Setting::take(n_gpu_layers, Field { name: "n_gpu_layers", range: None })?;
         let options = ModelOptions { n_gpu_layers, use_mmap, use_mlock, check_tensors, ..ModelOptions::default() };
-        let model = Held::new(load(py, path, options, progress)?);
+        let model = Held::new(load(path.py(), &path.extract::<PathBuf>()?, options, progress)?);
         exit::remember_model(model.arc());
-        Ok(Self::of(model))
+        Ok(Self(Closable::new("model", model)))
+    }
+
+    /// What a model tells of itself, by name.
+    fn facts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let model = self.held(py)?;
+        let facts = PyDict::new(py);
+        facts.set_item("path", model.path())?;
+        facts.set_item("metadata", model.metadata().into_py_dict(py)?)?;
+        facts.set_item("description", model.description())?;
+        facts.set_item("n_ctx_train", model.n_ctx_train())?;
+        facts.set_item("n_embd", model.n_embd())?;
+        facts.set_item("n_layer", model.n_layer())?;
+        facts.set_item("n_params", model.n_params())?;
+        facts.set_item("n_vocab", model.n_vocab())?;
+        facts.set_item("size", model.size())?;
+        facts.set_item("bos", model.bos())?;
+        facts.set_item("eos", model.eos())?;
+        facts.set_item("end_tokens", PyTuple::new(py, model.end_tokens())?)?;
+        Ok(facts)
     }
 
     fn tokenize(&self, text: &Bound<'_, PyString>, add_special: bool, parse_special: bool) -> PyResult<Vec<TokenId>> {
         let py = text.py();
         let model = self.held(py)?;
-        let text = prompt::text(text)?.map_err(|refusal| refusal.to_py(py))?;
+        let text = prompt::text(text)?;
         let tokens = py.detach(|| model.tokenize_with(text, add_special, parse_special));
         tokens.map_err(|error| to_py(py, &error))
     }
@@ -100,19 +74,14 @@ impl Model {
     fn detokenize(&self, tokens: &Bound<'_, PyAny>) -> PyResult<String> {
         let py = tokens.py();
         let model = self.held(py)?;
-        let tokens = prompt::token_ids("tokens", tokens)?.map_err(|refusal| refusal.to_py(py))?;
+        let tokens = prompt::token_ids("tokens", tokens)??;
         let bytes = py.detach(|| model.detokenize(&tokens)).map_err(|error| to_py(py, &error))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     fn close(&self, py: Python<'_>) {
-        if let Some(model) = self.model.take() {
+        if let Some(model) = self.0.take() {
             py.detach(|| model.close());
         }
-    }
-
-    #[getter]
-    fn closed(&self) -> bool {
-        self.model.is_closed()
     }
 }

@@ -16,32 +16,31 @@ pub(crate) struct Field {
 }
 
 impl Field {
-    /// `TypeError`: `top_k must be an int, not str`.
-    fn mistyped(self, wanted: &str, value: &Bound<'_, PyAny>) -> PyErr {
-        match value.get_type().name() {
-            Ok(kind) => PyTypeError::new_err(format!("{} must be {wanted}, not {kind}", self.name)),
-            Err(error) => error,
-        }
-    }
-
     /// `InvalidConfigError`, for a value that the Rust type cannot hold.
     fn out_of_range(self, value: &Bound<'_, PyAny>, range: &str) -> PyErr {
         let range = self.range.unwrap_or(range).to_owned();
         to_py(value.py(), &MullamaError::InvalidConfig { field: self.name, value: shown(value), range })
     }
 
+    /// Says which field a failed conversion was for.
     fn explain(self, error: PyErr, value: &Bound<'_, PyAny>, wanted: &str, range: &str) -> PyErr {
         match error {
             error if error.is_instance_of::<PyOverflowError>(value.py()) => self.out_of_range(value, range),
-            error if error.is_instance_of::<PyTypeError>(value.py()) => self.mistyped(wanted, value),
+            error if error.is_instance_of::<PyTypeError>(value.py()) => mistyped(self.name, wanted, value),
             error => error,
         }
     }
 }
 
-/// A value in words. An integer of thousands of digits has none in Python.
+/// `TypeError`: `top_k must be an int, not str`.
+pub(crate) fn mistyped(name: &str, wanted: &str, value: &Bound<'_, PyAny>) -> PyErr {
+    let kind = value.get_type().name();
+    kind.map_or_else(|error| error, |kind| PyTypeError::new_err(format!("{name} must be {wanted}, not {kind}")))
+}
+
+/// A value in words. An integer of thousands of digits and a lone surrogate have none.
 pub(crate) fn shown(value: &Bound<'_, PyAny>) -> String {
-    value.str().map_or_else(|_| "a number of very many digits".to_owned(), |words| words.to_string())
+    value.str().map_or_else(|_| "a number of very many digits".to_owned(), |words| words.to_string_lossy().into_owned())
 }
 
 /// The items of a list, a tuple, an array and the like; `None` for text, bytes, mappings, sets and what has no items.
@@ -65,7 +64,7 @@ macro_rules! integer_settings {
         $(impl Setting for $type {
             fn take(value: &Bound<'_, PyAny>, field: Field) -> PyResult<Self> {
                 if value.is_instance_of::<PyBool>() {
-                    return Err(field.mistyped("an int", value));
+                    return Err(mistyped(field.name, "an int", value));
                 }
                 value.extract().map_err(|error| field.explain(error, value, "an int", $range))
             }
@@ -82,11 +81,12 @@ integer_settings!(
 impl Setting for f32 {
     fn take(value: &Bound<'_, PyAny>, field: Field) -> PyResult<Self> {
         if value.is_instance_of::<PyBool>() {
-            return Err(field.mistyped("a number", value));
+            return Err(mistyped(field.name, "a number", value));
         }
-        let wide: f64 = value.extract().map_err(|error| field.explain(error, value, "a number", "a finite number"))?;
+        let wide = value.extract::<f64>();
+        let wide = wide.map_err(|error| field.explain(error, value, "a number", "a finite number"))?;
         #[expect(clippy::cast_possible_truncation, reason = "llama.cpp computes with single precision")]
-        let narrow = wide as f32;
+        let narrow = wide as Self;
         if wide.is_finite() && narrow.is_infinite() {
             return Err(field.out_of_range(value, "a finite number"));
         }
@@ -96,18 +96,15 @@ impl Setting for f32 {
 
 impl Setting for bool {
     fn take(value: &Bound<'_, PyAny>, field: Field) -> PyResult<Self> {
-        value.extract().map_err(|_| field.mistyped("a bool", value))
+        value.extract().map_err(|_| mistyped(field.name, "a bool", value))
     }
 }
 
 impl Setting for String {
     fn take(value: &Bound<'_, PyAny>, field: Field) -> PyResult<Self> {
-        let string = value.cast::<PyString>().map_err(|_| field.mistyped("a str", value))?;
-        string.to_str().map(str::to_owned).map_err(|_| {
-            let value = value.repr().map_or_else(|_| "a str".to_owned(), |words| words.to_string_lossy().into_owned());
-            let range = "text without lone surrogates".to_owned();
-            to_py(string.py(), &MullamaError::InvalidConfig { field: field.name, value, range })
-        })
+        let string = value.cast::<PyString>().map_err(|_| mistyped(field.name, "a str", value))?;
+        let text = string.to_str().map(str::to_owned);
+        text.map_err(|_| field.out_of_range(value, "text without lone surrogates"))
     }
 }
 
@@ -117,57 +114,41 @@ impl<T: Setting> Setting for Option<T> {
     }
 }
 
-impl Setting for Vec<String> {
+impl<T: Setting> Setting for Vec<T> {
     fn take(value: &Bound<'_, PyAny>, field: Field) -> PyResult<Self> {
-        let items = items(value).ok_or_else(|| field.mistyped("a sequence of str", value))?;
-        items.map(|item| String::take(&item?, field)).collect()
-    }
-}
-
-impl Setting for Vec<TokenId> {
-    fn take(value: &Bound<'_, PyAny>, field: Field) -> PyResult<Self> {
-        let items = items(value).ok_or_else(|| field.mistyped("a sequence of token ids", value))?;
-        items.map(|item| TokenId::take(&item?, field)).collect()
+        let items = items(value).ok_or_else(|| mistyped(field.name, "a list or a tuple", value))?;
+        items.map(|item| T::take(&item?, field)).collect()
     }
 }
 
 impl Setting for Vec<(TokenId, f32)> {
     fn take(value: &Bound<'_, PyAny>, field: Field) -> PyResult<Self> {
-        let dict = value.cast::<PyDict>().map_err(|_| field.mistyped("a dict of token id and number", value))?;
-        dict.iter().map(|(token, bias)| Ok((TokenId::take(&token, field)?, f32::take(&bias, field)?))).collect()
+        let biases = value.cast::<PyDict>().map_err(|_| mistyped(field.name, "a dict", value))?;
+        biases.iter().map(|(token, bias)| Ok((Setting::take(&token, field)?, Setting::take(&bias, field)?))).collect()
     }
 }
 
-/// The words of llama.cpp's choices.
-trait Choice: Copy + PartialEq + 'static {
-    const WORDS: &'static [(&'static str, Self)];
-}
-
-impl Choice for FlashAttn {
-    const WORDS: &'static [(&'static str, Self)] = &[("auto", Self::Auto), ("on", Self::On), ("off", Self::Off)];
-}
-
-impl Choice for KvType {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("f32", Self::F32),
-        ("f16", Self::F16),
-        ("bf16", Self::Bf16),
-        ("q8_0", Self::Q8_0),
-        ("q5_1", Self::Q5_1),
-        ("q5_0", Self::Q5_0),
-        ("q4_1", Self::Q4_1),
-        ("q4_0", Self::Q4_0),
-        ("iq4_nl", Self::Iq4Nl),
-    ];
-}
-
-impl<T: Choice> Setting for T {
+impl Setting for FlashAttn {
     fn take(value: &Bound<'_, PyAny>, field: Field) -> PyResult<Self> {
-        let word = String::take(value, field)?;
-        let known = T::WORDS.iter().find(|(known, _)| *known == word);
-        known.map(|(_, choice)| *choice).ok_or_else(|| {
-            let words: Vec<&str> = T::WORDS.iter().map(|(word, _)| *word).collect();
-            field.out_of_range(value, &format!("one of {}", words.join(", ")))
-        })
+        choose(value, field, &[("auto", Self::Auto), ("on", Self::On), ("off", Self::Off)])
     }
+}
+
+impl Setting for KvType {
+    fn take(value: &Bound<'_, PyAny>, field: Field) -> PyResult<Self> {
+        let floats = [("f32", Self::F32), ("f16", Self::F16), ("bf16", Self::Bf16)];
+        let fives = [("q8_0", Self::Q8_0), ("q5_1", Self::Q5_1), ("q5_0", Self::Q5_0)];
+        let fours = [("q4_1", Self::Q4_1), ("q4_0", Self::Q4_0), ("iq4_nl", Self::Iq4Nl)];
+        choose(value, field, &[floats, fives, fours].concat())
+    }
+}
+
+/// The choice that a word of llama.cpp's names.
+fn choose<T: Copy>(value: &Bound<'_, PyAny>, field: Field, choices: &[(&str, T)]) -> PyResult<T> {
+    let word = String::take(value, field)?;
+    let choice = choices.iter().find(|(known, _)| *known == word).map(|(_, choice)| *choice);
+    choice.ok_or_else(|| {
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        field.out_of_range(value, &format!("one of {}", words.join(", ")))
+    })
 }

@@ -8,7 +8,6 @@ use pyo3::types::PyTuple;
 
 use crate::error::to_py;
 use crate::held::Held;
-use crate::prompt::Refusal;
 use crate::token::Token;
 use crate::wait;
 
@@ -32,7 +31,7 @@ use crate::wait;
 pub(crate) struct TokenStream {
     reader: Held<Reader>,
     /// What the prompt is instead of a prompt; told where the core finds it empty.
-    refusal: Option<Refusal>,
+    refusal: Option<PyErr>,
 }
 
 /// A stream and the model whose engine computes it: at the exit, engines are closed through their models.
@@ -43,7 +42,7 @@ struct Reader {
 }
 
 impl TokenStream {
-    pub(crate) fn new(stream: mullama::TokenStream, model: &Arc<mullama::Model>, refusal: Option<Refusal>) -> Self {
+    pub(crate) fn new(stream: mullama::TokenStream, model: &Arc<mullama::Model>, refusal: Option<PyErr>) -> Self {
         Self { reader: Held::new(Reader { stream, _model: Arc::clone(model) }), refusal }
     }
 
@@ -61,7 +60,7 @@ impl TokenStream {
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Token>> {
         match (wait::next(py, self.stream())?, &self.refusal) {
             (Waited::Token(token), _) => Ok(Some(token.into())),
-            (Waited::Failed(MullamaError::InvalidPrompt(_)), Some(refusal)) => Err(refusal.to_py(py)),
+            (Waited::Failed(MullamaError::InvalidPrompt(_)), Some(refusal)) => Err(refusal.clone_ref(py)),
             (Waited::Failed(error), _) => Err(to_py(py, &error)),
             (Waited::Over | Waited::Nothing, _) => Ok(None),
         }

@@ -42,8 +42,8 @@ pub(crate) struct Crew {
     since_trial: Duration,
     pause: Duration,
     trial: Option<Trial>,
-    /// Whether the next trial is of more threads.
-    upwards: bool,
+    /// Which neighbour is tried next.
+    turn: usize,
 }
 
 impl Crew {
@@ -58,7 +58,7 @@ impl Crew {
             since_trial: Duration::ZERO,
             pause: SOON,
             trial: None,
-            upwards: false,
+            turn: 0,
         }
     }
 
@@ -97,11 +97,13 @@ impl Crew {
         }
     }
 
-    /// The number to try next: half or double, by turns where both exist.
+    /// The number to try next: one or some fewer, one or some more, by turns.
     fn neighbour(&mut self) -> u32 {
-        let (fewer, more) = ((self.threads / 2).max(1), (self.threads * 2).min(self.most));
-        self.upwards = if self.threads == self.most { false } else { self.threads == 1 || !self.upwards };
-        if self.upwards { more } else { fewer }
+        let now = self.threads;
+        let all = [now - 1, now + 1, now / 2, now * 2, now / 4].map(|n| n.clamp(1, self.most));
+        let others: Vec<u32> = all.into_iter().filter(|&n| n != now).collect();
+        self.turn += 1;
+        others[self.turn % others.len()]
     }
 
     fn judge(&mut self, mut trial: Trial, took: Duration) {
@@ -114,7 +116,7 @@ impl Crew {
         let counted = trial.steps.saturating_sub(1);
         let average = trial.took.as_secs_f64() / f64::from(counted.max(1));
         let enough = counted >= TRIAL_STEPS && trial.took >= TRIAL_TIME;
-        let hopeless = counted >= 2 && average > HOPELESS * mean;
+        let hopeless = counted >= 1 && average > HOPELESS * mean;
         if !enough && !hopeless {
             self.trial = Some(trial);
             return;
@@ -156,11 +158,14 @@ mod tests {
 
     #[test]
     fn where_a_core_is_taken_fewer_threads_are_found_and_kept() {
-        let mut crew = Crew::new(4);
-        run(&mut crew, 2.0, |threads| 0.004 / f64::from(threads));
-        let lost = run(&mut crew, 10.0, |threads| if threads > 1 { 0.02 } else { 0.004 });
-        assert_eq!(crew.threads, 1);
-        assert!(lost < 0.15, "{lost}");
+        for (most, left) in [(2, 1), (4, 3), (8, 7), (8, 3), (16, 12)] {
+            let mut crew = Crew::new(most);
+            let alone = |threads: u32| 0.004 / f64::from(threads);
+            run(&mut crew, 2.0, alone);
+            let lost = run(&mut crew, 30.0, |threads| if threads > left { 0.02 } else { alone(threads) });
+            assert!(crew.threads <= left, "{} of {left} and {most}", crew.threads);
+            assert!(lost < 0.3, "{lost} of the time with {left} of {most}");
+        }
     }
 
     #[test]

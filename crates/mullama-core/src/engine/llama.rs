@@ -138,7 +138,12 @@ impl LlamaBackend {
         let options = layout.options();
         let context = Context::with_abort_flag(&model, &options, Arc::clone(&abort))?;
         let rows = context.n_batch() as usize;
-        let reuse = if model.is_recurrent() || model.is_hybrid() { Reuse::Whole } else { Reuse::Parts };
+        let reuse = match () {
+            // What the encoder read is part of what the decoder's cells mean.
+            () if model.has_encoder() => Reuse::Nothing,
+            () if model.is_recurrent() || model.is_hybrid() => Reuse::Whole,
+            () => Reuse::Parts,
+        };
         let limits = Limits { rows, cells: layout.kv_cells as usize, seats: layout.seats as usize, reuse };
         Ok(Self { model, options, abort, context, batch: Batch::new(rows), limits, resting: false })
     }

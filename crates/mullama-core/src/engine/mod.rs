@@ -195,17 +195,18 @@ impl<B: Backend> Engine<B> {
                 _ => {}
             }
         }
-        let mut planned: usize = plan.rows.iter().map(|&(_, rows)| rows).sum();
-        plan.rows.iter().map(|&(at, rows)| self.share(at, rows, &mut planned)).collect()
+        let planned: usize = plan.rows.iter().map(|&(_, rows)| rows).sum();
+        plan.rows.iter().map(|&(at, rows)| self.share(at, rows, planned)).collect()
     }
 
-    /// A sequence's part of the step; one without a seat gets one, and begins with what others have computed.
-    fn share(&mut self, at: usize, rows: usize, planned: &mut usize) -> Share {
+    /// A sequence's part of the step, whose rows are `planned` in all; one without a seat gets one, and begins with what
+    /// others have computed.
+    fn share(&mut self, at: usize, rows: usize, planned: usize) -> Share {
         if self.sequences[at].seat.is_none() {
             let seat = self.pool.sit();
             let beginning = self.look_up(at);
-            let spare = self.pool.cells().capacity().saturating_sub(self.pool.cells().used() + *planned);
-            let shared = beginning.map_or(0, |beginning| self.pool.adopt(seat, beginning, spare + rows));
+            let spare = self.pool.cells().capacity().saturating_sub(self.pool.cells().used() + planned);
+            let shared = beginning.map_or(0, |beginning| self.pool.adopt(seat, beginning, spare));
             let sequence = &mut self.sequences[at];
             sequence.seat = Some(seat);
             let saved = sequence.take_over(shared);
@@ -214,7 +215,6 @@ impl<B: Backend> Engine<B> {
         }
         let sequence = &self.sequences[at];
         let pending = sequence.tokens().len() - sequence.computed;
-        *planned -= rows;
         Share { at, rows: rows.min(pending), prompt: pending > 1 }
     }
 

@@ -13,7 +13,7 @@ const NORMAL_STEPS: f64 = 3.0;
 const ALONE: Duration = Duration::from_millis(250);
 /// Fewer rows than this are not worth a step.
 const LEAST: usize = 8;
-/// Rows of the first step of prompts, when nothing is known.
+/// Rows of the first step of prompts alone, when nothing is known.
 const FIRST: usize = 32;
 /// How much a chunk may grow from one step to the next; a row of a larger chunk may cost less or more.
 const GROWTH: usize = 2;
@@ -55,12 +55,12 @@ impl Rows {
         self.seen = self.seen.max(rows);
     }
 
-    /// Rows that fit into a time.
-    fn within(&self, budget: f64) -> usize {
-        let Some(cost) = self.cost.0 else { return FIRST };
+    /// Rows that fit into a time; `first` of them while nothing is known.
+    fn within(&self, budget: f64, first: usize) -> usize {
+        let Some(cost) = self.cost.0 else { return first };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is not negative")]
         let fit = (budget / cost.max(1e-9)) as usize;
-        fit.clamp(LEAST, (self.seen * GROWTH).max(FIRST))
+        fit.clamp(LEAST, (self.seen * GROWTH).max(first))
     }
 }
 
@@ -97,11 +97,73 @@ impl Pace {
         let normal = self.normal(continuing).unwrap_or(0.0);
         let budget = BESIDE.as_secs_f64().max(NORMAL_STEPS * normal);
         let rows = if self.beside.cost.0.is_some() { &self.beside } else { &self.alone };
-        rows.within(budget)
+        rows.within(budget, LEAST)
     }
 
     /// Rows of prompts that a step without running streams may hold.
     pub(crate) fn alone(&self) -> usize {
-        self.alone.within(ALONE.as_secs_f64())
+        self.alone.within(ALONE.as_secs_f64(), FIRST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a prompt in the pieces that the pace allows; how long each step took. Costs are in milliseconds.
+    fn pieces(pace: &mut Pace, continuing: usize, mut prompt: usize, row: f64, normal: f64) -> Vec<f64> {
+        let mut took = Vec::new();
+        while prompt > 0 {
+            let rows = prompt.min(if continuing == 0 { pace.alone() } else { pace.beside(continuing) });
+            #[expect(clippy::cast_precision_loss, reason = "small numbers of a test")]
+            let step = normal + row * rows as f64;
+            pace.learn(continuing, rows, Duration::from_secs_f64(step / 1000.0));
+            took.push(step);
+            prompt -= rows;
+        }
+        took
+    }
+
+    fn usual(pace: &mut Pace, rows: usize, normal: f64) {
+        (0..20).for_each(|_| pace.learn(rows, 0, Duration::from_secs_f64(normal / 1000.0)));
+    }
+
+    #[test]
+    fn prompts_beside_running_streams_add_at_most_twenty_milliseconds_or_three_usual_steps() {
+        for (row, normal) in [(0.03, 0.4), (1.0, 5.0), (2.5, 30.0), (5.0, 25.0), (8.0, 40.0)] {
+            let mut pace = Pace::default();
+            usual(&mut pace, 3, normal);
+            let most = (3.0 * normal).max(20.0).max(8.0 * row);
+            for step in pieces(&mut pace, 3, 2_000, row, normal) {
+                assert!(step <= normal + most * 1.001, "{step} ms with rows of {row} ms beside {normal} ms");
+            }
+        }
+    }
+
+    #[test]
+    fn prompts_alone_last_at_most_a_quarter_of_a_second() {
+        for row in [0.03, 1.0, 5.0, 10.0] {
+            for step in pieces(&mut Pace::default(), 0, 5_000, row, 0.0) {
+                assert!(step <= 320.0_f64.min(32.0 * row).max(250.1), "{step} ms with rows of {row} ms");
+            }
+        }
+    }
+
+    #[test]
+    fn a_step_of_prompts_never_has_less_than_eight_rows() {
+        let mut pace = Pace::default();
+        usual(&mut pace, 1, 10.0);
+        pieces(&mut pace, 1, 100, 500.0, 10.0);
+        pieces(&mut pace, 0, 100, 500.0, 0.0);
+        assert_eq!((pace.beside(1), pace.alone()), (8, 8));
+    }
+
+    #[test]
+    fn when_rows_become_dear_the_pieces_become_small() {
+        let mut pace = Pace::default();
+        pieces(&mut pace, 0, 5_000, 0.1, 0.0);
+        let before = pace.alone();
+        pieces(&mut pace, 0, 20_000, 2.0, 0.0);
+        assert!(pace.alone() < before / 4, "{} after {before}", pace.alone());
     }
 }

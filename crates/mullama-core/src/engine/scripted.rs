@@ -1,7 +1,7 @@
 //! A backend whose logits a test writes, strict about everything that llama.cpp would assert.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mullama_ffi::{Error, Sampler, SamplerOptions, TokenId};
@@ -64,6 +64,15 @@ impl Vocabulary for ByteVocabulary {
     }
 }
 
+/// What a test has go wrong, once each.
+#[derive(Debug, Default)]
+pub struct Faults {
+    /// The error of the next decode.
+    pub decode: Option<Error>,
+    /// The error of the next attempt to begin anew.
+    pub rebuild: Option<Error>,
+}
+
 /// What a test wrote for a backend, and what it can see of it afterwards.
 pub struct Script {
     /// The logits after each sequence.
@@ -74,8 +83,8 @@ pub struct Script {
     pub cost: fn(usize) -> Duration,
     /// The clock that the cost is paid on.
     pub clock: Option<Arc<VirtualClock>>,
-    /// The error of the next decode, if it is to fail.
-    pub failure: Arc<Mutex<Option<Error>>>,
+    /// What is to fail next.
+    pub faults: Arc<Mutex<Faults>>,
     /// Where the rows of every decode are written down, if a test wants them.
     pub decodes: Option<Arc<Mutex<Vec<Vec<Row>>>>>,
 }
@@ -96,6 +105,8 @@ pub struct ScriptedBackend {
     cells: Cells,
     /// Logits of the last decode, by row.
     outputs: BTreeMap<usize, Vec<f32>>,
+    /// A decode failed in a way after which only a rebuild may follow.
+    poisoned: bool,
 }
 
 impl ScriptedBackend {
@@ -103,7 +114,11 @@ impl ScriptedBackend {
     pub fn new(script: Script) -> Self {
         let n_vocab = ByteVocabulary.n_tokens();
         let cells = Cells::new(script.limits.cells, script.limits.seats);
-        Self { script, n_vocab, tokens: BTreeMap::new(), cells, outputs: BTreeMap::new() }
+        Self { script, n_vocab, tokens: BTreeMap::new(), cells, outputs: BTreeMap::new(), poisoned: false }
+    }
+
+    fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.script.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn put(&mut self, index: usize, row: &Row) {
@@ -127,16 +142,18 @@ impl Backend for ScriptedBackend {
 
     fn decode(&mut self, rows: &[Row]) -> Result<(), Error> {
         let limits = self.script.limits;
+        assert!(!self.poisoned, "a poisoned context is made anew before the next decode");
         assert!(!rows.is_empty() && rows.len() <= limits.rows, "{} rows of {}", rows.len(), limits.rows);
         if let Some(clock) = &self.script.clock {
             clock.advance((self.script.cost)(rows.len()));
         }
-        if let Some(error) = self.script.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let fault = self.faults().decode.take();
+        if let Some(error) = fault {
+            self.poisoned = error.poisons();
             return Err(error);
         }
-        if self.cells.used() + rows.len() > limits.cells {
-            return Err(Error::NoKvSlot);
-        }
+        let held = self.cells.used();
+        assert!(held + rows.len() <= limits.cells, "{held} cells and {} more of {}", rows.len(), limits.cells);
         self.outputs.clear();
         for (index, row) in rows.iter().enumerate() {
             self.put(index, row);
@@ -152,6 +169,9 @@ impl Backend for ScriptedBackend {
     }
 
     fn forget(&mut self, seat: usize) -> Result<(), Error> {
+        if self.poisoned {
+            return Err(Error::Poisoned);
+        }
         self.tokens.remove(&seat);
         self.cells.truncate(seat, 0);
         Ok(())
@@ -196,6 +216,10 @@ impl Backend for ScriptedBackend {
     }
 
     fn rebuild(&mut self) -> Result<(), Error> {
+        if let Some(error) = self.faults().rebuild.take() {
+            return Err(error);
+        }
+        self.poisoned = false;
         self.tokens.clear();
         self.cells = Cells::new(self.script.limits.cells, self.script.limits.seats);
         self.outputs.clear();

@@ -90,7 +90,6 @@ const PLAIN_DECODERS: &[&str] = &[
     "nemotron",
     "ernie4_5",
     "hunyuan-dense",
-    "glm4",
 ];
 
 /// An architecture's name, and what follows from it.

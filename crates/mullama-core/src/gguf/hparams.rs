@@ -15,6 +15,9 @@ const INT_MOST: u32 = i32::MAX.unsigned_abs();
 /// Far above the widest models, and far from overflowing a product of two.
 const WIDTH_MOST: u32 = 1 << 22;
 
+/// Models iterate some twenty times within a layer.
+const ITERATIONS_MOST: u32 = 1024;
+
 /// The hyperparameters that the tensors' shapes are checked against.
 #[derive(Debug)]
 pub(super) struct Hparams {
@@ -230,16 +233,16 @@ fn check_rope(keys: &Keys<'_>, key_len: u32) -> Result<(), GgufError> {
     if key_len == 0 || !keys.arch.rotates() {
         return Ok(());
     }
-    let swa_key_len = keys
-        .positive("attention.key_length_swa", WIDTH_MOST)?
-        .unwrap_or(key_len);
     let name = "rope.dimension_count";
     let dims = keys.count(name, WIDTH_MOST)?.unwrap_or(key_len);
     check_rope_dims(keys, name, dims, key_len)?;
+    // layers of a sliding window may have heads of their own length
+    let key_len = keys
+        .positive("attention.key_length_swa", WIDTH_MOST)?
+        .unwrap_or(key_len);
     let name = "rope.dimension_count_swa";
-    if let Some(dims) = keys.count(name, WIDTH_MOST)? {
-        check_rope_dims(keys, name, dims, swa_key_len)?;
-    }
+    let dims = keys.count(name, WIDTH_MOST)?.unwrap_or(dims);
+    check_rope_dims(keys, name, dims, key_len)?;
     for name in ["rope.freq_base", "rope.freq_base_swa"] {
         if let Some(base) = keys
             .metadata
@@ -310,7 +313,10 @@ fn check_choices(keys: &Keys<'_>) -> Result<(), GgufError> {
     {
         return Err(keys.refuse("pooling_type", pooling, "it must be 0 to 4"));
     }
+    // softmax, sigmoid, softmax of the chosen ones, square root of softplus; 0 is the architecture's own
+    keys.count("expert_gating_func", 4)?;
     keys.count("decoder_block_count", BLOCKS_MOST)?;
+    keys.count("hyper_connection.sinkhorn_iterations", ITERATIONS_MOST)?;
     Ok(())
 }
 

@@ -176,10 +176,10 @@ struct Block {
 /// What llama.cpp can do with a type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Usage {
-    /// Plain floats: anything.
-    Floats,
-    /// Packed weights: matrices only.
-    Matrix,
+    /// Anything.
+    F32,
+    /// To be multiplied as a matrix, or to have rows taken out.
+    Packed,
     /// Tables of integers: only where the model calls for one.
     Table,
     /// Types of activations and of other programs: no kernel multiplies by them.
@@ -189,38 +189,38 @@ enum Usage {
 impl Block {
     /// The table of `ggml.c` (`type_traits`); what is missing was removed from GGUF or never existed.
     fn of(type_id: u32) -> Option<Self> {
-        use Usage::{Floats, Matrix, Nothing, Table};
+        use Usage::{F32, Nothing, Packed, Table};
         let (elements, bytes, usage) = match type_id {
-            0 => (1, 4, Floats),           // F32
-            1 | 30 => (1, 2, Floats),      // F16, BF16
-            2 | 20 => (32, 18, Matrix),    // Q4_0, IQ4_NL
-            3 => (32, 20, Matrix),         // Q4_1
-            6 => (32, 22, Matrix),         // Q5_0
-            7 => (32, 24, Matrix),         // Q5_1
-            8 => (32, 34, Matrix),         // Q8_0
+            0 => (1, 4, F32),              // F32
+            1 | 30 => (1, 2, Packed),      // F16, BF16
+            2 | 20 => (32, 18, Packed),    // Q4_0, IQ4_NL
+            3 => (32, 20, Packed),         // Q4_1
+            6 => (32, 22, Packed),         // Q5_0
+            7 => (32, 24, Packed),         // Q5_1
+            8 => (32, 34, Packed),         // Q8_0
             9 => (32, 36, Nothing),        // Q8_1
-            10 => (256, 84, Matrix),       // Q2_K
-            11 | 21 => (256, 110, Matrix), // Q3_K, IQ3_S
-            12 => (256, 144, Matrix),      // Q4_K
-            13 => (256, 176, Matrix),      // Q5_K
-            14 => (256, 210, Matrix),      // Q6_K
+            10 => (256, 84, Packed),       // Q2_K
+            11 | 21 => (256, 110, Packed), // Q3_K, IQ3_S
+            12 => (256, 144, Packed),      // Q4_K
+            13 => (256, 176, Packed),      // Q5_K
+            14 => (256, 210, Packed),      // Q6_K
             15 => (256, 292, Nothing),     // Q8_K
-            16 | 35 => (256, 66, Matrix),  // IQ2_XXS, TQ2_0
-            17 => (256, 74, Matrix),       // IQ2_XS
-            18 => (256, 98, Matrix),       // IQ3_XXS
-            19 => (256, 50, Matrix),       // IQ1_S
-            22 => (256, 82, Matrix),       // IQ2_S
-            23 => (256, 136, Matrix),      // IQ4_XS
+            16 | 35 => (256, 66, Packed),  // IQ2_XXS, TQ2_0
+            17 => (256, 74, Packed),       // IQ2_XS
+            18 => (256, 98, Packed),       // IQ3_XXS
+            19 => (256, 50, Packed),       // IQ1_S
+            22 => (256, 82, Packed),       // IQ2_S
+            23 => (256, 136, Packed),      // IQ4_XS
             24 => (1, 1, Nothing),         // I8
             25 => (1, 2, Nothing),         // I16
             26 => (1, 4, Table),           // I32
             27 | 28 => (1, 8, Nothing),    // I64, F64
-            29 => (256, 56, Matrix),       // IQ1_M
-            34 => (256, 54, Matrix),       // TQ1_0
-            39 => (32, 17, Matrix),        // MXFP4
-            40 => (64, 36, Matrix),        // NVFP4
-            41 => (128, 18, Matrix),       // Q1_0
-            42 => (64, 18, Matrix),        // Q2_0
+            29 => (256, 56, Packed),       // IQ1_M
+            34 => (256, 54, Packed),       // TQ1_0
+            39 => (32, 17, Packed),        // MXFP4
+            40 => (64, 36, Packed),        // NVFP4
+            41 => (128, 18, Packed),       // Q1_0
+            42 => (64, 18, Packed),        // Q2_0
             _ => return None,
         };
         Some(Self {
@@ -232,11 +232,11 @@ impl Block {
 
     fn check_use(self, tensor: &str, dims: u32, type_id: u32) -> Result<(), GgufError> {
         let why = match self.usage {
-            Usage::Floats => return Ok(()),
-            Usage::Matrix if dims >= 2 => return Ok(()),
+            Usage::F32 => return Ok(()),
+            Usage::Packed if is_matrix(tensor, dims) => return Ok(()),
             // DeepSeek 4 routes some layers by a table from token to expert.
             Usage::Table if tensor.contains("tid2eid") => return Ok(()),
-            Usage::Matrix => "a vector must be of plain floats",
+            Usage::Packed => "whatever is not multiplied as a matrix must be F32",
             Usage::Table => "only tables of ids may be of integers",
             Usage::Nothing => "no weights have this type",
         };
@@ -246,4 +246,21 @@ impl Block {
             why,
         })
     }
+}
+
+/// Parts of the names of tensors that are added, scaled with or convolved: ggml's CPU kernels for that take F32 alone,
+/// and abort on a worker thread otherwise.
+const NOT_MATRICES: &[&str] = &[
+    "norm",
+    "ssm_conv1d",
+    "shortconv.conv",
+    "time_mix_lerp",
+    "token_types",
+];
+
+fn is_matrix(tensor: &str, dims: u32) -> bool {
+    let is_weight = [".weight", ".lora_a", ".lora_b"]
+        .iter()
+        .any(|suffix| tensor.ends_with(suffix));
+    dims >= 2 && is_weight && !NOT_MATRICES.iter().any(|part| tensor.contains(part))
 }

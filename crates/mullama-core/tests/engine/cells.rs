@@ -1,1 +1,171 @@
-//! x
+//! When cells or seats run short, streams wait and are computed again: no delivered token is lost, repeated or changed.
+
+use mullama::TokenStream;
+use mullama::testing::{Reuse, Limits, Size, Stage, Step};
+
+use crate::support::{Got, alone, config, pool, prompt, read, read_all, rows, stage, steps, take};
+
+/// Opens streams with prompts of this length.
+fn open(stage: &Stage, count: usize, len: usize, max_tokens: u32, buffer: u32) -> Vec<TokenStream> {
+    let config = || config(max_tokens).buffer_size(buffer);
+    (0..count).map(|seed| stage.open(&prompt(len, seed), config()).unwrap()).collect()
+}
+
+fn as_alone(got: &[Got], len: usize, max_tokens: u32) {
+    for (seed, got) in got.iter().enumerate() {
+        assert_eq!((got.code(), got.text()), (None, alone(&prompt(len, seed), max_tokens)), "stream {seed}");
+        assert!(got.tokens.iter().enumerate().all(|(at, token)| token.index == at));
+    }
+}
+
+#[test]
+fn streams_that_need_more_cells_than_there_are_all_end_with_the_text_that_each_writes_alone() {
+    for (places, cells) in [(8, 128), (8, 100), (4, 90), (2, 90), (3, 81)] {
+        let mut stage = stage(pool(places, cells, 16));
+        let streams = open(&stage, 12, 30, 50, 64);
+        let got = read_all(&mut stage, &streams);
+        as_alone(&got, 30, 50);
+        let computed = stage.decodes().concat().len();
+        assert!(computed > 12 * 79, "{places} places and {cells} cells: nobody was preempted, {computed} rows");
+    }
+}
+
+#[test]
+fn slow_readers_beside_fast_ones_in_a_small_pool_get_their_texts_whole() {
+    let mut stage = stage(pool(4, 120, 8));
+    let streams = open(&stage, 10, 25, 40, 3);
+    let mut got: Vec<Got> = streams.iter().map(|_| Got::default()).collect();
+    for step in 0..20_000 {
+        stage.step();
+        for (at, (got, stream)) in got.iter_mut().zip(&streams).enumerate() {
+            if step % (1 + at * 3) == 0 {
+                got.take(stream, 1 + at % 3);
+            }
+        }
+        if got.iter().all(|got| got.over) {
+            return as_alone(&got, 25, 40);
+        }
+    }
+    panic!("the streams do not end: {got:?}");
+}
+
+#[test]
+fn the_youngest_running_stream_is_preempted_and_the_oldest_never() {
+    let mut stage = stage(pool(3, 100, 8));
+    let streams = open(&stage, 3, 30, 60, 64);
+    let old = read(&mut stage, &streams[0]);
+    assert_eq!(old.text(), alone(&prompt(30, 0), 60));
+    let seat = stage.decodes()[0][0].seat;
+    assert_eq!(seat, 0);
+    as_alone(&[old, read(&mut stage, &streams[1]), read(&mut stage, &streams[2])], 30, 60);
+}
+
+#[test]
+fn the_oldest_is_computed_once_however_many_come_after_it() {
+    let mut stage = stage(pool(4, 100, 8));
+    let first = stage.open(&prompt(30, 0), config(60)).unwrap();
+    steps(&mut stage, 1);
+    let seat = stage.decodes()[0][0].seat;
+    let _others: Vec<TokenStream> = (1..6).map(|seed| stage.open(&prompt(30, seed), config(60)).unwrap()).collect();
+    read(&mut stage, &first);
+    let positions: Vec<usize> = stage.decodes().concat().iter().filter(|row| row.seat == seat).map(|row| row.position).collect();
+    assert!(positions.starts_with(&(30..89).collect::<Vec<_>>()), "{positions:?}");
+}
+
+#[test]
+fn the_longest_parked_stream_gives_its_cells_first_and_the_others_keep_theirs() {
+    let mut stage = stage(pool(4, 100, 8));
+    let parked = open(&stage, 3, 20, 30, 2);
+    // The second is read again later, so it has been parked for the shortest time.
+    stage.settle();
+    for at in [0, 2, 1] {
+        take(&parked[at]);
+        stage.settle();
+    }
+    let late = stage.open(&prompt(30, 9), config(10)).unwrap();
+    assert_eq!(read(&mut stage, &late).text(), alone(&prompt(30, 9), 10));
+    let recomputed: Vec<usize> = [1, 2, 0]
+        .map(|at| {
+            stage.decodes();
+            parked[at].next_blocking().unwrap().unwrap();
+            stage.settle();
+            rows(&stage).iter().sum()
+        })
+        .to_vec();
+    assert_eq!(recomputed, [1, 1, 24], "the first was parked longest: it alone is computed again");
+    let got: Vec<String> = read_all(&mut stage, &parked).iter().map(Got::text).collect();
+    for (seed, (got, stream)) in got.iter().zip(&parked).enumerate() {
+        assert_eq!(stream.text(), alone(&prompt(20, seed), 30));
+        assert!(stream.text().ends_with(got));
+    }
+}
+
+#[test]
+fn a_running_stream_keeps_its_cells_as_long_as_a_parked_one_has_some() {
+    let mut stage = stage(pool(2, 100, 8));
+    let parked = stage.open(&prompt(50, 0), config(30).buffer_size(1)).unwrap();
+    stage.settle();
+    let running = open(&stage, 1, 20, 60, 64).remove(0);
+    stage.decodes();
+    assert_eq!(read(&mut stage, &running).text(), alone(&prompt(20, 0), 60));
+    assert_eq!(stage.decodes().concat().len(), 20 + 59, "the running one was computed once");
+    assert_eq!(parked.text() + &read(&mut stage, &parked).text(), alone(&prompt(50, 0), 30));
+}
+
+#[test]
+fn a_queue_that_waits_for_cells_moves_on_when_a_parked_reader_holds_them() {
+    let mut stage = stage(pool(8, 100, 16));
+    let _sleepers = open(&stage, 4, 22, 50, 2);
+    stage.settle();
+    let streams: Vec<TokenStream> = (0..3).map(|seed| stage.open(&prompt(40, seed), config(20)).unwrap()).collect();
+    as_alone(&read_all(&mut stage, &streams), 40, 20);
+}
+
+/// More streams than seats: everybody gets one in turn, and a panic would say if a plan gave one twice.
+#[test]
+fn streams_take_turns_where_seats_are_fewer_than_streams() {
+    for (places, seats) in [(2, 2), (2, 3), (4, 4), (1, 1), (8, 9)] {
+        let limits = Limits { rows: 512, cells: 1024, seats, reuse: Reuse::Nothing };
+        let mut stage = stage(Size { places, queue: 64, context_len: 256, limits, ..Size::default() });
+        let streams = open(&stage, 12, 10, 20, 2);
+        let mut got: Vec<Got> = streams.iter().map(|_| Got::default()).collect();
+        for step in 0..5_000 {
+            stage.step();
+            for (at, (got, stream)) in got.iter_mut().zip(&streams).enumerate() {
+                if (step + at) % 3 == 0 {
+                    got.take(stream, 2);
+                }
+            }
+        }
+        as_alone(&got, 10, 20);
+    }
+}
+
+#[test]
+fn a_seat_that_a_waking_reader_needs_is_not_given_to_two() {
+    let limits = Limits { rows: 512, cells: 1024, seats: 2, reuse: Reuse::Nothing };
+    let mut stage = stage(Size { places: 2, queue: 8, context_len: 256, limits, ..Size::default() });
+    let streams = open(&stage, 3, 4, 50, 1);
+    stage.settle();
+    // Two of three hold a seat, all are parked. All wake at once, in every order.
+    for round in 0..30 {
+        for at in 0..3 {
+            take(&streams[(at + round) % 3]);
+        }
+        assert_eq!(stage.step(), Step::Worked);
+        stage.settle();
+        assert!(streams.iter().all(|stream| stream.buffered() == 1), "everybody has had a turn");
+    }
+    for (seed, stream) in streams.iter().enumerate() {
+        let text = stream.text();
+        assert!(text.len() >= 30 && alone(&prompt(4, seed), 50).starts_with(&text));
+    }
+}
+
+#[test]
+fn a_context_that_fills_the_pool_alone_ends_with_length() {
+    let mut stage = stage(pool(4, 64, 8));
+    let streams = open(&stage, 3, 40, 1_000, 64);
+    as_alone(&read_all(&mut stage, &streams), 40, 24);
+    assert_eq!(stage.unfinished(), 0);
+}

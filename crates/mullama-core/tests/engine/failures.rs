@@ -1,1 +1,192 @@
-//! x
+//! Errors, not death: a failed decode is paid by those who had rows in it, and everybody else goes on.
+
+use mullama::testing::{Size, Stage, Step};
+use mullama::{FinishReason, MullamaError, StreamFailure, TokenStream};
+use mullama_ffi::Error;
+
+use crate::support::{Got, PROMPT, STEP, alone, config, hashed, places, pool, prompt, read, read_all, rows, stage, steps, take};
+
+/// Errors after which the context must be made anew.
+fn poison() -> [Error; 4] {
+    [
+        Error::Exception { call: "llama_decode", text: "a test".into() },
+        Error::Assertion { call: "llama_decode", text: "a test".into() },
+        Error::OutOfMemory { call: "llama_decode" },
+        Error::DecodeFailed { status: -3, said: vec!["a test".into()] },
+    ]
+}
+
+/// What the engine says of a failed decode.
+fn decode_error(got: &Got) -> &Error {
+    match &got.error {
+        Some(MullamaError::StreamingError(StreamFailure::Decode(error))) => error,
+        other => panic!("expected a failed decode, got {other:?}"),
+    }
+}
+
+/// One running, one parked, one waiting, on one place.
+fn three_kinds(stage: &mut Stage) -> [TokenStream; 3] {
+    let parked = stage.open(&prompt(20, 0), config(30).buffer_size(2)).unwrap();
+    stage.settle();
+    let running = stage.open(&prompt(6, 1), config(30)).unwrap();
+    steps(stage, 5);
+    let waiting = stage.open(&prompt(7, 2), config(30)).unwrap();
+    [running, parked, waiting]
+}
+
+#[test]
+fn a_poisoned_context_fails_only_those_in_the_step_and_the_next_request_works() {
+    for error in poison() {
+        let mut stage = stage(places(1));
+        let [running, parked, waiting] = three_kinds(&mut stage);
+        stage.fail_next_decode(error.clone());
+        assert_eq!(stage.step(), Step::Worked);
+        let failed = take(&running);
+        assert_eq!(failed.text(), alone(&prompt(6, 1), 5), "what was produced comes first");
+        assert_eq!(decode_error(&failed).to_string(), error.to_string());
+        assert_eq!((failed.code(), running.finish_reason()), (Some("GENERATION_ERROR"), Some(FinishReason::Error)));
+        assert_eq!(stage.unfinished(), 2);
+        assert_eq!(read(&mut stage, &waiting).text(), alone(&prompt(7, 2), 30));
+        assert_eq!(parked.text() + &read(&mut stage, &parked).text(), alone(&prompt(20, 0), 30));
+        let next = stage.open(PROMPT, config(9)).unwrap();
+        assert_eq!(read(&mut stage, &next).text(), alone(PROMPT, 9));
+        assert_eq!((stage.unfinished(), stage.settle()), (0, 0));
+    }
+}
+
+#[test]
+fn all_rows_of_the_failed_step_fail_and_those_in_prefill_too() {
+    let mut stage = stage(places(8));
+    let streams: Vec<TokenStream> = (0..5).map(|seed| stage.open(&prompt(4, seed), config(30)).unwrap()).collect();
+    steps(&mut stage, 3);
+    let prefill = stage.open(&prompt(400, 9), config(30)).unwrap();
+    steps(&mut stage, 1);
+    stage.fail_next_decode(poison()[0].clone());
+    steps(&mut stage, 1);
+    assert!(streams.iter().chain([&prefill]).all(|stream| take(stream).code() == Some("GENERATION_ERROR")));
+    assert_eq!((stage.unfinished(), stage.settle()), (0, 0));
+}
+
+#[test]
+fn a_refused_batch_leaves_the_cells_of_everybody_else_alone() {
+    let mut stage = stage(places(1));
+    let [running, parked, waiting] = three_kinds(&mut stage);
+    stage.fail_next_decode(Error::InvalidBatch { said: vec!["a test".into()] });
+    steps(&mut stage, 1);
+    assert_eq!(take(&running).code(), Some("GENERATION_ERROR"));
+    read(&mut stage, &waiting);
+    stage.decodes();
+    take(&parked);
+    steps(&mut stage, 1);
+    assert_eq!(rows(&stage), [1], "its prompt is still there");
+}
+
+#[test]
+fn a_context_that_cannot_be_made_again_fails_all_streams_and_is_tried_again_with_the_next() {
+    let mut stage = stage(places(1));
+    let [running, parked, waiting] = three_kinds(&mut stage);
+    stage.fail_next_decode(poison()[0].clone());
+    stage.fail_next_rebuild(Error::OutOfMemory { call: "llama_init_from_model" });
+    steps(&mut stage, 1);
+    assert_eq!(decode_error(&take(&running)).to_string(), poison()[0].to_string());
+    for stream in [&parked, &waiting] {
+        let got = take(stream);
+        assert_eq!(decode_error(&got).to_string(), "out of memory in llama_init_from_model");
+    }
+    assert_eq!(stage.unfinished(), 0);
+    stage.fail_next_rebuild(Error::OutOfMemory { call: "llama_init_from_model" });
+    let unlucky = stage.open(PROMPT, config(9)).unwrap();
+    assert_eq!(read(&mut stage, &unlucky).code(), Some("GENERATION_ERROR"));
+    let lucky = stage.open(PROMPT, config(9)).unwrap();
+    assert_eq!(read(&mut stage, &lucky).text(), alone(PROMPT, 9));
+}
+
+#[test]
+fn where_llama_cpp_finds_no_slot_one_stream_waits_and_none_fails() {
+    let mut stage = stage(places(8));
+    let streams: Vec<TokenStream> = (0..6).map(|seed| stage.open(&prompt(10, seed), config(40)).unwrap()).collect();
+    let mut got: Vec<Got> = streams.iter().map(|_| Got::default()).collect();
+    for step in 0..1_000 {
+        if step % 7 == 3 {
+            stage.fail_next_decode(Error::NoKvSlot);
+        }
+        stage.step();
+        got.iter_mut().zip(&streams).for_each(|(got, stream)| got.take(stream, usize::MAX));
+    }
+    for (seed, got) in got.iter().enumerate() {
+        assert_eq!((got.code(), got.text()), (None, alone(&prompt(10, seed), 40)));
+    }
+}
+
+#[test]
+fn where_llama_cpp_finds_no_slot_for_one_alone_a_parked_stream_gives_its_cells() {
+    let mut stage = stage(places(1));
+    let [running, parked, _waiting] = three_kinds(&mut stage);
+    stage.fail_next_decode(Error::NoKvSlot);
+    assert_eq!(read(&mut stage, &running).text(), alone(&prompt(6, 1), 30));
+    assert_eq!(parked.text() + &read(&mut stage, &parked).text(), alone(&prompt(20, 0), 30));
+}
+
+#[test]
+fn a_stream_alone_that_finds_no_slot_fails_and_says_for_how_many_rows() {
+    let mut stage = stage(places(8));
+    let stream = stage.open(&prompt(12, 0), config(40)).unwrap();
+    stage.fail_next_decode(Error::NoKvSlot);
+    let got = read(&mut stage, &stream);
+    assert!(matches!(got.error, Some(MullamaError::StreamingError(StreamFailure::NoCells { rows: 12 }))), "{got:?}");
+    let next = stage.open(PROMPT, config(9)).unwrap();
+    assert_eq!(read(&mut stage, &next).text(), alone(PROMPT, 9));
+}
+
+#[test]
+fn a_step_that_was_stopped_is_computed_again_for_those_who_stayed() {
+    let mut stage = stage(places(8));
+    let streams: Vec<TokenStream> = (0..3).map(|seed| stage.open(&prompt(10, seed), config(20)).unwrap()).collect();
+    steps(&mut stage, 4);
+    stage.fail_next_decode(Error::Aborted);
+    for (seed, got) in read_all(&mut stage, &streams).iter().enumerate() {
+        assert_eq!((got.code(), got.text()), (None, alone(&prompt(10, seed), 20)));
+    }
+}
+
+#[test]
+fn one_stream_s_sampler_fails_alone() {
+    let letters = hashed();
+    let logits: mullama::testing::Logits = std::sync::Arc::new(move |tokens, logits| {
+        letters(tokens, logits);
+        if tokens[0] == 66 && tokens.len() == 8 {
+            logits[3] = f32::NAN;
+        }
+    });
+    let mut stage = Stage::new(Size::default(), logits, |_| STEP);
+    let [good, bad] = [65, 66].map(|first| stage.open(&[first, 1, 2], config(20)).unwrap());
+    let got = read_all(&mut stage, &[good, bad]);
+    assert_eq!((got[0].code(), got[0].text()), (None, alone(&[65, 1, 2], 20)));
+    assert!(matches!(got[1].error, Some(MullamaError::StreamingError(StreamFailure::Sample(_)))), "{:?}", got[1].error);
+    assert_eq!(got[1].tokens.len(), 5, "what was produced comes first");
+}
+
+#[test]
+fn failure_after_failure_ends_no_stream_without_a_word_and_the_engine_goes_on() {
+    let mut stage = stage(pool(3, 120, 4));
+    let mut ends = Vec::new();
+    for round in 0..40 {
+        let streams: Vec<TokenStream> = (0..4).map(|seed| stage.open(&prompt(9, seed), config(25)).unwrap()).collect();
+        let mut got: Vec<Got> = streams.iter().map(|_| Got::default()).collect();
+        for step in 0..400 {
+            if step == round {
+                stage.fail_next_decode(poison()[round % 4].clone());
+            }
+            stage.step();
+            got.iter_mut().zip(&streams).for_each(|(got, stream)| got.take(stream, usize::MAX));
+        }
+        assert!(got.iter().all(|got| got.over));
+        for (seed, got) in got.iter().enumerate() {
+            let whole = alone(&prompt(9, seed), 25);
+            assert!(if got.error.is_some() { whole.starts_with(&got.text()) } else { whole == got.text() });
+        }
+        ends.push(got.iter().filter(|got| got.error.is_some()).count());
+        assert_eq!((stage.unfinished(), stage.settle()), (0, 0));
+    }
+    assert!(ends.contains(&3) && !ends.contains(&4), "{ends:?}");
+}

@@ -1,6 +1,6 @@
 //! Who goes first: priority, then the order of the calls; nobody waits for ever, and what is too much is refused.
 
-use mullama::testing::{Limits, Size, Stage};
+use mullama::testing::{Reuse, Limits, Size, Stage};
 use mullama::{MullamaError, TokenStream};
 
 use crate::support::{alone, config, places, prompt, read, read_all, rows, stage, steps, take};
@@ -93,22 +93,27 @@ fn a_long_prompt_beside_running_streams_comes_in_small_pieces_and_holds_nobody_u
     assert!(rows(&stage)[1..].iter().all(|&rows| rows <= 33), "{:?}", rows(&stage));
 }
 
-/// Keeps `count` streams busy whose readers take each token at once, and counts the steps until the last one has its first.
-fn steps_until_served(places: usize, buffer: u32, count: usize) -> usize {
+/// One step, and the readers whose buffer was full before it take a token: each is parked for a step, then wakes.
+fn step_with_lagging_readers(stage: &mut Stage, streams: &[TokenStream]) {
+    let full: Vec<bool> = streams.iter().map(|stream| stream.buffered() == 1).collect();
+    stage.step();
+    streams.iter().zip(full).filter(|(_, full)| *full).for_each(|(stream, _)| drop(take(stream)));
+}
+
+/// Keeps `count` streams busy whose readers lag, and counts the steps until one that comes later has its first token.
+fn steps_until_served(places: usize, count: usize) -> usize {
     let mut stage = stage(crate::support::places(places));
-    let open = |seed| stage.open(&prompt(2, seed), config(900).buffer_size(buffer)).unwrap();
+    let open = |seed| stage.open(&prompt(2, seed), config(900).buffer_size(1)).unwrap();
     let busy: Vec<TokenStream> = (0..count).map(open).collect();
     while busy.iter().any(|stream| stream.usage().completion_tokens == 0) {
-        stage.step();
-        busy.iter().for_each(|stream| drop(take(stream)));
+        step_with_lagging_readers(&mut stage, &busy);
     }
     let late = stage.open(&[3], config(1)).unwrap();
     for step in 0..800 {
         if late.buffered() == 1 {
             return step;
         }
-        stage.step();
-        busy.iter().for_each(|stream| drop(take(stream)));
+        step_with_lagging_readers(&mut stage, &busy);
     }
     panic!("the late stream starves behind {count} busy ones on {places} places");
 }
@@ -116,7 +121,7 @@ fn steps_until_served(places: usize, buffer: u32, count: usize) -> usize {
 #[test]
 fn the_queue_does_not_starve_behind_readers_that_wake_again_and_again() {
     for (places, count) in [(1, 2), (2, 3), (4, 12), (8, 60)] {
-        let steps = steps_until_served(places, 1, count);
+        let steps = steps_until_served(places, count);
         assert!(steps <= 40, "{steps} steps for a place beside {count} on {places} places");
     }
 }
@@ -144,8 +149,8 @@ fn readers_that_wake_again_and_again_do_not_starve_behind_the_queue() {
 
 #[test]
 fn a_long_prompt_that_needs_the_pool_gets_it_although_short_ones_keep_coming() {
-    let limits = Limits { rows: 512, cells: 256, seats: 16 };
-    let mut stage = stage(Size { places: 4, queue: 64, context_len: 256, limits });
+    let limits = Limits { rows: 512, cells: 256, seats: 16, reuse: Reuse::Nothing };
+    let mut stage = stage(Size { places: 4, queue: 64, context_len: 256, limits, ..Size::default() });
     let short = |stage: &Stage, seed| stage.open(&prompt(20, seed), config(30).buffer_size(2)).unwrap();
     let mut busy: Vec<TokenStream> = (0..6).map(|seed| short(&stage, seed)).collect();
     steps(&mut stage, 5);

@@ -34,7 +34,7 @@ fn a_prompt_is_not_computed_twice_for_a_parked_reader() {
     let mut stage = stage(places(1));
     let stream = stage.open(&prompt(40, 0), config(100).buffer_size(3)).unwrap();
     stage.settle();
-    assert_eq!(rows(&stage), [40, 1, 1]);
+    assert_eq!(rows(&stage), [32, 8, 1, 1]);
     for _ in 0..5 {
         stream.next_blocking().unwrap().unwrap();
         stage.settle();

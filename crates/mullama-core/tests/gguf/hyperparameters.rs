@@ -115,7 +115,16 @@ fn experts_used_are_among_those_that_exist() {
     experts(0, Value::U32(0), 0, 0).unwrap();
     experts(8, Value::U32(2), 0, 0).unwrap();
     experts(8, Value::U32(2), 4, 2).unwrap();
-    let bad = [(8, 9, 0, 0), (8, 0, 0, 0), (2000, 2, 0, 0), (0, 1, 0, 0), (8, 2, 8, 1), (8, 2, 3, 1), (8, 2, 4, 4), (8, 2, 4, 0)];
+    let bad = [
+        (8, 9, 0, 0),
+        (8, 0, 0, 0),
+        (2000, 2, 0, 0),
+        (0, 1, 0, 0),
+        (8, 2, 8, 1),
+        (8, 2, 3, 1),
+        (8, 2, 4, 4),
+        (8, 2, 4, 0),
+    ];
     for (count, used, groups, groups_used) in bad {
         refuses!(experts(count, Value::U32(used), groups, groups_used), GgufError::Hyperparameter { .. });
     }

@@ -11,10 +11,11 @@ fn texts(tokens: &[&str]) -> Value {
 
 /// A model of this tokenizer with these tokens.
 fn vocabulary(model: &'static str, tokens: &[&str]) -> Model {
-    Model::llama()
-        .with("tokenizer.ggml.model", Value::Text(model))
-        .with("tokenizer.ggml.tokens", texts(tokens))
-        .tensor("token_embd.weight", &[32, tokens.len() as u64], F32)
+    Model::llama().with("tokenizer.ggml.model", Value::Text(model)).with("tokenizer.ggml.tokens", texts(tokens)).tensor(
+        "token_embd.weight",
+        &[32, tokens.len() as u64],
+        F32,
+    )
 }
 
 #[test]

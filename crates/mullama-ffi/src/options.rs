@@ -1,0 +1,152 @@
+//! How a context is made: the size of its pool, its threads, its number formats.
+
+use std::sync::atomic::AtomicBool;
+use std::thread;
+
+use crate::error::Error;
+use crate::sys;
+use crate::threads::{MAX_THREADS, POLL_DEFAULT, check_threads};
+
+/// Sequences that llama.cpp can tell apart (`LLAMA_MAX_SEQ`).
+const MAX_SEQUENCES: u32 = 256;
+/// Far above any model, far below where llama.cpp's padding would overflow.
+const MAX_CELLS: u32 = 1 << 30;
+
+/// Whether attention is computed in one fused step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FlashAttn {
+    /// Where the model and the backend can do it.
+    #[default]
+    Auto,
+    /// Always; a quantised V cache needs it.
+    On,
+    /// Never.
+    Off,
+}
+
+/// The number format of the K or the V cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KvType {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats.
+    #[default]
+    F16,
+    /// 16-bit brain floats.
+    Bf16,
+    /// 8 bits and a scale for each 32 numbers.
+    Q8_0,
+    /// 5 bits, a scale and an offset.
+    Q5_1,
+    /// 5 bits and a scale.
+    Q5_0,
+    /// 4 bits, a scale and an offset.
+    Q4_1,
+    /// 4 bits and a scale.
+    Q4_0,
+    /// 4 bits into a table of unequal steps.
+    Iq4Nl,
+}
+
+impl KvType {
+    fn raw(self) -> i32 {
+        let raw = match self {
+            Self::F32 => sys::GGML_TYPE_F32,
+            Self::F16 => sys::GGML_TYPE_F16,
+            Self::Bf16 => sys::GGML_TYPE_BF16,
+            Self::Q8_0 => sys::GGML_TYPE_Q8_0,
+            Self::Q5_1 => sys::GGML_TYPE_Q5_1,
+            Self::Q5_0 => sys::GGML_TYPE_Q5_0,
+            Self::Q4_1 => sys::GGML_TYPE_Q4_1,
+            Self::Q4_0 => sys::GGML_TYPE_Q4_0,
+            Self::Iq4Nl => sys::GGML_TYPE_IQ4_NL,
+        };
+        raw.cast_signed()
+    }
+}
+
+/// How a context is made. Its KV pool is always one for all sequences, and windows of sliding attention are kept whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContextOptions {
+    /// Cells of the KV pool, rounded up to a multiple of 256; 0 is as many as the model was trained for.
+    pub n_ctx: u32,
+    /// Most tokens of one decode; never more than the pool has cells.
+    pub n_batch: u32,
+    /// Most tokens computed at once inside a decode.
+    pub n_ubatch: u32,
+    /// Sequences, 1 to 256.
+    pub n_seq_max: u32,
+    /// Most rows of logits of one decode; never less than `n_seq_max`, which 0 stands for.
+    pub n_outputs_max: u32,
+    /// Threads for a single token.
+    pub n_threads: u32,
+    /// Threads for more tokens.
+    pub n_threads_batch: u32,
+    /// How eagerly the threads poll for work before they sleep: 0 not at all, 100 for long.
+    pub poll: u32,
+    /// Whether attention is fused.
+    pub flash_attn: FlashAttn,
+    /// The format of the K cache.
+    pub type_k: KvType,
+    /// The format of the V cache.
+    pub type_v: KvType,
+}
+
+impl Default for ContextOptions {
+    fn default() -> Self {
+        let threads = thread::available_parallelism()
+            .map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX).min(MAX_THREADS));
+        Self {
+            n_ctx: 4096,
+            n_batch: 2048,
+            n_ubatch: 512,
+            n_seq_max: 1,
+            n_outputs_max: 0,
+            n_threads: threads,
+            n_threads_batch: threads,
+            poll: POLL_DEFAULT,
+            flash_attn: FlashAttn::Auto,
+            type_k: KvType::F16,
+            type_v: KvType::F16,
+        }
+    }
+}
+
+impl ContextOptions {
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let fields = [
+            ("n_ctx", self.n_ctx, 0..=MAX_CELLS, "0 to 1073741824"),
+            ("n_batch", self.n_batch, 1..=MAX_CELLS, "1 to 1073741824"),
+            ("n_ubatch", self.n_ubatch, 1..=MAX_CELLS, "1 to 1073741824"),
+            ("n_seq_max", self.n_seq_max, 1..=MAX_SEQUENCES, "1 to 256"),
+            ("n_outputs_max", self.n_outputs_max, 0..=MAX_CELLS, "0 to 1073741824"),
+            ("poll", self.poll, 0..=100, "0 to 100"),
+        ];
+        for (field, value, allowed, range) in fields {
+            if !allowed.contains(&value) {
+                return Err(Error::ContextField { field, value, range });
+            }
+        }
+        check_threads(self.n_threads, self.n_threads_batch)
+    }
+
+    pub(crate) fn raw(&self, n_outputs_max: u32, abort: &AtomicBool) -> sys::ContextOptions {
+        sys::ContextOptions {
+            n_ctx: self.n_ctx,
+            n_batch: self.n_batch,
+            n_ubatch: self.n_ubatch,
+            n_seq_max: self.n_seq_max,
+            n_outputs_max,
+            n_threads: self.n_threads.cast_signed(),
+            n_threads_batch: self.n_threads_batch.cast_signed(),
+            flash_attn: match self.flash_attn {
+                FlashAttn::Auto => -1,
+                FlashAttn::Off => 0,
+                FlashAttn::On => 1,
+            },
+            type_k: self.type_k.raw(),
+            type_v: self.type_v.raw(),
+            abort_flag: abort.as_ptr().cast::<u8>(),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+"""Text from language models, streamed in your own process.
+
+>>> from mullama import Context, Model
+>>> context = Context(Model.load("demo"))
+>>> for token in context.generate_stream("Write a poem:", max_tokens=200):
+...     print(token.text, end="", flush=True)
+"""
+
+from mullama import _processor
+
+# Before the native module is loaded: one instruction that the processor lacks would end the process.
+_processor.check()
+
+from mullama._config import ContextParams, StreamConfig, StreamOptions  # noqa: E402
+from mullama._context import Context  # noqa: E402
+from mullama._exceptions import (  # noqa: E402
+    ContextOverflowError,
+    EngineClosedError,
+    GenerationError,
+    InvalidConfigError,
+    InvalidPromptError,
+    ModelLoadError,
+    ModelNotFoundError,
+    MullamaError,
+    OverloadedError,
+    StreamTimeoutError,
+)
+from mullama._model import Model  # noqa: E402
+from mullama._mullama import Token, TokenStream, __version__  # noqa: E402
+from mullama._usage import Completion, Timings, Usage  # noqa: E402
+
+__all__ = [
+    "Completion",
+    "Context",
+    "ContextOverflowError",
+    "ContextParams",
+    "EngineClosedError",
+    "GenerationError",
+    "InvalidConfigError",
+    "InvalidPromptError",
+    "Model",
+    "ModelLoadError",
+    "ModelNotFoundError",
+    "MullamaError",
+    "OverloadedError",
+    "StreamConfig",
+    "StreamOptions",
+    "StreamTimeoutError",
+    "Timings",
+    "Token",
+    "TokenStream",
+    "Usage",
+    "__version__",
+]

@@ -1,0 +1,134 @@
+"""Where streams are asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mullama import _mullama
+from mullama._config import ContextParams, merge
+from mullama._model import Model
+from mullama._usage import Completion, read_to_end
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from typing_extensions import Self, Unpack
+
+    from mullama._config import StreamConfig, StreamOptions
+    from mullama._mullama import TokenStream
+
+
+class Context:
+    """Where streams are asked for. Light: contexts of equal params over one model share an engine and its memory.
+
+    Example:
+        >>> context = Context(Model.load("demo"))
+        >>> print(context.generate("Count: 1, 2, 3", max_tokens=6, temperature=0))
+    """
+
+    __slots__ = ("__weakref__", "_model", "_native", "_params")
+
+    def __init__(self, model: Model, params: ContextParams | None = None) -> None:
+        """Joins the engine of these params, or starts it. Blocks, without the GIL, while it allocates its memory.
+
+        Args:
+            model: The model.
+            params: How the engine is laid out.
+
+        Raises:
+            ModelLoadError: llama.cpp cannot make a context for the model.
+            EngineClosedError: The model is closed.
+        """
+        if not isinstance(model, Model):
+            message = f"model must be a Model, not {type(model).__name__}"
+            raise TypeError(message)
+        params = ContextParams() if params is None else params
+        if not isinstance(params, ContextParams):
+            message = f"params must be a ContextParams or None, not {type(params).__name__}"
+            raise TypeError(message)
+        self._model = model
+        self._params = params
+        self._native = _mullama.Context(model._native, params)  # noqa: SLF001  # two halves of one package
+
+    def generate_stream(
+        self,
+        prompt: str | Sequence[int],
+        max_tokens: int | None = None,
+        *,
+        config: StreamConfig | None = None,
+        **overrides: Unpack[StreamOptions],
+    ) -> TokenStream:
+        """Opens a stream of tokens. Never blocks; reading the stream does.
+
+        It ends by itself, with `cancel()` or `close()`, at the end of its `with` block, by Ctrl-C in a read, or when
+        nothing refers to it any more; its compute is free within one step.
+
+        Args:
+            prompt: Text, in which control tokens are parsed, or token ids, which are taken as they are.
+            max_tokens: Most tokens to generate; 256 if neither this nor `config` says.
+            config: All settings.
+            **overrides: Any other field of `StreamConfig`, instead of what `config` says.
+
+        Raises:
+            InvalidConfigError: A setting is out of its range.
+            OverloadedError: Too many streams are unfinished.
+            EngineClosedError: The context or its model is closed.
+
+        What is wrong with the prompt is told by the first read: `InvalidPromptError` or `ContextOverflowError`.
+
+        Example:
+            >>> for token in context.generate_stream("Write a poem:", max_tokens=200):
+            ...     print(token.text, end="", flush=True)
+        """
+        return self._native.generate_stream(prompt, merge("generate_stream", config, max_tokens, overrides))
+
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        max_tokens: int | None = None,
+        *,
+        config: StreamConfig | None = None,
+        **overrides: Unpack[StreamOptions],
+    ) -> Completion:
+        """Generates a whole answer: a stream, read to its end. Blocks, without the GIL; Ctrl-C ends it.
+
+        Takes the arguments of `generate_stream`, and raises what it raises and what reading its stream raises.
+        """
+        config = merge("generate", config, max_tokens, overrides)
+        return read_to_end(self._native.generate_stream(prompt, config))
+
+    @property
+    def model(self) -> Model:
+        """The model."""
+        return self._model
+
+    @property
+    def params(self) -> ContextParams:
+        """How the engine is laid out, as it was asked for."""
+        return self._params
+
+    @property
+    def context_len(self) -> int:
+        """Most tokens of one stream, its prompt included."""
+        return self._native.context_len
+
+    @property
+    def unfinished(self) -> int:
+        """Streams that have not ended, those of other contexts on the same engine included."""
+        return self._native.unfinished
+
+    def close(self) -> None:
+        """Lets go of the engine. Open streams go on; later calls raise `EngineClosedError`. Closing again does nothing."""
+        self._native.close()
+
+    def __enter__(self) -> Self:
+        """The context; the end of the block closes it."""
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """Closes the context."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Model and params."""
+        return f"<Context on {self._model!r}, {self._params!r}>"

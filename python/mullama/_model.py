@@ -1,0 +1,129 @@
+"""A loaded model: its weights and its tokens."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mullama import _mullama
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from typing_extensions import Self
+
+DEMO = Path(__file__).with_name("models") / "demo.gguf"
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Model:
+    """A loaded model, made by `Model.load`. Contexts on it generate text; any number of them may share it.
+
+    Example:
+        >>> model = Model.load("demo")
+        >>> model.detokenize(model.tokenize("Hello", add_special=False))
+        'Hello'
+
+    Attributes:
+        path: The file it was loaded from.
+        metadata: The file's metadata, keys and values as text.
+        description: Architecture, size and number format in a few words.
+        n_ctx_train: Context length that the model was trained for, in tokens.
+        n_embd: Width of an embedding.
+        n_layer: Number of layers.
+        n_params: Number of weights.
+        n_vocab: Number of tokens in the vocabulary.
+        size: Size of all weights in bytes.
+        bos: The token that begins a text, if the model has one.
+        eos: The token that ends a text, if the model has one.
+        end_tokens: All tokens that end a generation.
+    """
+
+    path: Path
+    metadata: dict[str, str]
+    description: str
+    n_ctx_train: int
+    n_embd: int
+    n_layer: int
+    n_params: int
+    n_vocab: int
+    size: int
+    bos: int | None
+    eos: int | None
+    end_tokens: tuple[int, ...]
+    _native: _mullama.Model
+
+    @classmethod
+    def load(  # noqa: PLR0913  # keywords, named at each call
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        n_gpu_layers: int = -1,
+        use_mmap: bool = True,
+        use_mlock: bool = False,
+        check_tensors: bool = False,
+        progress: Callable[[float], bool | None] | None = None,
+    ) -> Self:
+        """Loads a GGUF file. Blocks until the weights are there, without the GIL; Ctrl-C ends it.
+
+        Args:
+            path: The file; for a model in several files, the first of them. "demo" is the small model inside the
+                package; a file of that name is "./demo".
+            n_gpu_layers: Layers that go to a GPU, if there is one; below zero is all of them.
+            use_mmap: Maps the file into memory instead of reading it.
+            use_mlock: Keeps the weights in RAM, as far as the system allows it.
+            check_tensors: Looks at every weight for a NaN or an infinity.
+            progress: Called with how far it is, from 0.0 to 1.0. The load ends if it returns False or raises.
+
+        Raises:
+            ModelNotFoundError: Nothing is there.
+            ModelLoadError: The file is no model that can run, or `progress` returned False.
+        """
+        file = DEMO if path == "demo" else os.fsdecode(path)
+        if progress is not None and not callable(progress):
+            message = f"progress must be callable, not {type(progress).__name__}"
+            raise TypeError(message)
+        native = _mullama.Model.load(file, n_gpu_layers, use_mmap, use_mlock, check_tensors, progress)
+        return cls(_native=native, **native.facts())
+
+    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
+        """Token ids of a text.
+
+        Args:
+            text: The text.
+            add_special: Adds the tokens that begin and end a text, as the model says.
+            parse_special: Reads the names of control tokens as such; otherwise they are spelled out.
+
+        Raises:
+            InvalidPromptError: The tokenizer refuses the text.
+        """
+        return self._native.tokenize(text, add_special, parse_special)
+
+    def detokenize(self, tokens: Sequence[int]) -> str:
+        """Text of token ids. Control tokens have none; bytes that are no text become U+FFFD.
+
+        Raises:
+            InvalidPromptError: The model does not have one of the tokens.
+        """
+        return self._native.detokenize(tokens)
+
+    def close(self) -> None:
+        """Ends everything that runs on the model: open streams and later calls raise `EngineClosedError`.
+
+        The weights are freed when the last context and the last stream on them is gone. Closing again does nothing.
+        """
+        self._native.close()
+
+    def __enter__(self) -> Self:
+        """The model; the end of the block closes it."""
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """Closes the model."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Path and description."""
+        return f"<Model '{self.path}', {self.description}>"
