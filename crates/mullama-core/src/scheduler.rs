@@ -288,7 +288,8 @@ impl<'a> Draft<'a> {
 
     fn give_rows(&mut self) {
         let continues = |draft: &Self, i: usize| draft.candidates[i].pending == 1;
-        let placed = self.plan.running.clone();
+        let waits = |&i: &usize| self.candidates[i].follows.is_some_and(|leader| self.plan.running.contains(&leader));
+        let placed: Vec<usize> = self.plan.running.iter().copied().filter(|i| !waits(i)).collect();
         let mut rows = self.pool.rows;
         for &index in placed.iter().filter(|&&i| continues(self, i)).collect::<Vec<_>>() {
             if !self.evicted[index] {
@@ -298,8 +299,7 @@ impl<'a> Draft<'a> {
         let mut prefill = self.pool.prefill.rows(self.plan.rows.len()).min(rows);
         for &index in placed.iter().filter(|&&i| !continues(self, i)).collect::<Vec<_>>() {
             let candidate = &self.candidates[index];
-            let waits = candidate.follows.is_some_and(|leader| self.plan.running.contains(&leader));
-            if !self.evicted[index] && !waits {
+            if !self.evicted[index] {
                 prefill -= self.give(index, candidate.pending.min(prefill));
             }
         }

@@ -47,7 +47,7 @@ fn seven_streams_beside_a_sleeper_finish_as_if_it_were_not_there() {
     let run = |sleeper: bool| {
         let mut stage = stage(places(8));
         let asleep = sleeper.then(|| stage.open(&[200], config(500).buffer_size(4)).unwrap());
-        let open = |seed| stage.open(&prompt(3, seed), config(50 + u32::try_from(seed).unwrap())).unwrap();
+        let open = |seed| stage.open(&prompt(1, seed), config(50 + u32::try_from(seed).unwrap())).unwrap();
         let streams: Vec<TokenStream> = (0..7).map(open).collect();
         let texts: Vec<String> = read_all(&mut stage, &streams).iter().map(|got| got.text()).collect();
         let rows = rows(&stage);
