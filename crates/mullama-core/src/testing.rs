@@ -150,7 +150,7 @@ impl ScriptedContext {
     /// # Errors
     /// If no thread can be had.
     pub fn start(size: Size, logits: Logits) -> Result<Self, MullamaError> {
-        let layout = Layout::scripted(size.places, size.queue, size.context_len);
+        let layout = Layout::scripted(size.places, size.queue, size.context_len, size.prefix_cache_bytes);
         let make = move |_abort| {
             Ok(ScriptedBackend::new(Script {
                 logits,
@@ -171,6 +171,16 @@ impl ScriptedContext {
     pub fn stream(&self, prompt: impl Into<Prompt>, config: StreamConfig) -> Result<TokenStream, MullamaError> {
         let channel = self.0.submit(prompt.into(), config)?;
         Ok(TokenStream::new(channel, Some(Arc::clone(&self.0))))
+    }
+
+    /// What the engine did up to its newest step.
+    pub fn stats(&self) -> Stats {
+        self.0.stats()
+    }
+
+    /// Streams that have not ended.
+    pub fn unfinished(&self) -> usize {
+        self.0.unfinished()
     }
 }
 

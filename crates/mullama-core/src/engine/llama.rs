@@ -69,14 +69,14 @@ impl Layout {
 
     /// The layout of an engine whose backend is a test's.
     #[cfg(feature = "test-support")]
-    pub(crate) fn scripted(places: usize, queue: usize, context_len: usize) -> Self {
+    pub(crate) fn scripted(places: usize, queue: usize, context_len: usize, prefix_cache_bytes: usize) -> Self {
         Self {
             path: PathBuf::from("a script"),
             context_len,
             places,
             seats: 0,
             max_unfinished: places + queue,
-            prefix_cache_bytes: 0,
+            prefix_cache_bytes,
             kv_cells: 0,
             n_batch: 0,
             n_ubatch: 0,
