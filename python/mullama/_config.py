@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from mullama import _mullama
 
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import TypeAlias
 
-    KvType: TypeAlias = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
+    _KvType: TypeAlias = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,27 +146,6 @@ class StreamOptions(TypedDict, total=False):
     priority: int
 
 
-DEFAULTS = StreamConfig()
-FIELDS = frozenset(one.name for one in fields(StreamConfig))
-
-
-def merge(call: str, config: StreamConfig | None, max_tokens: int | None, overrides: Mapping[str, Any]) -> StreamConfig:
-    """The config of a call: `config` or the defaults, then `max_tokens`, then the keywords."""
-    if config is None:
-        config = DEFAULTS
-    elif not isinstance(config, StreamConfig):
-        message = f"config must be a StreamConfig or None, not {type(config).__name__}"
-        raise TypeError(message)
-    for name in overrides.keys() - FIELDS:
-        close = difflib.get_close_matches(name, FIELDS, n=1)
-        hint = f". Did you mean '{close[0]}'?" if close else ""
-        message = f"{call}() got an unexpected keyword argument '{name}'{hint}"
-        raise TypeError(message)
-    if max_tokens is not None:
-        overrides = {**overrides, "max_tokens": max_tokens}
-    return replace(config, **overrides) if overrides else config
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextParams:
     """How an engine is laid out. Contexts of equal params over one model share one engine and its memory.
@@ -196,8 +174,8 @@ class ContextParams:
     n_threads: int | None = None
     n_threads_batch: int | None = None
     flash_attn: Literal["auto", "on", "off"] = "auto"
-    type_k: KvType = "f16"
-    type_v: KvType = "f16"
+    type_k: _KvType = "f16"
+    type_v: _KvType = "f16"
     max_queue: int = 64
 
     def __post_init__(self) -> None:

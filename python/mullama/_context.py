@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mullama import _mullama
-from mullama._config import ContextParams, merge
+from mullama._arguments import expect, merge
+from mullama._config import ContextParams
 from mullama._model import Model
 from mullama._usage import Completion, read_to_end
 
@@ -39,13 +40,9 @@ class Context:
             ModelLoadError: llama.cpp cannot make a context for the model.
             EngineClosedError: The model is closed.
         """
-        if not isinstance(model, Model):
-            message = f"model must be a Model, not {type(model).__name__}"
-            raise TypeError(message)
         params = ContextParams() if params is None else params
-        if not isinstance(params, ContextParams):
-            message = f"params must be a ContextParams or None, not {type(params).__name__}"
-            raise TypeError(message)
+        expect("model", model, Model)
+        expect("params", params, ContextParams)
         self._model = model
         self._params = params
         self._native = _mullama.Context(model._native, params)  # noqa: SLF001  # two halves of one package
@@ -118,7 +115,7 @@ class Context:
         return self._native.unfinished
 
     def close(self) -> None:
-        """Lets go of the engine. Open streams go on; later calls raise `EngineClosedError`. Closing again does nothing."""
+        """Lets go of the engine. Open streams go on; later calls raise `EngineClosedError`."""
         self._native.close()
 
     def __enter__(self) -> Self:

@@ -84,8 +84,8 @@ class InvalidPromptError(MullamaError, ValueError):
 
     code = "INVALID_PROMPT"
     reason: str
-    token: int | None
-    position: int | None
+    token: int | None = None
+    position: int | None = None
 
 
 class ContextOverflowError(MullamaError, ValueError):

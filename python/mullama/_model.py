@@ -82,9 +82,6 @@ class Model:
             ModelLoadError: The file is no model that can run, or `progress` returned False.
         """
         file = DEMO if path == "demo" else os.fsdecode(path)
-        if progress is not None and not callable(progress):
-            message = f"progress must be callable, not {type(progress).__name__}"
-            raise TypeError(message)
         native = _mullama.Model.load(file, n_gpu_layers, use_mmap, use_mlock, check_tensors, progress)
         return cls(_native=native, **native.facts())
 

@@ -5,13 +5,25 @@ from typing import Any, Final, final
 from typing_extensions import Self
 
 from mullama._config import ContextParams, StreamConfig
-from mullama._usage import FinishReason, Timings, Usage
+from mullama._usage import Timings, Usage, _FinishReason
+
+__all__ = [
+    "Context",
+    "Model",
+    "Token",
+    "TokenStream",
+    "__version__",
+    "check_context_params",
+    "check_stream_config",
+    "stream_config_defaults",
+]
 
 __version__: Final[str]
 
 def check_stream_config(config: StreamConfig) -> None: ...
 def check_context_params(params: ContextParams) -> None: ...
 def stream_config_defaults() -> dict[str, Any]: ...
+
 @final
 class Token:
     @property
@@ -25,7 +37,7 @@ class Token:
     @property
     def logprob(self) -> float | None: ...
     @property
-    def top_logprobs(self) -> tuple[tuple[int, float], ...]: ...
+    def top_logprobs(self) -> list[tuple[int, float]]: ...
     def __eq__(self, other: object, /) -> bool: ...
     def __ne__(self, other: object, /) -> bool: ...
     __hash__: None  # type: ignore[assignment]
@@ -42,7 +54,7 @@ class TokenStream(Iterator[Token]):
     def tokens_generated(self) -> int: ...
     def tokens_per_second(self) -> float: ...
     @property
-    def finish_reason(self) -> FinishReason | None: ...
+    def finish_reason(self) -> _FinishReason | None: ...
     @property
     def stop_sequence(self) -> str | None: ...
     @property
@@ -63,7 +75,7 @@ class Model:
         use_mmap: bool,
         use_mlock: bool,
         check_tensors: bool,
-        progress: Callable[[float], bool | None] | None = None,
+        progress: Callable[[float], bool | None] | None,
     ) -> Model: ...
     def facts(self) -> dict[str, Any]: ...
     def tokenize(self, text: str, add_special: bool, parse_special: bool) -> list[int]: ...

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from mullama._mullama import Token, TokenStream
 
-    FinishReason: TypeAlias = Literal["stop", "length", "cancelled", "timeout", "error"]
+    _FinishReason: TypeAlias = Literal["stop", "length", "cancelled", "timeout", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Completion:
 
     text: str
     tokens: tuple[Token, ...]
-    finish_reason: FinishReason
+    finish_reason: _FinishReason
     stop_sequence: str | None
     usage: Usage
     timings: Timings

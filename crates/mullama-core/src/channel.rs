@@ -87,6 +87,27 @@ impl Admission {
     }
 }
 
+/// A place in the count, for as long as it is held.
+#[derive(Debug)]
+pub(crate) struct Counted(Arc<Admission>);
+
+impl Counted {
+    /// Counts one more.
+    ///
+    /// # Errors
+    /// [`MullamaError::Overloaded`] if the limit is reached.
+    pub(crate) fn enter(admission: &Arc<Admission>) -> Result<Self, MullamaError> {
+        admission.enter()?;
+        Ok(Self(Arc::clone(admission)))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
 /// The shared state of one stream.
 #[derive(Debug)]
 pub(crate) struct Channel {
@@ -166,6 +187,11 @@ impl Channel {
         }
         state.parked = state.items.len() >= self.capacity;
         if state.parked { Readiness::Full } else { Readiness::Ready }
+    }
+
+    /// Whether the reader cancelled or left.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.lock().gone
     }
 
     /// The engine took the stream out of the queue; `false` if its reader has left.

@@ -93,11 +93,7 @@ impl MullamaError {
     }
 
     pub(crate) fn invalid(field: &'static str, value: impl std::fmt::Display, range: impl Into<String>) -> Self {
-        Self::InvalidConfig {
-            field,
-            value: value.to_string(),
-            range: range.into(),
-        }
+        Self::InvalidConfig { field, value: value.to_string(), range: range.into() }
     }
 }
 

@@ -88,7 +88,12 @@ impl Model {
     ///
     /// # Errors
     /// As [`tokenize`](Self::tokenize).
-    pub fn tokenize_with(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<TokenId>, MullamaError> {
+    pub fn tokenize_with(
+        &self,
+        text: &str,
+        add_special: bool,
+        parse_special: bool,
+    ) -> Result<Vec<TokenId>, MullamaError> {
         let tokens = self.inner.vocab().tokenize(text, add_special, parse_special);
         tokens.map_err(|error| MullamaError::InvalidPrompt(PromptFailure::Tokenizer(Arc::new(error))))
     }
@@ -199,6 +204,12 @@ impl Model {
         drop(engines);
         drop(replaced);
         Ok(engine)
+    }
+
+    /// The layout of these params, and the weights for an engine that a test starts itself.
+    #[cfg(feature = "test-support")]
+    pub(crate) fn parts(&self, params: &ContextParams) -> Result<(Layout, Arc<mullama_ffi::Model>), MullamaError> {
+        Ok((Layout::resolve(params, &self.inner, self.path.clone())?, Arc::clone(&self.inner)))
     }
 
     fn check_decoder(&self) -> Result<(), MullamaError> {

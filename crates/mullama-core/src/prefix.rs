@@ -127,7 +127,9 @@ impl Prefixes {
 
     /// Whether a shelf holds all of this already.
     fn covers(&self, tokens: &[TokenId]) -> bool {
-        let whole = |other: &[TokenId]| other.starts_with(tokens) && (self.reuse == Reuse::Parts || other.len() == tokens.len());
+        let whole = |other: &[TokenId]| {
+            other.starts_with(tokens) && (self.reuse == Reuse::Parts || other.len() == tokens.len())
+        };
         self.idle.iter().any(|idle| whole(&idle.tokens)) || self.rested.iter().any(|rested| whole(&rested.tokens))
     }
 
@@ -228,7 +230,10 @@ mod tests {
         let mut prefixes = shelf();
         prefixes.keep(1, tokens(6));
         prefixes.rest([tokens(9), vec![77]].concat(), vec![0; 10]);
-        assert_eq!(prefixes.find(&tokens(20)).map(|b| (b.shared, matches!(b.source, Source::Host { .. }))), Some((9, true)));
+        assert_eq!(
+            prefixes.find(&tokens(20)).map(|b| (b.shared, matches!(b.source, Source::Host { .. }))),
+            Some((9, true))
+        );
         assert_eq!(prefixes.find(&tokens(6)).map(|b| b.shared), Some(5));
         assert_eq!(prefixes.find(&[5, 6, 7, 8, 9]), None);
     }

@@ -66,7 +66,8 @@ impl Picker {
             seed,
             logit_bias,
         };
-        let penalties = config.repeat_penalty != 1.0 || config.frequency_penalty != 0.0 || config.presence_penalty != 0.0;
+        let penalties =
+            config.repeat_penalty != 1.0 || config.frequency_penalty != 0.0 || config.presence_penalty != 0.0;
         Ok(Self {
             sampler: vocabulary.sampler(&options)?,
             logprobs: config.logprobs,

@@ -245,7 +245,8 @@ impl<'a> Draft<'a> {
 
     /// Who holds cells without a place: idle beginnings, then sequences that wait for their readers, longest first.
     fn idle_victims(&self, but: usize) -> Vec<Victim> {
-        let idle = self.pool.idle.iter().filter(|seat| !self.plan.drop.contains(seat)).map(|&seat| Victim::Idle { seat });
+        let idle =
+            self.pool.idle.iter().filter(|seat| !self.plan.drop.contains(seat)).map(|&seat| Victim::Idle { seat });
         let aside = |&i: &usize| {
             i != but && !self.evicted[i] && self.candidates[i].seat.is_some() && !self.plan.running.contains(&i)
         };
@@ -279,7 +280,7 @@ impl<'a> Draft<'a> {
                 self.evicted[index] = true;
                 self.plan.running.retain(|&i| i != index);
                 if let Some(at) = self.plan.rows.iter().position(|&(i, _)| i == index) {
-                    self.given -= self.plan.rows.remove(at).1;
+                    self.given -= self.plan.rows.remove(at).1 + self.beginning(index);
                 }
                 self.plan.evict.push(index);
             }
@@ -305,12 +306,17 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Cells that a sequence without a seat takes out of the pool beside those of its rows: its beginning comes back.
+    fn beginning(&self, index: usize) -> usize {
+        let candidate = &self.candidates[index];
+        if candidate.seat.is_none() { candidate.wants - candidate.pending } else { 0 }
+    }
+
     /// Gives `rows` to a placed sequence, evicting others for cells; perhaps fewer, perhaps none.
     fn give(&mut self, index: usize, rows: usize) -> usize {
-        let candidate = &self.candidates[index];
-        // Without a seat, the cells of its beginning come out of the pool with the first row.
-        let beginning = if candidate.seat.is_none() { candidate.wants - candidate.pending } else { 0 };
-        let room = |draft: &Self| draft.pool.cells.capacity().saturating_sub(draft.cells.used() + draft.given + beginning);
+        let beginning = self.beginning(index);
+        let room =
+            |draft: &Self| draft.pool.cells.capacity().saturating_sub(draft.cells.used() + draft.given + beginning);
         while rows > room(self) {
             let idle = self.idle_victims(index).first().copied();
             let running = || self.running_victims(index, |_| true).first().copied().map(Victim::Sequence);
@@ -325,3 +331,6 @@ impl<'a> Draft<'a> {
         rows
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! An engine that a test steps by hand, over scripted logits and a clock that stands still.
 
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use mullama_ffi::{Error, TokenId};
@@ -17,11 +17,15 @@ use crate::request::Prompt;
 use crate::stats::Stats;
 use crate::stream::TokenStream;
 
+mod fragile;
+
+pub use fragile::{Failure, FragileContext};
+
 pub use crate::engine::Step;
-pub use crate::prefix::Reuse;
 pub use crate::engine::backend::{Backend, Limits, Row};
 pub use crate::engine::clock::Clock;
 pub use crate::engine::scripted::{ByteVocabulary, Faults, Logits, Script, ScriptedBackend, VirtualClock};
+pub use crate::prefix::Reuse;
 pub use crate::vocabulary::Vocabulary;
 
 /// The size of a stage.
@@ -142,7 +146,11 @@ impl Stage {
 
 /// An engine with a thread of its own over scripted logits, to measure what the engine itself costs.
 #[derive(Debug)]
-pub struct ScriptedContext(Arc<EngineHandle>);
+pub struct ScriptedContext {
+    engine: Arc<EngineHandle>,
+    /// What tells llama.cpp to stop a running step.
+    abort: Arc<AtomicBool>,
+}
 
 impl ScriptedContext {
     /// Starts the thread.
@@ -151,7 +159,10 @@ impl ScriptedContext {
     /// If no thread can be had.
     pub fn start(size: Size, logits: Logits) -> Result<Self, MullamaError> {
         let layout = Layout::scripted(size.places, size.queue, size.context_len, size.prefix_cache_bytes);
-        let make = move |_abort| {
+        let flag: Arc<OnceLock<Arc<AtomicBool>>> = Arc::default();
+        let told = Arc::clone(&flag);
+        let make = move |abort| {
+            told.get_or_init(|| abort);
             Ok(ScriptedBackend::new(Script {
                 logits,
                 limits: size.limits,
@@ -161,7 +172,14 @@ impl ScriptedContext {
                 decodes: None,
             }))
         };
-        EngineHandle::start_with(&layout, Arc::new(ByteVocabulary), make).map(Self)
+        let engine = EngineHandle::start_with(&layout, Arc::new(ByteVocabulary), make)?;
+        let abort = flag.get().map(Arc::clone).unwrap_or_default();
+        Ok(Self { engine, abort })
+    }
+
+    /// Whether the running step is told to stop, because nobody is left to read what it computes.
+    pub fn is_aborting(&self) -> bool {
+        self.abort.load(Ordering::Acquire)
     }
 
     /// Opens a stream.
@@ -169,18 +187,18 @@ impl ScriptedContext {
     /// # Errors
     /// As [`Context::stream`](crate::Context::stream).
     pub fn stream(&self, prompt: impl Into<Prompt>, config: StreamConfig) -> Result<TokenStream, MullamaError> {
-        let channel = self.0.submit(prompt.into(), config)?;
-        Ok(TokenStream::new(channel, Some(Arc::clone(&self.0))))
+        let channel = self.engine.submit(prompt.into(), config)?;
+        Ok(TokenStream::new(channel, Some(Arc::clone(&self.engine))))
     }
 
     /// What the engine did up to its newest step.
     pub fn stats(&self) -> Stats {
-        self.0.stats()
+        self.engine.stats()
     }
 
     /// Streams that have not ended.
     pub fn unfinished(&self) -> usize {
-        self.0.unfinished()
+        self.engine.unfinished()
     }
 }
 

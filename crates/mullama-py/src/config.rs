@@ -7,6 +7,10 @@ use pyo3::types::PyDict;
 use crate::error::to_py;
 use crate::settings::{Field, Setting};
 
+fn read<T: Setting>(python: &Bound<'_, PyAny>, name: &'static str, range: Option<&'static str>) -> PyResult<T> {
+    T::take(&python.getattr(name)?, Field { name, range })
+}
+
 /// The range of a line of the core's table, in words.
 macro_rules! range_in_words {
     (-) => {
@@ -22,10 +26,7 @@ macro_rules! stream_config {
         /// Reads Python's `StreamConfig`.
         pub(crate) fn stream_config(python: &Bound<'_, PyAny>) -> PyResult<StreamConfig> {
             let mut config = StreamConfig::default();
-            $({
-                let field = Field { name: stringify!($name), range: range_in_words!($range) };
-                config.$name = Setting::take(&python.getattr(field.name)?, field)?;
-            })*
+            $(config.$name = read(python, stringify!($name), range_in_words!($range))?;)*
             Ok(config)
         }
 
@@ -46,12 +47,7 @@ macro_rules! context_params {
     ($($name:ident)*) => {
         /// Reads Python's `ContextParams`.
         pub(crate) fn context_params(python: &Bound<'_, PyAny>) -> PyResult<ContextParams> {
-            Ok(ContextParams {
-                $($name: Setting::take(
-                    &python.getattr(stringify!($name))?,
-                    Field { name: stringify!($name), range: None },
-                )?,)*
-            })
+            Ok(ContextParams { $($name: read(python, stringify!($name), None)?,)* })
         }
     };
 }

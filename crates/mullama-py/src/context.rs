@@ -11,7 +11,6 @@ use crate::stream::TokenStream;
 
 /// Where streams are asked for.
 #[pyclass(frozen)]
-#[derive(Debug)]
 pub(crate) struct Context(Closable<mullama::Context>);
 
 #[pymethods]

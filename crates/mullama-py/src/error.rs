@@ -14,7 +14,8 @@ pub(crate) fn to_py(py: Python<'_>, error: &MullamaError) -> PyErr {
 
 /// `InvalidPromptError` for what the core's types cannot even hold.
 pub(crate) fn invalid_prompt(py: Python<'_>, reason: &str, position: usize) -> PyErr {
-    let facts = prompt_facts(py, reason, (None, Some(position)));
+    let facts = [("reason", reason)].into_py_dict(py);
+    let facts = facts.and_then(|facts| facts.set_item("position", position).map(|()| facts));
     let raised = facts.and_then(|facts| raise("InvalidPromptError", &format!("invalid prompt: {reason}"), &facts));
     raised.unwrap_or_else(|failed| failed)
 }
@@ -39,11 +40,12 @@ fn facts<'py>(py: Python<'py>, error: &MullamaError) -> PyResult<(&'static str, 
             ("InvalidConfigError", [("field", *field), ("value", value), ("range", range)].into_py_dict(py)?)
         }
         E::InvalidPrompt(failure) => {
-            let place = match failure {
-                PromptFailure::UnknownToken { token, position, .. } => (Some(*token), Some(*position)),
-                PromptFailure::Empty | PromptFailure::Tokenizer(_) => (None, None),
-            };
-            ("InvalidPromptError", prompt_facts(py, &told(failure), place)?)
+            let facts = [("reason", told(failure))].into_py_dict(py)?;
+            if let PromptFailure::UnknownToken { token, position, .. } = failure {
+                facts.set_item("token", token)?;
+                facts.set_item("position", position)?;
+            }
+            ("InvalidPromptError", facts)
         }
         E::ContextOverflow { prompt_tokens, context_len } => {
             let facts = [("prompt_tokens", prompt_tokens), ("context_len", context_len)];
@@ -61,15 +63,6 @@ fn facts<'py>(py: Python<'py>, error: &MullamaError) -> PyResult<(&'static str, 
         E::StreamingError(failure) => ("GenerationError", [("reason", told(failure))].into_py_dict(py)?),
         E::Closed { what } => ("EngineClosedError", [("what", *what)].into_py_dict(py)?),
     })
-}
-
-type Place = (Option<i32>, Option<usize>);
-
-fn prompt_facts<'py>(py: Python<'py>, reason: &str, (token, position): Place) -> PyResult<Bound<'py, PyDict>> {
-    let facts = [("reason", reason)].into_py_dict(py)?;
-    facts.set_item("token", token)?;
-    facts.set_item("position", position)?;
-    Ok(facts)
 }
 
 /// An error in words, with the words of its sources where it does not repeat them itself.

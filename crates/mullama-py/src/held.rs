@@ -9,7 +9,6 @@ use pyo3::prelude::*;
 use crate::error::to_py;
 
 /// A shared native handle. Dropping the last one may wait for an engine's thread, so the interpreter is let go of.
-#[derive(Debug)]
 pub(crate) struct Held<T: Send + Sync>(Option<Arc<T>>);
 
 impl<T: Send + Sync> Held<T> {
@@ -47,7 +46,6 @@ impl<T: Send + Sync> Drop for Held<T> {
 }
 
 /// A handle that `close()` takes away.
-#[derive(Debug)]
 pub(crate) struct Closable<T: Send + Sync> {
     what: &'static str,
     /// `None` once it is closed. The lock is never held over a wait or a call of Python.

@@ -21,13 +21,7 @@ mod _mullama {
     #[pymodule_export]
     use crate::config::{check_context_params, check_stream_config, stream_config_defaults};
     #[pymodule_export]
-    use crate::context::Context;
-    #[pymodule_export]
-    use crate::model::Model;
-    #[pymodule_export]
-    use crate::stream::TokenStream;
-    #[pymodule_export]
-    use crate::token::Token;
+    use crate::{context::Context, model::Model, stream::TokenStream, token::Token};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

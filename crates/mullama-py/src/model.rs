@@ -15,7 +15,6 @@ use crate::settings::{Field, Setting};
 
 /// A loaded model.
 #[pyclass(frozen)]
-#[derive(Debug)]
 pub(crate) struct Model(Closable<mullama::Model>);
 
 impl Model {
@@ -40,7 +39,7 @@ impl Model {
         let n_gpu_layers = Setting::take(n_gpu_layers, Field { name: "n_gpu_layers", range: None })?;
         let options = ModelOptions { n_gpu_layers, use_mmap, use_mlock, check_tensors, ..ModelOptions::default() };
         let model = Held::new(load(path.py(), &path.extract::<PathBuf>()?, options, progress)?);
-        exit::remember_model(model.arc());
+        exit::remember(model.arc());
         Ok(Self(Closable::new("model", model)))
     }
 

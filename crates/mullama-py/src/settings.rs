@@ -8,7 +8,7 @@ use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyIterator, PyString};
 use crate::error::to_py;
 
 /// The field that a value is for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Field {
     pub(crate) name: &'static str,
     /// The values it allows, in words, where the core's table narrows its type's.
@@ -22,13 +22,19 @@ impl Field {
         to_py(value.py(), &MullamaError::InvalidConfig { field: self.name, value: shown(value), range })
     }
 
-    /// Says which field a failed conversion was for.
-    fn explain(self, error: PyErr, value: &Bound<'_, PyAny>, wanted: &str, range: &str) -> PyErr {
-        match error {
+    /// A number that is not a bool.
+    fn number<'py, T>(self, value: &Bound<'py, PyAny>, wanted: &str, range: &str) -> PyResult<T>
+    where
+        T: for<'a> FromPyObject<'a, 'py, Error = PyErr>,
+    {
+        if value.is_instance_of::<PyBool>() {
+            return Err(mistyped(self.name, wanted, value));
+        }
+        value.extract().map_err(|error: PyErr| match error {
             error if error.is_instance_of::<PyOverflowError>(value.py()) => self.out_of_range(value, range),
             error if error.is_instance_of::<PyTypeError>(value.py()) => mistyped(self.name, wanted, value),
             error => error,
-        }
+        })
     }
 }
 
@@ -63,28 +69,17 @@ macro_rules! integer_settings {
     ($($type:ty: $range:literal),*) => {
         $(impl Setting for $type {
             fn take(value: &Bound<'_, PyAny>, field: Field) -> PyResult<Self> {
-                if value.is_instance_of::<PyBool>() {
-                    return Err(mistyped(field.name, "an int", value));
-                }
-                value.extract().map_err(|error| field.explain(error, value, "an int", $range))
+                field.number(value, "an int", $range)
             }
         })*
     };
 }
 
-integer_settings!(
-    u32: "0 to 4294967295",
-    i32: "-2147483648 to 2147483647",
-    u64: "0 to 18446744073709551615"
-);
+integer_settings! { u32: "0 to 4294967295", i32: "-2147483648 to 2147483647", u64: "0 to 18446744073709551615" }
 
 impl Setting for f32 {
     fn take(value: &Bound<'_, PyAny>, field: Field) -> PyResult<Self> {
-        if value.is_instance_of::<PyBool>() {
-            return Err(mistyped(field.name, "a number", value));
-        }
-        let wide = value.extract::<f64>();
-        let wide = wide.map_err(|error| field.explain(error, value, "a number", "a finite number"))?;
+        let wide: f64 = field.number(value, "a number", "a finite number")?;
         #[expect(clippy::cast_possible_truncation, reason = "llama.cpp computes with single precision")]
         let narrow = wide as Self;
         if wide.is_finite() && narrow.is_infinite() {

@@ -22,32 +22,21 @@ use crate::wait;
 ///     `StreamTimeoutError`: A deadline passed. What was produced before comes first.
 ///     `GenerationError`: The engine could not go on with this stream.
 ///     `EngineClosedError`: The model was closed.
-///
-/// Example:
-///     `with context.generate_stream("Write a poem:", seed=7) as stream:`
-///         `for token in stream: print(token.text, end="", flush=True)`
 #[pyclass(frozen, weakref, module = "mullama")]
-#[derive(Debug)]
 pub(crate) struct TokenStream {
-    reader: Held<Reader>,
+    /// The stream, and the model whose engine computes it: at the exit, engines are closed through their models.
+    reader: Held<(mullama::TokenStream, Arc<mullama::Model>)>,
     /// What the prompt is instead of a prompt; told where the core finds it empty.
     refusal: Option<PyErr>,
 }
 
-/// A stream and the model whose engine computes it: at the exit, engines are closed through their models.
-#[derive(Debug)]
-struct Reader {
-    stream: mullama::TokenStream,
-    _model: Arc<mullama::Model>,
-}
-
 impl TokenStream {
     pub(crate) fn new(stream: mullama::TokenStream, model: &Arc<mullama::Model>, refusal: Option<PyErr>) -> Self {
-        Self { reader: Held::new(Reader { stream, _model: Arc::clone(model) }), refusal }
+        Self { reader: Held::new((stream, Arc::clone(model))), refusal }
     }
 
     fn stream(&self) -> &mullama::TokenStream {
-        &self.reader.stream
+        &self.reader.0
     }
 }
 

@@ -30,7 +30,11 @@ pub(crate) fn run(args: &Args) -> Outcome<()> {
     let cases: Vec<(&str, Run<'_>, Run<'_>)> = vec![
         ("Rust stream / raw", Box::new(|| single(&context, tokens)), Box::new(|| Ok(raw_1.run(tokens)?))),
         ("8 streams / raw batch of 8", Box::new(|| together(&context, tokens, 8)), Box::new(|| Ok(raw_8.run(tokens)?))),
-        ("7 beside 1 parked / 7 alone", Box::new(|| beside_parked(&context, tokens)), Box::new(|| together(&context, tokens, 7))),
+        (
+            "7 beside 1 parked / 7 alone",
+            Box::new(|| beside_parked(&context, tokens)),
+            Box::new(|| together(&context, tokens, 7)),
+        ),
     ];
     say("| case | ratio | tokens/s | beside |");
     for (name, mut ours, mut other) in cases.into_iter().filter(|(name, ..)| name.contains(&args.only)) {

@@ -29,7 +29,8 @@ impl House {
             let size = Size { places: 4, queue: 8, context_len: CONTEXT, limits, prefix_cache_bytes: 8 << 10 };
             let crowded = ScriptedContext::start(size, spread())?;
             let roomy = Limits { rows: 512, cells: 1 << 16, seats: 72, reuse: Reuse::Nothing };
-            let roomy = ScriptedContext::start(Size { limits: roomy, context_len: CONTEXT, ..Size::default() }, spread())?;
+            let roomy =
+                ScriptedContext::start(Size { limits: roomy, context_len: CONTEXT, ..Size::default() }, spread())?;
             return Ok(Self::Scripted { crowded, roomy });
         };
         let cells = u32::try_from(CELLS)?;

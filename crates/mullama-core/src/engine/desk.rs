@@ -6,18 +6,23 @@ use super::Parts;
 use super::arrival::{Arrival, prepare};
 use super::clock::Clock;
 use super::mailbox::Mailbox;
-use crate::channel::{Admission, Channel};
+use crate::channel::{Admission, Channel, Counted};
 use crate::config::StreamConfig;
 use crate::error::{MullamaError, PromptFailure};
 use crate::request::Prompt;
 use crate::stats::Stats;
 use crate::vocabulary::Vocabulary;
 
+/// Prompts that may still be tokenized for streams that are gone, before a new one is refused.
+const ABANDONED_PROMPTS: usize = 64;
+
 /// The callers' side of an engine.
 #[derive(Debug)]
 pub(crate) struct Desk {
     mailbox: Arc<Mailbox>,
     admission: Arc<Admission>,
+    /// Prompts on threads of their own. Who leaves gives its place in `admission` back at once, but a tokenizer goes on.
+    tokenizing: Arc<Admission>,
     clock: Arc<dyn Clock>,
     vocabulary: Arc<dyn Vocabulary>,
     context_len: usize,
@@ -30,6 +35,7 @@ impl Desk {
         Self {
             mailbox: Arc::clone(&parts.mailbox),
             admission: Arc::new(Admission::new(max_unfinished)),
+            tokenizing: Arc::new(Admission::new(max_unfinished + ABANDONED_PROMPTS)),
             clock: Arc::clone(&parts.clock),
             vocabulary: Arc::clone(&parts.vocabulary),
             context_len: parts.context_len,
@@ -42,25 +48,32 @@ impl Desk {
         config.validate()?;
         config.validate_tokens(self.vocabulary.n_tokens())?;
         let seed = config.seed.unwrap_or_else(any_seed);
+        // DRY looks through the whole vocabulary for its sequence breakers.
+        let quick = matches!(prompt, Prompt::Tokens(_)) && config.dry_multiplier <= 0.0;
+        let counted = if quick { None } else { Some(Counted::enter(&self.tokenizing)?) };
         let channel = Channel::open(&self.mailbox, &self.admission, config.buffer_size, seed)?;
         let config = Arc::new(config);
-        let arrival = Arrival {
-            channel: Arc::clone(&channel),
-            config: Arc::clone(&config),
-            called_at: self.clock.now(),
-        };
+        let arrival =
+            Arrival { channel: Arc::clone(&channel), config: Arc::clone(&config), called_at: self.clock.now() };
         self.mailbox.submit(arrival).map_err(|_| MullamaError::Closed { what: "engine" })?;
-        self.prepare(&channel, prompt, config);
+        self.prepare(&channel, prompt, config, counted);
         Ok(channel)
     }
 
-    /// Has the prompt turned into tokens, and word sent to the engine.
-    fn prepare(&self, channel: &Arc<Channel>, prompt: Prompt, config: Arc<StreamConfig>) {
+    /// Has the prompt turned into tokens, and word sent to the engine: on a thread of its own if that is `counted`.
+    fn prepare(&self, channel: &Arc<Channel>, prompt: Prompt, config: Arc<StreamConfig>, counted: Option<Counted>) {
         let (id, seed, context_len) = (channel.id(), channel.seed(), self.context_len);
         let (mailbox, vocabulary) = (Arc::clone(&self.mailbox), Arc::clone(&self.vocabulary));
-        // DRY looks through the whole vocabulary for its sequence breakers.
-        let quick = matches!(prompt, Prompt::Tokens(_)) && config.dry_multiplier <= 0.0;
-        let work = move || mailbox.prepared(id, prepare(prompt, &config, seed, context_len, vocabulary.as_ref()));
+        let (stream, quick) = (Arc::clone(channel), counted.is_none());
+        let work = move || {
+            if stream.is_gone() {
+                return;
+            }
+            let prepared = prepare(prompt, &config, seed, context_len, vocabulary.as_ref());
+            // Before the stream can end, so that whoever calls after its end finds the place.
+            drop(counted);
+            mailbox.prepared(id, prepared);
+        };
         if quick {
             return work();
         }

@@ -68,11 +68,7 @@ impl EngineHandle {
             Ok(Err(error)) => return Err(layout.refused(ModelLoadFailure::LlamaCpp(Arc::new(error)))),
             Err(_) => return Err(MullamaError::StreamingError(StreamFailure::EngineEnded)),
         }
-        Ok(Arc::new(Self {
-            desk,
-            thread: Mutex::new(Some(thread)),
-            process: std::process::id(),
-        }))
+        Ok(Arc::new(Self { desk, thread: Mutex::new(Some(thread)), process: std::process::id() }))
     }
 
     /// Opens a stream. Never waits.

@@ -45,7 +45,8 @@ impl Layout {
         }
         let max_unfinished = params.max_unfinished();
         // A recurrent state is as large as a whole context, so only running sequences have one.
-        let wanted = if model.is_recurrent() || model.is_hybrid() { params.n_parallel as usize } else { max_unfinished };
+        let wanted =
+            if model.is_recurrent() || model.is_hybrid() { params.n_parallel as usize } else { max_unfinished };
         let seats = u32::try_from(wanted).map_or(MAX_SEQUENCES, |seats| seats.min(MAX_SEQUENCES));
         let cores = u32::try_from(usable_cores()).unwrap_or(1);
         let n_threads = params.n_threads.unwrap_or(cores);
@@ -146,6 +147,12 @@ impl LlamaBackend {
         };
         let limits = Limits { rows, cells: layout.kv_cells as usize, seats: layout.seats as usize, reuse };
         Ok(Self { model, options, abort, context, batch: Batch::new(rows), limits, resting: false })
+    }
+
+    /// Makes the next decode fail in this way.
+    #[cfg(feature = "test-support")]
+    pub(crate) fn fail_next_decode(&mut self, failure: mullama_ffi::Failure) {
+        self.context.fail_next_decode(failure);
     }
 }
 

@@ -1,14 +1,22 @@
 //! What llama.cpp does differently for some model architectures, as far as a corrupt header could hurt it there.
 
 /// Layers without attention: recurrent models, and a decoder of sound.
-const WITHOUT_ATTENTION: &[&str] = &[
-    "mamba",
-    "mamba2",
-    "rwkv6",
-    "rwkv6qwen2",
-    "rwkv7",
-    "arwkv7",
-    "wavtokenizer-dec",
+const WITHOUT_ATTENTION: &[&str] = &["mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7", "wavtokenizer-dec"];
+
+/// Architectures that say which layers have no attention by giving them no heads for keys and values.
+const SKIPPING_ATTENTION: &[&str] = &[
+    "bailingmoe3",
+    "deci",
+    "glm5-next",
+    "granitehybrid",
+    "jamba",
+    "kimi-k3",
+    "kimi-linear",
+    "lfm2",
+    "lfm2moe",
+    "nemotron_h",
+    "nemotron_h_moe",
+    "plamo2",
 ];
 
 /// Architectures whose `LLAMA_ROPE_TYPE` is none.
@@ -38,28 +46,12 @@ const WITHOUT_ROTATION: &[&str] = &[
 ];
 
 /// Architectures that always rotate by sections (`LLAMA_ROPE_TYPE_MROPE` and `_IMROPE`).
-const ROTATING_SECTIONS: &[&str] = &[
-    "qwen2vl",
-    "paddleocr",
-    "qwen3vl",
-    "qwen3vlmoe",
-    "qwen35",
-    "qwen35moe",
-    "clef",
-    "qwen4exp",
-    "qwen3tts",
-];
+const ROTATING_SECTIONS: &[&str] =
+    &["qwen2vl", "paddleocr", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe", "clef", "qwen4exp", "qwen3tts"];
 
 /// Architectures that divide by the number of experts used without looking at it first.
-const DIVIDING_BY_EXPERTS_USED: &[&str] = &[
-    "qwen3next",
-    "qwen35moe",
-    "glm4moe",
-    "grovemoe",
-    "llada-moe",
-    "qwen4exp",
-    "nemotron_h_moe",
-];
+const DIVIDING_BY_EXPERTS_USED: &[&str] =
+    &["qwen3next", "qwen35moe", "glm4moe", "grovemoe", "llada-moe", "qwen4exp", "nemotron_h_moe"];
 
 /// Decoders whose blocks are made of the matrices that everyone knows, of the same size in every block or by its heads.
 const PLAIN_DECODERS: &[&str] = &[
@@ -100,16 +92,14 @@ pub(super) struct Arch {
 
 impl Arch {
     pub(super) fn new(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-        }
+        Self { name: name.to_owned() }
     }
 
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    fn is_of(&self, names: &[&str]) -> bool {
+    pub(super) fn is_of(&self, names: &[&str]) -> bool {
         names.contains(&self.name.as_str())
     }
 
@@ -124,6 +114,10 @@ impl Arch {
 
     pub(super) fn may_lack_attention(&self) -> bool {
         self.is_of(WITHOUT_ATTENTION)
+    }
+
+    pub(super) fn may_skip_attention(&self) -> bool {
+        self.is_of(SKIPPING_ATTENTION) || self.may_lack_attention()
     }
 
     pub(super) fn rotates(&self) -> bool {
@@ -152,11 +146,7 @@ impl Arch {
         match self.name.as_str() {
             // writes a group count of 0 and does not use it
             "plamo2" | "mamba" | "jamba" => &["ssm.time_step_rank"],
-            _ => &[
-                "full_attention_interval",
-                "ssm.group_count",
-                "ssm.time_step_rank",
-            ],
+            _ => &["full_attention_interval", "ssm.group_count", "ssm.time_step_rank"],
         }
     }
 

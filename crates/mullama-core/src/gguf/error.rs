@@ -43,9 +43,7 @@ pub enum GgufError {
         version: u32,
     },
     /// The file ends before something that must be there.
-    #[error(
-        "the file ends within {what}: {needed} bytes needed at byte {at}, the file has {file_len}"
-    )]
+    #[error("the file ends within {what}: {needed} bytes needed at byte {at}, the file has {file_len}")]
     Truncated {
         /// What was being read.
         what: &'static str,
@@ -179,9 +177,7 @@ pub enum GgufError {
         file_len: u64,
     },
     /// A tensor begins before the one in front of it ends.
-    #[error(
-        "tensor {tensor} at offset {offset} overlaps the one before, which ends at {previous_end}"
-    )]
+    #[error("tensor {tensor} at offset {offset} overlaps the one before, which ends at {previous_end}")]
     TensorsOverlap {
         /// The tensor.
         tensor: String,
@@ -294,9 +290,9 @@ pub enum GgufError {
         /// The tensor.
         tensor: String,
         /// The block in its name.
-        block: u64,
+        block: u32,
         /// How many blocks the hyperparameters say.
-        blocks: u64,
+        blocks: u32,
     },
     /// The first of several shards is not named as llama.cpp names them.
     #[error("{} is not the first of {shards} shards: its name must end with {suffix}", path.display())]

@@ -26,15 +26,10 @@ pub(super) struct Header {
 impl Header {
     /// Reads the header of the file at `path`.
     pub(super) fn read(path: &Path) -> Result<Self, GgufError> {
-        let io = |source| GgufError::Io {
-            path: path.to_owned(),
-            source,
-        };
+        let io = |source| GgufError::Io { path: path.to_owned(), source };
         // before it is opened, which would wait for ever on a pipe
         if !fs::metadata(path).map_err(io)?.is_file() {
-            return Err(GgufError::NotAFile {
-                path: path.to_owned(),
-            });
+            return Err(GgufError::NotAFile { path: path.to_owned() });
         }
         let file = File::open(path).map_err(io)?;
         let file_len = file.metadata().map_err(io)?.len();
@@ -62,12 +57,7 @@ impl Header {
         let alignment = alignment(&metadata)?;
         let tensors = tensors::read(&mut reader, tensors)?;
         tensors::check_layout(&tensors, reader.at(), alignment.into(), file_len)?;
-        Ok(Self {
-            version,
-            metadata,
-            tensors,
-            file_len,
-        })
+        Ok(Self { version, metadata, tensors, file_len })
     }
 }
 
@@ -75,22 +65,15 @@ fn check_version(version: u32) -> Result<(), GgufError> {
     match version {
         2 | 3 => Ok(()),
         // a small number of the other byte order
-        _ if version != 0 && version.trailing_zeros() >= 16 => {
-            Err(GgufError::BigEndian { version })
-        }
+        _ if version != 0 && version.trailing_zeros() >= 16 => Err(GgufError::BigEndian { version }),
         _ => Err(GgufError::UnsupportedVersion { version }),
     }
 }
 
 fn alignment(metadata: &Metadata) -> Result<u32, GgufError> {
-    let alignment = metadata
-        .u32("general.alignment")?
-        .unwrap_or(ALIGNMENT_DEFAULT);
+    let alignment = metadata.u32("general.alignment")?.unwrap_or(ALIGNMENT_DEFAULT);
     if !alignment.is_power_of_two() || alignment > ALIGNMENT_MOST {
-        return Err(GgufError::BadAlignment {
-            alignment,
-            limit: ALIGNMENT_MOST,
-        });
+        return Err(GgufError::BadAlignment { alignment, limit: ALIGNMENT_MOST });
     }
     Ok(alignment)
 }

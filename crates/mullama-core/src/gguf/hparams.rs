@@ -14,7 +14,8 @@ const EXPERTS_MOST: u32 = 1024;
 const INT_MOST: u32 = i32::MAX.unsigned_abs();
 /// Far above the widest models, and far from overflowing a product of two.
 const WIDTH_MOST: u32 = 1 << 22;
-
+/// A group of a norm is at least some elements wide.
+const GROUPS_MOST: u32 = 1 << 16;
 /// Models iterate some twenty times within a layer.
 const ITERATIONS_MOST: u32 = 1024;
 
@@ -25,6 +26,7 @@ pub(super) struct Hparams {
     pub(super) embedding_len: u32,
     pub(super) blocks: u32,
     pub(super) experts: u32,
+    pub(super) experts_used: Vec<u32>,
     pub(super) feed_forward_len: Vec<u32>,
     pub(super) heads: Vec<u32>,
     pub(super) kv_heads: Vec<u32>,
@@ -44,11 +46,7 @@ impl Keys<'_> {
     }
 
     fn refuse(&self, name: &str, value: impl Into<f64>, why: &'static str) -> GgufError {
-        GgufError::Hyperparameter {
-            key: self.key(name),
-            value: value.into(),
-            why,
-        }
+        GgufError::Hyperparameter { key: self.key(name), value: value.into(), why }
     }
 
     fn count(&self, name: &str, most: u32) -> Result<Option<u32>, GgufError> {
@@ -68,10 +66,7 @@ impl Keys<'_> {
     }
 
     fn required(&self, name: &str, most: u32) -> Result<u32, GgufError> {
-        self.positive(name, most)?
-            .ok_or_else(|| GgufError::MissingKey {
-                key: self.key(name),
-            })
+        self.positive(name, most)?.ok_or_else(|| GgufError::MissingKey { key: self.key(name) })
     }
 
     fn per_layer(&self, name: &str, blocks: u32, most: u32) -> Result<Option<Vec<u32>>, GgufError> {
@@ -91,16 +86,10 @@ pub(super) fn check(metadata: &Metadata, arch: &Arch) -> Result<Hparams, GgufErr
     let blocks = keys.required("block_count", BLOCKS_MOST)?;
     let nextn = keys.count("nextn_predict_layers", INT_MOST)?.unwrap_or(0);
     if nextn > blocks {
-        return Err(keys.refuse(
-            "nextn_predict_layers",
-            nextn,
-            "it must not exceed block_count",
-        ));
+        return Err(keys.refuse("nextn_predict_layers", nextn, "it must not exceed block_count"));
     }
-    let experts = check_experts(&keys, blocks)?;
-    let feed_forward_len = keys
-        .per_layer("feed_forward_length", blocks, WIDTH_MOST)?
-        .unwrap_or_default();
+    let (experts, experts_used) = check_experts(&keys, blocks)?;
+    let feed_forward_len = keys.per_layer("feed_forward_length", blocks, WIDTH_MOST)?.unwrap_or_default();
     let (heads, kv_heads) = check_heads(&keys, blocks)?;
     let (key_len, value_len) = check_head_len(&keys, embedding_len, heads[0])?;
     check_rope(&keys, key_len)?;
@@ -112,6 +101,7 @@ pub(super) fn check(metadata: &Metadata, arch: &Arch) -> Result<Hparams, GgufErr
         embedding_len,
         blocks,
         experts,
+        experts_used,
         feed_forward_len,
         heads,
         kv_heads,
@@ -120,34 +110,25 @@ pub(super) fn check(metadata: &Metadata, arch: &Arch) -> Result<Hparams, GgufErr
     })
 }
 
-fn check_experts(keys: &Keys<'_>, blocks: u32) -> Result<u32, GgufError> {
+/// How many experts there are, and how many of them each layer uses.
+fn check_experts(keys: &Keys<'_>, blocks: u32) -> Result<(u32, Vec<u32>), GgufError> {
     let experts = keys.count("expert_count", EXPERTS_MOST)?.unwrap_or(0);
     if experts <= 1 && keys.arch.ignores_one_expert() {
-        return Ok(0);
+        return Ok((0, Vec::new()));
     }
-    let used = keys
-        .per_layer("expert_used_count", blocks, EXPERTS_MOST)?
-        .unwrap_or_default();
+    let used = keys.per_layer("expert_used_count", blocks, EXPERTS_MOST)?.unwrap_or_default();
     let used_most = used.iter().copied().max().unwrap_or(0);
     if used_most > experts {
-        return Err(keys.refuse(
-            "expert_used_count",
-            used_most,
-            "it must not exceed expert_count",
-        ));
+        return Err(keys.refuse("expert_used_count", used_most, "it must not exceed expert_count"));
     }
     if used_most == 0 && (experts > 0 || keys.arch.divides_by_experts_used()) {
-        return Err(keys.refuse(
-            "expert_used_count",
-            0,
-            "a mixture of experts must use at least 1",
-        ));
+        return Err(keys.refuse("expert_used_count", 0, "a mixture of experts must use at least 1"));
     }
-    if keys.arch.divides_by_experts_used() && used.contains(&0) && !keys.arch.layers_differ() {
-        return Err(keys.refuse("expert_used_count", 0, "every layer must use at least 1"));
+    if used_most > 0 && used[0] == 0 && !keys.arch.layers_differ() {
+        return Err(keys.refuse("expert_used_count", 0, "the first layer stands for all and must use at least 1"));
     }
     check_expert_groups(keys, experts)?;
-    Ok(experts)
+    Ok((experts, used))
 }
 
 fn check_expert_groups(keys: &Keys<'_>, experts: u32) -> Result<(), GgufError> {
@@ -160,9 +141,7 @@ fn check_expert_groups(keys: &Keys<'_>, experts: u32) -> Result<(), GgufError> {
         if !experts.is_multiple_of(groups) {
             return Err(keys.refuse(name, groups, "it must divide expert_count"));
         }
-        let used = keys
-            .count("expert_group_used_count", INT_MOST)?
-            .unwrap_or(0);
+        let used = keys.count("expert_group_used_count", INT_MOST)?.unwrap_or(0);
         if used == 0 || used >= groups {
             let why = "it must be at least 1 and less than expert_group_count";
             return Err(keys.refuse("expert_group_used_count", used, why));
@@ -174,46 +153,33 @@ fn check_expert_groups(keys: &Keys<'_>, experts: u32) -> Result<(), GgufError> {
 /// Attention heads of every layer, and those of its keys and values; at least one layer long.
 fn check_heads(keys: &Keys<'_>, blocks: u32) -> Result<(Vec<u32>, Vec<u32>), GgufError> {
     let name = "attention.head_count";
-    let heads = keys
-        .per_layer(name, blocks, WIDTH_MOST)?
-        .unwrap_or_else(|| vec![0; blocks as usize]);
+    let heads = keys.per_layer(name, blocks, WIDTH_MOST)?.unwrap_or_else(|| vec![0; blocks as usize]);
     if heads[0] == 0 && !keys.arch.may_lack_attention() {
         return Err(keys.refuse(name, 0, "it must be at least 1"));
     }
     let name = "attention.head_count_kv";
-    let kv_heads = keys
-        .per_layer(name, blocks, WIDTH_MOST)?
-        .unwrap_or_else(|| heads.clone());
+    let kv_heads = keys.per_layer(name, blocks, WIDTH_MOST)?.unwrap_or_else(|| heads.clone());
     for (heads, kv_heads) in heads.iter().zip(&kv_heads) {
         if *heads > 0 && *kv_heads > 0 && !heads.is_multiple_of(*kv_heads) {
             return Err(keys.refuse(name, *kv_heads, "it must divide attention.head_count"));
+        }
+        if *heads > 0 && *kv_heads == 0 && !keys.arch.may_skip_attention() {
+            return Err(keys.refuse(name, 0, "it must be at least 1 in every layer"));
         }
     }
     Ok((heads, kv_heads))
 }
 
-fn check_head_len(
-    keys: &Keys<'_>,
-    embedding_len: u32,
-    heads: u32,
-) -> Result<(u32, u32), GgufError> {
+fn check_head_len(keys: &Keys<'_>, embedding_len: u32, heads: u32) -> Result<(u32, u32), GgufError> {
     if heads == 0 {
         return Ok((0, 0));
     }
     let default = embedding_len / heads;
     if default == 0 {
-        return Err(keys.refuse(
-            "attention.head_count",
-            heads,
-            "it must not exceed embedding_length",
-        ));
+        return Err(keys.refuse("attention.head_count", heads, "it must not exceed embedding_length"));
     }
-    let key_len = keys
-        .positive("attention.key_length", WIDTH_MOST)?
-        .unwrap_or(default);
-    let value_len = keys
-        .positive("attention.value_length", WIDTH_MOST)?
-        .unwrap_or(default);
+    let key_len = keys.positive("attention.key_length", WIDTH_MOST)?.unwrap_or(default);
+    let value_len = keys.positive("attention.value_length", WIDTH_MOST)?.unwrap_or(default);
     Ok((key_len, value_len))
 }
 
@@ -223,36 +189,26 @@ fn check_rope(keys: &Keys<'_>, key_len: u32) -> Result<(), GgufError> {
     if let Some(found) = keys.metadata.text(&key)?
         && !["none", "linear", "yarn", "longrope"].contains(&found)
     {
-        return Err(GgufError::Choice {
-            key,
-            found: found.to_owned(),
-            choices: "none, linear, yarn, longrope",
-        });
+        return Err(GgufError::Choice { key, found: found.to_owned(), choices: "none, linear, yarn, longrope" });
     }
-    keys.positive("rope.scaling.original_context_length", INT_MOST)?;
     if key_len == 0 || !keys.arch.rotates() {
         return Ok(());
     }
     let name = "rope.dimension_count";
-    let dims = keys.count(name, WIDTH_MOST)?.unwrap_or(key_len);
+    let rotated = key_len;
+    let dims = keys.positive(name, WIDTH_MOST)?.unwrap_or(key_len);
     check_rope_dims(keys, name, dims, key_len)?;
     // layers of a sliding window may have heads of their own length
-    let key_len = keys
-        .positive("attention.key_length_swa", WIDTH_MOST)?
-        .unwrap_or(key_len);
+    let key_len = keys.positive("attention.key_length_swa", WIDTH_MOST)?.unwrap_or(key_len);
     let name = "rope.dimension_count_swa";
-    let dims = keys.count(name, WIDTH_MOST)?.unwrap_or(dims);
+    let dims = keys.positive(name, WIDTH_MOST)?.unwrap_or(dims);
     check_rope_dims(keys, name, dims, key_len)?;
     for name in ["rope.freq_base", "rope.freq_base_swa"] {
-        if let Some(base) = keys
-            .metadata
-            .f32(&keys.key(name))?
-            .filter(|base| *base <= 0.0)
-        {
+        if let Some(base) = keys.metadata.f32(&keys.key(name))?.filter(|base| *base <= 0.0) {
             return Err(keys.refuse(name, base, "it must be above 0"));
         }
     }
-    check_rope_sections(keys)
+    check_rope_sections(keys, rotated)
 }
 
 fn check_rope_dims(keys: &Keys<'_>, name: &str, dims: u32, key_len: u32) -> Result<(), GgufError> {
@@ -266,28 +222,23 @@ fn check_rope_dims(keys: &Keys<'_>, name: &str, dims: u32, key_len: u32) -> Resu
 }
 
 /// Models of text and pictures share the rotated dimensions out; ggml divides by the sum of the shares.
-fn check_rope_sections(keys: &Keys<'_>) -> Result<(), GgufError> {
+fn check_rope_sections(keys: &Keys<'_>, key_len: u32) -> Result<(), GgufError> {
     let name = "rope.dimension_sections";
-    let sections = match keys.metadata.get(&keys.key(name)) {
+    let shares = match keys.metadata.get(&keys.key(name)) {
         Some(Value::Array { numbers, .. }) => numbers.as_slice(),
         _ if keys.arch.rotates_sections() => {
-            return Err(GgufError::MissingKey {
-                key: keys.key(name),
-            });
+            return Err(GgufError::MissingKey { key: keys.key(name) });
         }
         _ => return Ok(()),
     };
-    if let Some(share) = sections
-        .iter()
-        .find(|share| !(0.0..=f64::from(WIDTH_MOST)).contains(*share))
-    {
-        return Err(keys.refuse(
-            name,
-            *share,
-            "a share of the rotated dimensions cannot be that",
-        ));
+    if let Some(share) = shares.iter().find(|share| **share < 0.0) {
+        return Err(keys.refuse(name, *share, "a share of the rotated dimensions cannot be negative"));
     }
-    if keys.arch.rotates_sections() && sections.iter().sum::<f64>() == 0.0 {
+    let sum = shares.iter().sum::<f64>();
+    if sum > f64::from(key_len) {
+        return Err(keys.refuse(name, sum, "the shares must not exceed attention.key_length together"));
+    }
+    if sum == 0.0 && keys.arch.rotates_sections() {
         return Err(keys.refuse(name, 0, "the shares must not all be 0"));
     }
     Ok(())
@@ -306,16 +257,13 @@ fn check_divisors(keys: &Keys<'_>) -> Result<(), GgufError> {
 
 fn check_choices(keys: &Keys<'_>) -> Result<(), GgufError> {
     // none, mean, first token, last token, rank
-    if let Some(pooling) = keys
-        .metadata
-        .u32(&keys.key("pooling_type"))?
-        .filter(|pooling| *pooling > 4)
-    {
+    if let Some(pooling) = keys.metadata.u32(&keys.key("pooling_type"))?.filter(|pooling| *pooling > 4) {
         return Err(keys.refuse("pooling_type", pooling, "it must be 0 to 4"));
     }
     // softmax, sigmoid, softmax of the chosen ones, square root of softplus; 0 is the architecture's own
     keys.count("expert_gating_func", 4)?;
     keys.count("decoder_block_count", BLOCKS_MOST)?;
+    keys.positive("attention.group_norm_groups", GROUPS_MOST)?;
     keys.count("hyper_connection.sinkhorn_iterations", ITERATIONS_MOST)?;
     Ok(())
 }
@@ -323,26 +271,19 @@ fn check_choices(keys: &Keys<'_>) -> Result<(), GgufError> {
 /// Every number of the architecture: finite, and no count that C's `int` cannot hold.
 fn check_numbers(keys: &Keys<'_>) -> Result<(), GgufError> {
     let prefix = keys.key("");
-    for (key, value) in keys
-        .metadata
-        .iter()
-        .filter(|(key, _)| key.starts_with(&prefix))
-    {
+    for (key, value) in keys.metadata.iter().filter(|(key, _)| key.starts_with(&prefix)) {
         let Value::Number(_, value) = value else {
             continue;
         };
-        let refuse = |why| GgufError::Hyperparameter {
-            key: key.to_owned(),
-            value: *value,
-            why,
-        };
+        let refuse = |why| GgufError::Hyperparameter { key: key.to_owned(), value: *value, why };
         if !value.is_finite() {
             return Err(refuse("it must be finite"));
         }
         if key.ends_with("epsilon") && *value < 0.0 {
             return Err(refuse("it must not be negative"));
         }
-        if *value > f64::from(INT_MOST) && keys.metadata.u32(key).is_ok() {
+        // ids may say "none" by the largest number
+        if *value > f64::from(INT_MOST) && !key.ends_with("_id") && keys.metadata.u32(key).is_ok() {
             return Err(refuse("it is absurdly large"));
         }
     }

@@ -42,9 +42,7 @@ pub(super) enum Kind {
 impl Kind {
     fn of(type_id: u32) -> Option<Self> {
         use Kind::{Array, Bool, F32, F64, I8, I16, I32, I64, Text, U8, U16, U32, U64};
-        let kinds = [
-            U8, I8, U16, I16, U32, I32, F32, Bool, Text, Array, U64, I64, F64,
-        ];
+        let kinds = [U8, I8, U16, I16, U32, I32, F32, Bool, Text, Array, U64, I64, F64];
         kinds.get(type_id as usize).copied()
     }
 
@@ -87,9 +85,7 @@ pub(super) struct Tokens {
 impl Tokens {
     pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let begins = std::iter::once(0).chain(self.ends.iter().copied());
-        begins
-            .zip(&self.ends)
-            .map(|(begin, end)| &self.bytes[begin..*end])
+        begins.zip(&self.ends).map(|(begin, end)| &self.bytes[begin..*end])
     }
 }
 
@@ -125,10 +121,7 @@ pub(super) struct Metadata {
 
 impl Metadata {
     /// Reads `count` pairs.
-    pub(super) fn read<R: Read + Seek>(
-        reader: &mut Reader<R>,
-        count: u64,
-    ) -> Result<Self, ReadError> {
+    pub(super) fn read<R: Read + Seek>(reader: &mut Reader<R>, count: u64) -> Result<Self, ReadError> {
         let least = 8 + 1 + 4 + 1; // a key's length, one byte of it, the type, one byte of value
         reader.count("metadata keys", count, least, KEYS_MOST)?;
         let mut values = HashMap::new();
@@ -186,32 +179,18 @@ impl Metadata {
 
     /// The values of a key that is one number for all of `len` layers, or an array of `len` numbers.
     pub(super) fn per_layer(&self, key: &str, len: u32) -> Result<Option<Vec<u32>>, GgufError> {
-        let Some(Value::Array {
-            kind,
-            len: found,
-            numbers,
-            ..
-        }) = self.get(key)
-        else {
+        let Some(Value::Array { kind, len: found, numbers, .. }) = self.get(key) else {
             return Ok(self.u32(key)?.map(|value| vec![value; len as usize]));
         };
         if !matches!(kind, Kind::U32 | Kind::I32) {
             return Err(wrong_type(key, *kind, Kind::U32));
         }
         if *found != u64::from(len) || numbers.len() != len as usize {
-            return Err(GgufError::ArrayLength {
-                key: key.to_owned(),
-                found: *found,
-                wanted: len.into(),
-            });
+            return Err(GgufError::ArrayLength { key: key.to_owned(), found: *found, wanted: len.into() });
         }
         if let Some(&value) = numbers.iter().find(|value| **value < 0.0) {
             let why = "it must not be negative";
-            return Err(GgufError::Hyperparameter {
-                key: key.to_owned(),
-                value,
-                why,
-            });
+            return Err(GgufError::Hyperparameter { key: key.to_owned(), value, why });
         }
         Ok(Some(numbers.iter().map(|value| whole(*value)).collect()))
     }
@@ -226,11 +205,7 @@ impl Metadata {
 }
 
 fn wrong_type(key: &str, found: Kind, wanted: Kind) -> GgufError {
-    GgufError::WrongKeyType {
-        key: key.to_owned(),
-        found: found.name(),
-        wanted: wanted.name(),
-    }
+    GgufError::WrongKeyType { key: key.to_owned(), found: found.name(), wanted: wanted.name() }
 }
 
 /// A number that was read from an unsigned field of at most 32 bits, or from a signed one and is not negative.
@@ -250,21 +225,13 @@ pub(super) fn read_name<R: Read + Seek>(
     reader.string(what, limit, name)?;
     match std::str::from_utf8(name) {
         Ok(text) if !text.is_empty() && !text.contains('\0') => Ok(text.to_owned()),
-        _ => Err(GgufError::BadName {
-            what,
-            at,
-            bytes: name.iter().copied().take(64).collect(),
-        }
-        .into()),
+        _ => Err(GgufError::BadName { what, at, bytes: name.iter().copied().take(64).collect() }.into()),
     }
 }
 
 fn read_kind<R: Read + Seek>(reader: &mut Reader<R>, key: &str) -> Result<Kind, ReadError> {
     let type_id = reader.u32("a metadata value's type")?;
-    Ok(Kind::of(type_id).ok_or_else(|| GgufError::BadType {
-        key: key.to_owned(),
-        type_id,
-    })?)
+    Ok(Kind::of(type_id).ok_or_else(|| GgufError::BadType { key: key.to_owned(), type_id })?)
 }
 
 fn read_value<R: Read + Seek>(reader: &mut Reader<R>, key: &str) -> Result<Value, ReadError> {
@@ -282,10 +249,7 @@ fn read_value<R: Read + Seek>(reader: &mut Reader<R>, key: &str) -> Result<Value
 fn read_array<R: Read + Seek>(reader: &mut Reader<R>, key: &str) -> Result<Value, ReadError> {
     let kind = read_kind(reader, key)?;
     if kind == Kind::Array {
-        return Err(GgufError::NestedArray {
-            key: key.to_owned(),
-        }
-        .into());
+        return Err(GgufError::NestedArray { key: key.to_owned() }.into());
     }
     let len = reader.u64("an array's length")?;
     reader.count("array elements", len, kind.len(), ARRAY_MOST)?;
@@ -305,12 +269,7 @@ fn read_array<R: Read + Seek>(reader: &mut Reader<R>, key: &str) -> Result<Value
     } else {
         reader.skip("an array", len * kind.len())?;
     }
-    Ok(Value::Array {
-        kind,
-        len,
-        numbers,
-        tokens,
-    })
+    Ok(Value::Array { kind, len, numbers, tokens })
 }
 
 fn read_tokens<R: Read + Seek>(reader: &mut Reader<R>, len: u64) -> Result<Tokens, ReadError> {
@@ -340,4 +299,40 @@ fn read_number<R: Read + Seek>(reader: &mut Reader<R>, kind: Kind) -> Result<f64
         Kind::F64 => f64::from_le_bytes(reader.bytes(what)?),
         Kind::Text | Kind::Array => unreachable!("strings and arrays have readers of their own"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kind, Metadata, Tokens, Value};
+
+    fn metadata(value: Value) -> Metadata {
+        Metadata { values: [("key".to_owned(), value)].into() }
+    }
+
+    #[test]
+    fn a_value_is_given_only_as_the_type_it_has() {
+        let number = metadata(Value::Number(Kind::U32, 7.0));
+        assert_eq!(number.u32("key").unwrap(), Some(7));
+        assert_eq!(number.u32("another").unwrap(), None);
+        assert!(number.u16("key").is_err() && number.f32("key").is_err() && number.flag("key").is_err());
+        assert!(number.text("key").is_err());
+        let text = metadata(Value::Text("seven".to_owned()));
+        assert_eq!(text.text("key").unwrap(), Some("seven"));
+        assert!(text.u32("key").is_err());
+    }
+
+    #[test]
+    fn a_layers_value_is_one_for_all_or_one_each() {
+        assert_eq!(metadata(Value::Number(Kind::U32, 7.0)).per_layer("key", 3).unwrap(), Some(vec![7; 3]));
+        let array = |kind| Value::Array { kind, len: 2, numbers: vec![1.0, 2.0], tokens: Tokens::default() };
+        assert_eq!(metadata(array(Kind::I32)).per_layer("key", 2).unwrap(), Some(vec![1, 2]));
+        assert!(metadata(array(Kind::I32)).per_layer("key", 3).is_err());
+        assert!(metadata(array(Kind::F32)).per_layer("key", 2).is_err());
+    }
+
+    #[test]
+    fn tokens_come_back_as_they_were_read() {
+        let tokens = Tokens { bytes: b"abcd".to_vec(), ends: vec![1, 1, 4] };
+        assert_eq!(tokens.iter().collect::<Vec<_>>(), [b"a".as_slice(), b"", b"bcd"]);
+    }
 }

@@ -10,6 +10,7 @@ mod error;
 mod header;
 mod hparams;
 mod metadata;
+mod partners;
 mod reader;
 mod shapes;
 mod shards;
@@ -64,12 +65,7 @@ pub fn check(path: &Path) -> Result<Checked, GgufError> {
     let mut header = Header::read(path)?;
     let shards = shards::join(path, &mut header)?;
     let key = "general.architecture";
-    let name = header
-        .metadata
-        .text(key)?
-        .ok_or_else(|| GgufError::MissingKey {
-            key: key.to_owned(),
-        })?;
+    let name = header.metadata.text(key)?.ok_or_else(|| GgufError::MissingKey { key: key.to_owned() })?;
     let arch = Arch::new(name);
     let mut checked = Checked {
         version: header.version,
@@ -86,6 +82,7 @@ pub fn check(path: &Path) -> Result<Checked, GgufError> {
         let hparams = hparams::check(&header.metadata, &arch)?;
         checked.vocab_len = vocab::check(&header.metadata, name)?;
         shapes::check(&header.tensors, &arch, &hparams, checked.vocab_len)?;
+        partners::check(&header.tensors, &arch)?;
         checked.context_len = Some(hparams.context_len);
         checked.embedding_len = Some(hparams.embedding_len);
         checked.blocks = Some(hparams.blocks);

@@ -34,11 +34,7 @@ pub(super) struct Reader<R> {
 
 impl<R: Read + Seek> Reader<R> {
     pub(super) fn new(inner: R, file_len: u64) -> Self {
-        Self {
-            inner: BufReader::new(inner),
-            at: 0,
-            file_len,
-        }
+        Self { inner: BufReader::new(inner), at: 0, file_len }
     }
 
     /// Where the next byte is read.
@@ -47,13 +43,7 @@ impl<R: Read + Seek> Reader<R> {
     }
 
     /// Refuses a count of things that take at least `each` bytes apiece if the rest of the file cannot hold them.
-    pub(super) fn count(
-        &self,
-        what: &'static str,
-        count: u64,
-        each: u64,
-        most: u64,
-    ) -> Result<u64, GgufError> {
+    pub(super) fn count(&self, what: &'static str, count: u64, each: u64, most: u64) -> Result<u64, GgufError> {
         let limit = most.min((self.file_len - self.at) / each);
         if count > limit {
             return Err(GgufError::TooMany { what, count, limit });
@@ -61,10 +51,7 @@ impl<R: Read + Seek> Reader<R> {
         Ok(count)
     }
 
-    pub(super) fn bytes<const N: usize>(
-        &mut self,
-        what: &'static str,
-    ) -> Result<[u8; N], ReadError> {
+    pub(super) fn bytes<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], ReadError> {
         let mut bytes = [0; N];
         self.advance(what, N as u64)?;
         self.inner.read_exact(&mut bytes)?;
@@ -80,19 +67,11 @@ impl<R: Read + Seek> Reader<R> {
     }
 
     /// Reads a string into `text`, which is emptied first.
-    pub(super) fn string(
-        &mut self,
-        what: &'static str,
-        limit: u64,
-        text: &mut Vec<u8>,
-    ) -> Result<(), ReadError> {
+    pub(super) fn string(&mut self, what: &'static str, limit: u64, text: &mut Vec<u8>) -> Result<(), ReadError> {
         let len = self.string_len(what, limit)?;
-        text.clear();
-        text.resize(
-            usize::try_from(len).expect("a string is bounded far below usize"),
-            0,
-        );
         self.advance(what, len)?;
+        text.clear();
+        text.resize(usize::try_from(len).expect("the callers' limits are small"), 0);
         self.inner.read_exact(text)?;
         Ok(())
     }
@@ -114,27 +93,68 @@ impl<R: Read + Seek> Reader<R> {
         let at = self.at;
         let len = self.u64(what)?;
         if len > limit {
-            return Err(GgufError::TooLong {
-                what,
-                at,
-                len,
-                limit,
-            }
-            .into());
+            return Err(GgufError::TooLong { what, at, len, limit }.into());
         }
         Ok(len)
     }
 
     fn advance(&mut self, what: &'static str, needed: u64) -> Result<(), GgufError> {
         if needed > self.file_len - self.at {
-            return Err(GgufError::Truncated {
-                what,
-                at: self.at,
-                needed,
-                file_len: self.file_len,
-            });
+            return Err(GgufError::Truncated { what, at: self.at, needed, file_len: self.file_len });
         }
         self.at += needed;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::{GgufError, ReadError, Reader};
+
+    fn reader(bytes: &[u8]) -> Reader<Cursor<Vec<u8>>> {
+        Reader::new(Cursor::new(bytes.to_vec()), bytes.len() as u64)
+    }
+
+    #[test]
+    fn nothing_is_read_or_skipped_beyond_the_end() {
+        let mut reader = reader(&[1, 0, 0, 0, 9]);
+        assert_eq!(reader.u32("a number").unwrap(), 1);
+        let refused = reader.u32("a number");
+        assert!(matches!(
+            refused,
+            Err(ReadError::Gguf(GgufError::Truncated { what: "a number", at: 4, needed: 4, file_len: 5 }))
+        ));
+        assert!(reader.skip("the rest", 2).is_err());
+        reader.skip("the rest", 1).unwrap();
+        assert_eq!(reader.at(), 5);
+    }
+
+    #[test]
+    fn a_string_is_bounded_before_it_is_allocated() {
+        let mut text = Vec::new();
+        let mut long = reader(&u64::MAX.to_le_bytes());
+        assert!(matches!(
+            long.string("a string", 8, &mut text),
+            Err(ReadError::Gguf(GgufError::TooLong { at: 0, len: u64::MAX, limit: 8, .. }))
+        ));
+        let mut cut = reader(&1_000_000_u64.to_le_bytes());
+        assert!(cut.string("a string", u64::MAX, &mut text).is_err());
+        assert_eq!(text.capacity(), 0);
+    }
+
+    #[test]
+    fn a_count_is_bounded_by_what_the_rest_can_hold() {
+        let reader = reader(&[0; 40]);
+        reader.count("things", 10, 4, 100).unwrap();
+        assert!(matches!(reader.count("things", 11, 4, 100), Err(GgufError::TooMany { limit: 10, .. })));
+        assert!(matches!(reader.count("things", 10, 4, 5), Err(GgufError::TooMany { limit: 5, .. })));
+    }
+
+    #[test]
+    fn a_file_that_shrinks_while_it_is_read_is_an_error() {
+        let mut reader = Reader::new(Cursor::new(vec![0; 2]), 8);
+        assert!(matches!(reader.u64("a number"), Err(ReadError::Io(_))));
     }
 }

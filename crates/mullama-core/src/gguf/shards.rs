@@ -16,10 +16,7 @@ pub(super) fn join(first: &Path, header: &mut Header) -> Result<u16, GgufError> 
     check_number(&header.metadata, 0)?;
     let paths = paths(first, shards)?;
     for (number, path) in (1..shards).zip(&paths[1..]) {
-        let in_shard = |source| GgufError::Shard {
-            path: path.clone(),
-            source: Box::new(source),
-        };
+        let in_shard = |source| GgufError::Shard { path: path.clone(), source: Box::new(source) };
         let shard = Header::read(path).map_err(in_shard)?;
         check_number(&shard.metadata, number).map_err(in_shard)?;
         header.tensors.extend(shard.tensors);
@@ -33,13 +30,8 @@ fn check_number(metadata: &Metadata, wanted: u16) -> Result<(), GgufError> {
     let key = "split.no";
     match metadata.u16(key)? {
         Some(found) if found == wanted => Ok(()),
-        Some(found) => Err(GgufError::ShardNumber {
-            found: found.into(),
-            wanted: wanted.into(),
-        }),
-        None => Err(GgufError::MissingKey {
-            key: key.to_owned(),
-        }),
+        Some(found) => Err(GgufError::ShardNumber { found: found.into(), wanted: wanted.into() }),
+        None => Err(GgufError::MissingKey { key: key.to_owned() }),
     }
 }
 
@@ -48,9 +40,7 @@ fn check_tensors(header: &Header) -> Result<(), GgufError> {
     let mut names = HashSet::with_capacity(header.tensors.len());
     for tensor in &header.tensors {
         if !names.insert(tensor.name.as_str()) {
-            return Err(GgufError::DuplicateTensor {
-                tensor: tensor.name.clone(),
-            });
+            return Err(GgufError::DuplicateTensor { tensor: tensor.name.clone() });
         }
     }
     let found = header.tensors.len();
@@ -58,9 +48,7 @@ fn check_tensors(header: &Header) -> Result<(), GgufError> {
     match header.metadata.i32(key)? {
         Some(wanted) if usize::try_from(wanted) == Ok(found) => Ok(()),
         Some(wanted) => Err(GgufError::ShardTensors { found, wanted }),
-        None => Err(GgufError::MissingKey {
-            key: key.to_owned(),
-        }),
+        None => Err(GgufError::MissingKey { key: key.to_owned() }),
     }
 }
 
@@ -70,13 +58,9 @@ fn paths(first: &Path, shards: u16) -> Result<Vec<PathBuf>, GgufError> {
     let suffix = end(1);
     let name = first.file_name().and_then(|name| name.to_str());
     match name.and_then(|name| name.strip_suffix(&suffix)) {
-        Some(prefix) => Ok((1..=shards)
-            .map(|number| first.with_file_name(format!("{prefix}{}", end(number))))
-            .collect()),
-        None => Err(GgufError::ShardName {
-            path: first.to_owned(),
-            shards,
-            suffix,
-        }),
+        Some(prefix) => {
+            Ok((1..=shards).map(|number| first.with_file_name(format!("{prefix}{}", end(number)))).collect())
+        }
+        None => Err(GgufError::ShardName { path: first.to_owned(), shards, suffix }),
     }
 }

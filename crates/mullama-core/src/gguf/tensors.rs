@@ -26,10 +26,7 @@ pub(super) struct Tensor {
 }
 
 /// Reads `count` entries and checks that each one can be computed with.
-pub(super) fn read<R: Read + Seek>(
-    reader: &mut Reader<R>,
-    count: u64,
-) -> Result<Vec<Tensor>, ReadError> {
+pub(super) fn read<R: Read + Seek>(reader: &mut Reader<R>, count: u64) -> Result<Vec<Tensor>, ReadError> {
     let least = 8 + 1 + 4 + 4 + 8; // a name's length, one byte of it, dimensions, type, offset
     reader.count("tensors", count, least, TENSORS_MOST)?;
     let mut tensors = Vec::new();
@@ -40,28 +37,17 @@ pub(super) fn read<R: Read + Seek>(
     let mut names = HashSet::with_capacity(tensors.len());
     for Tensor { name, .. } in &tensors {
         if !names.insert(name) {
-            return Err(GgufError::DuplicateTensor {
-                tensor: name.clone(),
-            }
-            .into());
+            return Err(GgufError::DuplicateTensor { tensor: name.clone() }.into());
         }
     }
     Ok(tensors)
 }
 
-fn read_one<R: Read + Seek>(
-    reader: &mut Reader<R>,
-    name: &mut Vec<u8>,
-) -> Result<Tensor, ReadError> {
+fn read_one<R: Read + Seek>(reader: &mut Reader<R>, name: &mut Vec<u8>) -> Result<Tensor, ReadError> {
     let tensor = read_name(reader, "a tensor's name", NAME_LEN_MOST, name)?;
     let dims = reader.u32("a tensor's dimensions")?;
     if dims > DIMS_MOST {
-        return Err(GgufError::TensorDims {
-            tensor,
-            dims,
-            limit: DIMS_MOST,
-        }
-        .into());
+        return Err(GgufError::TensorDims { tensor, dims, limit: DIMS_MOST }.into());
     }
     let mut shape = [1; 4];
     for side in shape.iter_mut().take(dims as usize) {
@@ -70,45 +56,25 @@ fn read_one<R: Read + Seek>(
     let type_id = reader.u32("a tensor's type")?;
     let offset = reader.u64("a tensor's offset")?;
     let len = data_len(&tensor, shape, dims, type_id)?;
-    Ok(Tensor {
-        name: tensor,
-        shape,
-        offset,
-        len,
-    })
+    Ok(Tensor { name: tensor, shape, offset, len })
 }
 
 /// How many bytes a tensor's data takes.
 fn data_len(tensor: &str, shape: [u64; 4], dims: u32, type_id: u32) -> Result<u64, GgufError> {
     let tensor = || tensor.to_owned();
     let Some(block) = Block::of(type_id) else {
-        return Err(GgufError::UnknownTensorType {
-            tensor: tensor(),
-            type_id,
-        });
+        return Err(GgufError::UnknownTensorType { tensor: tensor(), type_id });
     };
     block.check_use(&tensor(), dims, type_id)?;
-    let elements = shape.iter().try_fold(1_i64, |product, side| {
-        product.checked_mul(i64::try_from(*side).ok()?)
-    });
+    let elements = shape.iter().try_fold(1_i64, |product, side| product.checked_mul(i64::try_from(*side).ok()?));
     let Some(elements) = elements.filter(|elements| *elements > 0) else {
-        return Err(GgufError::TensorSize {
-            tensor: tensor(),
-            shape,
-        });
+        return Err(GgufError::TensorSize { tensor: tensor(), shape });
     };
     if !shape[0].is_multiple_of(block.elements) {
-        return Err(GgufError::BlockSize {
-            tensor: tensor(),
-            row: shape[0],
-            block: block.elements,
-        });
+        return Err(GgufError::BlockSize { tensor: tensor(), row: shape[0], block: block.elements });
     }
     let len = (elements.unsigned_abs() / block.elements).checked_mul(block.bytes);
-    len.ok_or_else(|| GgufError::TensorSize {
-        tensor: tensor(),
-        shape,
-    })
+    len.ok_or_else(|| GgufError::TensorSize { tensor: tensor(), shape })
 }
 
 /// Checks that the tensors' data lies in the file one after another, as llama.cpp requires.
@@ -120,45 +86,24 @@ pub(super) fn check_layout(
 ) -> Result<(), GgufError> {
     let data_at = header_len.next_multiple_of(alignment);
     let mut expected = 0_u64;
-    for Tensor {
-        name, offset, len, ..
-    } in tensors
-    {
+    for Tensor { name, offset, len, .. } in tensors {
         let (tensor, offset) = (|| name.clone(), *offset);
         if offset < expected {
-            return Err(GgufError::TensorsOverlap {
-                tensor: tensor(),
-                offset,
-                previous_end: expected,
-            });
+            return Err(GgufError::TensorsOverlap { tensor: tensor(), offset, previous_end: expected });
         }
-        let end = data_at
-            .checked_add(offset)
-            .and_then(|at| at.checked_add(*len));
+        let end = data_at.checked_add(offset).and_then(|at| at.checked_add(*len));
         if end.is_none_or(|end| end > file_len) {
             let end = end.unwrap_or(u64::MAX);
-            return Err(GgufError::TensorBeyondEnd {
-                tensor: tensor(),
-                end,
-                file_len,
-            });
+            return Err(GgufError::TensorBeyondEnd { tensor: tensor(), end, file_len });
         }
         for alignment in [alignment, BUFFER_ALIGNMENT] {
             let at = data_at + offset;
             if !at.is_multiple_of(alignment) {
-                return Err(GgufError::TensorMisaligned {
-                    tensor: tensor(),
-                    at,
-                    alignment,
-                });
+                return Err(GgufError::TensorMisaligned { tensor: tensor(), at, alignment });
             }
         }
         if offset > expected {
-            return Err(GgufError::TensorGap {
-                tensor: tensor(),
-                offset,
-                expected,
-            });
+            return Err(GgufError::TensorGap { tensor: tensor(), offset, expected });
         }
         expected = (offset + len).next_multiple_of(alignment);
     }
@@ -223,11 +168,7 @@ impl Block {
             42 => (64, 18, Packed),        // Q2_0
             _ => return None,
         };
-        Some(Self {
-            elements,
-            bytes,
-            usage,
-        })
+        Some(Self { elements, bytes, usage })
     }
 
     fn check_use(self, tensor: &str, dims: u32, type_id: u32) -> Result<(), GgufError> {
@@ -240,27 +181,15 @@ impl Block {
             Usage::Table => "only tables of ids may be of integers",
             Usage::Nothing => "no weights have this type",
         };
-        Err(GgufError::TensorType {
-            tensor: tensor.to_owned(),
-            type_id,
-            why,
-        })
+        Err(GgufError::TensorType { tensor: tensor.to_owned(), type_id, why })
     }
 }
 
 /// Parts of the names of tensors that are added, scaled with or convolved: ggml's CPU kernels for that take F32 alone,
 /// and abort on a worker thread otherwise.
-const NOT_MATRICES: &[&str] = &[
-    "norm",
-    "ssm_conv1d",
-    "shortconv.conv",
-    "time_mix_lerp",
-    "token_types",
-];
+const NOT_MATRICES: &[&str] = &["norm", "ssm_conv1d", "shortconv.conv", "time_mix_lerp", "token_types"];
 
 fn is_matrix(tensor: &str, dims: u32) -> bool {
-    let is_weight = [".weight", ".lora_a", ".lora_b"]
-        .iter()
-        .any(|suffix| tensor.ends_with(suffix));
+    let is_weight = [".weight", ".lora_a", ".lora_b"].iter().any(|suffix| tensor.ends_with(suffix));
     dims >= 2 && is_weight && !NOT_MATRICES.iter().any(|part| tensor.contains(part))
 }

@@ -15,9 +15,7 @@ const CUBES_MOST: u64 = 1 << 32;
 /// Checks the vocabulary; returns how many tokens it has, if it has any.
 pub(super) fn check(metadata: &Metadata, arch: &str) -> Result<Option<u64>, GgufError> {
     let key = "tokenizer.ggml.model";
-    let model = metadata.text(key)?.ok_or_else(|| GgufError::MissingKey {
-        key: key.to_owned(),
-    })?;
+    let model = metadata.text(key)?.ok_or_else(|| GgufError::MissingKey { key: key.to_owned() })?;
     if model == "no_vocab" || model == "none" {
         return check_dummies(metadata, arch).map(|()| None);
     }
@@ -35,11 +33,9 @@ pub(super) fn check(metadata: &Metadata, arch: &str) -> Result<Option<u64>, Gguf
 fn check_dummies(metadata: &Metadata, arch: &str) -> Result<(), GgufError> {
     let key = format!("{arch}.vocab_size");
     match metadata.u32(&key)? {
-        Some(value) if value > DUMMY_TOKENS_MOST => Err(GgufError::Hyperparameter {
-            key,
-            value: value.into(),
-            why: "it is absurdly large",
-        }),
+        Some(value) if value > DUMMY_TOKENS_MOST => {
+            Err(GgufError::Hyperparameter { key, value: value.into(), why: "it is absurdly large" })
+        }
         _ => Ok(()),
     }
 }
@@ -47,26 +43,11 @@ fn check_dummies(metadata: &Metadata, arch: &str) -> Result<(), GgufError> {
 fn find_tokens(metadata: &Metadata) -> Result<(u64, &Tokens), GgufError> {
     let key = || TOKENS_KEY.to_owned();
     match metadata.get(TOKENS_KEY) {
-        Some(Value::Array {
-            kind: Kind::Text,
-            len: 0,
-            ..
-        }) => Err(GgufError::ArrayLength {
-            key: key(),
-            found: 0,
-            wanted: 1,
-        }),
-        Some(Value::Array {
-            kind: Kind::Text,
-            len,
-            tokens,
-            ..
-        }) => Ok((*len, tokens)),
-        Some(_) => Err(GgufError::WrongKeyType {
-            key: key(),
-            found: "something else",
-            wanted: "array of strings",
-        }),
+        Some(Value::Array { kind: Kind::Text, len: 0, .. }) => {
+            Err(GgufError::ArrayLength { key: key(), found: 0, wanted: 1 })
+        }
+        Some(Value::Array { kind: Kind::Text, len, tokens, .. }) => Ok((*len, tokens)),
+        Some(_) => Err(GgufError::WrongKeyType { key: key(), found: "something else", wanted: "array of strings" }),
         None => Err(GgufError::MissingKey { key: key() }),
     }
 }
@@ -82,26 +63,17 @@ fn check_texts(tokens: &Tokens, model: &str) -> Result<(), GgufError> {
         squares += len * len;
         cubes += len * len * len;
         if squares > SQUARES_MOST || (model == "plamo2" && cubes > CUBES_MOST) {
-            return Err(GgufError::Token {
-                token,
-                why: "the vocabulary is absurdly long up to here",
-            });
+            return Err(GgufError::Token { token, why: "the vocabulary is absurdly long up to here" });
         }
         if text.is_empty() {
             empty.push(token);
         } else if !seen.insert(text) {
-            return Err(GgufError::Token {
-                token,
-                why: "an earlier token has the same text",
-            });
+            return Err(GgufError::Token { token, why: "an earlier token has the same text" });
         }
     }
     for token in empty {
         if seen.contains(format!("[EMPTY_{token}]").as_bytes()) {
-            return Err(GgufError::Token {
-                token,
-                why: "another token has the text that stands for an empty one",
-            });
+            return Err(GgufError::Token { token, why: "another token has the text that stands for an empty one" });
         }
     }
     Ok(())
@@ -113,11 +85,7 @@ fn check_lens(metadata: &Metadata, vocab_len: u64) -> Result<(), GgufError> {
         if let Some(Value::Array { len, .. }) = metadata.get(key)
             && *len < vocab_len
         {
-            return Err(GgufError::ArrayLength {
-                key: key.to_owned(),
-                found: *len,
-                wanted: vocab_len,
-            });
+            return Err(GgufError::ArrayLength { key: key.to_owned(), found: *len, wanted: vocab_len });
         }
     }
     Ok(())
@@ -142,12 +110,7 @@ impl Ends {
             "gpt2" | "hybriddna" | "whitespace" => (Some(11), Some(11), false, false),
             _ => return None,
         };
-        Some(Self {
-            first,
-            last,
-            adds_first,
-            adds_last,
-        })
+        Some(Self { first, last, adds_first, adds_last })
     }
 }
 
@@ -158,23 +121,12 @@ fn check_special(metadata: &Metadata, model: &str, vocab_len: u64) -> Result<(),
     };
     let need = |key, default: Option<u64>| {
         let given = metadata.u32(key)?.map(u64::from);
-        let found = [given, default]
-            .into_iter()
-            .flatten()
-            .any(|id| id < vocab_len);
-        if found {
-            Ok(())
-        } else {
-            Err(GgufError::MissingSpecialToken { key, vocab_len })
-        }
+        let found = [given, default].into_iter().flatten().any(|id| id < vocab_len);
+        if found { Ok(()) } else { Err(GgufError::MissingSpecialToken { key, vocab_len }) }
     };
     let gemma4 = model == "gemma4" || metadata.text("tokenizer.ggml.pre")? == Some("gemma4");
-    let adds_first = metadata
-        .flag("tokenizer.ggml.add_bos_token")?
-        .unwrap_or(ends.adds_first);
-    let adds_last = metadata
-        .flag("tokenizer.ggml.add_eos_token")?
-        .unwrap_or(ends.adds_last);
+    let adds_first = metadata.flag("tokenizer.ggml.add_bos_token")?.unwrap_or(ends.adds_first);
+    let adds_last = metadata.flag("tokenizer.ggml.add_eos_token")?.unwrap_or(ends.adds_last);
     if adds_first || gemma4 || model == "bert" {
         need("tokenizer.ggml.bos_token_id", ends.first)?;
     }
@@ -197,15 +149,9 @@ fn check_rwkv(tokens: &Tokens) -> Result<(), GgufError> {
             [byte, ..] => first[usize::from(*byte)] = Some(token),
         }
     }
-    let lost = first
-        .iter()
-        .zip(alone)
-        .find_map(|(token, alone)| token.filter(|_| !alone));
+    let lost = first.iter().zip(alone).find_map(|(token, alone)| token.filter(|_| !alone));
     match lost {
-        Some(token) => Err(GgufError::Token {
-            token,
-            why: "its first byte is not a token",
-        }),
+        Some(token) => Err(GgufError::Token { token, why: "its first byte is not a token" }),
         None => Ok(()),
     }
 }
@@ -238,10 +184,28 @@ fn unescape(text: &[u8]) -> Vec<u8> {
 
 /// A hexadecimal digit's value, and what llama.cpp makes of any other byte.
 fn hex(digit: u8) -> u8 {
-    let begin = if digit.is_ascii() && digit >= b'a' {
-        b'a' - 10
-    } else {
-        b'0'
-    };
+    let begin = if digit.is_ascii() && digit >= b'a' { b'a' - 10 } else { b'0' };
     digit.wrapping_sub(begin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unescape;
+
+    #[test]
+    fn escapes_are_read_as_llama_cpp_reads_them() {
+        let cases: [(&[u8], &[u8]); 8] = [
+            (b"abc", b"abc"),
+            (br"\t\n\r", b"\t\n\r"),
+            (br"\x41\xe2", b"A\xe2"),
+            (br"\\", br"\"),
+            (br"\q", b"q"),
+            (br"a\", b"a"),
+            (br"\x4", b""),
+            (br"\xAb", &[(b'A' - b'0') << 4 | 11]),
+        ];
+        for (text, bytes) in cases {
+            assert_eq!(unescape(text), bytes, "{}", text.escape_ascii());
+        }
+    }
 }

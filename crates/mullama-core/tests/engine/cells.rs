@@ -1,14 +1,14 @@
 //! When cells or seats run short, streams wait and are computed again: no delivered token is lost, repeated or changed.
 
 use mullama::TokenStream;
-use mullama::testing::{Reuse, Limits, Size, Stage, Step};
+use mullama::testing::{Limits, Reuse, Size, Stage, Step};
 
 use crate::support::{Got, alone, config, pool, prompt, read, read_all, rows, stage, steps, take};
 
 /// Opens streams with prompts of this length.
 fn open(stage: &Stage, count: usize, len: usize, max_tokens: u32, buffer: u32) -> Vec<TokenStream> {
     let config = || config(max_tokens).buffer_size(buffer);
-    (0..count).map(|seed| stage.open(&prompt(len, seed), config()).unwrap()).collect()
+    (0..count).map(|seed| stage.open(&prompt(len, seed), config()).expect("opened")).collect()
 }
 
 fn as_alone(got: &[Got], len: usize, max_tokens: u32) {
@@ -68,7 +68,8 @@ fn the_oldest_is_computed_once_however_many_come_after_it() {
     let seat = stage.decodes()[0][0].seat;
     let _others: Vec<TokenStream> = (1..6).map(|seed| stage.open(&prompt(30, seed), config(60)).unwrap()).collect();
     read(&mut stage, &first);
-    let positions: Vec<usize> = stage.decodes().concat().iter().filter(|row| row.seat == seat).map(|row| row.position).collect();
+    let positions: Vec<usize> =
+        stage.decodes().concat().iter().filter(|row| row.seat == seat).map(|row| row.position).collect();
     assert!(positions.starts_with(&(30..89).collect::<Vec<_>>()), "{positions:?}");
 }
 

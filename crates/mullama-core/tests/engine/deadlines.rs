@@ -95,7 +95,7 @@ fn a_deadline_while_parked_comes_after_what_was_produced() {
     let stream = stage.open(&[1], config(500).buffer_size(7).timeout_ms(5_000)).unwrap();
     stage.settle();
     assert_eq!(stage.step(), Step::Idle { until: Some(ms(5_000)) });
-    let left = ms(5_000) - now(&stage);
+    let left = ms(5_000).saturating_sub(now(&stage));
     stage.clock.advance(left);
     assert_eq!(stage.step(), Step::Idle { until: None });
     assert_eq!((stage.unfinished(), stream.finish_reason()), (0, None), "the reader learns of it when it gets there");
@@ -174,7 +174,7 @@ fn a_delay_keeps_two_tokens_apart_and_the_engine_sleeps_between_them() {
     let stream = stage.open(&[1], config(5).stream_delay_ms(50)).unwrap();
     let at = arrivals(&mut stage, &stream, &mut |stage| {
         if let Step::Idle { until } = stage.step() {
-            let left = until.expect("the next token is due") - now(stage);
+            let left = until.expect("the next token is due").saturating_sub(now(stage));
             stage.clock.advance(left);
         }
     });

@@ -55,7 +55,11 @@ fn a_split_character_at_the_end_of_the_text_is_a_last_item_without_an_id() {
     assert_eq!(texts(&got), ["a", "", "", "\u{FFFD}"]);
     let last = &got.tokens[3];
     assert_eq!((last.id, last.bytes.len(), last.index, last.logprob), (None, 0, 3, None));
-    assert_eq!((stream.tokens_generated(), stream.usage().completion_tokens), (4, 4), "four items; three and the end token");
+    assert_eq!(
+        (stream.tokens_generated(), stream.usage().completion_tokens),
+        (4, 4),
+        "four items; three and the end token"
+    );
 }
 
 #[test]

@@ -4,7 +4,9 @@ use mullama::testing::{Size, Stage, Step};
 use mullama::{FinishReason, MullamaError, StreamFailure, TokenStream};
 use mullama_ffi::Error;
 
-use crate::support::{Got, PROMPT, STEP, alone, config, hashed, places, pool, prompt, read, read_all, rows, stage, steps, take};
+use crate::support::{
+    Got, PROMPT, STEP, alone, config, hashed, places, pool, prompt, read, read_all, rows, stage, steps, take,
+};
 
 /// Errors after which the context must be made anew.
 fn poison() -> [Error; 4] {
@@ -26,11 +28,11 @@ fn decode_error(got: &Got) -> &Error {
 
 /// One running, one parked, one waiting, on one place.
 fn three_kinds(stage: &mut Stage) -> [TokenStream; 3] {
-    let parked = stage.open(&prompt(20, 0), config(30).buffer_size(2)).unwrap();
+    let parked = stage.open(&prompt(20, 0), config(30).buffer_size(2)).expect("opened");
     stage.settle();
-    let running = stage.open(&prompt(6, 1), config(30)).unwrap();
+    let running = stage.open(&prompt(6, 1), config(30)).expect("opened");
     steps(stage, 5);
-    let waiting = stage.open(&prompt(7, 2), config(30)).unwrap();
+    let waiting = stage.open(&prompt(7, 2), config(30)).expect("opened");
     [running, parked, waiting]
 }
 

@@ -8,26 +8,37 @@ use mullama::{FinishReason, TokenStream};
 use crate::support::{STEP, alone, config, hashed, places, prompt, read, rows, stage, steps, take};
 
 /// The three ways to go.
-const WAYS: [fn(&TokenStream); 3] = [TokenStream::cancel, TokenStream::close, |_| ()];
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Cancel,
+    Close,
+    Drop,
+}
 
-/// Leaves by this way; the third is to drop the stream.
-fn leave(stream: TokenStream, way: fn(&TokenStream), at: usize) -> Option<TokenStream> {
-    way(&stream);
-    (at < 2).then_some(stream)
+const WAYS: [Way; 3] = [Way::Cancel, Way::Close, Way::Drop];
+
+/// Leaves, and gives the stream back if there still is one.
+fn leave(stream: TokenStream, way: Way) -> Option<TokenStream> {
+    match way {
+        Way::Cancel => stream.cancel(),
+        Way::Close => stream.close(),
+        Way::Drop => return None,
+    }
+    Some(stream)
 }
 
 /// A stage of one place, where a stream in some phase has another one behind it.
 fn before_another(len: usize, buffer: u32, steps: usize) -> (Stage, TokenStream, TokenStream) {
     let mut stage = stage(places(1));
-    let stream = stage.open(&prompt(len, 0), config(500).buffer_size(buffer)).unwrap();
-    let next = stage.open(&prompt(3, 1), config(10)).unwrap();
+    let stream = stage.open(&prompt(len, 0), config(500).buffer_size(buffer)).expect("opened");
+    let next = stage.open(&prompt(3, 1), config(10)).expect("opened");
     (0..steps).for_each(|_| assert_eq!(stage.step(), Step::Worked));
     stage.decodes();
     (stage, stream, next)
 }
 
-fn the_next_runs_at_once(mut stage: Stage, stream: TokenStream, next: &TokenStream, at: usize) {
-    let gone = leave(stream, WAYS[at], at);
+fn the_next_runs_at_once(mut stage: Stage, stream: TokenStream, next: &TokenStream, way: Way) {
+    let gone = leave(stream, way);
     assert_eq!(stage.step(), Step::Worked);
     assert_eq!(rows(&stage), [3], "the step after computes the next one, and nothing else");
     assert_eq!(stage.unfinished(), 1);
@@ -41,28 +52,28 @@ fn the_next_runs_at_once(mut stage: Stage, stream: TokenStream, next: &TokenStre
 
 #[test]
 fn leaving_the_prefill_of_a_long_prompt_frees_the_place_within_one_step() {
-    for at in 0..3 {
+    for way in WAYS {
         let (stage, stream, next) = before_another(900, 8, 2);
         assert_eq!(stream.usage().completion_tokens, 0, "two of four pieces are computed");
-        the_next_runs_at_once(stage, stream, &next, at);
+        the_next_runs_at_once(stage, stream, &next, way);
     }
 }
 
 #[test]
 fn leaving_while_tokens_come_frees_the_place_within_one_step() {
-    for at in 0..3 {
+    for way in WAYS {
         let (stage, stream, next) = before_another(5, 64, 7);
         assert_eq!(stream.buffered(), 7);
-        the_next_runs_at_once(stage, stream, &next, at);
+        the_next_runs_at_once(stage, stream, &next, way);
     }
 }
 
 #[test]
 fn leaving_the_queue_frees_the_place_at_once_without_a_step() {
-    for at in 0..3 {
+    for way in WAYS {
         let (mut stage, running, queued) = before_another(5, 64, 3);
         assert_eq!(stage.unfinished(), 2);
-        let gone = leave(queued, WAYS[at], at);
+        let gone = leave(queued, way);
         assert_eq!(stage.unfinished(), 1);
         if let Some(gone) = gone {
             assert!(take(&gone).over);
@@ -77,11 +88,11 @@ fn leaving_the_queue_frees_the_place_at_once_without_a_step() {
 
 #[test]
 fn leaving_while_parked_frees_cells_and_count_within_one_step() {
-    for at in 0..3 {
+    for way in WAYS {
         let mut stage = stage(places(1));
         let stream = stage.open(&prompt(5, 0), config(500).buffer_size(2)).unwrap();
         stage.settle();
-        let gone = leave(stream, WAYS[at], at);
+        let gone = leave(stream, way);
         assert_eq!(stage.step(), Step::Idle { until: None });
         assert_eq!(stage.unfinished(), 0);
         drop(gone);
@@ -134,15 +145,13 @@ fn cancel_and_close_after_the_end_change_nothing() {
 }
 
 /// Logits that leave a stream while its decode runs.
-fn leaving_in_step(way: fn(&TokenStream), at: usize) -> (Logits, Arc<Mutex<Option<TokenStream>>>) {
+fn leaving_in_step(way: Way) -> (Logits, Arc<Mutex<Option<TokenStream>>>) {
     let slot: Arc<Mutex<Option<TokenStream>>> = Arc::default();
     let (inside, letters) = (Arc::clone(&slot), hashed());
     let logits: Logits = Arc::new(move |tokens, logits| {
-        let mut slot = inside.lock().unwrap();
+        let mut slot = inside.lock().expect("whole");
         if tokens.len() == 10 {
-            if let Some(stream) = slot.take() {
-                *slot = leave(stream, way, at);
-            }
+            *slot = slot.take().and_then(|stream| leave(stream, way));
         }
         letters(tokens, logits);
     });
@@ -151,8 +160,8 @@ fn leaving_in_step(way: fn(&TokenStream), at: usize) -> (Logits, Arc<Mutex<Optio
 
 #[test]
 fn leaving_while_the_step_runs_frees_the_place_within_the_next() {
-    for (at, way) in WAYS.into_iter().enumerate() {
-        let (logits, slot) = leaving_in_step(way, at);
+    for way in WAYS {
+        let (logits, slot) = leaving_in_step(way);
         let mut stage = Stage::new(places(1), logits, |_| STEP);
         *slot.lock().unwrap() = Some(stage.open(&prompt(4, 0), config(500)).unwrap());
         let next = stage.open(&prompt(3, 1), config(5)).unwrap();

@@ -1,1 +1,120 @@
-//! x
+//! Errors say what and how much: every fact of an error stands in its words, and its code never changes.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mullama::{Deadline, ModelLoadFailure, MullamaError, PromptFailure, StreamFailure};
+
+fn io_error() -> Arc<io::Error> {
+    Arc::new(io::Error::from(io::ErrorKind::PermissionDenied))
+}
+
+/// The facts of a failure that its words must tell. A new variant does not compile until it has some.
+fn of_model(failure: &ModelLoadFailure) -> Vec<String> {
+    match failure {
+        ModelLoadFailure::Io(error) | ModelLoadFailure::Thread(error) => vec![error.to_string()],
+        ModelLoadFailure::Gguf(error) => vec![error.to_string()],
+        ModelLoadFailure::LlamaCpp(error) => vec![error.to_string()],
+        ModelLoadFailure::Cancelled => vec!["cancelled".into()],
+        ModelLoadFailure::NoDecoder { architecture } => vec![architecture.clone()],
+    }
+}
+
+fn of_prompt(failure: &PromptFailure) -> Vec<String> {
+    match failure {
+        PromptFailure::Empty => vec!["empty".into()],
+        PromptFailure::UnknownToken { token, position, n_vocab } => {
+            vec![token.to_string(), position.to_string(), n_vocab.to_string()]
+        }
+        PromptFailure::Tokenizer(error) => vec![error.to_string()],
+    }
+}
+
+fn of_stream(failure: &StreamFailure) -> Vec<String> {
+    match failure {
+        StreamFailure::Decode(error) | StreamFailure::Sample(error) => vec![error.to_string()],
+        StreamFailure::NoCells { rows } => vec![rows.to_string()],
+        StreamFailure::EngineEnded => vec!["engine".into()],
+    }
+}
+
+fn facts(error: &MullamaError) -> Vec<String> {
+    match error {
+        MullamaError::ModelNotFound { path } => vec![path.display().to_string()],
+        MullamaError::ModelLoad { path, source } => [vec![path.display().to_string()], of_model(source)].concat(),
+        MullamaError::InvalidConfig { field, value, range } => vec![(*field).to_owned(), value.clone(), range.clone()],
+        MullamaError::InvalidPrompt(failure) => of_prompt(failure),
+        MullamaError::ContextOverflow { prompt_tokens, context_len } => {
+            vec![prompt_tokens.to_string(), context_len.to_string()]
+        }
+        MullamaError::Overloaded { unfinished, limit } => vec![unfinished.to_string(), limit.to_string()],
+        MullamaError::StreamTimeout { deadline, limit_ms, completion_tokens } => {
+            vec![deadline.to_string(), limit_ms.to_string(), completion_tokens.to_string()]
+        }
+        MullamaError::StreamingError(failure) => of_stream(failure),
+        MullamaError::Closed { what } => vec![(*what).to_owned()],
+    }
+}
+
+/// One error of every kind, with facts that no other word could say by chance.
+fn all() -> Vec<(&'static str, MullamaError)> {
+    let path = || PathBuf::from("/no/such/model.gguf");
+    let llama = || Arc::new(mullama_ffi::Error::DecodeFailed { status: -3, said: vec!["graph compute failed".into()] });
+    let load = |source| MullamaError::ModelLoad { path: path(), source };
+    let config = || MullamaError::InvalidConfig { field: "top_p", value: "1.5".into(), range: "0.0 to 1.0".into() };
+    let timeout = |deadline| MullamaError::StreamTimeout { deadline, limit_ms: 30_001, completion_tokens: 417 };
+    vec![
+        ("MODEL_NOT_FOUND", MullamaError::ModelNotFound { path: path() }),
+        ("MODEL_LOAD", load(ModelLoadFailure::Io(io_error()))),
+        ("MODEL_LOAD", load(ModelLoadFailure::LlamaCpp(llama()))),
+        ("MODEL_LOAD", load(ModelLoadFailure::Cancelled)),
+        ("MODEL_LOAD", load(ModelLoadFailure::NoDecoder { architecture: "bert".into() })),
+        ("MODEL_LOAD", load(ModelLoadFailure::Thread(io_error()))),
+        ("INVALID_CONFIG", config()),
+        ("INVALID_PROMPT", MullamaError::InvalidPrompt(PromptFailure::Empty)),
+        (
+            "INVALID_PROMPT",
+            MullamaError::InvalidPrompt(PromptFailure::UnknownToken { token: -7, position: 3, n_vocab: 512 }),
+        ),
+        ("INVALID_PROMPT", MullamaError::InvalidPrompt(PromptFailure::Tokenizer(llama()))),
+        ("CONTEXT_OVERFLOW", MullamaError::ContextOverflow { prompt_tokens: 5_001, context_len: 4_096 }),
+        ("OVERLOADED", MullamaError::Overloaded { unfinished: 71, limit: 72 }),
+        ("STREAM_TIMEOUT", timeout(Deadline::Total)),
+        ("STREAM_TIMEOUT", timeout(Deadline::FirstToken)),
+        ("STREAM_TIMEOUT", timeout(Deadline::Queue)),
+        ("GENERATION_ERROR", MullamaError::StreamingError(StreamFailure::Decode(llama()))),
+        ("GENERATION_ERROR", MullamaError::StreamingError(StreamFailure::Sample(llama()))),
+        ("GENERATION_ERROR", MullamaError::StreamingError(StreamFailure::NoCells { rows: 33 })),
+        ("GENERATION_ERROR", MullamaError::StreamingError(StreamFailure::EngineEnded)),
+        ("CLOSED", MullamaError::Closed { what: "engine" }),
+    ]
+}
+
+#[test]
+fn every_error_says_all_its_facts_and_keeps_its_code() {
+    for (code, error) in all() {
+        let said = error.to_string();
+        assert_eq!(error.code(), code, "{said}");
+        let missing: Vec<String> = facts(&error).into_iter().filter(|fact| !said.contains(fact.as_str())).collect();
+        assert!(missing.is_empty() && said.len() > 10, "{said:?} does not say {missing:?}");
+    }
+}
+
+#[test]
+fn the_words_are_for_people_not_for_programmers() {
+    for (_, error) in all() {
+        let said = error.to_string();
+        assert!(
+            !said.contains('{') && !said.contains("Some(") && !said.ends_with('.') && !said.contains('\n'),
+            "{said:?}"
+        );
+    }
+}
+
+#[test]
+fn the_payload_of_a_streaming_error_can_be_shown() {
+    let error = MullamaError::StreamingError(StreamFailure::NoCells { rows: 33 });
+    let MullamaError::StreamingError(failure) = error else { panic!("a streaming error") };
+    assert_eq!(failure.to_string(), "the KV pool has no cell left for 33 more tokens");
+}

@@ -8,7 +8,8 @@ use crate::support::{STEP, alone, config, hashed, places, prompt, read, read_all
 /// The order in which streams of one token each are served on one place.
 fn served(priorities: &[i32]) -> Vec<usize> {
     let mut stage = stage(places(1));
-    let open = |(seed, &priority): (usize, &i32)| stage.open(&prompt(2, seed), config(1).priority(priority)).unwrap();
+    let open =
+        |(seed, &priority): (usize, &i32)| stage.open(&prompt(2, seed), config(1).priority(priority)).expect("opened");
     let streams: Vec<TokenStream> = priorities.iter().enumerate().map(open).collect();
     let mut order = Vec::new();
     for _ in 0..streams.len() {
@@ -104,12 +105,12 @@ fn step_with_lagging_readers(stage: &mut Stage, streams: &[TokenStream]) {
 /// Keeps `count` streams busy whose readers lag, and counts the steps until one that comes later has its first token.
 fn steps_until_served(places: usize, count: usize) -> usize {
     let mut stage = stage(crate::support::places(places));
-    let open = |seed| stage.open(&prompt(2, seed), config(900).buffer_size(1)).unwrap();
+    let open = |seed| stage.open(&prompt(2, seed), config(900).buffer_size(1)).expect("opened");
     let busy: Vec<TokenStream> = (0..count).map(open).collect();
     while busy.iter().any(|stream| stream.usage().completion_tokens == 0) {
         step_with_lagging_readers(&mut stage, &busy);
     }
-    let late = stage.open(&[3], config(1)).unwrap();
+    let late = stage.open(&[3], config(1)).expect("opened");
     for step in 0..800 {
         if late.buffered() == 1 {
             return step;

@@ -57,11 +57,15 @@ fn an_unknown_token_id_is_refused_by_its_place_and_the_range() {
 fn a_refused_prompt_touches_nobody_else() {
     let mut stage = stage(places(8));
     let good = stage.open(PROMPT, config(20)).unwrap();
-    let bad: Vec<_> = [vec![], vec![999], prompt(2_000, 0)].iter().map(|p| stage.open(p, config(20)).unwrap()).collect();
+    let bad: Vec<_> =
+        [vec![], vec![999], prompt(2_000, 0)].iter().map(|p| stage.open(p, config(20)).unwrap()).collect();
     assert_eq!(read(&mut stage, &good).tokens.len(), 20);
     let codes: Vec<_> = bad.iter().map(|stream| take(stream).code().unwrap()).collect();
     assert_eq!(codes, ["INVALID_PROMPT", "INVALID_PROMPT", "CONTEXT_OVERFLOW"]);
 }
+
+/// A setter of a field that is a number.
+type Setter = fn(StreamConfig, f32) -> StreamConfig;
 
 /// Every value that a field refuses, by the field's name.
 fn refused() -> Vec<(&'static str, StreamConfig)> {
@@ -91,7 +95,6 @@ fn refused() -> Vec<(&'static str, StreamConfig)> {
         ("frequency_penalty", new().frequency_penalty(f32::NEG_INFINITY)),
         ("presence_penalty", new().presence_penalty(f32::INFINITY)),
     ];
-    type Setter = fn(StreamConfig, f32) -> StreamConfig;
     let floats: [(&str, Setter); 13] = [
         ("temperature", StreamConfig::temperature),
         ("top_p", StreamConfig::top_p),

@@ -5,7 +5,9 @@ use std::time::Duration;
 use mullama::testing::Step;
 use mullama::{FinishReason, TokenStream, Waited};
 
-use crate::support::{alone, config, ms, places, pool, prompt, read, read_all, rows, spell, stage, stopping, take};
+use crate::support::{
+    Got, alone, config, ms, places, pool, prompt, read, read_all, rows, spell, stage, stopping, take,
+};
 
 const ASLEEP: Step = Step::Idle { until: None };
 
@@ -49,7 +51,7 @@ fn seven_streams_beside_a_sleeper_finish_as_if_it_were_not_there() {
         let asleep = sleeper.then(|| stage.open(&[200], config(500).buffer_size(4)).unwrap());
         let open = |seed| stage.open(&prompt(1, seed), config(50 + u32::try_from(seed).unwrap())).unwrap();
         let streams: Vec<TokenStream> = (0..7).map(open).collect();
-        let texts: Vec<String> = read_all(&mut stage, &streams).iter().map(|got| got.text()).collect();
+        let texts: Vec<String> = read_all(&mut stage, &streams).iter().map(Got::text).collect();
         let rows = rows(&stage);
         assert_eq!(asleep.map_or(0, |stream| stream.buffered()), if sleeper { 4 } else { 0 });
         (texts, rows)
@@ -77,7 +79,8 @@ fn twenty_stalled_readers_on_eight_places_let_the_twenty_first_stream() {
 #[test]
 fn with_all_readers_parked_the_engine_sleeps_and_one_read_wakes_it() {
     let mut stage = stage(places(2));
-    let streams: Vec<TokenStream> = (0..5).map(|seed| stage.open(&prompt(2, seed), config(100).buffer_size(3)).unwrap()).collect();
+    let streams: Vec<TokenStream> =
+        (0..5).map(|seed| stage.open(&prompt(2, seed), config(100).buffer_size(3)).unwrap()).collect();
     stage.settle();
     assert_eq!(stage.decodes().len(), 3 * 3, "two places, five streams, three tokens each");
     assert_eq!(stage.step(), ASLEEP);

@@ -10,7 +10,7 @@ fn written(bytes: &'static [u8], config: StreamConfig) -> (String, FinishReason,
     let (mut stage, stream) = spell(bytes, config);
     let got = read(&mut stage, &stream);
     assert_eq!(stream.text(), got.text());
-    (got.text(), stream.finish_reason().unwrap(), stream.stop_sequence())
+    (got.text(), stream.finish_reason().expect("it is over"), stream.stop_sequence())
 }
 
 fn stopped(text: &str, stop: &str) -> (String, FinishReason, Option<String>) {
@@ -100,7 +100,7 @@ fn holding(config: StreamConfig) -> (Stage, TokenStream) {
 /// What is read after the end: a text, and one last item without an id.
 fn the_remainder_came(got: &Got) {
     assert_eq!(got.text(), "one<en");
-    let last = got.tokens.last().unwrap();
+    let last = got.tokens.last().expect("an item");
     assert_eq!((last.text.as_str(), last.id, last.bytes.as_slice(), last.index), ("<en", None, [].as_slice(), 6));
     assert_eq!(got.tokens.len(), 7);
 }

@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use mullama::testing::{ByteVocabulary, Reuse, Limits, Logits, Size, Stage, Step, always};
+use mullama::testing::{ByteVocabulary, Limits, Logits, Reuse, Size, Stage, Step, always};
 use mullama::{MullamaError, StreamConfig, Token, TokenId, TokenStream, Waited};
 
 /// A prompt of one token; its byte is no letter.

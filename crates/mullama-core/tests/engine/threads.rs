@@ -1,1 +1,277 @@
-//! x
+//! The engine on its own thread: readers on others, who wait, wake, leave and race with each other.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Barrier, Mutex};
+use std::task::{Context, Poll, Wake};
+use std::thread;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use mullama::testing::{Logits, ScriptedContext, Size, always};
+use mullama::{FinishReason, MullamaError, StreamFailure, TokenStream, Waited};
+
+use crate::support::{PROMPT, alone, config, hashed, prompt};
+
+/// Far longer than anything here takes.
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn context(size: Size) -> ScriptedContext {
+    ScriptedContext::start(size, hashed()).expect("started")
+}
+
+/// Runs on a thread of its own, and fails if that does not end in time.
+fn within_limit<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, wait) = sync_channel(1);
+    thread::spawn(move || done.send(work()));
+    wait.recv_timeout(LIMIT).expect("it ends in time, and without a panic")
+}
+
+#[test]
+fn thirty_two_callers_at_once_on_eight_places_and_a_queue_of_sixteen_twenty_four_run_and_eight_are_refused() {
+    let context = Arc::new(context(Size { queue: 16, ..Size::default() }));
+    let all_called = Arc::new(Barrier::new(32));
+    let callers: Vec<_> = (0..32)
+        .map(|seed| {
+            let (context, all_called) = (Arc::clone(&context), Arc::clone(&all_called));
+            thread::spawn(move || {
+                let call = context.stream(prompt(3, seed), config(50).buffer_size(1));
+                all_called.wait();
+                call.map(|stream| (seed, stream.into_completion().expect("it runs").text))
+            })
+        })
+        .collect();
+    let ends = within_limit(move || callers.into_iter().map(|caller| caller.join().unwrap()).collect::<Vec<_>>());
+    let (run, refused): (Vec<_>, Vec<_>) = ends.into_iter().partition(Result::is_ok);
+    assert_eq!((run.len(), refused.len()), (24, 8));
+    assert!(refused.iter().all(|end| matches!(end, Err(MullamaError::Overloaded { unfinished: 24, limit: 24 }))));
+    for (seed, text) in run.into_iter().map(Result::unwrap) {
+        assert_eq!(text, alone(&prompt(3, seed), 50));
+    }
+}
+
+/// Logits that wait for the test at every decode: the engine stands in the middle of a step until it is let go.
+fn gated() -> (Logits, Receiver<()>, SyncSender<()>) {
+    let (entered, standing) = sync_channel(1_000);
+    let (go, gate) = sync_channel::<()>(1_000);
+    let (gate, letters) = (Mutex::new(gate), hashed());
+    let logits: Logits = Arc::new(move |tokens, logits| {
+        entered.send(()).ok();
+        // A gate whose test has gone stands open.
+        gate.lock().expect("whole").recv_timeout(LIMIT).ok();
+        letters(tokens, logits);
+    });
+    (logits, standing, go)
+}
+
+#[test]
+fn a_reader_that_waits_is_woken_when_another_thread_cancels_or_closes() {
+    for go in [TokenStream::cancel, TokenStream::close] {
+        let (logits, standing, gate) = gated();
+        let context = ScriptedContext::start(Size { places: 1, ..Size::default() }, logits).unwrap();
+        let running = Arc::new(context.stream(PROMPT, config(1_000)).unwrap());
+        standing.recv_timeout(LIMIT).unwrap();
+        let queued = Arc::new(context.stream(PROMPT, config(1_000)).unwrap());
+        let [read_queued, read_running] = [&queued, &running].map(|stream| {
+            let stream = Arc::clone(stream);
+            thread::spawn(move || while stream.next_blocking().is_some() {})
+        });
+        go(&queued);
+        within_limit(move || read_queued.join().unwrap());
+        go(&running);
+        drop(gate);
+        within_limit(move || read_running.join().unwrap());
+        let reasons = [queued.finish_reason(), running.finish_reason()];
+        assert_eq!(reasons, [Some(FinishReason::Cancelled); 2]);
+    }
+}
+
+#[test]
+fn calls_and_reads_never_wait_for_a_running_step() {
+    let (logits, standing, go) = gated();
+    let context = ScriptedContext::start(Size { places: 1, queue: 2, ..Size::default() }, logits).unwrap();
+    let running = context.stream(PROMPT, config(5)).unwrap();
+    standing.recv_timeout(LIMIT).unwrap();
+    // The engine is inside its step. Everything here returns all the same.
+    within_limit(move || {
+        let queued = context.stream(PROMPT, config(5)).unwrap();
+        assert!(matches!(running.next_within(Duration::ZERO), Waited::Nothing));
+        queued.cancel();
+        assert!(matches!(queued.next_within(Duration::ZERO), Waited::Over), "a queued stream is free at once");
+        assert!(context.stream(PROMPT, config(5)).is_ok() && context.stream(PROMPT, config(5)).is_ok());
+        running.close();
+        assert!(matches!(running.next_within(LIMIT), Waited::Over));
+        drop(go);
+    });
+}
+
+#[test]
+fn a_running_step_is_stopped_only_when_nobody_is_left_to_read_any_of_its_rows() {
+    let (logits, standing, go) = gated();
+    let context = ScriptedContext::start(Size { places: 2, ..Size::default() }, logits).unwrap();
+    let first = context.stream(PROMPT, config(100)).unwrap();
+    standing.recv_timeout(LIMIT).unwrap();
+    let second = context.stream(PROMPT, config(100)).unwrap();
+    go.send(()).unwrap();
+    // The second step: both have a row in it, and a third stream waits.
+    standing.recv_timeout(LIMIT).unwrap();
+    let queued = context.stream(PROMPT, config(3)).unwrap();
+    first.cancel();
+    assert!(!context.is_aborting(), "the second reads on");
+    drop(second);
+    assert!(context.is_aborting(), "nobody reads what the step computes");
+    drop(go);
+    assert_eq!(queued.into_completion().unwrap().text, alone(PROMPT, 3));
+    assert!(!context.is_aborting(), "the next steps run");
+}
+
+#[test]
+fn who_leaves_the_queue_or_a_full_buffer_stops_nobody_s_step() {
+    let (logits, standing, go) = gated();
+    let context = ScriptedContext::start(Size { places: 1, ..Size::default() }, logits).unwrap();
+    let parked = context.stream(PROMPT, config(100).buffer_size(1)).unwrap();
+    standing.recv_timeout(LIMIT).unwrap();
+    let running = context.stream(PROMPT, config(3)).unwrap();
+    go.send(()).unwrap();
+    standing.recv_timeout(LIMIT).unwrap();
+    let queued = context.stream(PROMPT, config(100)).unwrap();
+    drop((parked, queued));
+    assert!(!context.is_aborting());
+    drop(go);
+    assert_eq!(running.into_completion().unwrap().text, alone(PROMPT, 3));
+}
+
+#[test]
+fn a_wait_with_a_limit_ends_at_its_limit_and_loses_nothing() {
+    let (logits, standing, go) = gated();
+    let context = ScriptedContext::start(Size::default(), logits).unwrap();
+    let stream = context.stream(PROMPT, config(2)).unwrap();
+    standing.recv_timeout(LIMIT).unwrap();
+    assert!(matches!(stream.next_within(Duration::from_millis(5)), Waited::Nothing));
+    drop(go);
+    assert_eq!(stream.into_completion().unwrap().text, alone(PROMPT, 2));
+}
+
+#[test]
+fn a_panic_in_the_engine_ends_every_stream_with_an_error_and_later_calls_are_closed() {
+    let logits = always(|tokens| if tokens.len() < 4 { 97 } else { panic!("a test's panic") });
+    let context = ScriptedContext::start(Size { places: 1, ..Size::default() }, logits).unwrap();
+    let streams: Vec<TokenStream> = (0..4).map(|_| context.stream(PROMPT, config(10)).unwrap()).collect();
+    within_limit(move || {
+        for stream in &streams {
+            let error = loop {
+                match stream.next_within(LIMIT) {
+                    Waited::Token(_) => {}
+                    Waited::Failed(error) => break error,
+                    end => panic!("expected an error, got {end:?}"),
+                }
+            };
+            assert!(matches!(error, MullamaError::StreamingError(StreamFailure::EngineEnded)), "{error}");
+        }
+        let call = context.stream(PROMPT, config(10));
+        assert!(matches!(call, Err(MullamaError::Closed { .. })), "{call:?}");
+    });
+}
+
+#[test]
+fn an_open_stream_outlives_its_context() {
+    let context = context(Size::default());
+    let stream = context.stream(PROMPT, config(200).buffer_size(1)).unwrap();
+    stream.next_blocking().unwrap().unwrap();
+    drop(context);
+    let rest = within_limit(move || stream.into_completion().unwrap());
+    assert_eq!(rest.text, alone(PROMPT, 200));
+}
+
+#[test]
+fn dropping_everything_while_tokens_come_returns() {
+    for n in 0..200_usize {
+        let context = context(Size::default());
+        let streams: Vec<TokenStream> =
+            (0..n % 4).map(|seed| context.stream(prompt(50, seed), config(900)).unwrap()).collect();
+        if let Some(stream) = streams.first() {
+            (0..n % 7).for_each(|_| drop(stream.next_blocking()));
+        }
+        within_limit(move || if n % 2 == 0 { drop((context, streams)) } else { drop((streams, context)) });
+    }
+}
+
+#[test]
+fn many_readers_that_come_and_go_leave_nothing_behind_and_hurt_nobody() {
+    let context = Arc::new(context(Size { places: 4, queue: 1_000, ..Size::default() }));
+    let workers: Vec<_> = (0..8_usize)
+        .map(|worker| {
+            let context = Arc::clone(&context);
+            thread::spawn(move || {
+                for round in 0..150_u32 {
+                    let seed = worker * 1_000 + round as usize;
+                    let stream =
+                        context.stream(prompt(1 + seed % 40, seed), config(30).buffer_size(1 + round % 5)).unwrap();
+                    match round % 4 {
+                        0 => {
+                            assert_eq!(stream.into_completion().unwrap().text, alone(&prompt(1 + seed % 40, seed), 30));
+                        }
+                        1 => (0..round % 9).for_each(|_| drop(stream.next_blocking())),
+                        2 => stream.cancel(),
+                        _ => drop(stream),
+                    }
+                }
+            })
+        })
+        .collect();
+    within_limit(move || workers.into_iter().for_each(|worker| worker.join().unwrap()));
+    assert_eq!(context.stream(PROMPT, config(30)).unwrap().into_completion().unwrap().text, alone(PROMPT, 30));
+}
+
+/// The smallest executor: a task is owned by whoever may wake it, and by the queue while it is ready.
+struct Task {
+    future: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
+    ready: SyncSender<Arc<Task>>,
+}
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {
+        let ready = self.ready.clone();
+        // If the executor has gone this was the last owner, and the future is dropped here.
+        let _ = ready.send(self);
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        // Where the task goes, its future goes: on the engine's thread, if a waker was its last owner.
+        drop(self.future.get_mut().expect("whole").take());
+    }
+}
+
+#[test]
+fn a_waker_that_owns_the_last_stream_may_drop_it_on_the_engine_s_own_thread() {
+    let (logits, standing, go) = gated();
+    let context = ScriptedContext::start(Size::default(), logits).unwrap();
+    let mut stream = context.stream(PROMPT, config(50)).unwrap();
+    standing.recv_timeout(LIMIT).unwrap();
+    let (dropped, told) = sync_channel(1);
+    let future = async move {
+        let _told = Told(dropped);
+        while stream.next().await.is_some() {}
+    };
+    let (ready, queue) = sync_channel(10);
+    let task = Arc::new(Task { future: Mutex::new(Some(Box::pin(future))), ready });
+    let waker = Arc::clone(&task).into();
+    let poll = task.future.lock().unwrap().as_mut().unwrap().as_mut().poll(&mut Context::from_waker(&waker));
+    assert_eq!(poll, Poll::Pending);
+    drop((waker, task, queue, context));
+    // Only the stream's waker owns the task now, and the task owns the stream and the engine.
+    drop(go);
+    told.recv_timeout(LIMIT).expect("the engine lets go of itself");
+}
+
+/// Tells when it is dropped.
+struct Told(SyncSender<()>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.0.send(()).ok();
+    }
+}

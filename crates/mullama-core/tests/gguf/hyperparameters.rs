@@ -6,7 +6,7 @@ use crate::structure::refuses;
 use crate::writer::{F32, Model, Value};
 
 /// Asserts that a llama with this key is refused for this key.
-fn refuses_key(key: &str, value: Value) {
+fn refuses_key(key: &str, value: &Value) {
     let key = format!("llama.{key}");
     match Model::llama().with(&key, value.clone()).check() {
         Err(GgufError::Hyperparameter { key: found, .. }) if found == key => {}
@@ -14,7 +14,7 @@ fn refuses_key(key: &str, value: Value) {
     }
 }
 
-fn accepts_key(key: &str, value: Value) {
+fn accepts_key(key: &str, value: &Value) {
     let key = format!("llama.{key}");
     let result = Model::llama().with(&key, value.clone()).check();
     assert!(result.is_ok(), "{key} = {value:?}: {result:?}");
@@ -33,26 +33,27 @@ fn keys_that_every_model_has_are_required() {
 #[test]
 fn counts_are_neither_zero_nor_absurd() {
     for key in ["context_length", "embedding_length", "block_count"] {
-        refuses_key(key, Value::U32(0));
-        refuses_key(key, Value::U32(u32::MAX));
+        refuses_key(key, &Value::U32(0));
+        refuses_key(key, &Value::U32(u32::MAX));
     }
-    refuses_key("block_count", Value::U32(513));
-    refuses_key("feed_forward_length", Value::U32(1 << 30));
-    refuses_key("any_count_of_a_model_to_come", Value::U32(1 << 31));
-    refuses_key("nextn_predict_layers", Value::U32(2));
+    refuses_key("block_count", &Value::U32(513));
+    refuses_key("feed_forward_length", &Value::U32(1 << 30));
+    refuses_key("any_count_of_a_model_to_come", &Value::U32(1 << 31));
+    accepts_key("any_token_id", &Value::U32(u32::MAX));
+    refuses_key("nextn_predict_layers", &Value::U32(2));
 }
 
 #[test]
 fn heads_divide_what_they_share() {
-    refuses_key("attention.head_count", Value::U32(0));
-    refuses_key("attention.head_count", Value::U32(64));
-    refuses_key("attention.head_count_kv", Value::U32(3));
-    refuses_key("attention.key_length", Value::U32(0));
-    refuses_key("attention.value_length", Value::U32(0));
-    refuses_key("attention.head_count", Value::I32s(vec![-4]));
+    refuses_key("attention.head_count", &Value::U32(0));
+    refuses_key("attention.head_count", &Value::U32(64));
+    refuses_key("attention.head_count_kv", &Value::U32(3));
+    refuses_key("attention.key_length", &Value::U32(0));
+    refuses_key("attention.value_length", &Value::U32(0));
+    refuses_key("attention.head_count", &Value::I32s(vec![-4]));
     let model = Model::llama().with("llama.attention.head_count", Value::U32s(vec![4, 4]));
     refuses!(model.check(), GgufError::ArrayLength { found: 2, wanted: 1, .. });
-    accepts_key("attention.head_count", Value::U32s(vec![4]));
+    accepts_key("attention.head_count", &Value::U32s(vec![4]));
 }
 
 #[test]
@@ -60,26 +61,38 @@ fn layers_without_attention_need_no_heads() {
     let model = Model::llama().renamed("mamba").without("mamba.attention.head_count_kv");
     model.clone().with("mamba.attention.head_count", Value::U32(0)).check().unwrap();
     model.without("mamba.attention.head_count").check().unwrap();
-    let hybrid = Model::llama().renamed("jamba").with("jamba.attention.head_count_kv", Value::U32s(vec![0]));
+    let none = Value::U32s(vec![0]);
+    refuses_key("attention.head_count_kv", &none);
+    let hybrid = Model::llama().renamed("jamba").with("jamba.attention.head_count_kv", none);
     hybrid.check().unwrap();
 }
 
 #[test]
 fn rotated_dimensions_are_pairs_within_a_head() {
     let name = "rope.dimension_count";
-    refuses_key(name, Value::U32(7));
-    refuses_key(name, Value::U32(16));
-    accepts_key(name, Value::U32(8));
+    refuses_key(name, &Value::U32(7));
+    refuses_key(name, &Value::U32(16));
+    accepts_key(name, &Value::U32(8));
     // 32 wide, 4 heads of 8: a head of 3 is odd without being said
     let model = Model::llama().with("llama.attention.key_length", Value::U32(3));
     refuses!(model.check(), GgufError::Hyperparameter { key, value: 3.0, .. } if key == "llama.rope.dimension_count");
     for base in [0.0, -1.0, f32::NAN, f32::INFINITY] {
-        refuses_key("rope.freq_base", Value::F32(base));
+        refuses_key("rope.freq_base", &Value::F32(base));
     }
     let model = Model::llama().with("llama.rope.scaling.type", Value::Text("cubic"));
     refuses!(model.check(), GgufError::Choice { found, .. } if found == "cubic");
-    refuses_key("rope.scaling.original_context_length", Value::U32(0));
-    accepts_key("rope.scaling.type", Value::Text("yarn"));
+    accepts_key("rope.scaling.type", &Value::Text("yarn"));
+}
+
+#[test]
+fn layers_with_a_window_rotate_within_their_own_heads() {
+    let name = "rope.dimension_count_swa";
+    refuses_key(name, &Value::U32(0));
+    refuses_key(name, &Value::U32(16));
+    accepts_key(name, &Value::U32(4));
+    let model = Model::llama().with("llama.attention.key_length_swa", Value::U32(4));
+    refuses!(model.clone().check(), GgufError::Hyperparameter { key, .. } if key == "llama.rope.dimension_count_swa");
+    model.with("llama.rope.dimension_count_swa", Value::U32(4)).check().unwrap();
 }
 
 #[test]
@@ -88,6 +101,7 @@ fn rotated_sections_are_shares_of_something() {
     refuses!(model.clone().check(), GgufError::MissingKey { .. });
     let with = |sections| model.clone().with("qwen2vl.rope.dimension_sections", Value::I32s(sections)).check();
     with(vec![1, 1, 2, 0]).unwrap();
+    refuses!(with(vec![8, 1, 0, 0]), GgufError::Hyperparameter { value: 9.0, .. });
     refuses!(with(vec![0; 4]), GgufError::Hyperparameter { .. });
     refuses!(with(vec![2, -2, 2, 2]), GgufError::Hyperparameter { value: -2.0, .. });
 }
@@ -95,11 +109,11 @@ fn rotated_sections_are_shares_of_something() {
 #[test]
 fn numbers_are_finite() {
     for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1.0] {
-        refuses_key("attention.layer_norm_rms_epsilon", Value::F32(value));
+        refuses_key("attention.layer_norm_rms_epsilon", &Value::F32(value));
     }
-    refuses_key("logit_scale", Value::F32(f32::NAN));
-    refuses_key("pooling_type", Value::U32(5));
-    accepts_key("pooling_type", Value::U32(4));
+    refuses_key("logit_scale", &Value::F32(f32::NAN));
+    refuses_key("pooling_type", &Value::U32(5));
+    accepts_key("pooling_type", &Value::U32(4));
 }
 
 #[test]
@@ -129,6 +143,22 @@ fn experts_used_are_among_those_that_exist() {
         refuses!(experts(count, Value::U32(used), groups, groups_used), GgufError::Hyperparameter { .. });
     }
     refuses!(experts(8, Value::U32s(vec![2, 2]), 0, 0), GgufError::ArrayLength { .. });
+    refuses_key("expert_gating_func", &Value::U32(5));
+}
+
+#[test]
+fn every_layer_with_experts_uses_some() {
+    let model = |used: &[u32]| {
+        Model::llama()
+            .with("llama.block_count", Value::U32(2))
+            .with("llama.expert_count", Value::U32(4))
+            .with("llama.expert_used_count", Value::U32s(used.to_vec()))
+            .tensor("blk.1.ffn_gate_inp.weight", &[32, 4], F32)
+            .check()
+    };
+    model(&[2, 2]).unwrap();
+    refuses!(model(&[0, 2]), GgufError::Hyperparameter { value: 0.0, .. });
+    refuses!(model(&[2, 0]), GgufError::Hyperparameter { value: 0.0, .. });
 }
 
 #[test]
@@ -138,6 +168,8 @@ fn what_is_divided_by_is_not_zero() {
     refuses!(rwkv.with("rwkv6.wkv.head_size", Value::U32(0)).check(), GgufError::Hyperparameter { .. });
     let model = Model::llama().renamed("mamba2").with("mamba2.ssm.group_count", Value::U32(0));
     refuses!(model.check(), GgufError::Hyperparameter { .. });
+    refuses_key("attention.group_norm_groups", &Value::U32(0));
+    refuses_key("attention.group_norm_groups", &Value::U32(1 << 30));
     let moe = Model::llama().renamed("glm4moe");
     refuses!(moe.check(), GgufError::Hyperparameter { key, .. } if key == "glm4moe.expert_used_count");
 }
@@ -162,6 +194,16 @@ fn tensors_fit_the_hyperparameters() {
     let mut model = Model::llama();
     model.tensors.remove(0);
     refuses!(model.check(), GgufError::MissingTensor { tensor } if tensor == "token_embd.weight");
+}
+
+#[test]
+fn tensors_that_are_used_together_are_there_together() {
+    let model = Model::llama().renamed("phi3");
+    model.check().unwrap();
+    let mut without = model.clone();
+    without.tensors.retain(|tensor| tensor.name != "blk.0.attn_k.weight");
+    refuses!(without.check(), GgufError::MissingTensor { tensor } if tensor == "blk.0.attn_qkv.weight");
+    without.tensor("blk.0.attn_qkv.weight", &[32, 64], F32).check().unwrap();
 }
 
 #[test]

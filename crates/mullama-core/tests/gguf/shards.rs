@@ -18,10 +18,10 @@ fn split(change: impl FnOnce(&mut Model, &mut Model)) -> Result<Checked, GgufErr
         .with("split.no", Value::U16(1))
         .with("split.count", Value::U16(2));
     change(&mut first, &mut second);
-    let directory = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().expect("a directory");
     let path = |number| directory.path().join(format!("model-{number:05}-of-00002.gguf"));
-    fs::write(path(1), first.bytes()).unwrap();
-    fs::write(path(2), second.bytes()).unwrap();
+    fs::write(path(1), first.bytes()).expect("written");
+    fs::write(path(2), second.bytes()).expect("written");
     gguf::check(&path(1))
 }
 

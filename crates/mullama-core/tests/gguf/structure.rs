@@ -157,22 +157,28 @@ fn alignment_is_a_power_of_two_that_is_kept() {
 
 #[test]
 fn tensors_have_shapes_and_types_that_can_be_computed_with() {
-    let odd = |shape: &[u64], type_id| Model::llama().tensor("odd", shape, type_id).check();
+    let odd = |shape: &[u64], type_id| Model::llama().tensor("odd.weight", shape, type_id).check();
     refuses!(odd(&[1, 1, 1, 1, 1], F32), GgufError::TensorDims { dims: 5, .. });
     refuses!(odd(&[0], F32), GgufError::TensorSize { .. });
     for type_id in [4, 31, 43, u32::MAX] {
         refuses!(odd(&[256], type_id), GgufError::UnknownTensorType { type_id: found, .. } if found == type_id);
     }
     refuses!(odd(&[33, 2], Q8_0), GgufError::BlockSize { row: 33, block: 32, .. });
+    refuses!(odd(&[256], F16), GgufError::TensorType { type_id: F16, .. });
     refuses!(odd(&[256], Q8_0), GgufError::TensorType { type_id: Q8_0, .. });
     refuses!(odd(&[256, 1], Q8_K), GgufError::TensorType { type_id: Q8_K, .. });
     refuses!(odd(&[256, 1], I32), GgufError::TensorType { type_id: I32, .. });
+    for name in ["blk.0.attn_q.bias", "blk.0.ssm_norm.weight", "blk.0.ssm_conv1d.weight", "blk.0.ssm_a"] {
+        let model = Model::llama().tensor(name, &[32, 2], F16);
+        refuses!(model.check(), GgufError::TensorType { type_id: F16, .. });
+        model.tensor(name, &[32, 2], F32).check().unwrap();
+    }
     Model::llama().tensor("ffn_gate_tid2eid.weight", &[4, 16], I32).check().unwrap();
     let mut model = Model::llama();
     for shape in [[1 << 62, 2], [u64::MAX, 1], [1 << 32, 1 << 32]] {
-        let mut bytes = model.tensor("huge", &[32, 16], F16).bytes();
+        let mut bytes = model.tensor("huge.weight", &[32, 16], F16).bytes();
         model = Model::llama();
-        let at = bytes.windows(4).position(|window| window == b"huge").unwrap() + 8;
+        let at = bytes.windows(4).position(|window| window == b"huge").unwrap() + "huge.weight".len() + 4;
         bytes = patched(bytes, at, &shape[0].to_le_bytes());
         bytes = patched(bytes, at + 8, &shape[1].to_le_bytes());
         refuses!(check(&bytes), GgufError::TensorSize { .. });

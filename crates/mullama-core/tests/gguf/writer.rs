@@ -5,19 +5,19 @@ use std::io::Write;
 use mullama::gguf::{self, Checked, GgufError};
 
 /// `GGML_TYPE_F32`.
-pub const F32: u32 = 0;
+pub(crate) const F32: u32 = 0;
 /// `GGML_TYPE_F16`.
-pub const F16: u32 = 1;
+pub(crate) const F16: u32 = 1;
 /// `GGML_TYPE_Q8_0`.
-pub const Q8_0: u32 = 8;
+pub(crate) const Q8_0: u32 = 8;
 /// `GGML_TYPE_Q8_K`.
-pub const Q8_K: u32 = 15;
+pub(crate) const Q8_K: u32 = 15;
 /// `GGML_TYPE_I32`.
-pub const I32: u32 = 26;
+pub(crate) const I32: u32 = 26;
 
 /// A metadata value.
 #[derive(Debug, Clone)]
-pub enum Value {
+pub(crate) enum Value {
     U16(u16),
     U32(u32),
     I32(i32),
@@ -38,7 +38,9 @@ impl Value {
             out.extend(9_u32.to_le_bytes());
             out.extend(kind.to_le_bytes());
             out.extend((items.len() as u64).to_le_bytes());
-            items.iter().for_each(|item| one(out, item));
+            for item in items {
+                one(out, item);
+            }
         }
         match self {
             Self::U16(value) => scalar(out, 2, &value.to_le_bytes()),
@@ -71,11 +73,11 @@ fn text(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// A tensor's entry; its offset follows from those before it unless it is given.
 #[derive(Debug, Clone)]
-pub struct Tensor {
-    pub name: String,
-    pub shape: Vec<u64>,
-    pub type_id: u32,
-    pub offset: Option<u64>,
+pub(crate) struct Tensor {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<u64>,
+    pub(crate) type_id: u32,
+    pub(crate) offset: Option<u64>,
 }
 
 impl Tensor {
@@ -92,16 +94,16 @@ impl Tensor {
 
 /// A file to be written.
 #[derive(Debug, Clone)]
-pub struct Model {
-    pub version: u32,
-    pub keys: Vec<(String, Value)>,
-    pub tensors: Vec<Tensor>,
-    pub alignment: u64,
+pub(crate) struct Model {
+    pub(crate) version: u32,
+    pub(crate) keys: Vec<(String, Value)>,
+    pub(crate) tensors: Vec<Tensor>,
+    pub(crate) alignment: u64,
 }
 
 impl Model {
     /// A llama of one block with all that llama.cpp asks for.
-    pub fn llama() -> Self {
+    pub(crate) fn llama() -> Self {
         let model = Self { version: 3, keys: Vec::new(), tensors: Vec::new(), alignment: 32 };
         let tokens = (0..16).map(|id| format!("t{id}").into_bytes()).collect();
         model
@@ -130,7 +132,7 @@ impl Model {
     }
 
     /// The same model under another architecture's name.
-    pub fn renamed(mut self, arch: &'static str) -> Self {
+    pub(crate) fn renamed(mut self, arch: &'static str) -> Self {
         for (key, _) in &mut self.keys {
             if let Some(rest) = key.strip_prefix("llama.") {
                 *key = format!("{arch}.{rest}");
@@ -140,7 +142,7 @@ impl Model {
     }
 
     /// Adds a key, or changes it.
-    pub fn with(mut self, key: &str, value: Value) -> Self {
+    pub(crate) fn with(mut self, key: &str, value: Value) -> Self {
         match self.keys.iter_mut().find(|(name, _)| name == key) {
             Some(found) => found.1 = value,
             None => self.keys.push((key.to_owned(), value)),
@@ -148,13 +150,13 @@ impl Model {
         self
     }
 
-    pub fn without(mut self, key: &str) -> Self {
+    pub(crate) fn without(mut self, key: &str) -> Self {
         self.keys.retain(|(name, _)| name != key);
         self
     }
 
     /// Adds a tensor, or changes it.
-    pub fn tensor(mut self, name: &str, shape: &[u64], type_id: u32) -> Self {
+    pub(crate) fn tensor(mut self, name: &str, shape: &[u64], type_id: u32) -> Self {
         let tensor = Tensor { name: name.to_owned(), shape: shape.to_vec(), type_id, offset: None };
         match self.tensors.iter_mut().find(|tensor| tensor.name == name) {
             Some(found) => *found = tensor,
@@ -164,7 +166,7 @@ impl Model {
     }
 
     /// The file.
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let (mut out, mut data_len) = (Vec::new(), 0);
         out.extend(b"GGUF");
         out.extend(self.version.to_le_bytes());
@@ -176,32 +178,37 @@ impl Model {
         }
         for tensor in &self.tensors {
             text(&mut out, tensor.name.as_bytes());
-            out.extend(u32::try_from(tensor.shape.len()).unwrap().to_le_bytes());
-            tensor.shape.iter().for_each(|side| out.extend(side.to_le_bytes()));
+            out.extend(u32::try_from(tensor.shape.len()).expect("a few").to_le_bytes());
+            for side in &tensor.shape {
+                out.extend(side.to_le_bytes());
+            }
             out.extend(tensor.type_id.to_le_bytes());
             out.extend(tensor.offset.unwrap_or(data_len).to_le_bytes());
             data_len += tensor.len().next_multiple_of(self.alignment);
         }
         let data_at = (out.len() as u64).next_multiple_of(self.alignment);
-        out.resize(usize::try_from(data_at + data_len).unwrap(), 0);
+        out.resize(usize::try_from(data_at + data_len).expect("small"), 0);
         out
     }
 
     /// What the check says of it.
-    pub fn check(&self) -> Result<Checked, GgufError> {
+    pub(crate) fn check(&self) -> Result<Checked, GgufError> {
         check(&self.bytes())
     }
 }
 
 /// What the check says of a file of these bytes.
-pub fn check(bytes: &[u8]) -> Result<Checked, GgufError> {
-    let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(bytes).unwrap();
+pub(crate) fn check(bytes: &[u8]) -> Result<Checked, GgufError> {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    file.write_all(bytes).expect("written");
     gguf::check(file.path())
 }
 
+/// The length of the demo model's header.
+pub(crate) const HEADER_LEN: usize = 32_122;
+
 /// The model inside the package.
-pub fn demo() -> Vec<u8> {
+pub(crate) fn demo() -> Vec<u8> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../python/mullama/models/demo.gguf");
-    std::fs::read(path).unwrap()
+    std::fs::read(path).expect("the demo model")
 }

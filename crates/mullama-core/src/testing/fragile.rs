@@ -1,0 +1,113 @@
+//! A context over a real model whose next decode can be made to fail, as if llama.cpp had.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mullama_ffi::Error;
+
+use crate::config::{ContextParams, StreamConfig};
+use crate::engine::backend::{Backend, Limits, Row};
+use crate::engine::handle::EngineHandle;
+use crate::engine::llama::LlamaBackend;
+use crate::error::MullamaError;
+use crate::model::Model;
+use crate::request::Prompt;
+use crate::stream::TokenStream;
+use crate::vocabulary::LlamaVocabulary;
+
+pub use mullama_ffi::Failure;
+
+/// A context with an engine of its own, over a real model.
+#[derive(Debug)]
+pub struct FragileContext {
+    engine: Arc<EngineHandle>,
+    next: Arc<Mutex<Option<Failure>>>,
+}
+
+impl FragileContext {
+    /// Starts an engine that no other context shares.
+    ///
+    /// # Errors
+    /// As [`Context::new`](crate::Context::new).
+    pub fn new(model: &Model, params: &ContextParams) -> Result<Self, MullamaError> {
+        let (layout, weights) = model.parts(params)?;
+        let next: Arc<Mutex<Option<Failure>>> = Arc::default();
+        let vocabulary = Arc::new(LlamaVocabulary(Arc::clone(&weights)));
+        let (options, failure) = (layout.clone(), Arc::clone(&next));
+        let make = move |abort| Ok(Fragile { inner: LlamaBackend::new(weights, &options, abort)?, next: failure });
+        Ok(Self { engine: EngineHandle::start_with(&layout, vocabulary, make)?, next })
+    }
+
+    /// Opens a stream.
+    ///
+    /// # Errors
+    /// As [`Context::stream`](crate::Context::stream).
+    pub fn stream(&self, prompt: impl Into<Prompt>, config: StreamConfig) -> Result<TokenStream, MullamaError> {
+        let channel = self.engine.submit(prompt.into(), config)?;
+        Ok(TokenStream::new(channel, Some(Arc::clone(&self.engine))))
+    }
+
+    /// Streams that have not ended.
+    pub fn unfinished(&self) -> usize {
+        self.engine.unfinished()
+    }
+
+    /// Has the next decode fail in this way.
+    pub fn fail_next_decode(&self, failure: Failure) {
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+    }
+}
+
+/// llama.cpp, failing when told to.
+struct Fragile {
+    inner: LlamaBackend,
+    next: Arc<Mutex<Option<Failure>>>,
+}
+
+impl Backend for Fragile {
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+
+    fn decode(&mut self, rows: &[Row]) -> Result<(), Error> {
+        if let Some(failure) = self.next.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            self.inner.fail_next_decode(failure);
+        }
+        self.inner.decode(rows)
+    }
+
+    fn logits(&mut self, row: usize) -> Result<&[f32], Error> {
+        self.inner.logits(row)
+    }
+
+    fn forget(&mut self, seat: usize) -> Result<(), Error> {
+        self.inner.forget(seat)
+    }
+
+    fn share(&mut self, from: usize, to: usize, tokens: usize) -> Result<bool, Error> {
+        self.inner.share(from, to, tokens)
+    }
+
+    fn save(&mut self, seat: usize) -> Result<Vec<u8>, Error> {
+        self.inner.save(seat)
+    }
+
+    fn restore(&mut self, seat: usize, state: &[u8]) -> Result<(), Error> {
+        self.inner.restore(seat, state)
+    }
+
+    fn truncate(&mut self, seat: usize, keep: usize, of: usize) -> Result<bool, Error> {
+        self.inner.truncate(seat, keep, of)
+    }
+
+    fn set_threads(&mut self, threads: u32) -> Result<(), Error> {
+        self.inner.set_threads(threads)
+    }
+
+    fn rebuild(&mut self) -> Result<(), Error> {
+        self.inner.rebuild()
+    }
+
+    fn rest(&mut self) {
+        self.inner.rest();
+    }
+}

@@ -1,0 +1,78 @@
+//! A poisoned llama.cpp context: those in the step fail with a typed error, the context is made anew, the next request works.
+
+use mullama::testing::{Failure, FragileContext};
+use mullama::{ContextParams, FinishReason, MullamaError, StreamFailure, TokenStream};
+
+use crate::support::{eventually, fresh_demo, greedy, params, read};
+
+const COUNT: &str = "Count: 1, 2, 3";
+
+fn text(context: &FragileContext, max_tokens: u32) -> String {
+    let (text, error) = read(&context.stream(COUNT, greedy(max_tokens)).expect("opened"));
+    assert!(error.is_none(), "{error:?}");
+    text
+}
+
+/// Every failure after which a context is in an unknown state.
+const POISON: [Failure; 4] = [Failure::Exception, Failure::Assertion, Failure::Status(-2), Failure::Status(-3)];
+
+#[test]
+fn streams_of_a_failed_step_end_with_a_generation_error_and_the_next_request_works() {
+    let context = FragileContext::new(&fresh_demo(), &params()).unwrap();
+    let before = text(&context, 30);
+    for failure in POISON {
+        let running: Vec<TokenStream> =
+            (0..3).map(|_| context.stream("Write a poem:", greedy(900).ignore_eos(true)).unwrap()).collect();
+        // All have room for a token when the next step begins: the failure hits whoever is in it.
+        for stream in &running {
+            stream.next_blocking().unwrap().unwrap();
+        }
+        context.fail_next_decode(failure);
+        let ends: Vec<_> = running.iter().map(|stream| (read(stream).1, stream.finish_reason())).collect();
+        let failed = ends.iter().filter(|(error, _)| error.is_some()).count();
+        assert!(failed > 0, "{failure:?} hit nobody");
+        for (error, reason) in ends.into_iter().filter(|(error, _)| error.is_some()) {
+            let error = error.unwrap();
+            assert!(matches!(error, MullamaError::StreamingError(StreamFailure::Decode(_))), "{error}");
+            assert_eq!((error.code(), reason), ("GENERATION_ERROR", Some(FinishReason::Error)));
+        }
+        assert_eq!(context.unfinished(), 0);
+        assert_eq!(text(&context, 30), before, "after {failure:?}");
+    }
+}
+
+#[test]
+fn a_parked_stream_outlives_a_poisoned_context_with_its_text_whole() {
+    let context = FragileContext::new(&fresh_demo(), &ContextParams { n_parallel: 1, ..params() }).unwrap();
+    let whole = text(&context, 40);
+    let parked = context.stream(COUNT, greedy(40).buffer_size(3)).unwrap();
+    eventually("it is parked", || parked.buffered() == 3);
+    context.fail_next_decode(Failure::Exception);
+    let hit = context.stream("Write a poem:", greedy(10)).unwrap();
+    assert_eq!(read(&hit).1.map(|error| error.code()), Some("GENERATION_ERROR"));
+    assert_eq!(read(&parked).0, whole);
+}
+
+#[test]
+fn a_refused_batch_or_a_full_pool_poisons_nothing() {
+    let context = FragileContext::new(&fresh_demo(), &params()).unwrap();
+    let before = text(&context, 20);
+    context.fail_next_decode(Failure::Status(-1));
+    assert_eq!(read(&context.stream(COUNT, greedy(20)).unwrap()).1.map(|error| error.code()), Some("GENERATION_ERROR"));
+    assert_eq!(text(&context, 20), before);
+    context.fail_next_decode(Failure::Status(1));
+    let (_, error) = read(&context.stream(COUNT, greedy(20)).unwrap());
+    assert!(matches!(error, Some(MullamaError::StreamingError(StreamFailure::NoCells { .. }))), "{error:?}");
+    context.fail_next_decode(Failure::Status(2));
+    assert_eq!(text(&context, 20), before, "an aborted step is computed again");
+}
+
+#[test]
+fn an_error_of_llama_cpp_says_what_llama_cpp_said() {
+    let context = FragileContext::new(&fresh_demo(), &params()).unwrap();
+    context.fail_next_decode(Failure::Exception);
+    let (_, error) = read(&context.stream(COUNT, greedy(20)).unwrap());
+    let said = error.unwrap().to_string();
+    assert!(said.starts_with("generation failed: decode: llama.cpp threw in llama_decode: "), "{said}");
+    assert!(said.len() > "generation failed: decode: llama.cpp threw in llama_decode: ".len());
+}

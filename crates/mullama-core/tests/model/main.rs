@@ -1,0 +1,10 @@
+//! The laws over llama.cpp itself and the model inside the package.
+
+mod asynchronous;
+mod company;
+mod errors;
+mod failing;
+mod life;
+mod sampling;
+mod support;
+mod text;

@@ -1,0 +1,188 @@
+//! The text is the text: pieces, completions, ids and a bare loop over llama.cpp all say the same.
+
+use std::path::Path;
+
+use mullama::{ContextParams, FinishReason, StreamConfig, Token, TokenId};
+use mullama_ffi::{Batch, ContextOptions};
+
+use crate::support::{context, demo_path, greedy, params, read};
+
+const PROMPTS: [&str; 6] =
+    ["Write a poem:", "Once upon a time", "Count: 1, 2, 3", "List of fruits:", "Emoji: 🦊🐻", "天地玄黃"];
+
+fn bytes_of(tokens: &[Token]) -> Vec<u8> {
+    tokens.iter().flat_map(|token| token.bytes.clone()).collect()
+}
+
+#[test]
+fn joined_pieces_equal_generate_equal_the_decoded_ids_whatever_the_buffer() {
+    let context = context(params());
+    for prompt in PROMPTS {
+        for config in [greedy(60), greedy(60).temperature(1.2).seed(11)] {
+            let whole = context.generate(prompt, config.clone()).unwrap();
+            for buffer in [1, 2, 64] {
+                let stream = context.stream(prompt, config.clone().buffer_size(buffer)).unwrap();
+                let tokens: Vec<Token> = (&stream).into_iter().collect::<Result<_, _>>().unwrap();
+                let joined: String = tokens.iter().map(|token| token.text.as_str()).collect();
+                let ids: Vec<TokenId> = tokens.iter().filter_map(|token| token.id).collect();
+                let decoded = context.model().detokenize(&ids).unwrap();
+                assert_eq!((&joined, &stream.text()), (&whole.text, &whole.text), "{prompt:?}, buffer {buffer}");
+                assert_eq!(String::from_utf8_lossy(&decoded), joined);
+                assert_eq!(bytes_of(&tokens), decoded);
+                assert_eq!(stream.finish_reason(), Some(whole.finish_reason));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_callback_hears_the_same_text_and_can_stop_it() {
+    let mut context = context(params());
+    let whole = context.generate("Once upon a time", greedy(30)).unwrap();
+    let mut heard = String::new();
+    let all = context.generate_streaming_with("Once upon a time", greedy(30), |text| {
+        heard.push_str(text);
+        true
+    });
+    assert_eq!((heard.as_str(), all.unwrap().text), (whole.text.as_str(), whole.text.clone()));
+    let mut calls = 0;
+    let some = context.generate_streaming_with("Once upon a time", greedy(30), |_| {
+        calls += 1;
+        calls < 5
+    });
+    let some = some.unwrap();
+    assert_eq!((calls, some.finish_reason), (5, FinishReason::Cancelled));
+    assert!(whole.text.starts_with(&some.text) && some.text.len() < whole.text.len());
+}
+
+/// What a bare loop writes: decode and argmax over llama.cpp, nothing of the engine in it.
+fn bare_loop(path: &Path, prompt: &str, max_tokens: usize) -> Vec<TokenId> {
+    let model = mullama_ffi::Model::load(path, &mullama_ffi::ModelOptions::default(), None).expect("loaded");
+    let options = ContextOptions { n_ctx: 1_024, n_threads: 1, n_threads_batch: 1, ..ContextOptions::default() };
+    let mut context = mullama_ffi::Context::new(&model, &options).expect("a context");
+    let mut pending = model.vocab().tokenize(prompt, true, true).expect("tokenized");
+    let (mut position, mut written) = (0, Vec::new());
+    while written.len() < max_tokens {
+        let mut batch = Batch::new(512);
+        for (at, &token) in pending.iter().enumerate() {
+            batch.push(token, position, 0, at + 1 == pending.len()).expect("room");
+            position += 1;
+        }
+        context.decode(&batch).expect("decoded");
+        let logits = context.logits(batch.len() - 1).expect("logits");
+        let best = (0..).zip(logits).reduce(|best, other| if other.1 > best.1 { other } else { best });
+        let token = best.expect("a vocabulary has tokens").0;
+        if model.vocab().is_eog(token) {
+            break;
+        }
+        written.push(token);
+        pending = vec![token];
+    }
+    written
+}
+
+#[test]
+fn greedy_equals_a_bare_decode_loop() {
+    let context = context(params());
+    for prompt in PROMPTS {
+        let tokens = context.generate(prompt, greedy(80)).unwrap().tokens;
+        let ids: Vec<TokenId> = tokens.iter().filter_map(|token| token.id).collect();
+        assert_eq!(ids, bare_loop(&demo_path(), prompt, 80), "{prompt:?}");
+    }
+}
+
+#[test]
+fn a_prompt_of_ids_is_the_prompt_of_its_text() {
+    let context = context(params());
+    for prompt in PROMPTS {
+        let ids = context.model().tokenize(prompt).unwrap();
+        let from_text = context.generate(prompt, greedy(20)).unwrap();
+        let from_ids = context.generate(ids.clone(), greedy(20)).unwrap();
+        assert_eq!(from_ids.text, from_text.text);
+        assert_eq!(from_text.usage.prompt_tokens, ids.len());
+    }
+}
+
+#[test]
+fn emoji_that_the_model_splits_over_tokens_arrive_whole_with_their_last() {
+    let context = context(params());
+    for prompt in ["Emoji:", "🦊", "Привет"] {
+        let written = context.generate(prompt, greedy(60)).unwrap();
+        let split: Vec<&[Token]> = written.tokens.windows(2).filter(|pair| pair[1].text == "🌈").collect();
+        assert!(split.len() > 5, "{:?}", written.text);
+        for pair in split {
+            assert_eq!(pair[0].text, "", "nothing of a split character comes before its last token");
+            assert_eq!([pair[0].bytes.as_slice(), &pair[1].bytes].concat(), "🌈".as_bytes());
+        }
+        assert_eq!(written.text, String::from_utf8(bytes_of(&written.tokens)).unwrap());
+    }
+}
+
+#[test]
+fn a_text_cut_inside_an_emoji_ends_with_a_replacement_and_not_with_half_of_it() {
+    let context = context(params());
+    let written = context.generate("Emoji:", greedy(60)).unwrap();
+    let half = written.tokens.iter().position(|token| token.text.is_empty()).unwrap();
+    let cut = context.generate("Emoji:", greedy(u32::try_from(half + 1).unwrap())).unwrap();
+    assert_eq!(cut.tokens.last().unwrap().text, "\u{FFFD}");
+    assert_eq!((cut.finish_reason, cut.tokens.last().unwrap().id), (FinishReason::Length, written.tokens[half].id));
+}
+
+#[test]
+fn a_stop_string_inside_a_token_cuts_the_token() {
+    let context = context(params());
+    let whole = context.generate("Once upon a time", greedy(40)).unwrap();
+    let long = |token: &&Token| token.text.len() >= 4 && token.text.is_ascii();
+    let token = whole.tokens.iter().rfind(long).expect("a token of several letters");
+    let inside = &token.text[1..token.text.len() - 1];
+    let at = whole.text.find(inside).unwrap();
+    let stream = context.stream("Once upon a time", greedy(40).stop_sequences(vec![inside.into()])).unwrap();
+    assert_eq!(read(&stream).0, whole.text[..at]);
+    assert_eq!((stream.finish_reason(), stream.stop_sequence().as_deref()), (Some(FinishReason::Stop), Some(inside)));
+}
+
+#[test]
+fn a_stop_anywhere_in_the_text_cuts_exactly_there() {
+    let context = context(params());
+    let whole = context.generate("Write a poem:", greedy(40)).unwrap().text;
+    let starts: Vec<usize> = whole.char_indices().map(|(at, _)| at).collect();
+    for (n, &at) in starts.iter().enumerate().step_by(5) {
+        let end = starts.get(n + 1 + n % 9).copied().unwrap_or(whole.len());
+        let stop = &whole[at..end];
+        let config = greedy(40).stop_sequences(vec![stop.into(), "never written 🦄".into()]);
+        let cut = context.generate("Write a poem:", config).unwrap();
+        assert_eq!(cut.text, whole[..whole.find(stop).unwrap()], "{stop:?}");
+        assert_eq!((cut.finish_reason, cut.stop_sequence.as_deref()), (FinishReason::Stop, Some(stop)));
+    }
+}
+
+#[test]
+fn a_prompt_and_max_tokens_beyond_the_context_end_with_length_when_it_is_full() {
+    let context = context(ContextParams { n_ctx: Some(64), ..params() });
+    let stream = context.stream("Once upon a time", greedy(10_000).ignore_eos(true)).unwrap();
+    assert_eq!(read(&stream).1.map(|error| error.to_string()), None);
+    let usage = stream.usage();
+    assert_eq!(usage.prompt_tokens + usage.completion_tokens, 64);
+    assert_eq!(stream.finish_reason(), Some(FinishReason::Length));
+}
+
+#[test]
+fn logprobs_are_probabilities_and_greedy_takes_the_first() {
+    let context = context(params());
+    let done = context.generate("Count: 1, 2, 3", greedy(20).logprobs(5)).unwrap();
+    for token in done.tokens.iter().filter(|token| token.id.is_some()) {
+        assert_eq!(token.top_logprobs.len(), 5);
+        assert_eq!((token.id, token.logprob), (Some(token.top_logprobs[0].0), Some(token.top_logprobs[0].1)));
+        assert!(token.top_logprobs.windows(2).all(|pair| pair[0].1 >= pair[1].1));
+        assert!(token.top_logprobs.iter().map(|(_, logprob)| logprob.exp()).sum::<f32>() <= 1.0001);
+    }
+}
+
+#[test]
+fn an_empty_text_is_what_the_model_makes_of_it() {
+    let context = context(params());
+    let tokens = context.model().tokenize("").unwrap();
+    let stream = context.stream("", StreamConfig::new().max_tokens(3)).unwrap();
+    let (_, error) = read(&stream);
+    assert_eq!(error.map(|error| error.code()), tokens.is_empty().then_some("INVALID_PROMPT"));
+}

@@ -1,0 +1,60 @@
+"""What the tests share: the model of the package, and waits that end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mullama import Context, ContextParams, Model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture(scope="session")
+def model() -> Model:
+    """The model inside the package."""
+    return Model.load("demo")
+
+
+@pytest.fixture
+def context(model: Model) -> Iterator[Context]:
+    """A context of the default params."""
+    with Context(model) as context:
+        yield context
+
+
+@pytest.fixture
+def endless(model: Model) -> Iterator[Context]:
+    """A context with one place and room for streams that run for a minute."""
+    params = ContextParams(n_ctx=65_536, n_parallel=1, n_threads=1)
+    with Context(model, params) as context:
+        yield context
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], bool]], bool]:
+    """Waits until something holds, for ten seconds at most."""
+
+    def wait(holds: Callable[[], bool]) -> bool:
+        until = time.monotonic() + 10
+        while not (held := holds()) and time.monotonic() < until:
+            time.sleep(0.001)
+        return held
+
+    return wait
+
+
+@pytest.fixture
+def script() -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """Runs a Python program in a process of its own, for half a minute at most."""
+
+    def run(program: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-X", "faulthandler", "-W", "error", "-c", program]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
+
+    return run

@@ -1,0 +1,198 @@
+"""The two tables of settings: their defaults, their checks, and how a call merges them."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from dataclasses import FrozenInstanceError, fields, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mullama import Context, ContextParams, InvalidConfigError, Model, StreamConfig, StreamOptions, _mullama
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HUGE = 2**70
+
+
+def make(table: type, field: str, value: object) -> object:
+    """A config with one field, of whatever type."""
+    return table(**{field: value})
+
+
+def test_fields_and_defaults_are_those_of_the_core() -> None:
+    core = _mullama.stream_config_defaults()
+    core["logit_bias"] = dict(core["logit_bias"])
+    ours = {field.name: getattr(StreamConfig(), field.name) for field in fields(StreamConfig)}
+    assert list(ours) == list(core)
+    for name, default in core.items():
+        mine = list(ours[name]) if isinstance(ours[name], tuple) else ours[name]
+        # The core has single precision.
+        assert mine == (pytest.approx(default) if isinstance(default, float) else default), name
+
+
+def test_a_call_takes_every_field_as_a_keyword() -> None:
+    assert set(StreamOptions.__annotations__) | {"max_tokens"} == {field.name for field in fields(StreamConfig)}
+
+
+def test_every_context_param_is_read() -> None:
+    read = []
+
+    class Spy:
+        def __getattr__(self, name: str) -> object:
+            read.append(name)
+            return getattr(ContextParams(), name)
+
+    spy: Any = Spy()
+    _mullama.check_context_params(spy)
+    assert read == [field.name for field in fields(ContextParams)]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("max_tokens", -1, "0 to 4294967295"),
+        ("max_tokens", HUGE, "0 to 4294967295"),
+        ("temperature", -1, "a finite number, 0 or more"),
+        ("temperature", math.nan, "a finite number, 0 or more"),
+        ("temperature", math.inf, "a finite number, 0 or more"),
+        ("temperature", 1e300, "a finite number, 0 or more"),
+        ("temperature", 10**400, "a finite number, 0 or more"),
+        ("top_k", -1, "0 to 2147483647"),
+        ("top_k", 2**31, "0 to 2147483647"),
+        pytest.param("top_k", 10**5000, "0 to 2147483647", id="top_k-of-5001-digits"),
+        ("top_p", 1.5, "0.0 to 1.0"),
+        ("min_p", -0.1, "0.0 to 1.0"),
+        ("repeat_penalty", 0, "a finite number above 0"),
+        ("frequency_penalty", math.nan, "a finite number"),
+        ("repeat_last_n", -2, "-1 to 1048576"),
+        ("mirostat", 3, "0, 1 or 2"),
+        ("seed", -1, "0 to 4294967295"),
+        ("seed", 2**32 - 1, "None or 0 to 4294967294"),
+        ("logprobs", 21, "None or 0 to 20"),
+        ("stop_sequences", ["END", ""], "texts of one character or more"),
+        ("stop_sequences", ["\ud800"], "text without lone surrogates"),
+        ("stop_tokens", [HUGE], "-2147483648 to 2147483647"),
+        ("logit_bias", {1: math.nan}, "finite numbers or negative infinity"),
+        ("buffer_size", 0, "1 to 65536"),
+        ("buffer_size", 65_537, "1 to 65536"),
+        ("timeout_ms", -1, "0 to 18446744073709551615"),
+        ("priority", HUGE, "-2147483648 to 2147483647"),
+    ],
+)
+def test_a_setting_out_of_its_range_is_refused_by_name(field: str, value: object, allowed: str) -> None:
+    with pytest.raises(InvalidConfigError) as caught:
+        make(StreamConfig, field, value)
+    error = caught.value
+    assert (error.field, error.range, error.code) == (field, allowed, "INVALID_CONFIG")
+    assert str(error) == f"{field} is {error.value}, but must be {allowed}"
+    assert isinstance(error, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "wanted"),
+    [
+        ("max_tokens", 1.0, "an int, not float"),
+        ("max_tokens", True, "an int, not bool"),
+        ("max_tokens", None, "an int, not NoneType"),
+        ("temperature", "hot", "a number, not str"),
+        ("temperature", False, "a number, not bool"),
+        ("ignore_eos", 1, "a bool, not int"),
+        ("seed", "7", "an int, not str"),
+        ("stop_sequences", "END", "a list or a tuple, not str"),
+        ("stop_sequences", [1], "a str, not int"),
+        ("stop_tokens", 7, "a list or a tuple, not int"),
+        ("stop_tokens", {7: 1}, "a list or a tuple, not dict"),
+        ("logit_bias", [(1, 2.0)], "a dict, not list"),
+        ("logit_bias", {"a": 2.0}, "an int, not str"),
+    ],
+)
+def test_a_setting_of_the_wrong_type_is_refused_by_name(field: str, value: object, wanted: str) -> None:
+    with pytest.raises(TypeError, match=f"^{field} must be {wanted}$"):
+        make(StreamConfig, field, value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "allowed"),
+    [
+        ("n_ctx", 0, "1 to 268435456"),
+        ("n_parallel", 257, "1 to 256"),
+        ("kv_cells", -1, "0 to 4294967295"),
+        ("n_threads", 513, "1 to 512"),
+        ("flash_attn", "maybe", "one of auto, on, off"),
+        ("type_k", "q3", "one of f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0, iq4_nl"),
+        ("max_queue", HUGE, "0 to 4294967295"),
+    ],
+)
+def test_a_context_param_out_of_its_range_is_refused_by_name(field: str, value: object, allowed: str) -> None:
+    with pytest.raises(InvalidConfigError) as caught:
+        make(ContextParams, field, value)
+    assert (caught.value.field, caught.value.range) == (field, allowed)
+
+
+def test_integers_and_floats_of_other_libraries_are_taken() -> None:
+    class Number:
+        def __index__(self) -> int:
+            return 3
+
+    make(StreamConfig, "top_k", Number())
+    make(StreamConfig, "temperature", Decimal("0.5"))
+    make(StreamConfig, "stop_tokens", array("q", [1, 2]))
+
+
+def test_a_config_is_frozen_and_keeps_no_list_that_could_change() -> None:
+    stops = ["END"]
+    bias = {1: 2.0}
+    config = StreamConfig(stop_sequences=stops, logit_bias=bias)
+    stops.append("")
+    bias[1] = math.nan
+    assert (config.stop_sequences, config.logit_bias) == (("END",), {1: 2.0})
+    with pytest.raises(FrozenInstanceError):
+        config.seed = 7  # type: ignore[misc]
+    assert replace(config, seed=7).seed == 7
+
+
+def test_keywords_win_over_max_tokens_and_config(context: Context) -> None:
+    config = StreamConfig(max_tokens=9, temperature=0, ignore_eos=True)
+    assert len(context.generate("A", config=config).tokens) == 9
+    assert len(context.generate("A", 5, config=config).tokens) == 5
+    assert context.generate("A", 5, config=config, seed=7).seed == 7
+    assert config.seed is None
+
+
+@pytest.mark.parametrize("call", ["generate", "generate_stream"])
+def test_an_unknown_keyword_is_a_type_error_that_names_what_was_meant(context: Context, call: str) -> None:
+    method: Callable[..., object] = getattr(context, call)
+    known = r"\(\) got an unexpected keyword argument 'temprature'\. Did you mean 'temperature'\?"
+    with pytest.raises(TypeError, match=f"^{call}{known}$"):
+        method("A", temprature=0.5)
+    with pytest.raises(TypeError, match=r"got an unexpected keyword argument 'xyzzy'$"):
+        method("A", xyzzy=0.5)
+
+
+def test_a_config_of_the_wrong_class_is_a_type_error(context: Context, model: Model) -> None:
+    wrong: Any = {"max_tokens": 3}
+    with pytest.raises(TypeError, match="config must be a StreamConfig, not dict"):
+        context.generate_stream("A", config=wrong)
+    with pytest.raises(TypeError, match="params must be a ContextParams, not dict"):
+        Context(model, wrong)
+    with pytest.raises(TypeError, match="model must be a Model, not dict"):
+        Context(wrong)
+
+
+def test_token_ids_outside_the_vocabulary_are_refused_by_the_call(context: Context) -> None:
+    for field, value in (("logit_bias", {999_999: 1.0}), ("stop_tokens", [-1])):
+        config: Any = {field: value}
+        with pytest.raises(InvalidConfigError) as caught:
+            context.generate_stream("A", **config)
+        assert caught.value.field == field
+
+
+@pytest.mark.parametrize("type_v", ["f32", "bf16", "q8_0", "q4_0", "iq4_nl"])
+def test_every_number_format_of_the_cache_generates(model: Model, type_v: Any) -> None:  # noqa: ANN401  # a literal
+    params = ContextParams(n_ctx=256, flash_attn="on", type_k=type_v, type_v=type_v)
+    with Context(model, params) as context:
+        assert len(context.generate("Write a poem:", 5, temperature=0).tokens) == 5

@@ -1,0 +1,208 @@
+"""Every error of the table, raised for real, with its facts."""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import mullama
+from mullama import (
+    Context,
+    ContextOverflowError,
+    ContextParams,
+    EngineClosedError,
+    GenerationError,
+    InvalidConfigError,
+    InvalidPromptError,
+    Model,
+    ModelLoadError,
+    ModelNotFoundError,
+    MullamaError,
+    OverloadedError,
+    StreamConfig,
+    StreamTimeoutError,
+)
+from mullama._model import DEMO
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STUCK = StreamConfig(stream_delay_ms=3_600_000, timeout_ms=None)
+
+
+@pytest.fixture
+def poisoned(tmp_path: Path) -> Path:
+    """The demo model with one weight that is not a number."""
+    weights = bytearray(DEMO.read_bytes())
+    weights[-34:] = b"\xff" * 34
+    file = tmp_path / "poisoned.gguf"
+    file.write_bytes(weights)
+    return file
+
+
+def test_nothing_at_the_path(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError) as caught:
+        Model.load(tmp_path / "none.gguf")
+    assert caught.value.path == tmp_path / "none.gguf"
+    assert caught.value.errno == 2
+    assert isinstance(caught.value, FileNotFoundError)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no model", b"GGUF\3\0\0\0" + b"\xff" * 64])
+def test_no_model_in_the_file(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "broken.gguf"
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    with pytest.raises(ModelLoadError) as caught:
+        Model.load(file)
+    assert caught.value.path == file
+    assert caught.value.reason
+    assert str(caught.value) == f"cannot load {file}: {caught.value.reason}"
+    assert isinstance(caught.value, OSError)
+
+
+@pytest.mark.parametrize("size", [1, 23, 24, 1000, 100_000, DEMO.stat().st_size - 1])
+def test_a_truncated_model(tmp_path: Path, size: int) -> None:
+    file = tmp_path / "truncated.gguf"
+    file.write_bytes(DEMO.read_bytes()[:size])
+    with pytest.raises(ModelLoadError):
+        Model.load(file)
+
+
+def test_a_weight_that_is_not_a_number(poisoned: Path) -> None:
+    with pytest.raises(ModelLoadError):
+        Model.load(poisoned, check_tensors=True)
+    with Model.load(poisoned) as model, Context(model) as context:
+        stream = context.generate_stream("A")
+        with pytest.raises(GenerationError) as caught:
+            next(stream)
+        assert caught.value.reason in str(caught.value)
+        assert list(stream) == []
+        assert stream.finish_reason == "error"
+
+
+def test_a_prompt_longer_than_the_context(model: Model) -> None:
+    with Context(model, ContextParams(n_ctx=16)) as context:
+        stream = context.generate_stream([1] * 20)
+        with pytest.raises(ContextOverflowError) as caught:
+            next(stream)
+    assert (caught.value.prompt_tokens, caught.value.context_len) == (20, 16)
+    assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "token", "position"),
+    [
+        ([], None, None),
+        ([5, 999_999], 999_999, 1),
+        ([5, 6, -1], -1, 2),
+        ([5, 2**31], None, 1),
+        ([10**5000], None, 0),
+        ("ab\udcff", None, 2),
+    ],
+    ids=["empty", "unknown", "negative", "too large", "huge", "surrogate"],
+)
+def test_a_prompt_that_is_none_is_told_by_the_first_read(
+    context: Context,
+    prompt: Any,  # noqa: ANN401  # text or ids
+    token: int | None,
+    position: int | None,
+) -> None:
+    stream = context.generate_stream(prompt)
+    with pytest.raises(InvalidPromptError) as caught:
+        next(stream)
+    assert (caught.value.token, caught.value.position) == (token, position)
+    assert str(caught.value) == f"invalid prompt: {caught.value.reason}"
+    assert list(stream) == []
+    assert stream.finish_reason == "error"
+    with pytest.raises(InvalidPromptError):
+        context.generate(prompt)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        (None, "prompt must be a str or a sequence of token ids, not NoneType"),
+        (b"bytes", "prompt must be a str or a sequence of token ids, not bytes"),
+        ({1: 2}, "prompt must be a str or a sequence of token ids, not dict"),
+        ({1, 2}, "prompt must be a str or a sequence of token ids, not set"),
+        (7, "prompt must be a str or a sequence of token ids, not int"),
+        ([1, "2"], r"prompt\[1\] must be an int token id, not str"),
+        ([1.0], r"prompt\[0\] must be an int token id, not float"),
+        ([True], r"prompt\[0\] must be an int token id, not bool"),
+    ],
+)
+def test_a_prompt_of_the_wrong_type_is_a_type_error_of_the_call(
+    context: Context,
+    prompt: Any,  # noqa: ANN401  # wrong on purpose
+    words: str,
+) -> None:
+    with pytest.raises(TypeError, match=f"^{words}$"):
+        context.generate_stream(prompt)
+    assert context.unfinished == 0
+
+
+@pytest.mark.parametrize("deadline", ["timeout_ms", "ttft_timeout_ms", "queue_timeout_ms"])
+def test_a_deadline_in_the_queue(endless: Context, deadline: str) -> None:
+    limit: Any = {deadline: 50}
+    with endless.generate_stream("A", 60_000, ignore_eos=True, buffer_size=65_536) as first:
+        next(first)
+        second = endless.generate_stream("A", **limit)
+        with pytest.raises(StreamTimeoutError) as caught:
+            next(second)
+    assert (caught.value.deadline, caught.value.limit_ms, caught.value.completion_tokens) == (deadline, 50, 0)
+    assert isinstance(caught.value, TimeoutError)
+
+
+def test_too_many_streams(model: Model) -> None:
+    with (
+        Context(model, ContextParams(n_parallel=1, max_queue=0)) as context,
+        context.generate_stream("A", config=STUCK),
+        pytest.raises(OverloadedError) as caught,
+    ):
+        context.generate_stream("A")
+    assert (caught.value.unfinished, caught.value.limit) == (1, 1)
+
+
+def test_an_engine_that_is_closed() -> None:
+    with Model.load("demo") as model:
+        context = Context(model)
+    with pytest.raises(EngineClosedError) as caught:
+        context.generate_stream("A")
+    assert caught.value.what == "engine"
+
+
+def test_every_code_is_raised_by_a_test_of_this_file() -> None:
+    raised = {
+        ContextOverflowError,
+        EngineClosedError,
+        GenerationError,
+        InvalidConfigError,
+        InvalidPromptError,
+        ModelLoadError,
+        ModelNotFoundError,
+        OverloadedError,
+        StreamTimeoutError,
+    }
+    assert set(MullamaError.__subclasses__()) == raised
+    assert len({error.code for error in raised}) == len(raised)
+    assert all(getattr(mullama, error.__name__) is error for error in raised)
+
+
+def test_an_error_survives_pickling() -> None:
+    with pytest.raises(InvalidConfigError) as caught:
+        StreamConfig(top_k=-1)
+    copy = pickle.loads(pickle.dumps(caught.value))  # noqa: S301  # our own bytes
+    assert (str(copy), vars(copy)) == (str(caught.value), vars(caught.value))
+
+
+def test_an_error_leaves_other_streams_alone(context: Context) -> None:
+    good = context.generate_stream("Write a poem:", 20)
+    bad = context.generate_stream([999_999])
+    with pytest.raises(InvalidPromptError):
+        list(bad)
+    assert len(list(good)) == 20

@@ -1,0 +1,52 @@
+"""The package exports what it has, and nothing else."""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib.metadata import version
+
+import pytest
+
+import mullama
+from mullama import _exceptions
+
+
+def test_all_is_sorted_and_complete() -> None:
+    public = {name for name in vars(mullama) if not name.startswith("_")} | {"__version__"}
+    assert list(mullama.__all__) == sorted(mullama.__all__)
+    assert set(mullama.__all__) == public
+
+
+def test_every_module_is_private() -> None:
+    modules = [module.name for module in pkgutil.iter_modules(mullama.__path__)]
+    assert modules
+    assert [name for name in modules if not name.startswith("_")] == []
+
+
+def test_every_exported_name_has_a_docstring() -> None:
+    bare = [name for name in mullama.__all__ if name != "__version__" and not getattr(mullama, name).__doc__]
+    assert bare == []
+
+
+@pytest.mark.parametrize("name", ["Context", "Model", "Token", "TokenStream"])
+def test_every_public_method_has_a_docstring(name: str) -> None:
+    members = vars(getattr(mullama, name)).items()
+    bare = [member for member, value in members if not member.startswith("_") and not value.__doc__]
+    assert bare == []
+
+
+def test_the_version_is_the_installed_one() -> None:
+    assert mullama.__version__ == version("mullama")
+
+
+def test_the_drawing_of_the_exceptions_is_the_tree() -> None:
+    drawn = {}
+    for line in (_exceptions.__doc__ or "").splitlines():
+        if line.startswith((" ├─", " └─")):
+            name, code, *second = line[3:].split()
+            drawn[name] = (code, *(base.strip("()") for base in second))
+    classes = {
+        one.__name__: (one.code, *(base.__name__ for base in one.__bases__[1:]))
+        for one in mullama.MullamaError.__subclasses__()
+    }
+    assert drawn == classes

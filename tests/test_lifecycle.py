@@ -1,0 +1,178 @@
+"""Streams, contexts and models come and go: memory stays flat, and the interpreter's exit is prompt."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mullama import Context, ContextParams, Model, StreamConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from subprocess import CompletedProcess
+
+    Script = Callable[[str], CompletedProcess[str]]
+
+STUCK = StreamConfig(stream_delay_ms=3_600_000, timeout_ms=None)
+
+OPEN = """
+import gc, os, sys, threading, time
+from mullama import Context, ContextParams, EngineClosedError, Model, StreamConfig
+LONG = StreamConfig(max_tokens=60_000, ignore_eos=True, buffer_size=65_536, timeout_ms=None)
+context = Context(Model.load("demo"), ContextParams(n_ctx=65_536, n_threads=1))
+"""
+
+EXITS = {
+    "a stream that runs": """
+stream = context.generate_stream("A", config=LONG)
+next(stream)
+""",
+    "streams in every phase": """
+running = [context.generate_stream("A", config=LONG) for _ in range(8)]
+prefilled = context.generate_stream([5] * 60_000, config=LONG)
+parked = context.generate_stream("A", 1000, ignore_eos=True, buffer_size=1)
+""",
+    "a stream that is all that is left": """
+stream = Context(Model.load("demo")).generate_stream("A", config=LONG)
+del context
+""",
+    "a stream in a cycle that is never collected": """
+gc.disable()
+class Cycle: pass
+cycle = Cycle()
+cycle.self, cycle.stream = cycle, context.generate_stream("A", config=LONG)
+del cycle
+""",
+    "a daemon thread that waits for a token": """
+stream = context.generate_stream("A", stream_delay_ms=3_600_000, timeout_ms=None)
+next(stream)
+def read():
+    try:
+        next(stream)
+    except EngineClosedError:
+        pass
+threading.Thread(target=read, daemon=True).start()
+""",
+    "a load that was given up": """
+def give_up(fraction):
+    raise LookupError
+try:
+    Model.load("demo", progress=give_up)
+except LookupError:
+    pass
+""",
+    "a fork": """
+stream = context.generate_stream("A", config=LONG)
+next(stream)
+import warnings
+warnings.simplefilter("ignore")
+child = os.fork()
+if not child:
+    try:
+        context.generate_stream("A")
+    except EngineClosedError:
+        sys.exit(42)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
+""",
+    "an uncaught exception while a stream is read": """
+for token in context.generate_stream("A", config=LONG):
+    sys.exit(0)
+""",
+}
+
+
+@pytest.mark.parametrize("case", EXITS)
+def test_the_exit_neither_hangs_nor_crashes_with(script: Script, case: str) -> None:
+    done = script(OPEN + EXITS[case] + "print(time.time())")
+    ended = time.time()
+    assert (done.returncode, done.stderr) == (0, "")
+    if done.stdout:
+        assert ended - float(done.stdout) < 5
+
+
+def resident() -> int:
+    """Bytes of this process in RAM."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_ten_thousand_opened_and_abandoned_streams_leave_memory_flat(
+    context: Context, eventually: Callable[[Callable[[], bool]], bool]
+) -> None:
+    prompt = context.model.tokenize("Write a poem:")
+
+    def open_and_abandon(times: int) -> int:
+        for turn in range(times):
+            stream = context.generate_stream(prompt, 50)
+            if turn % 10 == 0:
+                next(stream)
+        del stream
+        assert eventually(lambda: context.unfinished == 0)
+        gc.collect()
+        return resident()
+
+    warm = open_and_abandon(1000)
+    assert open_and_abandon(9000) - warm < 8 << 20
+
+
+def test_abandoned_streams_of_text_leave_memory_flat(
+    context: Context, eventually: Callable[[Callable[[], bool]], bool]
+) -> None:
+    def open_and_abandon(times: int) -> int:
+        for _ in range(times):
+            context.generate_stream("Write a poem:", 50)
+        assert eventually(lambda: context.unfinished == 0)
+        return resident()
+
+    warm = open_and_abandon(300)
+    assert open_and_abandon(1000) - warm < 8 << 20
+
+
+def test_models_that_come_and_go_leave_memory_flat() -> None:
+    params = ContextParams(n_threads=1)
+
+    def come_and_go(times: int) -> int:
+        for _ in range(times):
+            with Model.load("demo", use_mmap=False) as model:
+                next(Context(model, params).generate_stream("A", config=STUCK))
+        return resident()
+
+    warm = come_and_go(10)
+    assert come_and_go(30) - warm < 16 << 20
+
+
+def test_a_collected_model_takes_its_engine_with_it() -> None:
+    def engines() -> int:
+        names = (task / "comm" for task in Path("/proc/self/task").iterdir())
+        return sum(name.read_text(encoding="ascii") == "mullama-engine\n" for name in names)
+
+    before = engines()
+    context = Context(Model.load("demo"))
+    # llama.cpp's threads have the name of the one that started them.
+    assert engines() > before
+    del context
+    gc.collect()
+    assert engines() == before
+
+
+@pytest.mark.parametrize("phase", ["queue", "prefill", "decode", "end"])
+def test_a_stream_closes_in_every_phase(
+    endless: Context, eventually: Callable[[Callable[[], bool]], bool], phase: str
+) -> None:
+    running = endless.generate_stream("A", 60_000, ignore_eos=True, buffer_size=65_536)
+    next(running)
+    if phase != "queue":
+        running.close()
+    prompt = [5] * 60_000 if phase == "prefill" else [5]
+    with endless.generate_stream(prompt, 1 if phase == "end" else 5000, ignore_eos=True) as stream:
+        if phase == "prefill":
+            assert eventually(lambda: stream.usage.prompt_tokens > 0)
+        elif phase in {"decode", "end"}:
+            next(stream)
+    running.close()
+    assert eventually(lambda: endless.unfinished == 0)
+    assert len(endless.generate("A", 3, ignore_eos=True).tokens) == 3

@@ -1,0 +1,76 @@
+"""Many threads at once, and the GIL between them."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from mullama import Context, ContextParams, Model, StreamConfig, StreamTimeoutError, Token
+
+STUCK = StreamConfig(stream_delay_ms=3_600_000, timeout_ms=None)
+
+
+def test_64_threads_each_read_their_own_stream(context: Context) -> None:
+    def read(seed: int) -> tuple[str, int, str]:
+        stream = context.generate_stream("Write a poem:", 40, seed=seed, ignore_eos=True)
+        return "".join(token.text for token in stream), stream.tokens_generated, stream.text
+
+    with ThreadPoolExecutor(64) as threads:
+        for text, count, told in threads.map(read, range(64), timeout=60):
+            assert count == 40
+            assert text == told
+
+
+def test_threads_that_share_a_stream_get_each_token_once(context: Context) -> None:
+    stream = context.generate_stream("Write a poem:", 400, ignore_eos=True)
+    with ThreadPoolExecutor(8) as threads:
+        read = [threads.submit(list, stream) for _ in range(8)]
+        tokens: list[Token] = [token for one in read for token in one.result(timeout=60)]
+    assert sorted(token.index for token in tokens) == list(range(400))
+    assert "".join(token.text for token in sorted(tokens, key=lambda token: token.index)) == stream.text
+
+
+def test_another_thread_runs_while_one_waits(context: Context) -> None:
+    counted = 0
+    done = threading.Event()
+
+    def count() -> None:
+        nonlocal counted
+        while not done.is_set():
+            counted += 1
+
+    stream = context.generate_stream("A", config=STUCK, timeout_ms=300)
+    next(stream)
+    counter = threading.Thread(target=count)
+    counter.start()
+    try:
+        before = counted
+        with pytest.raises(StreamTimeoutError):
+            next(stream)
+        during = counted - before
+    finally:
+        done.set()
+        counter.join()
+    # Two slices of the interpreter's time would be some thousand; 300 ms of a free interpreter are many more.
+    assert during > 100_000
+
+
+def test_contexts_are_made_by_many_threads_and_share_one_engine(model: Model) -> None:
+    params = ContextParams(n_ctx=512, max_queue=7)
+    with ThreadPoolExecutor(16) as threads:
+        contexts = list(threads.map(lambda _: Context(model, params), range(16), timeout=60))
+    with contexts[0].generate_stream("A", config=STUCK):
+        assert [context.unfinished for context in contexts] == [1] * 16
+
+
+@pytest.mark.parametrize("end", ["cancel", "close"])
+def test_another_thread_ends_a_read_that_waits(context: Context, end: str) -> None:
+    stream = context.generate_stream("A", config=STUCK)
+    next(stream)
+    with ThreadPoolExecutor(1) as threads:
+        rest = threads.submit(list, stream)
+        getattr(stream, end)()
+        assert rest.result(timeout=10) == []
+    assert stream.finish_reason == "cancelled"
