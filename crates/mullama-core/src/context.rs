@@ -8,6 +8,7 @@ use crate::engine::handle::EngineHandle;
 use crate::error::MullamaError;
 use crate::model::Model;
 use crate::request::Prompt;
+use crate::stats::Stats;
 use crate::stream::TokenStream;
 
 /// Where streams are asked for. Light: contexts of equal params over one model share an engine and its KV pool.
@@ -70,6 +71,14 @@ impl Context {
     /// [`MullamaError::Closed`] after [`close`](Self::close).
     pub fn unfinished(&self) -> Result<usize, MullamaError> {
         Ok(self.engine()?.unfinished())
+    }
+
+    /// What the engine is doing, and has done since it began.
+    ///
+    /// # Errors
+    /// [`MullamaError::Closed`] after [`close`](Self::close).
+    pub fn stats(&self) -> Result<Stats, MullamaError> {
+        Ok(self.engine()?.stats())
     }
 
     /// Opens a stream. Never waits.

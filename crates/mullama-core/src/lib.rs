@@ -27,6 +27,7 @@
 
 #[cfg(feature = "streaming")]
 mod async_model;
+mod cells;
 mod channel;
 mod completion;
 mod config;
@@ -37,10 +38,12 @@ mod engine;
 mod error;
 pub mod gguf;
 mod model;
+mod prefix;
 mod request;
 mod sample;
 mod scheduler;
 mod sequence;
+mod stats;
 mod stop;
 mod stream;
 #[cfg(feature = "test-support")]
@@ -58,6 +61,7 @@ pub use error::{Deadline, ModelLoadFailure, MullamaError, PromptFailure, StreamF
 pub use model::{Model, ModelOptions};
 pub use mullama_ffi::{TokenId, system_info};
 pub use request::Prompt;
+pub use stats::{Stats, Steps};
 pub use stream::{IntoTokens, TokenStream, Tokens, Waited};
 pub use token::Token;
 pub use usage::{FinishReason, Timings, Usage};

@@ -13,6 +13,7 @@ use crate::detokenize::Detokenizer;
 use crate::engine::arrival::{Arrival, Prepared};
 use crate::engine::mailbox::StreamId;
 use crate::error::{self, Deadline, MullamaError, StreamFailure};
+use crate::prefix::Beginning;
 use crate::sample::{Picked, Picker};
 use crate::scheduler::{Candidate, Standing};
 use crate::stop::{StopMatcher, Verdict};
@@ -44,6 +45,10 @@ pub(crate) struct Sequence {
     full_since: Option<Duration>,
     detokenizer: Detokenizer,
     stops: StopMatcher,
+    /// Who computes what this one begins with, and how many tokens of it.
+    pub(crate) leader: Option<(StreamId, usize)>,
+    /// What was found to begin with, and when: see `KvPool::epoch`.
+    pub(crate) beginning: Option<(u64, Option<Beginning>)>,
 }
 
 /// Whether a sequence goes on after a token.
@@ -75,6 +80,8 @@ impl Sequence {
             full_since: None,
             detokenizer: Detokenizer::default(),
             stops,
+            leader: None,
+            beginning: None,
         }
     }
 
@@ -91,6 +98,32 @@ impl Sequence {
         self.channel.report(&self.progress);
     }
 
+    /// Prompt and completion so far; empty until the prompt is tokenized.
+    pub(crate) fn tokens(&self) -> &[TokenId] {
+        &self.tokens
+    }
+
+    /// The tokens whose cells the seat holds.
+    pub(crate) fn computed_tokens(&self) -> &[TokenId] {
+        &self.tokens[..self.computed]
+    }
+
+    /// Whether its prompt is still to be computed.
+    pub(crate) fn prefills(&self) -> bool {
+        self.tokens.len() - self.computed > 1
+    }
+
+    /// Begins with tokens that were computed before; how many of them are of a prompt that is new here.
+    pub(crate) fn take_over(&mut self, shared: usize) -> usize {
+        self.computed = shared;
+        if self.first_at.is_some() {
+            return 0;
+        }
+        let prompt = shared.min(self.progress.usage.prompt_tokens);
+        self.progress.usage.cached_tokens = prompt;
+        prompt
+    }
+
     /// Whether nothing is to be generated at all.
     pub(crate) fn wants_nothing(&self) -> bool {
         self.picker.is_some() && self.room == 0
@@ -104,9 +137,10 @@ impl Sequence {
             standing: self.standing,
             ready: self.picker.is_some() && self.has_room(now) && self.due_at().is_none_or(|due| due <= now),
             pending: self.tokens.len() - self.computed,
-            cells: self.computed,
-            seated: self.seat.is_some(),
+            wants: self.tokens.len() - self.computed,
+            seat: self.seat,
             fruitful: self.fruitful,
+            follows: None,
         }
     }
 

@@ -14,6 +14,7 @@ use crate::engine::mailbox::Mailbox;
 use crate::engine::{Engine, Parts};
 use crate::error::MullamaError;
 use crate::request::Prompt;
+use crate::stats::Stats;
 use crate::stream::TokenStream;
 
 mod fragile;
@@ -24,6 +25,7 @@ pub use crate::engine::Step;
 pub use crate::engine::backend::{Backend, Limits, Row};
 pub use crate::engine::clock::Clock;
 pub use crate::engine::scripted::{ByteVocabulary, Faults, Logits, Script, ScriptedBackend, VirtualClock};
+pub use crate::prefix::Reuse;
 pub use crate::vocabulary::Vocabulary;
 
 /// The size of a stage.
@@ -37,12 +39,14 @@ pub struct Size {
     pub context_len: usize,
     /// What the backend holds.
     pub limits: Limits,
+    /// Most bytes of idle beginnings in host memory.
+    pub prefix_cache_bytes: usize,
 }
 
 impl Default for Size {
     fn default() -> Self {
-        let limits = Limits { rows: 512, cells: 1024, seats: 72 };
-        Self { places: 8, queue: 64, context_len: 1024, limits }
+        let limits = Limits { rows: 512, cells: 1024, seats: 72, reuse: Reuse::Nothing };
+        Self { places: 8, queue: 64, context_len: 1024, limits, prefix_cache_bytes: 0 }
     }
 }
 
@@ -72,6 +76,9 @@ impl Stage {
             vocabulary: Arc::new(ByteVocabulary),
             context_len: size.context_len,
             places: size.places,
+            prefix_cache_bytes: size.prefix_cache_bytes,
+            threads: 1,
+            stats: Arc::default(),
         };
         let faults = Arc::default();
         let decodes: Arc<Mutex<Vec<Vec<Row>>>> = Arc::default();
@@ -126,6 +133,11 @@ impl Stage {
         std::mem::take(&mut *self.decodes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// What the engine did up to its newest step.
+    pub fn stats(&self) -> Stats {
+        self.desk.stats()
+    }
+
     /// Streams that have not ended.
     pub fn unfinished(&self) -> usize {
         self.desk.unfinished()
@@ -146,7 +158,7 @@ impl ScriptedContext {
     /// # Errors
     /// If no thread can be had.
     pub fn start(size: Size, logits: Logits) -> Result<Self, MullamaError> {
-        let layout = Layout::scripted(size.places, size.queue, size.context_len);
+        let layout = Layout::scripted(size.places, size.queue, size.context_len, size.prefix_cache_bytes);
         let flag: Arc<OnceLock<Arc<AtomicBool>>> = Arc::default();
         let told = Arc::clone(&flag);
         let make = move |abort| {
@@ -177,6 +189,16 @@ impl ScriptedContext {
     pub fn stream(&self, prompt: impl Into<Prompt>, config: StreamConfig) -> Result<TokenStream, MullamaError> {
         let channel = self.engine.submit(prompt.into(), config)?;
         Ok(TokenStream::new(channel, Some(Arc::clone(&self.engine))))
+    }
+
+    /// What the engine did up to its newest step.
+    pub fn stats(&self) -> Stats {
+        self.engine.stats()
+    }
+
+    /// Streams that have not ended.
+    pub fn unfinished(&self) -> usize {
+        self.engine.unfinished()
     }
 }
 

@@ -36,6 +36,8 @@ pub enum Failure {
 /// What a context is made of, in the order in which it goes: no thread computes any more when the buffers are freed.
 pub(crate) struct Parts {
     pub(crate) pools: Pools,
+    /// Pools that were replaced: llama.cpp's CPU backend holds the last one it used until it uses another.
+    pub(crate) replaced: Vec<Pools>,
     raw: RawContext,
     abort: Arc<AtomicBool>,
     model: Arc<Model>,
@@ -129,7 +131,7 @@ impl Context {
         let n_outputs_max = options.n_outputs_max.max(options.n_seq_max);
         let pools = Pools::new(options.n_threads, options.n_threads_batch, options.poll)?;
         let raw = make(model, options, n_outputs_max, &abort)?;
-        let parts = Parts { pools, raw, abort, model: Arc::clone(model) };
+        let parts = Parts { pools, replaced: Vec::new(), raw, abort, model: Arc::clone(model) };
         parts.pools.attach(parts.raw.0.as_ptr())?;
         let mut facts = sys::ContextFacts::default();
         // SAFETY: the context is alive.
@@ -200,6 +202,7 @@ impl Context {
         // SAFETY: the batch outlives the call, and everything in it is in range.
         let status = unsafe { sys::mullama_decode(self.raw(), &raw const raw_batch, &raw mut result) };
         self.poisoned_by(check("llama_decode", status).and_then(|()| outcome(result)))?;
+        self.parts.replaced.clear();
         self.outputs.extend_from_slice(batch.wanted());
         Ok(())
     }

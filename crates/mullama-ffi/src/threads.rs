@@ -109,8 +109,10 @@ impl Context {
         let pools = Pools::new(n_threads, n_threads_batch, self.poll)?;
         let attached = pools.attach(self.raw());
         self.poisoned_by(attached)?;
-        self.parts.pools = pools;
-        Ok(())
+        let mut replaced = std::mem::replace(&mut self.parts.pools, pools);
+        let slept = replaced.sleep();
+        self.parts.replaced.push(replaced);
+        self.poisoned_by(slept)
     }
 
     /// Sends the compute threads to sleep at once, instead of letting them poll for more work for a while. The next

@@ -33,11 +33,16 @@ pub struct ContextParams {
     pub type_k: KvType,
     /// Number format of the V cache.
     pub type_v: KvType,
+    /// Most bytes of host memory for beginnings that no stream uses now; 0 keeps none there.
+    pub prefix_cache_bytes: u64,
     /// Streams that may wait. A call is refused while `n_parallel + max_queue` streams are unfinished.
     pub max_queue: u32,
 }
 
 pub use mullama_ffi::{FlashAttn, KvType};
+
+/// Some thousand tokens of a model of a few billion weights.
+const DEFAULT_PREFIX_CACHE: u64 = 512 << 20;
 
 impl Default for ContextParams {
     fn default() -> Self {
@@ -52,6 +57,7 @@ impl Default for ContextParams {
             flash_attn: FlashAttn::Auto,
             type_k: KvType::F16,
             type_v: KvType::F16,
+            prefix_cache_bytes: DEFAULT_PREFIX_CACHE,
             max_queue: 64,
         }
     }

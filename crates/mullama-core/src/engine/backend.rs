@@ -4,6 +4,8 @@
 
 use mullama_ffi::{Error, TokenId};
 
+use crate::prefix::Reuse;
+
 /// One row of a decode: a token at a position of a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
@@ -26,6 +28,8 @@ pub struct Limits {
     pub cells: usize,
     /// Sequences that may hold cells at once.
     pub seats: usize,
+    /// What parts of a sequence's cells another one can take over.
+    pub reuse: Reuse,
 }
 
 /// Computes logits for rows of tokens, and keeps the KV of what it computed.
@@ -51,6 +55,37 @@ pub trait Backend {
     /// # Errors
     /// If the context is poisoned.
     fn forget(&mut self, seat: usize) -> Result<(), Error>;
+
+    /// Lets the empty seat `to` begin with the first `tokens` of `from`, sharing their cells; `false` with `to` empty if
+    /// the model's memory cannot do that.
+    ///
+    /// # Errors
+    /// If the context is poisoned.
+    fn share(&mut self, from: usize, to: usize, tokens: usize) -> Result<bool, Error>;
+
+    /// The state of a seat as bytes, for [`restore`](Self::restore).
+    ///
+    /// # Errors
+    /// What llama.cpp refuses.
+    fn save(&mut self, seat: usize) -> Result<Vec<u8>, Error>;
+
+    /// Puts a saved state into an empty seat.
+    ///
+    /// # Errors
+    /// What llama.cpp refuses; the seat is then empty.
+    fn restore(&mut self, seat: usize, state: &[u8]) -> Result<(), Error>;
+
+    /// Cuts a seat of `of` tokens to its first `keep`; `false` if the model's memory cannot do that.
+    ///
+    /// # Errors
+    /// If the context is poisoned.
+    fn truncate(&mut self, seat: usize, keep: usize, of: usize) -> Result<bool, Error>;
+
+    /// Computes with this many threads from now on.
+    ///
+    /// # Errors
+    /// If the threads cannot be started.
+    fn set_threads(&mut self, threads: u32) -> Result<(), Error>;
 
     /// Throws everything computed away and begins anew after a failure.
     ///

@@ -1,6 +1,6 @@
 //! Where requests are taken: checked, counted, and sent to the engine.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Parts;
 use super::arrival::{Arrival, prepare};
@@ -10,6 +10,7 @@ use crate::channel::{Admission, Channel, Counted};
 use crate::config::StreamConfig;
 use crate::error::{MullamaError, PromptFailure};
 use crate::request::Prompt;
+use crate::stats::Stats;
 use crate::vocabulary::Vocabulary;
 
 /// Prompts that may still be tokenized for streams that are gone, before a new one is refused.
@@ -25,6 +26,7 @@ pub(crate) struct Desk {
     clock: Arc<dyn Clock>,
     vocabulary: Arc<dyn Vocabulary>,
     context_len: usize,
+    stats: Arc<Mutex<Stats>>,
 }
 
 impl Desk {
@@ -37,6 +39,7 @@ impl Desk {
             clock: Arc::clone(&parts.clock),
             vocabulary: Arc::clone(&parts.vocabulary),
             context_len: parts.context_len,
+            stats: Arc::clone(&parts.stats),
         }
     }
 
@@ -88,6 +91,11 @@ impl Desk {
     /// Most tokens of one sequence.
     pub(crate) fn context_len(&self) -> usize {
         self.context_len
+    }
+
+    /// What the engine did up to its newest step.
+    pub(crate) fn stats(&self) -> Stats {
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes no more requests, and has the engine end.

@@ -19,6 +19,7 @@ use crate::channel::Channel;
 use crate::config::StreamConfig;
 use crate::error::{ModelLoadFailure, MullamaError, StreamFailure};
 use crate::request::Prompt;
+use crate::stats::Stats;
 use crate::vocabulary::{LlamaVocabulary, Vocabulary};
 
 /// A running engine. Dropping the last handle ends its thread and frees the context there.
@@ -53,6 +54,9 @@ impl EngineHandle {
             vocabulary,
             context_len: layout.context_len,
             places: layout.places,
+            prefix_cache_bytes: layout.prefix_cache_bytes,
+            threads: layout.n_threads.max(layout.n_threads_batch),
+            stats: Arc::default(),
         };
         let desk = Desk::new(&parts, layout.max_unfinished);
         let (made, ready) = sync_channel(1);
@@ -78,6 +82,11 @@ impl EngineHandle {
     /// Streams that have not ended.
     pub(crate) fn unfinished(&self) -> usize {
         self.desk.unfinished()
+    }
+
+    /// What the engine did up to its newest step.
+    pub(crate) fn stats(&self) -> Stats {
+        self.desk.stats()
     }
 
     /// Most tokens of one sequence.

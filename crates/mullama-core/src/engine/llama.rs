@@ -10,6 +10,7 @@ use super::backend::{Backend, Limits, Row};
 use super::handle::usable_cores;
 use crate::config::{ContextParams, MAX_SEQUENCES};
 use crate::error::{ModelLoadFailure, MullamaError};
+use crate::prefix::Reuse;
 
 /// Context length where the caller names none: memory is the user's to spend.
 const DEFAULT_CONTEXT: u32 = 4096;
@@ -22,11 +23,12 @@ pub(crate) struct Layout {
     pub(crate) places: usize,
     pub(crate) seats: u32,
     pub(crate) max_unfinished: usize,
+    pub(crate) prefix_cache_bytes: usize,
+    pub(crate) n_threads: u32,
     kv_cells: u32,
     n_batch: u32,
     n_ubatch: u32,
-    n_threads: u32,
-    n_threads_batch: u32,
+    pub(crate) n_threads_batch: u32,
     flash_attn: FlashAttn,
     type_k: KvType,
     type_v: KvType,
@@ -54,6 +56,7 @@ impl Layout {
             places: params.n_parallel as usize,
             seats,
             max_unfinished,
+            prefix_cache_bytes: usize::try_from(params.prefix_cache_bytes).unwrap_or(usize::MAX),
             kv_cells: params.kv_cells.unwrap_or(n_ctx).max(n_ctx),
             n_batch: params.n_batch,
             n_ubatch: params.n_ubatch,
@@ -67,13 +70,14 @@ impl Layout {
 
     /// The layout of an engine whose backend is a test's.
     #[cfg(feature = "test-support")]
-    pub(crate) fn scripted(places: usize, queue: usize, context_len: usize) -> Self {
+    pub(crate) fn scripted(places: usize, queue: usize, context_len: usize, prefix_cache_bytes: usize) -> Self {
         Self {
             path: PathBuf::from("a script"),
             context_len,
             places,
             seats: 0,
             max_unfinished: places + queue,
+            prefix_cache_bytes,
             kv_cells: 0,
             n_batch: 0,
             n_ubatch: 0,
@@ -109,6 +113,14 @@ impl Layout {
     }
 }
 
+fn seat_id(seat: usize) -> i32 {
+    i32::try_from(seat).expect("seats are at most 256")
+}
+
+fn position(tokens: usize) -> i32 {
+    i32::try_from(tokens).expect("n_ctx is an i32 in llama.cpp")
+}
+
 /// A llama.cpp context, made anew when it is lost.
 #[derive(Debug)]
 pub(crate) struct LlamaBackend {
@@ -127,7 +139,13 @@ impl LlamaBackend {
         let options = layout.options();
         let context = Context::with_abort_flag(&model, &options, Arc::clone(&abort))?;
         let rows = context.n_batch() as usize;
-        let limits = Limits { rows, cells: layout.kv_cells as usize, seats: layout.seats as usize };
+        let reuse = match () {
+            // What the encoder read is part of what the decoder's cells mean.
+            () if model.has_encoder() => Reuse::Nothing,
+            () if model.is_recurrent() || model.is_hybrid() => Reuse::Whole,
+            () => Reuse::Parts,
+        };
+        let limits = Limits { rows, cells: layout.kv_cells as usize, seats: layout.seats as usize, reuse };
         Ok(Self { model, options, abort, context, batch: Batch::new(rows), limits, resting: false })
     }
 
@@ -147,9 +165,7 @@ impl Backend for LlamaBackend {
         self.resting = false;
         self.batch.clear();
         for row in rows {
-            let position = i32::try_from(row.position).expect("n_ctx is an i32 in llama.cpp");
-            let seat = i32::try_from(row.seat).expect("seats are at most 256");
-            self.batch.push(row.token, position, seat, row.output)?;
+            self.batch.push(row.token, position(row.position), seat_id(row.seat), row.output)?;
         }
         self.context.decode(&self.batch)
     }
@@ -159,8 +175,39 @@ impl Backend for LlamaBackend {
     }
 
     fn forget(&mut self, seat: usize) -> Result<(), Error> {
-        let seat = i32::try_from(seat).expect("seats are at most 256");
-        self.context.seq_rm(seat, 0, None).map(drop)
+        self.context.seq_rm(seat_id(seat), 0, None).map(drop)
+    }
+
+    fn share(&mut self, from: usize, to: usize, tokens: usize) -> Result<bool, Error> {
+        let (from, to) = (seat_id(from), seat_id(to));
+        let end = position(tokens);
+        self.context.seq_cp(from, to, 0, Some(end))?;
+        // What a model's memory makes of a part is its own affair: only what really begins alike counts.
+        let begins = self.limits.reuse == Reuse::Whole || self.context.seq_pos_min(to)? == Some(0);
+        if begins && self.context.seq_pos_max(to)? == Some(end - 1) {
+            return Ok(true);
+        }
+        self.context.seq_rm(to, 0, None)?;
+        Ok(false)
+    }
+
+    fn save(&mut self, seat: usize) -> Result<Vec<u8>, Error> {
+        self.context.state_seq_get(seat_id(seat))
+    }
+
+    fn restore(&mut self, seat: usize, state: &[u8]) -> Result<(), Error> {
+        self.context.state_seq_set(seat_id(seat), state)
+    }
+
+    fn truncate(&mut self, seat: usize, keep: usize, of: usize) -> Result<bool, Error> {
+        if keep == of {
+            return Ok(true);
+        }
+        self.context.seq_rm(seat_id(seat), position(keep), None)
+    }
+
+    fn set_threads(&mut self, threads: u32) -> Result<(), Error> {
+        self.context.set_threads(threads, threads)
     }
 
     fn rebuild(&mut self) -> Result<(), Error> {

@@ -3,31 +3,35 @@
 pub(crate) mod arrival;
 pub(crate) mod backend;
 pub(crate) mod clock;
+mod crew;
 pub(crate) mod desk;
 pub(crate) mod handle;
+mod kv_pool;
 pub(crate) mod llama;
 pub(crate) mod mailbox;
+mod pace;
+mod planning;
+mod recovery;
 #[cfg(feature = "test-support")]
 pub(crate) mod scripted;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mullama_ffi::{Error, TokenId};
+use mullama_ffi::TokenId;
 
-use crate::error::{MullamaError, StreamFailure};
-use crate::scheduler::{Candidate, Plan, Pool, Scheduler, Standing};
+use crate::error::MullamaError;
+use crate::scheduler::{Candidate, Plan, Scheduler, Standing};
 use crate::sequence::{Outcome, Sequence, Words};
+use crate::stats::Stats;
 use crate::usage::FinishReason;
 use crate::vocabulary::Vocabulary;
 use backend::{Backend, Row};
 use clock::Clock;
+use crew::Crew;
+use kv_pool::KvPool;
 use mailbox::{Mailbox, StreamId};
-
-/// Rows of prompts in a step that also continues running streams.
-const PREFILL_BESIDE: usize = 32;
-/// Rows of prompts in a step of prompts alone.
-const PREFILL_ALONE: usize = 256;
+use pace::Pace;
 
 /// What a step came to.
 #[cfg_attr(not(feature = "test-support"), expect(unreachable_pub, reason = "a stage of `testing` shows it"))]
@@ -52,40 +56,60 @@ pub(crate) struct Parts {
     pub(crate) context_len: usize,
     /// Sequences computed at once.
     pub(crate) places: usize,
+    /// Most bytes of idle beginnings in host memory.
+    pub(crate) prefix_cache_bytes: usize,
+    /// Most threads of a step.
+    pub(crate) threads: u32,
+    /// Written after each step, for whoever looks.
+    pub(crate) stats: Arc<Mutex<Stats>>,
 }
 
 /// All sequences of one context, and the step that moves them on.
 pub(crate) struct Engine<B> {
     parts: Parts,
     end_tokens: Vec<TokenId>,
-    backend: B,
+    pool: KvPool<B>,
     scheduler: Scheduler,
+    pace: Pace,
+    crew: Crew,
     sequences: Vec<Sequence>,
-    free_seats: Vec<usize>,
     /// Number of the running step; orders who was parked first.
     step: u64,
     /// The context was lost and could not be made again yet.
     broken: bool,
     rows: Vec<Row>,
     candidates: Vec<Candidate>,
+    stats: Stats,
+}
+
+/// One sequence's part of a step.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    /// The sequence, by its place in the list.
+    at: usize,
+    /// How many of its tokens the step computes.
+    rows: usize,
+    /// Whether these are tokens of a prompt.
+    prompt: bool,
 }
 
 impl<B: Backend> Engine<B> {
     pub(crate) fn new(backend: B, parts: Parts) -> Self {
         let mut end_tokens = parts.vocabulary.end_tokens();
         end_tokens.sort_unstable();
-        let free_seats = (0..backend.limits().seats).rev().collect();
         Self {
-            parts,
             end_tokens,
-            backend,
+            pool: KvPool::new(backend, parts.prefix_cache_bytes),
             scheduler: Scheduler::default(),
+            pace: Pace::default(),
+            crew: Crew::new(parts.threads),
             sequences: Vec::new(),
-            free_seats,
             step: 0,
             broken: false,
             rows: Vec::new(),
             candidates: Vec::new(),
+            stats: Stats { threads: parts.threads, ..Stats::default() },
+            parts,
         }
     }
 
@@ -96,20 +120,23 @@ impl<B: Backend> Engine<B> {
         self.hear(now);
         self.expire(now);
         let plan = self.plan(now);
-        self.seat(&plan, now);
-        if plan.rows.is_empty() {
+        let shares = self.seat(&plan, now);
+        if shares.is_empty() {
             return self.idle_until(now);
         }
-        let outputs = self.fill_batch(&plan);
-        let streams = plan.rows.iter().map(|&(i, _)| self.sequences[i].id());
+        let outputs = self.fill_batch(&shares);
+        let streams = shares.iter().map(|share| self.sequences[share.at].id());
         if self.parts.mailbox.begin_step(streams) {
-            let decoded = self.backend.decode(&self.rows);
+            self.staff();
+            let began = self.parts.clock.now();
+            let decoded = self.pool.backend().decode(&self.rows);
             self.parts.mailbox.end_step();
             match decoded {
-                Ok(()) => self.advance(&plan, &outputs),
-                Err(error) => self.recover(&plan, error),
+                Ok(()) => self.advance(&shares, &outputs, began),
+                Err(error) => self.recover(&plan, &shares, error),
             }
         }
+        self.tell();
         Step::Worked
     }
 
@@ -120,7 +147,10 @@ impl<B: Backend> Engine<B> {
         for (id, prepared) in letters.prepared {
             let Some(at) = self.find(id) else { continue };
             match prepared {
-                Ok(prepared) => self.sequences[at].equip(prepared, self.parts.context_len),
+                Ok(prepared) => {
+                    self.sequences[at].equip(prepared, self.parts.context_len);
+                    self.find_leader(at);
+                }
                 Err(error) => self.end(at, |sequence| sequence.fail(error, now)),
             }
         }
@@ -148,26 +178,10 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    fn plan(&mut self, now: Duration) -> Plan {
-        let limits = self.backend.limits();
-        let pool = Pool {
-            places: self.parts.places,
-            seats: limits.seats,
-            cells: limits.cells,
-            rows: limits.rows,
-            prefill_beside: PREFILL_BESIDE,
-            prefill_alone: PREFILL_ALONE,
-        };
-        self.candidates.clear();
-        self.candidates.extend(self.sequences.iter_mut().map(|sequence| sequence.candidate(now)));
-        self.scheduler.plan(&self.candidates, pool)
-    }
-
-    /// Makes the plan's standings true: who lost cells, who lost a place, who got one.
-    fn seat(&mut self, plan: &Plan, now: Duration) {
-        for &at in &plan.evict {
-            self.evict(at);
-        }
+    /// Makes the plan's standings true: who lost cells, who lost a place, who got one, and what each begins with.
+    fn seat(&mut self, plan: &Plan, now: Duration) -> Vec<Share> {
+        plan.drop.iter().for_each(|&seat| self.pool.drop_idle(seat));
+        plan.evict.iter().for_each(|&at| self.preempt(at));
         let since = self.step;
         for (at, sequence) in self.sequences.iter_mut().enumerate() {
             let placed = plan.running.contains(&at);
@@ -181,35 +195,61 @@ impl<B: Backend> Engine<B> {
                 _ => {}
             }
         }
-        for &(at, _) in &plan.rows {
+        let planned: usize = plan.rows.iter().map(|&(_, rows)| rows).sum();
+        plan.rows.iter().map(|&(at, rows)| self.share(at, rows, planned)).collect()
+    }
+
+    /// A sequence's part of the step, whose rows are `planned` in all; one without a seat gets one, and begins with what
+    /// others have computed.
+    fn share(&mut self, at: usize, rows: usize, planned: usize) -> Share {
+        if self.sequences[at].seat.is_none() {
+            let seat = self.pool.sit();
+            let beginning = self.look_up(at);
+            let spare = self.pool.cells().capacity().saturating_sub(self.pool.cells().used() + planned);
+            let shared = beginning.map_or(0, |beginning| self.pool.adopt(seat, beginning, spare));
             let sequence = &mut self.sequences[at];
-            if sequence.seat.is_none() {
-                sequence.seat = Some(self.free_seats.pop().expect("the plan counts seats"));
-            }
+            sequence.seat = Some(seat);
+            let saved = sequence.take_over(shared);
+            self.stats.prefix_hits += u64::from(saved > 0);
+            self.stats.tokens_saved += saved as u64;
+        }
+        let sequence = &self.sequences[at];
+        let pending = sequence.tokens().len() - sequence.computed;
+        Share { at, rows: rows.min(pending), prompt: pending > 1 }
+    }
+
+    /// Takes a sequence's cells away for others; they rest in host memory if they may.
+    fn preempt(&mut self, at: usize) {
+        let sequence = &mut self.sequences[at];
+        if let Some(seat) = sequence.seat.take() {
+            self.stats.preemptions += 1;
+            let tokens = sequence.computed_tokens().to_vec();
+            sequence.computed = 0;
+            sequence.beginning = None;
+            self.pool.put_away(seat, tokens);
         }
     }
 
-    /// Takes a sequence's cells away; it computes its tokens again when it has a place.
+    /// Throws a sequence's cells away; it computes its tokens again when it has a place.
     fn evict(&mut self, at: usize) {
         let sequence = &mut self.sequences[at];
         sequence.computed = 0;
+        sequence.beginning = None;
         if let Some(seat) = sequence.seat.take() {
-            self.free_seats.push(seat);
-            // A poisoned context has no cells to free; it is rebuilt before the next decode.
-            let _ = self.backend.forget(seat);
+            self.pool.free(seat);
         }
     }
 
-    /// Writes the plan's rows; returns for each row with an output the sequence it belongs to.
-    fn fill_batch(&mut self, plan: &Plan) -> Vec<(usize, usize)> {
+    /// Writes the rows; returns for each row with an output the sequence it belongs to.
+    fn fill_batch(&mut self, shares: &[Share]) -> Vec<(usize, usize)> {
         self.rows.clear();
-        let mut outputs = Vec::with_capacity(plan.rows.len());
-        for &(at, rows) in &plan.rows {
-            let sequence = &self.sequences[at];
+        let mut outputs = Vec::with_capacity(shares.len());
+        for share in shares {
+            let sequence = &self.sequences[share.at];
             let seat = sequence.seat.expect("seated before its rows are written");
-            for (token, position, output) in sequence.rows(rows) {
+            for (token, position, output) in sequence.rows(share.rows) {
                 if output {
-                    outputs.push((self.rows.len(), at));
+                    outputs.push((self.rows.len(), share.at));
                 }
                 self.rows.push(Row { token, position, seat, output });
             }
@@ -217,21 +257,36 @@ impl<B: Backend> Engine<B> {
         outputs
     }
 
-    /// The decode went well: counts the cells, and lets each sequence with logits take its token.
-    fn advance(&mut self, plan: &Plan, outputs: &[(usize, usize)]) {
-        for &(at, rows) in &plan.rows {
-            self.sequences[at].computed += rows;
+    /// Gives the step as many threads as such steps run best with.
+    fn staff(&mut self) {
+        let threads = self.crew.threads();
+        if threads == self.stats.threads {
+            return;
         }
+        match self.pool.backend().set_threads(threads) {
+            Ok(()) => self.stats.threads = threads,
+            Err(error) => tracing::warn!(target: "mullama", %error, threads, "the number of threads stays"),
+        }
+    }
+
+    /// The decode went well: counts the cells, and lets each sequence with logits take its token.
+    fn advance(&mut self, shares: &[Share], outputs: &[(usize, usize)], began: Duration) {
         let now = self.parts.clock.now();
+        self.learn(shares, now.saturating_sub(began));
+        for share in shares {
+            let sequence = &mut self.sequences[share.at];
+            sequence.computed += share.rows;
+            self.pool.extend(sequence.seat.expect("it had rows"), share.rows);
+        }
         let vocabulary = Arc::clone(&self.parts.vocabulary);
         let words = Words { vocabulary: vocabulary.as_ref(), end_tokens: &self.end_tokens };
         let mut ended = Vec::new();
         for &(row, at) in outputs {
             let sequence = &mut self.sequences[at];
-            let outcome = match self.backend.logits(row) {
+            let outcome = match self.pool.backend().logits(row) {
                 Ok(logits) => sequence.advance(logits, &words, now),
                 Err(error) => {
-                    sequence.fail(decode_failed(&Arc::new(error)), now);
+                    sequence.fail(recovery::decode_failed(&Arc::new(error)), now);
                     Outcome::Ended
                 }
             };
@@ -239,70 +294,25 @@ impl<B: Backend> Engine<B> {
                 ended.push(at);
             }
         }
+        self.stats.tokens_generated += outputs.len() as u64;
         ended.sort_unstable();
         for at in ended.into_iter().rev() {
             self.retire(at);
         }
     }
 
-    /// The decode failed: who had rows in it pays, nobody else.
-    fn recover(&mut self, plan: &Plan, error: Error) {
-        match error {
-            // The plan counts cells exactly, so this is fragmentation or a special cache: one less must fit.
-            Error::NoKvSlot if plan.rows.len() > 1 => self.evict(plan.rows[plan.rows.len() - 1].0),
-            Error::NoKvSlot if self.evict_longest_parked(plan) => {}
-            Error::NoKvSlot => {
-                let rows = self.rows.len();
-                self.fail_all(plan, &MullamaError::StreamingError(StreamFailure::NoCells { rows }));
-            }
-            // Everybody of the step has left, or the engine ends. What an aborted step left behind is not used again.
-            Error::Aborted => plan.rows.iter().for_each(|&(at, _)| self.evict(at)),
-            error => {
-                let lost = error.poisons();
-                tracing::error!(target: "mullama", %error, lost, "decode failed");
-                self.fail_all(plan, &decode_failed(&Arc::new(error)));
-                if lost {
-                    self.broken = true;
-                    (0..self.sequences.len()).for_each(|at| self.evict(at));
-                    self.revive();
-                }
-            }
-        }
-    }
-
-    fn evict_longest_parked(&mut self, plan: &Plan) -> bool {
-        let holds = |at: &usize| self.sequences[*at].seat.is_some() && !plan.running.contains(at);
-        let parked_since = |at: &usize| match self.sequences[*at].standing {
-            Standing::Aside { since } => since,
-            Standing::Waiting | Standing::Running => u64::MAX,
-        };
-        let victim = (0..self.sequences.len()).filter(holds).min_by_key(parked_since);
-        victim.map(|at| self.evict(at)).is_some()
-    }
-
-    fn fail_all(&mut self, plan: &Plan, error: &MullamaError) {
-        let now = self.parts.clock.now();
-        let mut failed: Vec<usize> = plan.rows.iter().map(|&(at, _)| at).collect();
-        failed.sort_unstable();
-        for at in failed.into_iter().rev() {
-            self.end(at, |sequence| sequence.fail(error.clone(), now));
-        }
-    }
-
-    /// Makes a lost context again. While that fails, so do the streams that ask.
-    fn revive(&mut self) {
-        if !self.broken {
-            return;
-        }
-        match self.backend.rebuild() {
-            Ok(()) => self.broken = false,
-            Err(error) => {
-                tracing::error!(target: "mullama", %error, "the context could not be rebuilt");
-                let (error, now) = (decode_failed(&Arc::new(error)), self.parts.clock.now());
-                while !self.sequences.is_empty() {
-                    self.end(0, |sequence| sequence.fail(error.clone(), now));
-                }
-            }
+    /// Keeps in mind how long the step took, for the next ones.
+    fn learn(&mut self, shares: &[Share], took: Duration) {
+        let rows = |prompt: bool| shares.iter().filter(|share| share.prompt == prompt).map(|share| share.rows).sum();
+        let (continuing, prompt): (usize, usize) = (rows(false), rows(true));
+        self.pace.learn(continuing, prompt, took);
+        if prompt == 0 {
+            self.crew.learn(continuing, took);
+            self.stats.decode_steps.add(took);
+        } else {
+            self.stats.prefill_steps.add(took);
+            // A computed prompt is a beginning for others.
+            self.pool.announce();
         }
     }
 
@@ -311,15 +321,38 @@ impl<B: Backend> Engine<B> {
         self.retire(at);
     }
 
-    /// Frees all that an ended sequence held.
+    /// Takes an ended sequence out; what it computed stays for others to begin with.
     fn retire(&mut self, at: usize) {
-        self.evict(at);
-        self.sequences.remove(at);
+        let sequence = self.sequences.remove(at);
+        if let Some(seat) = sequence.seat {
+            self.pool.retire(seat, sequence.computed_tokens().to_vec());
+        }
     }
 
     fn idle_until(&mut self, now: Duration) -> Step {
-        self.backend.rest();
+        self.tell();
+        self.pool.backend().rest();
         Step::Idle { until: self.sequences.iter().filter_map(|sequence| sequence.next_moment(now)).min() }
+    }
+
+    /// Writes down what is going on.
+    fn tell(&mut self) {
+        let stats = &mut self.stats;
+        (stats.queued, stats.running, stats.parked) = (0, 0, 0);
+        for sequence in &self.sequences {
+            match sequence.standing {
+                Standing::Waiting => stats.queued += 1,
+                Standing::Running => stats.running += 1,
+                Standing::Aside { .. } => stats.parked += 1,
+            }
+        }
+        let (cells, prefixes) = (self.pool.cells(), self.pool.prefixes());
+        stats.cells = cells.capacity();
+        stats.cells_used = cells.used();
+        stats.cells_shared = cells.shared();
+        stats.cells_idle = prefixes.idle_cells();
+        stats.prefix_bytes = prefixes.rested_bytes();
+        *self.parts.stats.lock().unwrap_or_else(PoisonError::into_inner) = *stats;
     }
 
     /// Ends every stream with the same error; the engine is about to end.
@@ -331,8 +364,4 @@ impl<B: Backend> Engine<B> {
         }
         self.sequences.clear();
     }
-}
-
-fn decode_failed(error: &Arc<Error>) -> MullamaError {
-    MullamaError::StreamingError(StreamFailure::Decode(Arc::clone(error)))
 }

@@ -8,6 +8,8 @@ use mullama_ffi::{Error, Sampler, SamplerOptions, TokenId};
 
 use super::backend::{Backend, Limits, Row};
 use super::clock::Clock;
+use crate::cells::Cells;
+use crate::prefix::Reuse;
 use crate::vocabulary::Vocabulary;
 
 /// Writes the logits after a sequence of tokens.
@@ -99,7 +101,8 @@ pub struct ScriptedBackend {
     script: Script,
     n_vocab: usize,
     /// Tokens whose cells each seat holds.
-    cells: BTreeMap<usize, Vec<TokenId>>,
+    tokens: BTreeMap<usize, Vec<TokenId>>,
+    cells: Cells,
     /// Logits of the last decode, by row.
     outputs: BTreeMap<usize, Vec<f32>>,
     /// A decode failed in a way after which only a rebuild may follow.
@@ -110,7 +113,8 @@ impl ScriptedBackend {
     /// A backend over [`ByteVocabulary`].
     pub fn new(script: Script) -> Self {
         let n_vocab = ByteVocabulary.n_tokens();
-        Self { script, n_vocab, cells: BTreeMap::new(), outputs: BTreeMap::new(), poisoned: false }
+        let cells = Cells::new(script.limits.cells, script.limits.seats);
+        Self { script, n_vocab, tokens: BTreeMap::new(), cells, outputs: BTreeMap::new(), poisoned: false }
     }
 
     fn faults(&self) -> MutexGuard<'_, Faults> {
@@ -119,9 +123,10 @@ impl ScriptedBackend {
 
     fn put(&mut self, index: usize, row: &Row) {
         assert!(row.seat < self.script.limits.seats, "seat {} of {}", row.seat, self.script.limits.seats);
-        let tokens = self.cells.entry(row.seat).or_default();
+        let tokens = self.tokens.entry(row.seat).or_default();
         assert_eq!(row.position, tokens.len(), "positions of seat {} continue where its cells end", row.seat);
         tokens.push(row.token);
+        self.cells.extend(row.seat, 1);
         if row.output {
             let mut logits = vec![0.0; self.n_vocab];
             (self.script.logits)(tokens, &mut logits);
@@ -147,7 +152,7 @@ impl Backend for ScriptedBackend {
             self.poisoned = error.poisons();
             return Err(error);
         }
-        let held: usize = self.cells.values().map(Vec::len).sum();
+        let held = self.cells.used();
         assert!(held + rows.len() <= limits.cells, "{held} cells and {} more of {}", rows.len(), limits.cells);
         self.outputs.clear();
         for (index, row) in rows.iter().enumerate() {
@@ -167,7 +172,46 @@ impl Backend for ScriptedBackend {
         if self.poisoned {
             return Err(Error::Poisoned);
         }
-        self.cells.remove(&seat);
+        self.tokens.remove(&seat);
+        self.cells.truncate(seat, 0);
+        Ok(())
+    }
+
+    fn share(&mut self, from: usize, to: usize, tokens: usize) -> Result<bool, Error> {
+        let shared = self.tokens.get(&from).map_or(&[][..], Vec::as_slice);
+        assert!(tokens <= shared.len() && !self.tokens.contains_key(&to), "a part of {from} for the empty seat {to}");
+        if self.script.limits.reuse == Reuse::Whole && tokens < shared.len() {
+            return Ok(false);
+        }
+        let shared = shared[..tokens].to_vec();
+        self.tokens.insert(to, shared);
+        self.cells.share(from, to, tokens);
+        Ok(true)
+    }
+
+    fn save(&mut self, seat: usize) -> Result<Vec<u8>, Error> {
+        let tokens = self.tokens.get(&seat).map_or(&[][..], Vec::as_slice);
+        Ok(tokens.iter().flat_map(|token| token.to_le_bytes()).collect())
+    }
+
+    fn restore(&mut self, seat: usize, state: &[u8]) -> Result<(), Error> {
+        assert!(!self.tokens.contains_key(&seat), "seat {seat} is empty");
+        let tokens: Vec<_> = state.chunks_exact(4).map(|b| TokenId::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        assert!(self.cells.used() + tokens.len() <= self.script.limits.cells, "the plan counts cells");
+        self.cells.extend(seat, tokens.len());
+        self.tokens.insert(seat, tokens);
+        Ok(())
+    }
+
+    fn truncate(&mut self, seat: usize, keep: usize, of: usize) -> Result<bool, Error> {
+        let tokens = self.tokens.entry(seat).or_default();
+        assert_eq!(tokens.len(), of, "tokens of seat {seat}");
+        tokens.truncate(keep);
+        self.cells.truncate(seat, keep);
+        Ok(keep == of || self.script.limits.reuse == Reuse::Parts)
+    }
+
+    fn set_threads(&mut self, _threads: u32) -> Result<(), Error> {
         Ok(())
     }
 
@@ -176,7 +220,8 @@ impl Backend for ScriptedBackend {
             return Err(error);
         }
         self.poisoned = false;
-        self.cells.clear();
+        self.tokens.clear();
+        self.cells = Cells::new(self.script.limits.cells, self.script.limits.seats);
         self.outputs.clear();
         Ok(())
     }

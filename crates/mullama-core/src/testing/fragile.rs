@@ -83,6 +83,26 @@ impl Backend for Fragile {
         self.inner.forget(seat)
     }
 
+    fn share(&mut self, from: usize, to: usize, tokens: usize) -> Result<bool, Error> {
+        self.inner.share(from, to, tokens)
+    }
+
+    fn save(&mut self, seat: usize) -> Result<Vec<u8>, Error> {
+        self.inner.save(seat)
+    }
+
+    fn restore(&mut self, seat: usize, state: &[u8]) -> Result<(), Error> {
+        self.inner.restore(seat, state)
+    }
+
+    fn truncate(&mut self, seat: usize, keep: usize, of: usize) -> Result<bool, Error> {
+        self.inner.truncate(seat, keep, of)
+    }
+
+    fn set_threads(&mut self, threads: u32) -> Result<(), Error> {
+        self.inner.set_threads(threads)
+    }
+
     fn rebuild(&mut self) -> Result<(), Error> {
         self.inner.rebuild()
     }

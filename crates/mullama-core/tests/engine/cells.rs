@@ -1,7 +1,7 @@
 //! When cells or seats run short, streams wait and are computed again: no delivered token is lost, repeated or changed.
 
 use mullama::TokenStream;
-use mullama::testing::{Limits, Size, Stage, Step};
+use mullama::testing::{Limits, Reuse, Size, Stage, Step};
 
 use crate::support::{Got, alone, config, pool, prompt, read, read_all, rows, stage, steps, take};
 
@@ -126,8 +126,8 @@ fn a_queue_that_waits_for_cells_moves_on_when_a_parked_reader_holds_them() {
 #[test]
 fn streams_take_turns_where_seats_are_fewer_than_streams() {
     for (places, seats) in [(2, 2), (2, 3), (4, 4), (1, 1), (8, 9)] {
-        let limits = Limits { rows: 512, cells: 1024, seats };
-        let mut stage = stage(Size { places, queue: 64, context_len: 256, limits });
+        let limits = Limits { rows: 512, cells: 1024, seats, reuse: Reuse::Nothing };
+        let mut stage = stage(Size { places, queue: 64, context_len: 256, limits, ..Size::default() });
         let streams = open(&stage, 12, 10, 20, 2);
         let mut got: Vec<Got> = streams.iter().map(|_| Got::default()).collect();
         for step in 0..5_000 {
@@ -144,8 +144,8 @@ fn streams_take_turns_where_seats_are_fewer_than_streams() {
 
 #[test]
 fn a_seat_that_a_waking_reader_needs_is_not_given_to_two() {
-    let limits = Limits { rows: 512, cells: 1024, seats: 2 };
-    let mut stage = stage(Size { places: 2, queue: 8, context_len: 256, limits });
+    let limits = Limits { rows: 512, cells: 1024, seats: 2, reuse: Reuse::Nothing };
+    let mut stage = stage(Size { places: 2, queue: 8, context_len: 256, limits, ..Size::default() });
     let streams = open(&stage, 3, 4, 50, 1);
     stage.settle();
     // Two of three hold a seat, all are parked. All wake at once, in every order.

@@ -56,7 +56,7 @@ fn a_deadline_in_prefill_ends_the_stream_between_two_pieces_and_frees_its_place(
         let stream = stage.open(&prompt(1_000, 0), config_of_kind).unwrap();
         let next = stage.open(&prompt(2, 1), config(4)).unwrap();
         assert_eq!(read(&mut stage, &next).text(), alone(&prompt(2, 1), 4));
-        assert_eq!(rows(&stage), [256, 256, 2, 1, 1, 1], "512 ms have passed after the second piece");
+        assert_eq!(rows(&stage), [32, 64, 128, 250, 2, 1, 1, 1], "474 ms have passed after the fourth piece");
         assert_eq!(timeout(&take(&stream)), (kind, 300, 0));
     }
 }

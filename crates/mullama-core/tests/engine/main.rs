@@ -10,6 +10,7 @@ mod order;
 mod properties;
 mod requests;
 mod room;
+mod sharing;
 mod stops;
 mod support;
 mod threads;

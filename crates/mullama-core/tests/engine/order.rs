@@ -1,9 +1,9 @@
 //! Who goes first: priority, then the order of the calls; nobody waits for ever, and what is too much is refused.
 
-use mullama::testing::{Limits, Size, Stage};
+use mullama::testing::{Limits, Reuse, Size, Stage};
 use mullama::{MullamaError, TokenStream};
 
-use crate::support::{alone, config, places, prompt, read, read_all, rows, stage, steps, take};
+use crate::support::{STEP, alone, config, hashed, places, prompt, read, read_all, rows, stage, steps, take};
 
 /// The order in which streams of one token each are served on one place.
 fn served(priorities: &[i32]) -> Vec<usize> {
@@ -80,7 +80,7 @@ fn eight_streams_run_in_one_batch() {
 
 #[test]
 fn a_long_prompt_beside_running_streams_comes_in_small_pieces_and_holds_nobody_up() {
-    let mut stage = stage(places(8));
+    let mut stage = Stage::new(places(8), hashed(), |rows| STEP * u32::try_from(rows).expect("few rows"));
     let running = stage.open(&[1], config(100)).unwrap();
     steps(&mut stage, 1);
     let long = stage.open(&prompt(500, 1), config(5)).unwrap();
@@ -91,7 +91,8 @@ fn a_long_prompt_beside_running_streams_comes_in_small_pieces_and_holds_nobody_u
         assert_eq!(running.usage().completion_tokens, had + 1, "the running stream gets a token each step");
     }
     assert!(running.buffered() > before);
-    assert!(rows(&stage)[1..].iter().all(|&rows| rows <= 33), "{:?}", rows(&stage));
+    let rows = rows(&stage);
+    assert!(rows.iter().all(|&rows| rows <= 21), "a millisecond a row and twenty beside a stream: {rows:?}");
 }
 
 /// One step, and the readers whose buffer was full before it take a token: each is parked for a step, then wakes.
@@ -150,8 +151,8 @@ fn readers_that_wake_again_and_again_do_not_starve_behind_the_queue() {
 
 #[test]
 fn a_long_prompt_that_needs_the_pool_gets_it_although_short_ones_keep_coming() {
-    let limits = Limits { rows: 512, cells: 256, seats: 16 };
-    let mut stage = stage(Size { places: 4, queue: 64, context_len: 256, limits });
+    let limits = Limits { rows: 512, cells: 256, seats: 16, reuse: Reuse::Nothing };
+    let mut stage = stage(Size { places: 4, queue: 64, context_len: 256, limits, ..Size::default() });
     let short = |stage: &Stage, seed| stage.open(&prompt(20, seed), config(30).buffer_size(2)).unwrap();
     let mut busy: Vec<TokenStream> = (0..6).map(|seed| short(&stage, seed)).collect();
     steps(&mut stage, 5);

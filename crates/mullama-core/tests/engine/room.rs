@@ -36,7 +36,7 @@ fn a_prompt_is_not_computed_twice_for_a_parked_reader() {
     let mut stage = stage(places(1));
     let stream = stage.open(&prompt(40, 0), config(100).buffer_size(3)).unwrap();
     stage.settle();
-    assert_eq!(rows(&stage), [40, 1, 1]);
+    assert_eq!(rows(&stage), [32, 8, 1, 1]);
     for _ in 0..5 {
         stream.next_blocking().unwrap().unwrap();
         stage.settle();
@@ -49,7 +49,7 @@ fn seven_streams_beside_a_sleeper_finish_as_if_it_were_not_there() {
     let run = |sleeper: bool| {
         let mut stage = stage(places(8));
         let asleep = sleeper.then(|| stage.open(&[200], config(500).buffer_size(4)).unwrap());
-        let open = |seed| stage.open(&prompt(3, seed), config(50 + u32::try_from(seed).unwrap())).unwrap();
+        let open = |seed| stage.open(&prompt(1, seed), config(50 + u32::try_from(seed).unwrap())).unwrap();
         let streams: Vec<TokenStream> = (0..7).map(open).collect();
         let texts: Vec<String> = read_all(&mut stage, &streams).iter().map(Got::text).collect();
         let rows = rows(&stage);

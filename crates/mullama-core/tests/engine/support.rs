@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use mullama::testing::{ByteVocabulary, Limits, Logits, Size, Stage, Step, always};
+use mullama::testing::{ByteVocabulary, Limits, Logits, Reuse, Size, Stage, Step, always};
 use mullama::{MullamaError, StreamConfig, Token, TokenId, TokenStream, Waited};
 
 /// A prompt of one token; its byte is no letter.
@@ -38,8 +38,8 @@ pub(crate) fn places(places: usize) -> Size {
 
 /// A small pool: as many cells as the context is long.
 pub(crate) fn pool(places: usize, cells: usize, seats: usize) -> Size {
-    let limits = Limits { rows: 512, cells, seats };
-    Size { places, queue: 64, context_len: cells, limits }
+    let limits = Limits { rows: 512, cells, seats, reuse: Reuse::Nothing };
+    Size { places, queue: 64, context_len: cells, limits, ..Size::default() }
 }
 
 /// A stage of hashed letters where each decode takes [`STEP`].

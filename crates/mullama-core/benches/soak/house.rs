@@ -1,0 +1,105 @@
+//! The engine under soak, and an undisturbed one to compare with.
+
+use std::error::Error;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mullama::testing::{Limits, Logits, Reuse, ScriptedContext, Size};
+use mullama::{Context, ContextParams, Model, MullamaError, Stats, StreamConfig, TokenId, TokenStream};
+
+/// Most tokens of a sequence; prompts and answers together stay below.
+pub(crate) const CONTEXT: usize = 160;
+/// Cells for about three whole sequences: everybody is preempted now and then.
+const CELLS: usize = 512;
+
+/// What is under soak.
+pub(crate) enum House {
+    /// A crowded engine over scripted logits, and a roomy one.
+    Scripted { crowded: ScriptedContext, roomy: ScriptedContext },
+    /// A real model in a small pool.
+    Real(Context),
+}
+
+impl House {
+    pub(crate) fn open(model: Option<PathBuf>) -> Result<Self, Box<dyn Error>> {
+        let Some(path) = model else {
+            let limits = Limits { rows: 64, cells: CELLS, seats: 12, reuse: Reuse::Parts };
+            let size = Size { places: 4, queue: 8, context_len: CONTEXT, limits, prefix_cache_bytes: 8 << 10 };
+            let crowded = ScriptedContext::start(size, spread())?;
+            let roomy = Limits { rows: 512, cells: 1 << 16, seats: 72, reuse: Reuse::Nothing };
+            let roomy =
+                ScriptedContext::start(Size { limits: roomy, context_len: CONTEXT, ..Size::default() }, spread())?;
+            return Ok(Self::Scripted { crowded, roomy });
+        };
+        let cells = u32::try_from(CELLS)?;
+        let params = ContextParams {
+            n_ctx: Some(u32::try_from(CONTEXT)?),
+            n_parallel: 4,
+            kv_cells: Some(cells),
+            max_queue: 8,
+            prefix_cache_bytes: 1 << 20,
+            ..ContextParams::default()
+        };
+        Ok(Self::Real(Context::new(Arc::new(Model::load(path)?), params)?))
+    }
+
+    pub(crate) fn stream(&self, prompt: Vec<TokenId>, config: StreamConfig) -> Result<TokenStream, MullamaError> {
+        match self {
+            Self::Scripted { crowded, .. } => crowded.stream(prompt, config),
+            Self::Real(context) => context.stream(prompt, config),
+        }
+    }
+
+    /// The text that a request gets undisturbed, where that can be said to the letter.
+    pub(crate) fn alone(&self, prompt: Vec<TokenId>, config: StreamConfig) -> Result<Option<String>, MullamaError> {
+        match self {
+            Self::Scripted { roomy, .. } => Ok(Some(roomy.stream(prompt, config)?.into_completion()?.text)),
+            Self::Real(_) => Ok(None),
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Result<Stats, MullamaError> {
+        match self {
+            Self::Scripted { crowded, .. } => Ok(crowded.stats()),
+            Self::Real(context) => context.stats(),
+        }
+    }
+
+    fn unfinished(&self) -> Result<usize, MullamaError> {
+        match self {
+            Self::Scripted { crowded, .. } => Ok(crowded.unfinished()),
+            Self::Real(context) => context.unfinished(),
+        }
+    }
+
+    /// Nobody is left: no stream counts as unfinished, and only idle beginnings hold cells.
+    pub(crate) fn check_empty(&self) -> Result<(), Box<dyn Error>> {
+        let patience = Instant::now() + Duration::from_secs(10);
+        loop {
+            let (stats, unfinished) = (self.stats()?, self.unfinished()?);
+            let gone = unfinished == 0 && stats.queued + stats.running + stats.parked == 0;
+            if gone && stats.cells_used <= stats.cells_idle {
+                return Ok(());
+            }
+            if Instant::now() > patience {
+                return Err(format!("something is left: {unfinished} unfinished, {stats:?}").into());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Logits that depend on every token before them and leave sampling a choice among all letters.
+fn spread() -> Logits {
+    Arc::new(|tokens, logits| {
+        for letter in 97..123_usize {
+            let mut hasher = DefaultHasher::new();
+            (tokens, letter).hash(&mut hasher);
+            #[expect(clippy::cast_precision_loss, reason = "a logit needs no more than 24 bits")]
+            let logit = (hasher.finish() % 1000) as f32 / 200.0;
+            logits[letter] = 10.0 + logit;
+        }
+    })
+}

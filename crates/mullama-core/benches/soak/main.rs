@@ -1,0 +1,75 @@
+//! Runs an engine under random readers for a while, and checks every text, the memory and the books at the end.
+//!
+//!     cargo bench --profile release -p mullama --bench soak -- [--seconds N] [--seed N] [MODEL]
+//!
+//! Without a model the logits are scripted, and each text is compared with the text that the same request gets in an
+//! engine of its own. With a model, the texts of greedy requests may differ in the last bits of logits, so only their
+//! form is checked.
+
+mod chance;
+mod house;
+mod visitor;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use house::House;
+
+/// Readers at work at once: more than there are places and a queue.
+const VISITORS: u64 = 16;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let (mut seconds, mut seed, mut model) = (60, 1, None);
+    let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
+    while let Some(arg) = args.next() {
+        let mut number = || args.next().and_then(|n| n.parse::<u64>().ok()).ok_or(format!("{arg} needs a number"));
+        match arg.as_str() {
+            "--seconds" => seconds = number()?,
+            "--seed" => seed = number()?,
+            _ => model = Some(PathBuf::from(arg)),
+        }
+    }
+    let house = House::open(model)?;
+    // The first tenth fills caches and pools; memory is measured against its end.
+    let warm = soak(&house, seed, Duration::from_secs(seconds) / 10)?;
+    let before = resident_bytes()?;
+    let report = soak(&house, seed + 1, Duration::from_secs(seconds) * 9 / 10)?;
+    house.check_empty()?;
+    let growth = resident_bytes()?.saturating_sub(before);
+    say(&format!("{report}"));
+    say(&format!("{:#?}", house.stats()?));
+    say(&format!("warm-up: {warm}"));
+    say(&format!("memory grew by {} KiB over {} streams", growth / 1024, report.streams));
+    if growth > 64 << 20 {
+        return Err(format!("memory grew by {growth} bytes").into());
+    }
+    Ok(())
+}
+
+/// Lets all visitors come and go until the time is over.
+fn soak(house: &House, seed: u64, time: Duration) -> Result<visitor::Report, Box<dyn Error>> {
+    let until = Instant::now() + time;
+    std::thread::scope(|scope| {
+        let visitors: Vec<_> = (0..VISITORS)
+            .map(|number| scope.spawn(move || visitor::come_and_go(house, seed * 1000 + number, until)))
+            .collect();
+        let mut all = visitor::Report::default();
+        for visitor in visitors {
+            all += visitor.join().map_err(|_| "a visitor panicked")?.map_err(|error| error.to_string())?;
+        }
+        Ok(all)
+    })
+}
+
+/// Memory of this process that is in use now (Linux).
+fn resident_bytes() -> Result<usize, Box<dyn Error>> {
+    let statm = std::fs::read_to_string("/proc/self/statm")?;
+    let pages: usize = statm.split(' ').nth(1).ok_or("statm has a second field")?.parse()?;
+    Ok(pages * 4096)
+}
+
+#[expect(clippy::print_stdout, reason = "the report is what a soak is for")]
+fn say(line: &str) {
+    println!("{line}");
+}

@@ -1,0 +1,114 @@
+//! Counts the cells of the KV pool as llama.cpp does: a cell that several sequences share is one cell.
+//!
+//! Pure bookkeeping beside the real pool, so that the scheduler can ask "what if".
+
+/// Which cells each seat holds, and how many seats hold each cell.
+#[derive(Debug, Clone)]
+pub(crate) struct Cells {
+    /// Seats that hold each cell.
+    holders: Vec<u16>,
+    free: Vec<u32>,
+    seats: Vec<Vec<u32>>,
+    capacity: usize,
+    /// Cells with more than one holder.
+    shared: usize,
+}
+
+impl Cells {
+    /// An empty pool.
+    pub(crate) fn new(capacity: usize, seats: usize) -> Self {
+        Self { holders: Vec::new(), free: Vec::new(), seats: vec![Vec::new(); seats], capacity, shared: 0 }
+    }
+
+    /// Cells of the pool.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Cells that somebody holds.
+    pub(crate) fn used(&self) -> usize {
+        self.holders.len() - self.free.len()
+    }
+
+    /// Cells of one seat, shared ones included.
+    #[cfg(test)]
+    pub(crate) fn of(&self, seat: usize) -> usize {
+        self.seats[seat].len()
+    }
+
+    /// Cells that more than one seat holds.
+    pub(crate) fn shared(&self) -> usize {
+        self.shared
+    }
+
+    /// Gives a seat more cells. The plan has seen to it that there are enough.
+    pub(crate) fn extend(&mut self, seat: usize, cells: usize) {
+        for _ in 0..cells {
+            let cell = self.free.pop().unwrap_or_else(|| {
+                self.holders.push(0);
+                u32::try_from(self.holders.len() - 1).expect("a pool has far fewer cells than 2^32")
+            });
+            self.holders[cell as usize] = 1;
+            self.seats[seat].push(cell);
+        }
+    }
+
+    /// Lets `to`, which has none, hold the first `cells` of `from` as well.
+    pub(crate) fn share(&mut self, from: usize, to: usize, cells: usize) {
+        let shared = self.seats[from][..cells].to_vec();
+        for &cell in &shared {
+            self.holders[cell as usize] += 1;
+            self.shared += usize::from(self.holders[cell as usize] == 2);
+        }
+        self.seats[to] = shared;
+    }
+
+    /// Takes a seat's cells behind the first `keep`.
+    pub(crate) fn truncate(&mut self, seat: usize, keep: usize) {
+        while self.seats[seat].len() > keep {
+            let Some(cell) = self.seats[seat].pop() else { return };
+            self.holders[cell as usize] -= 1;
+            self.shared -= usize::from(self.holders[cell as usize] == 1);
+            if self.holders[cell as usize] == 0 {
+                self.free.push(cell);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_shared_cell_is_free_when_the_last_holder_has_gone() {
+        let mut cells = Cells::new(100, 3);
+        cells.extend(0, 10);
+        cells.share(0, 1, 6);
+        cells.extend(1, 2);
+        assert_eq!((cells.used(), cells.of(1), cells.shared()), (12, 8, 6));
+        cells.truncate(0, 0);
+        assert_eq!((cells.used(), cells.shared()), (8, 0));
+        cells.truncate(1, 0);
+        assert_eq!(cells.used(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_used_is_what_somebody_holds(moves in prop::collection::vec((0_u8..3, 0_usize..4, 0_usize..4, 0_usize..20), 0..60)) {
+            let mut cells = Cells::new(10_000, 4);
+            for (kind, seat, other, n) in moves {
+                match kind {
+                    0 => cells.extend(seat, n),
+                    1 => cells.truncate(seat, n),
+                    _ if cells.of(other) == 0 && seat != other => cells.share(seat, other, n.min(cells.of(seat))),
+                    _ => {}
+                }
+                let held: std::collections::HashSet<u32> = cells.seats.iter().flatten().copied().collect();
+                prop_assert_eq!(held.len(), cells.used());
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Finds how many threads a step runs best with, by trying.
+//!
+//! ggml's threads wait for each other by spinning. Where a reader or another process takes a core away, fewer threads
+//! than cores are faster, often by far. Pure: it is told how long steps took and says how many threads the next one gets.
+
+use std::time::Duration;
+
+/// Least steps of a trial, and least time: a step or two say nothing, and a scheduler's slice lasts some milliseconds.
+const TRIAL_STEPS: u32 = 6;
+const TRIAL_TIME: Duration = Duration::from_millis(12);
+/// A trial that is this much slower has failed at once.
+const HOPELESS: f64 = 2.5;
+/// A different number must be this much faster to be kept.
+const BETTER: f64 = 0.93;
+/// Steps this much slower than when the number was chosen are a reason to try again soon.
+const WORSE: f64 = 1.4;
+/// Least and most time between two trials.
+const SOON: Duration = Duration::from_millis(150);
+const LATE: Duration = Duration::from_secs(4);
+/// Weight of the newest step in the running mean.
+const NEWEST: f64 = 0.1;
+
+/// A number of threads on trial.
+#[derive(Debug)]
+struct Trial {
+    threads: u32,
+    steps: u32,
+    took: Duration,
+}
+
+/// The number of threads that steps of one shape run with.
+#[derive(Debug)]
+pub(crate) struct Crew {
+    most: u32,
+    threads: u32,
+    /// Rows of the steps that are compared; other shapes are not.
+    shape: usize,
+    /// Mean of a step's seconds with `threads`.
+    mean: Option<f64>,
+    /// `mean` when the number was chosen.
+    chosen_at: f64,
+    since_trial: Duration,
+    pause: Duration,
+    trial: Option<Trial>,
+    /// Which neighbour is tried next.
+    turn: usize,
+}
+
+impl Crew {
+    /// Begins with all threads.
+    pub(crate) fn new(most: u32) -> Self {
+        Self {
+            most,
+            threads: most,
+            shape: 0,
+            mean: None,
+            chosen_at: f64::INFINITY,
+            since_trial: Duration::ZERO,
+            pause: SOON,
+            trial: None,
+            turn: 0,
+        }
+    }
+
+    /// How many threads the next step should have.
+    pub(crate) fn threads(&self) -> u32 {
+        self.trial.as_ref().map_or(self.threads, |trial| trial.threads)
+    }
+
+    /// A step of running streams alone, with this many rows, took this long.
+    pub(crate) fn learn(&mut self, rows: usize, took: Duration) {
+        if self.most == 1 {
+            return;
+        }
+        if rows != self.shape {
+            // Another number of rows is another length: a trial across the change would compare nothing.
+            (self.shape, self.mean, self.chosen_at, self.trial) = (rows, None, f64::INFINITY, None);
+        }
+        match self.trial.take() {
+            Some(trial) => self.judge(trial, took),
+            None => self.watch(took),
+        }
+    }
+
+    fn watch(&mut self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        let mean = self.mean.map_or(seconds, |mean| mean + NEWEST * (seconds - mean));
+        self.mean = Some(mean);
+        self.since_trial += took;
+        let worse = mean > WORSE * self.chosen_at;
+        let due = if worse { SOON } else { self.pause };
+        if self.since_trial >= due {
+            self.trial = Some(Trial { threads: self.neighbour(), steps: 0, took: Duration::ZERO });
+            if worse {
+                self.pause = SOON;
+            }
+        }
+    }
+
+    /// The number to try next: one or some fewer, one or some more, by turns.
+    fn neighbour(&mut self) -> u32 {
+        let now = self.threads;
+        let all = [now - 1, now + 1, now / 2, now * 2, now / 4].map(|n| n.clamp(1, self.most));
+        let others: Vec<u32> = all.into_iter().filter(|&n| n != now).collect();
+        self.turn += 1;
+        others[self.turn % others.len()]
+    }
+
+    fn judge(&mut self, mut trial: Trial, took: Duration) {
+        let mean = self.mean.unwrap_or(f64::INFINITY);
+        trial.steps += 1;
+        // The first step with other threads pays for waking them.
+        if trial.steps > 1 {
+            trial.took += took;
+        }
+        let counted = trial.steps.saturating_sub(1);
+        let average = trial.took.as_secs_f64() / f64::from(counted.max(1));
+        let enough = counted >= TRIAL_STEPS && trial.took >= TRIAL_TIME;
+        let hopeless = counted >= 1 && average > HOPELESS * mean;
+        if !enough && !hopeless {
+            self.trial = Some(trial);
+            return;
+        }
+        self.since_trial = Duration::ZERO;
+        if average < BETTER * mean {
+            (self.threads, self.mean, self.pause) = (trial.threads, Some(average), SOON);
+        } else {
+            self.pause = (self.pause * 2).min(LATE);
+        }
+        self.chosen_at = self.mean.unwrap_or(f64::INFINITY);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs steps for a while; `cost` says how long one lasts with so many threads. The share of time lost to trials.
+    fn run(crew: &mut Crew, seconds: f64, cost: impl Fn(u32) -> f64) -> f64 {
+        let best = (1..=crew.most).map(&cost).fold(f64::INFINITY, f64::min);
+        let (mut spent, mut steps) = (0.0, 0.0);
+        while spent < seconds {
+            let took = cost(crew.threads());
+            crew.learn(1, Duration::from_secs_f64(took));
+            spent += took;
+            steps += 1.0;
+        }
+        1.0 - steps * best / spent
+    }
+
+    #[test]
+    fn on_a_quiet_machine_all_threads_stay() {
+        let mut crew = Crew::new(2);
+        let lost = run(&mut crew, 10.0, |threads| 0.001 / f64::from(threads));
+        assert_eq!(crew.threads, 2);
+        assert!(lost < 0.03, "{lost}");
+    }
+
+    #[test]
+    fn where_a_core_is_taken_fewer_threads_are_found_and_kept() {
+        for (most, left) in [(2, 1), (4, 3), (8, 7), (8, 3), (16, 12)] {
+            let mut crew = Crew::new(most);
+            let alone = |threads: u32| 0.004 / f64::from(threads);
+            run(&mut crew, 2.0, alone);
+            let lost = run(&mut crew, 30.0, |threads| if threads > left { 0.02 } else { alone(threads) });
+            assert!(crew.threads <= left, "{} of {left} and {most}", crew.threads);
+            assert!(lost < 0.3, "{lost} of the time with {left} of {most}");
+        }
+    }
+
+    #[test]
+    fn when_the_core_is_free_again_the_threads_come_back() {
+        let mut crew = Crew::new(4);
+        run(&mut crew, 5.0, |threads| if threads > 1 { 0.02 } else { 0.004 });
+        run(&mut crew, 15.0, |threads| 0.004 / f64::from(threads));
+        assert_eq!(crew.threads, 4);
+    }
+}

@@ -1,0 +1,169 @@
+//! Learns what rows cost, and says how many rows of prompts a step may hold.
+//!
+//! Pure: it is told how long steps took. A step that also continues running streams may be held up by prompts for
+//! [`BESIDE`] or [`NORMAL_STEPS`] of its usual length, whichever is more; a step of prompts alone lasts [`ALONE`].
+
+use std::time::Duration;
+
+/// Least time that prompts may add to a step of running streams.
+const BESIDE: Duration = Duration::from_millis(20);
+/// What prompts may add to a step of running streams, in such steps' usual length.
+const NORMAL_STEPS: f64 = 3.0;
+/// How long a step of prompts alone may last: a new stream waits that long to be seen.
+const ALONE: Duration = Duration::from_millis(250);
+/// Fewer rows than this are not worth a step.
+const LEAST: usize = 8;
+/// Rows of the first step of prompts alone, when nothing is known.
+const FIRST: usize = 32;
+/// How much a chunk may grow from one step to the next; a row of a larger chunk may cost less or more.
+const GROWTH: usize = 2;
+/// Weight of the newest step in a running mean.
+const NEWEST: f64 = 0.25;
+
+/// A running mean of seconds.
+#[derive(Debug, Clone, Copy, Default)]
+struct Mean(Option<f64>);
+
+impl Mean {
+    fn learn(&mut self, seconds: f64) {
+        self.0 = Some(self.0.map_or(seconds, |mean| mean + NEWEST * (seconds - mean)));
+    }
+}
+
+/// What steps have cost so far.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    /// Steps without prompts, by their number of rows.
+    normal: Vec<Mean>,
+    /// A row of a prompt beside running streams, above the usual step, and the largest chunk that was seen.
+    beside: Rows,
+    /// A row of a prompt in a step of prompts alone, and the largest chunk that was seen.
+    alone: Rows,
+}
+
+/// What a row of a prompt costs.
+#[derive(Debug, Default)]
+struct Rows {
+    cost: Mean,
+    seen: usize,
+}
+
+impl Rows {
+    fn learn(&mut self, rows: usize, seconds: f64) {
+        #[expect(clippy::cast_precision_loss, reason = "rows of a step are few")]
+        self.cost.learn(seconds.max(0.0) / rows as f64);
+        self.seen = self.seen.max(rows);
+    }
+
+    /// Rows that fit into a time; `first` of them while nothing is known.
+    fn within(&self, budget: f64, first: usize) -> usize {
+        let Some(cost) = self.cost.0 else { return first };
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is not negative")]
+        let fit = (budget / cost.max(1e-9)) as usize;
+        fit.clamp(LEAST, (self.seen * GROWTH).max(first))
+    }
+}
+
+impl Pace {
+    /// A step of `continuing` rows of running streams and `prompt` rows of prompts took this long.
+    pub(crate) fn learn(&mut self, continuing: usize, prompt: usize, took: Duration) {
+        let took = took.as_secs_f64();
+        match (continuing, prompt) {
+            (0, 0) => {}
+            (rows, 0) => {
+                if self.normal.len() <= rows {
+                    self.normal.resize(rows + 1, Mean::default());
+                }
+                self.normal[rows].learn(took);
+            }
+            (0, rows) => self.alone.learn(rows, took),
+            (continuing, rows) => {
+                if let Some(normal) = self.normal(continuing) {
+                    self.beside.learn(rows, took - normal);
+                }
+            }
+        }
+    }
+
+    /// How long a step of this many running streams usually lasts, in seconds.
+    fn normal(&self, rows: usize) -> Option<f64> {
+        let known = |rows: &usize| self.normal.get(*rows).and_then(|mean| mean.0);
+        // A step of fewer rows is shorter: it is the safe guess for one of more.
+        (1..=rows).rev().find_map(|rows| known(&rows)).or_else(|| self.normal.iter().find_map(|mean| mean.0))
+    }
+
+    /// Rows of prompts that a step of `continuing` running streams may hold.
+    pub(crate) fn beside(&self, continuing: usize) -> usize {
+        let normal = self.normal(continuing).unwrap_or(0.0);
+        let budget = BESIDE.as_secs_f64().max(NORMAL_STEPS * normal);
+        let rows = if self.beside.cost.0.is_some() { &self.beside } else { &self.alone };
+        rows.within(budget, LEAST)
+    }
+
+    /// Rows of prompts that a step without running streams may hold.
+    pub(crate) fn alone(&self) -> usize {
+        self.alone.within(ALONE.as_secs_f64(), FIRST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs a prompt in the pieces that the pace allows; how long each step took. Costs are in milliseconds.
+    fn pieces(pace: &mut Pace, continuing: usize, mut prompt: usize, row: f64, normal: f64) -> Vec<f64> {
+        let mut took = Vec::new();
+        while prompt > 0 {
+            let rows = prompt.min(if continuing == 0 { pace.alone() } else { pace.beside(continuing) });
+            #[expect(clippy::cast_precision_loss, reason = "small numbers of a test")]
+            let step = normal + row * rows as f64;
+            pace.learn(continuing, rows, Duration::from_secs_f64(step / 1000.0));
+            took.push(step);
+            prompt -= rows;
+        }
+        took
+    }
+
+    fn usual(pace: &mut Pace, rows: usize, normal: f64) {
+        (0..20).for_each(|_| pace.learn(rows, 0, Duration::from_secs_f64(normal / 1000.0)));
+    }
+
+    #[test]
+    fn prompts_beside_running_streams_add_at_most_twenty_milliseconds_or_three_usual_steps() {
+        for (row, normal) in [(0.03, 0.4), (1.0, 5.0), (2.5, 30.0), (5.0, 25.0), (8.0, 40.0)] {
+            let mut pace = Pace::default();
+            usual(&mut pace, 3, normal);
+            let most = (3.0 * normal).max(20.0).max(8.0 * row);
+            for step in pieces(&mut pace, 3, 2_000, row, normal) {
+                assert!(step <= normal + most * 1.001, "{step} ms with rows of {row} ms beside {normal} ms");
+            }
+        }
+    }
+
+    #[test]
+    fn prompts_alone_last_at_most_a_quarter_of_a_second() {
+        for row in [0.03, 1.0, 5.0, 10.0] {
+            for step in pieces(&mut Pace::default(), 0, 5_000, row, 0.0) {
+                assert!(step <= 320.0_f64.min(32.0 * row).max(250.1), "{step} ms with rows of {row} ms");
+            }
+        }
+    }
+
+    #[test]
+    fn a_step_of_prompts_never_has_less_than_eight_rows() {
+        let mut pace = Pace::default();
+        usual(&mut pace, 1, 10.0);
+        pieces(&mut pace, 1, 100, 500.0, 10.0);
+        pieces(&mut pace, 0, 100, 500.0, 0.0);
+        assert_eq!((pace.beside(1), pace.alone()), (8, 8));
+    }
+
+    #[test]
+    fn when_rows_become_dear_the_pieces_become_small() {
+        let mut pace = Pace::default();
+        pieces(&mut pace, 0, 5_000, 0.1, 0.0);
+        let before = pace.alone();
+        pieces(&mut pace, 0, 20_000, 2.0, 0.0);
+        assert!(pace.alone() < before / 4, "{} after {before}", pace.alone());
+    }
+}

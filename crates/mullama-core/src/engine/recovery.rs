@@ -1,0 +1,95 @@
+//! What happens when a decode fails: who had rows in it pays, nobody else.
+
+use std::sync::Arc;
+
+use mullama_ffi::Error;
+
+use super::backend::Backend;
+use super::{Engine, Share};
+use crate::error::{MullamaError, StreamFailure};
+use crate::scheduler::{Plan, Standing};
+
+impl<B: Backend> Engine<B> {
+    pub(super) fn recover(&mut self, plan: &Plan, shares: &[Share], error: Error) {
+        match error {
+            // The plan counts cells exactly, so this is fragmentation or a special cache: one less must fit.
+            Error::NoKvSlot if shares.len() > 1 => self.evict(shares[shares.len() - 1].at),
+            Error::NoKvSlot if self.evict_an_idle_one(plan) => {}
+            Error::NoKvSlot => {
+                let rows = self.rows.len();
+                self.fail_all(shares, &MullamaError::StreamingError(StreamFailure::NoCells { rows }));
+            }
+            // Everybody of the step has left, or the engine ends. What an aborted step left behind is not used again.
+            Error::Aborted => shares.iter().for_each(|share| self.evict(share.at)),
+            error => {
+                let lost = error.poisons();
+                tracing::error!(target: "mullama", %error, lost, "decode failed");
+                self.fail_all(shares, &decode_failed(&Arc::new(error)));
+                if lost {
+                    self.lose_context();
+                }
+            }
+        }
+    }
+
+    /// Takes the cells of whoever needs them least: an idle beginning, else the longest parked.
+    fn evict_an_idle_one(&mut self, plan: &Plan) -> bool {
+        let idle = self.pool.prefixes().idle_seats().next();
+        if let Some(seat) = idle {
+            self.pool.drop_idle(seat);
+            return true;
+        }
+        let holds = |at: &usize| self.sequences[*at].seat.is_some() && !plan.running.contains(at);
+        let parked_since = |at: &usize| match self.sequences[*at].standing {
+            Standing::Aside { since } => since,
+            Standing::Waiting | Standing::Running => u64::MAX,
+        };
+        let victim = (0..self.sequences.len()).filter(holds).min_by_key(parked_since);
+        victim.map(|at| self.preempt(at)).is_some()
+    }
+
+    fn fail_all(&mut self, shares: &[Share], error: &MullamaError) {
+        let now = self.parts.clock.now();
+        let mut failed: Vec<usize> = shares.iter().map(|share| share.at).collect();
+        failed.sort_unstable();
+        for at in failed.into_iter().rev() {
+            // Nobody begins with what a failed step left behind.
+            self.evict(at);
+            self.end(at, |sequence| sequence.fail(error.clone(), now));
+        }
+    }
+
+    /// All cells are gone with the context. Who had no rows in the failed step computes its tokens again.
+    fn lose_context(&mut self) {
+        for sequence in &mut self.sequences {
+            (sequence.seat, sequence.computed, sequence.beginning) = (None, 0, None);
+        }
+        self.pool.lose();
+        self.broken = true;
+        self.revive();
+    }
+
+    /// Makes a lost context again. While that fails, so do the streams that ask.
+    pub(super) fn revive(&mut self) {
+        if !self.broken {
+            return;
+        }
+        match self.pool.rebuild() {
+            Ok(()) => {
+                self.broken = false;
+                self.stats.threads = self.parts.threads;
+            }
+            Err(error) => {
+                tracing::error!(target: "mullama", %error, "the context could not be rebuilt");
+                let (error, now) = (decode_failed(&Arc::new(error)), self.parts.clock.now());
+                while !self.sequences.is_empty() {
+                    self.end(0, |sequence| sequence.fail(error.clone(), now));
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn decode_failed(error: &Arc<Error>) -> MullamaError {
+    MullamaError::StreamingError(StreamFailure::Decode(Arc::clone(error)))
+}

@@ -1,0 +1,58 @@
+//! What an engine is doing, for whoever looks.
+
+use std::time::Duration;
+
+/// Steps of one kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Steps {
+    /// How many.
+    pub count: u64,
+    /// How long they took together.
+    pub total: Duration,
+    /// How long the longest took.
+    pub longest: Duration,
+}
+
+impl Steps {
+    pub(crate) fn add(&mut self, took: Duration) {
+        self.count += 1;
+        self.total += took;
+        self.longest = self.longest.max(took);
+    }
+}
+
+/// What an engine is doing, and has done since it began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Streams that wait for their first place.
+    pub queued: usize,
+    /// Streams that are computed.
+    pub running: usize,
+    /// Streams that wait for their readers, for a delay or for cells.
+    pub parked: usize,
+    /// Cells of the KV pool.
+    pub cells: usize,
+    /// Cells that hold something.
+    pub cells_used: usize,
+    /// Cells that more than one stream or idle beginning holds.
+    pub cells_shared: usize,
+    /// Cells that idle beginnings hold, those that running streams share included.
+    pub cells_idle: usize,
+    /// Bytes of idle beginnings in host memory.
+    pub prefix_bytes: usize,
+    /// Streams that began with tokens that were computed before.
+    pub prefix_hits: u64,
+    /// Tokens of prompts that were not computed again.
+    pub tokens_saved: u64,
+    /// Times that a stream lost its cells to another.
+    pub preemptions: u64,
+    /// Steps of running streams alone.
+    pub decode_steps: Steps,
+    /// Steps with prompts in them.
+    pub prefill_steps: Steps,
+    /// Tokens computed after prompts.
+    pub tokens_generated: u64,
+    /// Threads that the newest step ran with.
+    pub threads: u32,
+}

@@ -1,0 +1,168 @@
+//! Shared beginnings are computed once, and idle ones slow nobody.
+
+use mullama::testing::{Limits, Reuse, Size, Stage};
+use mullama::{FinishReason, TokenId, TokenStream};
+
+use crate::support::{alone, config, prompt, read, read_all, rows, stage, steps};
+
+/// A stage whose backend can share this much, with a pool of this many cells.
+fn sharing(reuse: Reuse, cells: usize) -> Stage {
+    let limits = Limits { rows: 512, cells, seats: 24, reuse };
+    stage(Size { limits, context_len: cells.min(1024), prefix_cache_bytes: 1 << 20, ..Size::default() })
+}
+
+fn computed(stage: &Stage) -> usize {
+    rows(stage).iter().sum()
+}
+
+#[test]
+fn a_prompt_that_comes_again_is_computed_but_for_its_last_token() {
+    for len in [8, 40, 300] {
+        let mut stage = sharing(Reuse::Parts, 1024);
+        let first = stage.open(&prompt(len, 0), config(5)).unwrap();
+        let text = read(&mut stage, &first).text();
+        assert_eq!((first.usage().cached_tokens, computed(&stage)), (0, len + 4));
+        let again = stage.open(&prompt(len, 0), config(5)).unwrap();
+        assert_eq!(read(&mut stage, &again).text(), text);
+        assert_eq!((again.usage().cached_tokens, computed(&stage)), (len - 1, 5));
+        assert_eq!((stage.stats().prefix_hits, stage.stats().tokens_saved), (1, len as u64 - 1));
+    }
+}
+
+#[test]
+fn a_running_and_a_parked_stream_share_their_beginnings_too() {
+    let mut stage = sharing(Reuse::Parts, 1024);
+    let parked = stage.open(&prompt(60, 0), config(50).buffer_size(2)).unwrap();
+    stage.settle();
+    let running = stage.open(&prompt(60, 0), config(50)).unwrap();
+    assert_eq!(read(&mut stage, &running).text(), alone(&prompt(60, 0), 50));
+    assert_eq!(running.usage().cached_tokens, 59);
+    assert_eq!(read(&mut stage, &parked).text(), alone(&prompt(60, 0), 50));
+}
+
+#[test]
+fn the_longest_beginning_is_taken() {
+    let mut stage = sharing(Reuse::Parts, 1024);
+    let with_tail = |len: usize, tail: TokenId| [prompt(len, 0), vec![tail; 20]].concat();
+    for (len, tail) in [(20, 1), (50, 2), (35, 3)] {
+        let stream = stage.open(&with_tail(len, tail), config(2)).unwrap();
+        read(&mut stage, &stream);
+    }
+    let stream = stage.open(&with_tail(50, 9), config(4)).unwrap();
+    assert_eq!(read(&mut stage, &stream).text(), alone(&with_tail(50, 9), 4));
+    assert_eq!(stream.usage().cached_tokens, 50);
+}
+
+#[test]
+fn equal_prompts_that_arrive_together_are_computed_once() {
+    let mut stage = sharing(Reuse::Parts, 1024);
+    let streams: Vec<TokenStream> = (0..8).map(|_| stage.open(&prompt(200, 0), config(3)).unwrap()).collect();
+    let texts: Vec<String> = read_all(&mut stage, &streams).iter().map(|got| got.text()).collect();
+    assert_eq!(texts, vec![alone(&prompt(200, 0), 3); 8]);
+    // The prompt once, its last token for each of the seven others, and two more tokens for each.
+    assert_eq!(computed(&stage), 200 + 7 + 8 * 2);
+    let cached: Vec<usize> = streams.iter().map(|stream| stream.usage().cached_tokens).collect();
+    assert_eq!(cached, [0, 199, 199, 199, 199, 199, 199, 199]);
+}
+
+#[test]
+fn eight_equal_prompts_fit_a_pool_that_holds_two_of_them() {
+    let mut stage = sharing(Reuse::Parts, 256);
+    let streams: Vec<TokenStream> = (0..8).map(|_| stage.open(&prompt(120, 0), config(10)).unwrap()).collect();
+    let texts: Vec<String> = read_all(&mut stage, &streams).iter().map(|got| got.text()).collect();
+    assert_eq!(texts, vec![alone(&prompt(120, 0), 10); 8]);
+    assert_eq!(stage.stats().preemptions, 0);
+}
+
+#[test]
+fn a_follower_whose_leader_leaves_computes_the_rest_itself() {
+    let mut stage = sharing(Reuse::Parts, 1024);
+    let leader = stage.open(&prompt(300, 0), config(5)).unwrap();
+    let follower = stage.open(&prompt(300, 0), config(5)).unwrap();
+    steps(&mut stage, 2);
+    drop(leader);
+    assert_eq!(read(&mut stage, &follower).text(), alone(&prompt(300, 0), 5));
+    assert!(follower.usage().cached_tokens >= 32, "what the leader had computed is not lost: {:?}", follower.usage());
+}
+
+#[test]
+fn a_state_that_only_serves_whole_is_shared_whole_or_not_at_all() {
+    let mut stage = sharing(Reuse::Whole, 1024);
+    let first = stage.open(&prompt(40, 0), config(4)).unwrap();
+    let text = read(&mut stage, &first).text();
+    let same = stage.open(&prompt(40, 0), config(4)).unwrap();
+    assert_eq!((read(&mut stage, &same).text(), same.usage().cached_tokens), (text.clone(), 0));
+    // All that was computed: the prompt and all tokens but the last.
+    let longer = [prompt(40, 0), text.bytes().map(TokenId::from).collect()].concat();
+    let grown = stage.open(&longer, config(4)).unwrap();
+    assert_eq!(read(&mut stage, &grown).text(), alone(&longer, 4));
+    assert_eq!(grown.usage().cached_tokens, 43);
+}
+
+#[test]
+fn where_nothing_can_be_shared_everything_is_computed() {
+    let mut stage = sharing(Reuse::Nothing, 1024);
+    for _ in 0..3 {
+        let stream = stage.open(&prompt(40, 0), config(4)).unwrap();
+        assert_eq!(read(&mut stage, &stream).text(), alone(&prompt(40, 0), 4));
+        assert_eq!(stream.usage().cached_tokens, 0);
+    }
+}
+
+#[test]
+fn idle_beginnings_beyond_their_share_rest_in_host_memory_and_come_back() {
+    let mut stage = sharing(Reuse::Parts, 1024);
+    for seed in 0..4 {
+        let stream = stage.open(&prompt(200, seed), config(3)).unwrap();
+        read(&mut stage, &stream);
+    }
+    let stats = stage.stats();
+    assert!(stats.cells_idle <= 1024 / 16, "{stats:?}");
+    assert!(stats.prefix_bytes >= 3 * 200 * 4, "{stats:?}");
+    for seed in 0..4 {
+        let stream = stage.open(&prompt(200, seed), config(3)).unwrap();
+        assert_eq!(read(&mut stage, &stream).text(), alone(&prompt(200, seed), 3));
+        assert_eq!(stream.usage().cached_tokens, 199, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_preempted_stream_comes_back_from_host_memory_without_computing_again() {
+    let mut stage = sharing(Reuse::Parts, 256);
+    let parked = stage.open(&prompt(150, 0), config(60).buffer_size(4)).unwrap();
+    stage.settle();
+    let other = stage.open(&prompt(150, 1), config(60)).unwrap();
+    let text = read(&mut stage, &other).text();
+    assert_eq!((text, stage.stats().preemptions), (alone(&prompt(150, 1), 60), 1));
+    rows(&stage);
+    assert_eq!(read(&mut stage, &parked).text(), alone(&prompt(150, 0), 60));
+    assert_eq!(parked.finish_reason(), Some(FinishReason::Length));
+    assert_eq!(computed(&stage), 56, "only the tokens after the fourth were computed");
+}
+
+#[test]
+fn idle_beginnings_give_their_cells_before_anybody_who_waits() {
+    let mut stage = sharing(Reuse::Parts, 256);
+    let idle = stage.open(&prompt(14, 0), config(1)).unwrap();
+    read(&mut stage, &idle);
+    let parked = stage.open(&prompt(100, 1), config(60).buffer_size(1)).unwrap();
+    stage.settle();
+    assert!(stage.stats().cells_idle > 0);
+    let last = stage.open(&prompt(100, 2), config(50)).unwrap();
+    assert_eq!(read(&mut stage, &last).text(), alone(&prompt(100, 2), 50));
+    assert_eq!(stage.stats().preemptions, 0, "the parked one kept its cells");
+    drop(parked);
+}
+
+#[test]
+fn what_a_lost_context_held_is_never_begun_with() {
+    let mut stage = sharing(Reuse::Parts, 1024);
+    let first = stage.open(&prompt(20, 0), config(3)).unwrap();
+    read(&mut stage, &first);
+    let failing = stage.open(&prompt(20, 1), config(3)).unwrap();
+    stage.fail_next_decode(mullama_ffi::Error::Exception { call: "llama_decode", text: "a test".into() });
+    assert_eq!(read(&mut stage, &failing).code(), Some("GENERATION_ERROR"));
+    let again = stage.open(&prompt(20, 0), config(3)).unwrap();
+    assert_eq!(read(&mut stage, &again).text(), alone(&prompt(20, 0), 3));
+    assert_eq!(again.usage().cached_tokens, 0);
+}
