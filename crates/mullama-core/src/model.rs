@@ -188,7 +188,8 @@ impl Model {
         if engines.closed {
             return Err(MullamaError::Closed { what: "model" });
         }
-        engines.shared.retain(|(_, engine)| engine.strong_count() > 0);
+        // One whose thread has ended serves nobody any more.
+        engines.shared.retain(|(_, engine)| engine.upgrade().is_some_and(|engine| !engine.is_closed()));
         let running = engines.shared.iter().find(|(other, _)| *other == layout);
         let engine = match running.and_then(|(_, engine)| engine.upgrade()) {
             Some(engine) => engine,

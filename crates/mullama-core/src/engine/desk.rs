@@ -98,6 +98,10 @@ impl Desk {
         *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.mailbox.is_closed()
+    }
+
     /// Takes no more requests, and has the engine end.
     pub(crate) fn close(&self) {
         self.mailbox.close();

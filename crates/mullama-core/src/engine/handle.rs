@@ -94,6 +94,11 @@ impl EngineHandle {
         self.desk.context_len()
     }
 
+    /// Whether the engine takes no more requests.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.desk.is_closed()
+    }
+
     fn is_forked(&self) -> bool {
         self.process != std::process::id()
     }
