@@ -93,6 +93,16 @@ def test_a_setting_out_of_its_range_is_refused_by_name(field: str, value: object
 
 
 @pytest.mark.parametrize(
+    ("value", "told"),
+    [(1e300, "1e+300"), (-2, "-2"), pytest.param(10**5000, "a number of very many digits", id="huge")],
+)
+def test_a_value_is_told_as_it_was_given(value: float, told: str) -> None:
+    with pytest.raises(InvalidConfigError) as caught:
+        StreamConfig(temperature=value)
+    assert caught.value.value == told
+
+
+@pytest.mark.parametrize(
     ("field", "value", "wanted"),
     [
         ("max_tokens", 1.0, "an int, not float"),

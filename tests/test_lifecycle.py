@@ -109,9 +109,10 @@ def resident() -> int:
 
 
 def test_ten_thousand_opened_and_abandoned_streams_leave_memory_flat(
-    context: Context, eventually: Callable[[Callable[[], bool]], bool]
+    model: Model, eventually: Callable[[Callable[[], bool]], bool]
 ) -> None:
-    prompt = context.model.tokenize("Write a poem:")
+    context = Context(model, ContextParams(n_threads=1))
+    prompt = model.tokenize("Write a poem:")
 
     def open_and_abandon(times: int) -> int:
         for turn in range(times):

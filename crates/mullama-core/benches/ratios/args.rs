@@ -15,12 +15,21 @@ pub(crate) struct Args {
     pub(crate) raw_only: bool,
     /// Cases whose name contains this.
     pub(crate) only: String,
+    /// Tokens of the prompts of the cases that are about prompts.
+    pub(crate) prompt: usize,
 }
 
 impl Args {
     pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
-        let mut parsed =
-            Self { model: PathBuf::new(), tokens: 200, pairs: 11, threads: 2, raw_only: false, only: String::new() };
+        let mut parsed = Self {
+            model: PathBuf::new(),
+            tokens: 200,
+            pairs: 11,
+            threads: 2,
+            raw_only: false,
+            only: String::new(),
+            prompt: 1000,
+        };
         while let Some(arg) = args.next() {
             let mut number = || args.next().and_then(|n| n.parse().ok()).ok_or(format!("{arg} needs a number"));
             match arg.as_str() {
@@ -29,6 +38,7 @@ impl Args {
                 "--tokens" => parsed.tokens = number()?,
                 "--pairs" => parsed.pairs = number()? as usize,
                 "--threads" => parsed.threads = number()?,
+                "--prompt" => parsed.prompt = number()? as usize,
                 "--raw" => parsed.raw_only = true,
                 "--only" => parsed.only = args.next().unwrap_or_default(),
                 _ if parsed.model.as_os_str().is_empty() && !arg.starts_with('-') => parsed.model = arg.into(),
@@ -36,7 +46,9 @@ impl Args {
             }
         }
         if parsed.model.as_os_str().is_empty() {
-            return Err("usage: ratios MODEL [--tokens N] [--pairs N] [--threads N] [--only CASE] [--raw]".into());
+            return Err(
+                "usage: ratios MODEL [--tokens N] [--pairs N] [--threads N] [--prompt N] [--only CASE] [--raw]".into(),
+            );
         }
         Ok(parsed)
     }

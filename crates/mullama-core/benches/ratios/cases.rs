@@ -1,7 +1,8 @@
-//! The table's rows that are Rust alone: pairs of interleaved runs and the ratio of their medians.
+//! Streams against bare loops, and against themselves under pressure.
 
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,48 +10,82 @@ use mullama::{Context, ContextParams, Model, MullamaError, StreamConfig, TokenSt
 
 use crate::args::Args;
 use crate::raw::{CELLS, PROMPT, Raw};
+use crate::table::pairs;
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
-/// One run; its tokens a second.
-type Run<'a> = Box<dyn FnMut() -> Outcome<f64> + 'a>;
+pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Runs the cases that `args` asks for and prints a line each.
 pub(crate) fn run(args: &Args) -> Outcome<()> {
-    let model = Arc::new(Model::load(&args.model)?);
-    let params = ContextParams {
-        n_ctx: Some(CELLS / 8),
-        kv_cells: Some(CELLS),
-        n_threads: Some(args.threads),
-        ..ContextParams::default()
-    };
-    let context = Context::new(model, params)?;
+    let context = context(args, 1)?;
     let tokens = args.tokens;
     let mut raw_1 = Raw::new(args, 1)?;
     let mut raw_8 = Raw::new(args, 8)?;
-    let cases: Vec<(&str, Run<'_>, Run<'_>)> = vec![
-        ("Rust stream / raw", Box::new(|| single(&context, tokens)), Box::new(|| Ok(raw_1.run(tokens)?))),
-        ("8 streams / raw batch of 8", Box::new(|| together(&context, tokens, 8)), Box::new(|| Ok(raw_8.run(tokens)?))),
-        (
-            "7 beside 1 parked / 7 alone",
-            Box::new(|| beside_parked(&context, tokens)),
-            Box::new(|| together(&context, tokens, 7)),
-        ),
-    ];
-    say("| case | ratio | tokens/s | beside |");
-    for (name, mut ours, mut other) in cases.into_iter().filter(|(name, ..)| name.contains(&args.only)) {
-        let (mut our_speeds, mut other_speeds) = (Vec::new(), Vec::new());
-        (ours()?, other()?);
-        for _ in 0..args.pairs {
-            our_speeds.push(ours()?);
-            other_speeds.push(other()?);
-        }
-        let (ours, other) = (median(our_speeds), median(other_speeds));
-        say(&format!("| {name} | {:.3} | {ours:.0} | {other:.0} |", ours / other));
-    }
-    Ok(())
+    pairs(args, "Rust stream / raw", || single(&context, tokens), || Ok(raw_1.run(tokens)?))?;
+    pairs(args, "8 streams / raw batch of 8", || together(&context, tokens, 8), || Ok(raw_8.run(tokens)?))?;
+    let alone = || together(&context, tokens, 7);
+    pairs(args, "7 beside 1 parked / 7 alone", || beside_parked(&context, tokens), alone)?;
+    small_pool(args)?;
+    busy_thread(args)
 }
 
-fn config(tokens: u32) -> StreamConfig {
+/// A context of its own layout over the model; `share` parts of the usual pool.
+pub(crate) fn context(args: &Args, share: u32) -> Outcome<Context> {
+    let model = Arc::new(Model::load(&args.model)?);
+    let params = ContextParams {
+        n_ctx: Some(CELLS / 8 / share),
+        kv_cells: Some(CELLS / share),
+        n_threads: Some(args.threads),
+        ..ContextParams::default()
+    };
+    Ok(Context::new(model, params)?)
+}
+
+/// Eight streams in a pool for four of them, against a pool for all.
+fn small_pool(args: &Args) -> Outcome<()> {
+    let tokens = args.tokens;
+    let per_stream = tokens + 16;
+    let sized = |streams: u32| -> Outcome<Context> {
+        let params = ContextParams {
+            n_ctx: Some(per_stream),
+            kv_cells: Some(per_stream * streams),
+            n_threads: Some(args.threads),
+            ..ContextParams::default()
+        };
+        Ok(Context::new(Arc::new(Model::load(&args.model)?), params)?)
+    };
+    let (small, large) = (sized(4)?, sized(8)?);
+    pairs(args, "pool for 4 of 8 streams / for 8", || together(&small, tokens, 8), || together(&large, tokens, 8))
+}
+
+/// Eight streams beside a thread that never rests, against the better of one and two fixed threads in a bare loop.
+fn busy_thread(args: &Args) -> Outcome<()> {
+    let name = "8 streams beside a busy thread / best fixed threads";
+    if !name.contains(&args.only) {
+        return Ok(());
+    }
+    let context = context(args, 1)?;
+    let loops = [1, 2].map(|threads| Raw::with_threads(args, 8, threads));
+    let [mut one, mut two] = loops;
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                std::hint::black_box((0..1000_u64).sum::<u64>());
+            }
+        });
+        let best = || {
+            let speed = |raw: &mut Result<Raw, mullama_ffi::Error>| -> Outcome<f64> {
+                Ok(raw.as_mut().map_err(|error| error.clone())?.run(args.tokens)?)
+            };
+            Ok(speed(&mut one)?.max(speed(&mut two)?))
+        };
+        let done = pairs(args, name, || together(&context, args.tokens, 8), best);
+        stop.store(true, Ordering::Relaxed);
+        done
+    })
+}
+
+pub(crate) fn config(tokens: u32) -> StreamConfig {
     StreamConfig::new().max_tokens(tokens).ignore_eos(true).seed(1).timeout_ms(None)
 }
 
@@ -76,7 +111,7 @@ fn single(context: &Context, tokens: u32) -> Outcome<f64> {
 }
 
 /// `n` streams, each read by a thread of its own.
-fn together(context: &Context, tokens: u32, n: usize) -> Outcome<f64> {
+pub(crate) fn together(context: &Context, tokens: u32, n: usize) -> Outcome<f64> {
     let began = Instant::now();
     let streams = (0..n).map(|_| context.stream(PROMPT, config(tokens))).collect::<Result<Vec<_>, _>>()?;
     let items: usize = thread::scope(|scope| {
@@ -94,15 +129,4 @@ fn beside_parked(context: &Context, tokens: u32) -> Outcome<f64> {
         thread::sleep(Duration::from_millis(1));
     }
     together(context, tokens, 7)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-/// A line of the table, or an answer.
-#[expect(clippy::print_stdout, reason = "the table is what a bench is for")]
-pub(crate) fn say(line: &str) {
-    println!("{line}");
 }

@@ -1,12 +1,16 @@
 //! Measures mullama against a bare loop over the same llama.cpp, side by side in one run.
 //!
-//!     cargo bench --profile release -p mullama --bench ratios -- MODEL [--tokens N] [--pairs N]
+//!     cargo bench --profile release -p mullama --bench ratios -- MODEL [--tokens N] [--pairs N] [--prompt N] [--only CASE]
 //!
 //! Every figure is a ratio of medians of interleaved runs: the machine's speed drifts, the ratio does not.
 
 mod args;
 mod cases;
+mod engine_alone;
+mod leaving;
+mod prompts;
 mod raw;
+mod table;
 
 use std::error::Error;
 
@@ -17,5 +21,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     if args.raw_only {
         return raw::serve(&args);
     }
-    cases::run(&args)
+    table::head();
+    cases::run(&args)?;
+    prompts::run(&args)?;
+    leaving::run(&args)?;
+    engine_alone::run(&args)
 }

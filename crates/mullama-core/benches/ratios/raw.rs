@@ -25,12 +25,17 @@ pub(crate) struct Raw {
 impl Raw {
     /// A unified pool for this many sequences.
     pub(crate) fn new(args: &Args, streams: usize) -> Result<Self, mullama_ffi::Error> {
+        Self::with_threads(args, streams, args.threads)
+    }
+
+    /// The same with a number of threads of its own.
+    pub(crate) fn with_threads(args: &Args, streams: usize, threads: u32) -> Result<Self, mullama_ffi::Error> {
         let model = Model::load(&args.model, &ModelOptions::default(), None)?;
         let options = ContextOptions {
             n_ctx: CELLS,
             n_seq_max: u32::try_from(streams).unwrap_or(1),
-            n_threads: args.threads,
-            n_threads_batch: args.threads,
+            n_threads: threads,
+            n_threads_batch: threads,
             ..ContextOptions::default()
         };
         let context = Context::new(&model, &options)?;
@@ -89,7 +94,7 @@ pub(crate) fn serve(args: &Args) -> Result<(), Box<dyn Error>> {
             loops.insert(streams, Raw::new(args, streams)?);
         }
         let raw = loops.get_mut(&streams).expect("inserted above");
-        crate::cases::say(&raw.run(args.tokens)?.to_string());
+        crate::table::say(&raw.run(args.tokens)?.to_string());
     }
     Ok(())
 }
