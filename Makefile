@@ -4,6 +4,8 @@
 #   make demo       the same, then a poem streams
 #   make test       formatting, lints, types, docs, Rust tests, Python tests
 #   make fmt        formats Rust and Python
+#   make bench      the table of benches/README.md, for the demo model and a 0.5B shape
+#   make soak       ten minutes of random readers on the demo model
 #   make dist       a wheel and a source archive in dist/
 #   make clean      removes .venv and everything compiled
 #
@@ -34,10 +36,10 @@ NATIVE_SOURCES := Cargo.toml Cargo.lock .cargo/config.toml pyproject.toml $(wild
 
 # Steps run one after another even under -j: cargo would make them wait for each other.
 .NOTPARALLEL:
-.PHONY: help install demo test format-check lint rust-test python-test fmt dist clean
+.PHONY: help install demo test format-check lint rust-test python-test fmt bench soak dist clean
 
 help:
-	@sed -n '3,9s/^#  //p' Makefile
+	@sed -n '3,11s/^#  //p' Makefile
 
 install: .venv/installed-$(MODE)
 
@@ -69,6 +71,24 @@ fmt: .venv/tools
 	cargo fmt --all
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+BENCH := cargo bench --profile release --locked --package mullama --bench
+DEMO := $(CURDIR)/python/mullama/models/demo.gguf
+SHAPE := $(CURDIR)/target/bench-models/qwen2.5-0.5b-q8_0.gguf
+
+bench: install $(SHAPE)
+	$(BENCH) ratios -- $(DEMO)
+	$(BIN)/python benches/python_streams.py $(DEMO)
+	$(BENCH) ratios -- $(SHAPE) --tokens 48 --pairs 5
+	$(BIN)/python benches/python_streams.py $(SHAPE) --tokens 48 --pairs 5
+
+soak: install
+	$(BENCH) soak -- --seconds 600 $(DEMO)
+
+$(SHAPE): benches/shape_model.py .venv/tools
+	@mkdir -p $(@D)
+	$(BIN)/python -m pip install --quiet --group bench
+	$(BIN)/python benches/shape_model.py $(DEMO) qwen2.5-0.5b --type Q8_0 --out $@
 
 dist: install
 	rm -rf dist

@@ -82,7 +82,9 @@ def test_it_tells_how_it_ended_and_what_it_cost(context: Context) -> None:
     assert (stream.finish_reason, stream.stop_sequence, stream.seed) == ("length", None, 7)
     assert stream.tokens_generated == len(tokens) == 5
     assert stream.tokens_per_second() > 0
-    assert stream.usage == Usage(len(context.model.tokenize(POEM)), 0, 5)
+    prompt_tokens = len(context.model.tokenize(POEM))
+    assert stream.usage == Usage(prompt_tokens, stream.usage.cached_tokens, 5)
+    assert 0 <= stream.usage.cached_tokens < prompt_tokens
     assert isinstance(stream.timings, Timings)
     assert stream.timings.queue + stream.timings.prefill == pytest.approx(stream.timings.first_token, rel=0.5)
     assert stream.timings.prefill > 0

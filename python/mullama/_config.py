@@ -163,6 +163,7 @@ class ContextParams:
         flash_attn: Whether attention runs fused; "auto" where model and backend can do it.
         type_k: Number format of the K cache.
         type_v: Number format of the V cache; the short ones need fused attention.
+        prefix_cache_bytes: Most bytes of host memory for beginnings that no stream uses now; 0 keeps none there.
         max_queue: Streams that may wait. A call is refused while `n_parallel + max_queue` streams are unfinished.
     """
 
@@ -176,6 +177,7 @@ class ContextParams:
     flash_attn: Literal["auto", "on", "off"] = "auto"
     type_k: _KvType = "f16"
     type_v: _KvType = "f16"
+    prefix_cache_bytes: int = 512 << 20
     max_queue: int = 64
 
     def __post_init__(self) -> None:

@@ -53,7 +53,9 @@ macro_rules! context_params {
 }
 
 // Without one of the fields this does not build.
-context_params!(n_ctx n_parallel kv_cells n_batch n_ubatch n_threads n_threads_batch flash_attn type_k type_v max_queue);
+context_params! {
+    n_ctx n_parallel kv_cells n_batch n_ubatch n_threads n_threads_batch flash_attn type_k type_v prefix_cache_bytes max_queue
+}
 
 /// Raises `InvalidConfigError` or `TypeError` for the first field that is wrong.
 #[pyfunction]

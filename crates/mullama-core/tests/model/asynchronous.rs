@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use mullama::{AsyncModel, Context, FinishReason, MullamaError, StreamConfig};
 
-use crate::support::{LIMIT, demo_path, eventually, greedy, params};
+use crate::support::{CERTAIN, LIMIT, demo_path, eventually, greedy, params};
 
 /// Runs the same test on a runtime of one thread and on one of several.
 fn on_both_runtimes<F: Future<Output = ()>>(test: impl Fn() -> F) {
@@ -34,8 +34,8 @@ fn endless() -> StreamConfig {
 fn an_async_stream_gives_the_text_of_generate() {
     on_both_runtimes(|| async {
         let model = load().await;
-        let whole = model.generate("Once upon a time", greedy(40)).await.unwrap();
-        let mut stream = model.generate_stream("Once upon a time", greedy(40).buffer_size(1)).await.unwrap();
+        let whole = model.generate(CERTAIN[4], greedy(40)).await.unwrap();
+        let mut stream = model.generate_stream(CERTAIN[4], greedy(40).buffer_size(1)).await.unwrap();
         let mut text = String::new();
         while let Some(token) = stream.next().await {
             text.push_str(&token.unwrap().text);
@@ -85,8 +85,8 @@ fn a_timeout_around_a_read_frees_the_stream_when_it_is_dropped() {
 fn a_read_that_select_drops_loses_no_token() {
     on_both_runtimes(|| async {
         let model = load().await;
-        let whole = model.generate("Write a poem:", greedy(60)).await.unwrap().text;
-        let mut stream = model.generate_stream("Write a poem:", greedy(60).buffer_size(1)).await.unwrap();
+        let whole = model.generate(CERTAIN[2], greedy(60)).await.unwrap().text;
+        let mut stream = model.generate_stream(CERTAIN[2], greedy(60).buffer_size(1)).await.unwrap();
         let mut text = String::new();
         loop {
             tokio::select! {

@@ -104,14 +104,14 @@ fn a_reader_that_sleeps_never_has_more_than_buffer_size_computed_ahead() {
 #[test]
 fn twenty_stalled_readers_on_eight_places_let_the_twenty_first_stream() {
     let context = context(params());
-    let stall = |n| context.stream(format!("Count: {n}"), greedy(300).ignore_eos(true).buffer_size(3)).unwrap();
+    let stall = |n| context.stream(counting(n), greedy(60).buffer_size(3)).unwrap();
     let stalled: Vec<TokenStream> = (0..20).map(stall).collect();
     let done = context.generate("Count: 1, 2, 3", greedy(100)).unwrap();
     assert_eq!(done.finish_reason, FinishReason::Length);
     eventually("all of the twenty had their turn", || stalled.iter().all(|stream| stream.buffered() == 3));
     assert_eq!(context.unfinished().unwrap(), 20);
     let woken = read(&stalled[13]).0;
-    assert_eq!(woken, context.generate("Count: 13", greedy(300).ignore_eos(true)).unwrap().text);
+    assert_eq!(woken, context.generate(counting(13), greedy(60)).unwrap().text);
 }
 
 #[test]

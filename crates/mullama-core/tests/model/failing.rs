@@ -54,15 +54,12 @@ fn a_parked_stream_outlives_a_poisoned_context_with_its_text_whole() {
 }
 
 #[test]
-fn a_refused_batch_or_a_full_pool_poisons_nothing() {
+fn a_refused_batch_or_an_aborted_step_poisons_nothing() {
     let context = FragileContext::new(&fresh_demo(), &params()).unwrap();
     let before = text(&context, 20);
     context.fail_next_decode(Failure::Status(-1));
     assert_eq!(read(&context.stream(COUNT, greedy(20)).unwrap()).1.map(|error| error.code()), Some("GENERATION_ERROR"));
     assert_eq!(text(&context, 20), before);
-    context.fail_next_decode(Failure::Status(1));
-    let (_, error) = read(&context.stream(COUNT, greedy(20)).unwrap());
-    assert!(matches!(error, Some(MullamaError::StreamingError(StreamFailure::NoCells { .. }))), "{error:?}");
     context.fail_next_decode(Failure::Status(2));
     assert_eq!(text(&context, 20), before, "an aborted step is computed again");
 }
@@ -75,4 +72,15 @@ fn an_error_of_llama_cpp_says_what_llama_cpp_said() {
     let said = error.unwrap().to_string();
     assert!(said.starts_with("generation failed: decode: llama.cpp threw in llama_decode: "), "{said}");
     assert!(said.len() > "generation failed: decode: llama.cpp threw in llama_decode: ".len());
+}
+
+#[test]
+fn where_llama_cpp_finds_no_slot_idle_beginnings_go_first_and_only_then_the_stream_fails() {
+    let context = FragileContext::new(&fresh_demo(), &params()).unwrap();
+    context.fail_next_decode(Failure::Status(1));
+    let (_, error) = read(&context.stream(COUNT, greedy(20)).unwrap());
+    assert!(matches!(error, Some(MullamaError::StreamingError(StreamFailure::NoCells { .. }))), "{error:?}");
+    let before = text(&context, 20);
+    context.fail_next_decode(Failure::Status(1));
+    assert_eq!(text(&context, 20), before, "the beginning that the last stream left is dropped for it");
 }

@@ -12,6 +12,14 @@ fn plain() -> StreamConfig {
     off.seed(42).max_tokens(60).timeout_ms(u64::try_from(LIMIT.as_millis()).expect("a minute"))
 }
 
+/// A context that has seen the prompt: a beginning that was computed before is taken from there, and the last bits of its
+/// logits may be others than where it was computed in one piece. So all runs that are compared find it there.
+fn warm() -> Context {
+    let context = context(params());
+    context.generate(PROMPT, greedy(1)).expect("it writes");
+    context
+}
+
 fn write(context: &Context, config: StreamConfig) -> Vec<Token> {
     context.generate(PROMPT, config).expect("it writes").tokens
 }
@@ -25,7 +33,7 @@ type Turned = (&'static str, StreamConfig);
 
 #[test]
 fn each_sampler_that_is_turned_on_changes_the_text_of_a_seed() {
-    let context = context(params());
+    let context = warm();
     let base = ids(&write(&context, plain()));
     assert_eq!(ids(&write(&context, plain())), base, "nothing but the field makes a difference");
     let turned: [Turned; 18] = [
@@ -55,7 +63,7 @@ fn each_sampler_that_is_turned_on_changes_the_text_of_a_seed() {
 
 #[test]
 fn a_field_that_only_serves_another_changes_nothing_while_that_is_off() {
-    let context = context(params());
+    let context = warm();
     let base = ids(&write(&context, plain()));
     let companions: [Turned; 13] = [
         ("xtc_threshold", plain().xtc_threshold(0.01)),
@@ -84,7 +92,7 @@ fn breakers() -> Vec<String> {
 
 #[test]
 fn a_field_that_serves_another_counts_once_that_is_on() {
-    let context = context(params());
+    let context = warm();
     let dry = || plain().dry_multiplier(20.0).dry_allowed_length(1);
     let gentle = || plain().dry_multiplier(0.5).dry_allowed_length(0);
     let even = || plain().mirostat(2).mirostat_tau(1.0);
@@ -118,7 +126,7 @@ fn a_field_that_serves_another_counts_once_that_is_on() {
 
 #[test]
 fn the_narrowest_truncation_is_greedy_whatever_the_seed() {
-    let context = context(params());
+    let context = warm();
     let likeliest = ids(&write(&context, greedy(60)));
     for seed in [1, 2, 3] {
         let narrow = [
@@ -215,23 +223,23 @@ fn penalties_count_a_token_once_over_the_real_model() {
 /// Company in the same batch may move the last bits of the logits, so the tests of that are on scripted ones.
 #[test]
 fn equal_seeds_write_equal_texts_beside_parked_streams_too() {
-    let context = context(params());
-    let warm = || plain().temperature(1.0).top_k(40).top_p(0.9).seed(7);
-    let alone = ids(&write(&context, warm()));
-    assert_eq!(ids(&write(&context, warm())), alone);
+    let context = warm();
+    let tuned = || plain().temperature(1.0).top_k(40).top_p(0.9).seed(7);
+    let alone = ids(&write(&context, tuned()));
+    assert_eq!(ids(&write(&context, tuned())), alone);
     let parked: Vec<_> =
         (0..5).map(|n| context.stream(format!("Count: {n}"), plain().seed(n).buffer_size(1)).unwrap()).collect();
     eventually("all are parked", || parked.iter().all(|stream| stream.buffered() == 1));
-    assert_eq!(ids(&write(&context, warm())), alone);
-    assert_ne!(ids(&write(&context, warm().seed(8))), alone);
+    assert_eq!(ids(&write(&context, tuned())), alone);
+    assert_ne!(ids(&write(&context, tuned().seed(8))), alone);
 }
 
 #[test]
 fn a_seed_that_nobody_chose_is_told_and_writes_the_same_again() {
-    let context = context(params());
-    let warm = || StreamConfig::new().max_tokens(40).timeout_ms(60_000);
-    let first = context.generate(PROMPT, warm()).unwrap();
-    let second = context.generate(PROMPT, warm()).unwrap();
+    let context = warm();
+    let tuned = || StreamConfig::new().max_tokens(40).timeout_ms(60_000);
+    let first = context.generate(PROMPT, tuned()).unwrap();
+    let second = context.generate(PROMPT, tuned()).unwrap();
     assert_ne!(first.seed, second.seed);
-    assert_eq!(context.generate(PROMPT, warm().seed(first.seed)).unwrap().text, first.text);
+    assert_eq!(context.generate(PROMPT, tuned().seed(first.seed)).unwrap().text, first.text);
 }

@@ -34,6 +34,11 @@ pub(crate) fn greedy(max_tokens: u32) -> StreamConfig {
     StreamConfig::new().temperature(0.0).max_tokens(max_tokens).timeout_ms(60_000)
 }
 
+/// Prompts whose greedy answers leave no doubt at any of 60 tokens: by 0.16 in log-probability at least, where another
+/// shape of the batch (company, a beginning that was computed before) moves one by 0.02. So their texts can be compared.
+pub(crate) const CERTAIN: [&str; 5] =
+    ["Count: 1, 2, 3", "{\"type\": \"function\",", "Emoji for fox:", "Count by five: 5, 10,", "Tell me about Python:"];
+
 /// Waits until something holds; fails after [`LIMIT`].
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
