@@ -45,14 +45,13 @@ mullama::stream_config_table!(stream_config);
 
 macro_rules! context_params {
     ($($name:ident)*) => {
-        /// Reads Python's `ContextParams`.
+        /// Reads Python's `ContextParams`. Without one of the fields this does not build.
         pub(crate) fn context_params(python: &Bound<'_, PyAny>) -> PyResult<ContextParams> {
             Ok(ContextParams { $($name: read(python, stringify!($name), None)?,)* })
         }
     };
 }
 
-// Without one of the fields this does not build.
 context_params! {
     n_ctx n_parallel kv_cells n_batch n_ubatch n_threads n_threads_batch flash_attn type_k type_v prefix_cache_bytes max_queue
 }

@@ -8,8 +8,7 @@ use pyo3::prelude::*;
 /// How long a wait goes on before signals are looked at; half of the 100 ms in which Ctrl-C has to end it.
 pub(crate) const SLICE: Duration = Duration::from_millis(50);
 
-/// Waits for the next item; never [`Waited::Nothing`]. An item that is there is taken without letting go of the
-/// interpreter. A signal whose handler raises stops the generation.
+/// Waits for more than [`Waited::Nothing`]; does not let go if it is there. A signal handler that raises ends the stream.
 pub(crate) fn next(py: Python<'_>, stream: &TokenStream) -> PyResult<Waited> {
     let mut waited = stream.next_within(Duration::ZERO);
     while matches!(waited, Waited::Nothing) {
