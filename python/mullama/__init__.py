@@ -27,6 +27,7 @@ from mullama._exceptions import (  # noqa: E402
 )
 from mullama._model import Model  # noqa: E402
 from mullama._mullama import Token, TokenStream, __version__  # noqa: E402
+from mullama._stats import Stats, Steps  # noqa: E402
 from mullama._usage import Completion, Timings, Usage  # noqa: E402
 
 __all__ = [
@@ -43,6 +44,8 @@ __all__ = [
     "ModelNotFoundError",
     "MullamaError",
     "OverloadedError",
+    "Stats",
+    "Steps",
     "StreamConfig",
     "StreamOptions",
     "StreamTimeoutError",

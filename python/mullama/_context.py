@@ -8,6 +8,7 @@ from mullama import _mullama
 from mullama._arguments import expect, merge
 from mullama._config import ContextParams
 from mullama._model import Model
+from mullama._stats import Stats, Steps
 from mullama._usage import Completion, read_to_end
 
 if TYPE_CHECKING:
@@ -113,6 +114,12 @@ class Context:
     def unfinished(self) -> int:
         """Streams that have not ended, those of other contexts on the same engine included."""
         return self._native.unfinished
+
+    def stats(self) -> Stats:
+        """What the engine is doing, and has done since it began. Cheap: the engine writes it down after each step."""
+        counts, steps = self._native.stats()
+        decode, prefill = (Steps(*each) for each in steps)
+        return Stats(*counts, decode_steps=decode, prefill_steps=prefill)
 
     def close(self) -> None:
         """Lets go of the engine. Open streams go on; later calls raise `EngineClosedError`."""

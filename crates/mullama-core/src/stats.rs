@@ -47,12 +47,33 @@ pub struct Stats {
     pub tokens_saved: u64,
     /// Times that a stream lost its cells to another.
     pub preemptions: u64,
-    /// Steps of running streams alone.
-    pub decode_steps: Steps,
-    /// Steps with prompts in them.
-    pub prefill_steps: Steps,
     /// Tokens computed after prompts.
     pub tokens_generated: u64,
     /// Threads that the newest step ran with.
     pub threads: u32,
+    /// Steps of running streams alone.
+    pub decode_steps: Steps,
+    /// Steps with prompts in them.
+    pub prefill_steps: Steps,
+}
+
+impl Stats {
+    /// All numbers but those of the steps, in the order of the fields.
+    pub fn counts(&self) -> [u64; 13] {
+        [
+            self.queued as u64,
+            self.running as u64,
+            self.parked as u64,
+            self.cells as u64,
+            self.cells_used as u64,
+            self.cells_shared as u64,
+            self.cells_idle as u64,
+            self.prefix_bytes as u64,
+            self.prefix_hits,
+            self.tokens_saved,
+            self.preemptions,
+            self.tokens_generated,
+            u64::from(self.threads),
+        ]
+    }
 }

@@ -1,5 +1,6 @@
 //! Where streams are asked for, for the Python class of that name.
 
+use mullama::Steps;
 use pyo3::prelude::*;
 
 use crate::config;
@@ -45,6 +46,12 @@ impl Context {
     #[getter]
     fn unfinished(&self, py: Python<'_>) -> PyResult<usize> {
         self.0.get(py)?.unfinished().map_err(|error| to_py(py, &error))
+    }
+
+    fn stats(&self, py: Python<'_>) -> PyResult<([u64; 13], [(u64, f64, f64); 2])> {
+        let stats = self.0.get(py)?.stats().map_err(|error| to_py(py, &error))?;
+        let seconds = |steps: Steps| (steps.count, steps.total.as_secs_f64(), steps.longest.as_secs_f64());
+        Ok((stats.counts(), [stats.decode_steps, stats.prefill_steps].map(seconds)))
     }
 
     fn close(&self) {

@@ -21,12 +21,6 @@ impl<T: Send + Sync> Held<T> {
     }
 }
 
-impl<T: Send + Sync> Clone for Held<T> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
 impl<T: Send + Sync> Deref for Held<T> {
     type Target = T;
 
@@ -59,8 +53,9 @@ impl<T: Send + Sync> Closable<T> {
 
     /// The handle, or `EngineClosedError`.
     pub(crate) fn get(&self, py: Python<'_>) -> PyResult<Held<T>> {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        held.ok_or_else(|| to_py(py, &MullamaError::Closed { what: self.what }))
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = held.as_ref().map(|held| Held(held.0.clone()));
+        shared.ok_or_else(|| to_py(py, &MullamaError::Closed { what: self.what }))
     }
 
     /// The handle, for the last time.

@@ -75,7 +75,6 @@ impl TokenStream {
     }
 
     /// Items handed out so far.
-    #[getter]
     fn tokens_generated(&self) -> usize {
         self.stream().tokens_generated()
     }

@@ -6,7 +6,7 @@ use super::GgufError;
 use super::arch::Arch;
 use super::tensors::Tensor;
 
-/// Where the first tensor is in a block, all of one set must be there too.
+/// Where a tensor's name ends with `first`, all of one set must be there too, under what comes before it.
 struct Rule {
     archs: &'static [&'static str],
     first: &'static str,
@@ -29,6 +29,8 @@ const RULES: &[Rule] = &[
         first: "ssm_conv1d.weight",
         sets: &[&["attn_qkv.weight", "attn_gate.weight"]],
     },
+    // the first block of the encoder and of the decoder stands for all
+    Rule { archs: &["t5", "t5encoder"], first: "blk.0.attn_q.weight", sets: &[&["blk.0.attn_rel_b.weight"]] },
     Rule {
         archs: &["qwen3next"],
         first: "ssm_conv1d.weight",

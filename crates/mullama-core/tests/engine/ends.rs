@@ -117,6 +117,7 @@ fn usage_counts_the_prompt_and_each_computed_token_while_the_stream_runs() {
 #[test]
 fn timings_say_where_the_time_went() {
     let mut stage = Stage::new(places(1), hashed(), |rows| ms(rows as u64));
+    stage.clock.advance(ms(500));
     let first = stage.open(&prompt(10, 0), config(5)).unwrap();
     let second = stage.open(&prompt(300, 1), config(6)).unwrap();
     read(&mut stage, &first);

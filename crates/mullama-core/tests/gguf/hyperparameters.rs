@@ -165,6 +165,8 @@ fn every_layer_with_experts_uses_some() {
 fn what_is_divided_by_is_not_zero() {
     let rwkv = Model::llama().renamed("rwkv6");
     refuses!(rwkv.clone().check(), GgufError::MissingKey { key } if key == "rwkv6.wkv.head_size");
+    let afmoe = Model::llama().renamed("afmoe");
+    refuses!(afmoe.check(), GgufError::MissingKey { key } if key == "afmoe.attention.sliding_window");
     refuses!(rwkv.with("rwkv6.wkv.head_size", Value::U32(0)).check(), GgufError::Hyperparameter { .. });
     let model = Model::llama().renamed("mamba2").with("mamba2.ssm.group_count", Value::U32(0));
     refuses!(model.check(), GgufError::Hyperparameter { .. });
@@ -204,6 +206,9 @@ fn tensors_that_are_used_together_are_there_together() {
     without.tensors.retain(|tensor| tensor.name != "blk.0.attn_k.weight");
     refuses!(without.check(), GgufError::MissingTensor { tensor } if tensor == "blk.0.attn_qkv.weight");
     without.tensor("blk.0.attn_qkv.weight", &[32, 64], F32).check().unwrap();
+    let encoder = Model::llama().renamed("t5encoder").tensor("enc.blk.0.attn_q.weight", &[32, 32], F32);
+    refuses!(encoder.clone().check(), GgufError::MissingTensor { tensor } if tensor == "enc.blk.0.attn_rel_b.weight");
+    encoder.tensor("enc.blk.0.attn_rel_b.weight", &[4, 32], F32).check().unwrap();
 }
 
 #[test]
