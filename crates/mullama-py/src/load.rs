@@ -4,8 +4,7 @@ use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Weak};
 
-use mullama::StreamFailure::EngineEnded;
-use mullama::{Model, ModelLoadFailure, ModelOptions, MullamaError};
+use mullama::{Model, ModelLoadFailure, ModelOptions, MullamaError, StreamFailure::EngineEnded};
 use pyo3::prelude::*;
 
 use crate::error::to_py;

@@ -45,7 +45,7 @@ pub(super) fn check(tensors: &[Tensor], arch: &Arch) -> Result<(), GgufError> {
         return Ok(());
     }
     let names: HashSet<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
-    for name in &names {
+    for Tensor { name, .. } in tensors {
         for rule in rules() {
             let Some(block) = name.strip_suffix(rule.first) else {
                 continue;
