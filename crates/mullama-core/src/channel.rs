@@ -121,6 +121,14 @@ pub(crate) struct Channel {
     readable: Condvar,
 }
 
+/// Whether the engine may hold a place or cells for a stream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Queued,
+    Admitted,
+}
+
 /// Everything that reader and engine share; the lock is held for pushes and takes only, never over a wait or a decode.
 #[derive(Debug, Default)]
 struct State {
@@ -129,8 +137,7 @@ struct State {
     end: Option<End>,
     /// The error of `end` was handed out.
     told: bool,
-    /// The engine holds a place of its batch or its pool for this stream.
-    admitted: bool,
+    phase: Phase,
     /// The reader cancelled or left; the engine ends the stream within a step.
     gone: bool,
     /// The engine passed this stream over because its buffer was full.
@@ -197,8 +204,11 @@ impl Channel {
     /// The engine took the stream out of the queue; `false` if its reader has left.
     pub(crate) fn admit(&self) -> bool {
         let mut state = self.lock();
-        state.admitted = state.end.is_none() && !state.gone;
-        state.admitted
+        let waits = state.end.is_none() && !state.gone;
+        if waits {
+            state.phase = Phase::Admitted;
+        }
+        waits
     }
 
     /// Tells what is known before the first token.
@@ -319,7 +329,7 @@ impl Channel {
         if state.end.is_some() || std::mem::replace(&mut state.gone, true) {
             return;
         }
-        if !state.admitted {
+        if state.phase == Phase::Queued {
             // A queued stream is free at once, whatever the engine is doing.
             self.set_end(&mut state, End::Finished(FinishReason::Cancelled));
         }

@@ -19,8 +19,8 @@ pub(crate) fn physical() -> Option<usize> {
 fn processors(list: &str) -> Option<Vec<usize>> {
     let mut numbers = Vec::new();
     for part in list.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        numbers.extend(first.parse::<usize>().ok()?..=last.parse().ok()?);
+        let (from, to) = part.split_once('-').unwrap_or((part, part));
+        numbers.extend(from.parse::<usize>().ok()?..=to.parse().ok()?);
     }
     Some(numbers)
 }

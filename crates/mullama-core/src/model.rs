@@ -191,14 +191,13 @@ impl Model {
         // One whose thread has ended serves nobody any more.
         engines.shared.retain(|(_, engine)| engine.upgrade().is_some_and(|engine| !engine.is_closed()));
         let running = engines.shared.iter().find(|(other, _)| *other == layout);
-        let engine = match running.and_then(|(_, engine)| engine.upgrade()) {
-            Some(engine) => engine,
-            None => {
-                // One layout at a time: two contexts made at once must not make two pools.
-                let engine = EngineHandle::start(&self.inner, &layout)?;
-                engines.shared.push((layout, Arc::downgrade(&engine)));
-                engine
-            }
+        let engine = if let Some(engine) = running.and_then(|(_, engine)| engine.upgrade()) {
+            engine
+        } else {
+            // One layout at a time: two contexts made at once must not make two pools.
+            let engine = EngineHandle::start(&self.inner, &layout)?;
+            engines.shared.push((layout, Arc::downgrade(&engine)));
+            engine
         };
         // An engine that ends here ends after the lock is given back: its thread is waited for.
         let replaced = engines.last.replace(Arc::clone(&engine));

@@ -66,6 +66,7 @@ impl Picker {
             seed,
             logit_bias,
         };
+        #[expect(clippy::float_cmp, reason = "these exact values are off")]
         let penalties =
             config.repeat_penalty != 1.0 || config.frequency_penalty != 0.0 || config.presence_penalty != 0.0;
         Ok(Self {
@@ -117,7 +118,9 @@ fn top(logits: &[f32], n: usize, log_sum: f32) -> Vec<(TokenId, f32)> {
         best.insert(at, entry);
         best.truncate(n);
     }
-    best.iter_mut().for_each(|(_, logit)| *logit -= log_sum);
+    for (_, logit) in &mut best {
+        *logit -= log_sum;
+    }
     best
 }
 

@@ -217,13 +217,17 @@ impl<'a> Draft<'a> {
             while !fits(cells.used(), seated, promised, self) {
                 let Some(&victim) = victims.get(taken) else { return false };
                 let (seat, had_seat, freed) = self.holdings(victim);
-                seat.into_iter().for_each(|seat| cells.truncate(seat, 0));
+                if let Some(seat) = seat {
+                    cells.truncate(seat, 0);
+                }
                 seated -= usize::from(had_seat);
                 promised -= freed;
                 taken += 1;
             }
             victims.truncate(taken);
-            victims.into_iter().for_each(|victim| self.evict(victim));
+            for victim in victims {
+                self.evict(victim);
+            }
         }
         self.seated += new_seat;
         let at = self.plan.running.partition_point(|&other| self.rank(other) < self.rank(index));

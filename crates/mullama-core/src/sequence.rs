@@ -216,21 +216,21 @@ impl Sequence {
     /// Takes the logits after the last token: sample, detokenize, stop, send.
     pub(crate) fn advance(&mut self, logits: &[f32], vocabulary: &Words<'_>, now: Duration) -> Outcome {
         let picker = self.picker.as_mut().expect("only equipped sequences are placed");
-        let picked = match picker.pick(logits) {
-            Ok(picked) => picked,
+        let choice = match picker.pick(logits) {
+            Ok(choice) => choice,
             Err(error) => {
                 self.fail(MullamaError::StreamingError(StreamFailure::Sample(Arc::new(error))), now);
                 return Outcome::Ended;
             }
         };
         self.mark(now);
-        let ends = vocabulary.end_tokens.binary_search(&picked.token).is_ok();
-        if ends || self.config.stop_tokens.contains(&picked.token) {
+        let ends = vocabulary.end_tokens.binary_search(&choice.token).is_ok();
+        if ends || self.config.stop_tokens.contains(&choice.token) {
             self.finish(FinishReason::Stop, now);
             return Outcome::Ended;
         }
-        self.tokens.push(picked.token);
-        self.deliver(picked, vocabulary.vocabulary, now)
+        self.tokens.push(choice.token);
+        self.deliver(choice, vocabulary.vocabulary, now)
     }
 
     fn mark(&mut self, now: Duration) {

@@ -73,6 +73,11 @@ impl TokenStream {
         self.channel.take_within(Some(limit)).into()
     }
 
+    /// Iterates over the items without taking the stream; blocks as [`next_blocking`](Self::next_blocking) does.
+    pub fn iter(&self) -> Tokens<'_> {
+        Tokens(self)
+    }
+
     /// Stops the generation, from any thread. What was produced can still be read; then the stream is over.
     pub fn cancel(&self) {
         self.channel.cancel();
@@ -138,7 +143,7 @@ impl TokenStream {
     /// # Errors
     /// What ended the stream, if it was an error.
     pub fn into_completion(self) -> Result<Completion, MullamaError> {
-        let tokens = (&self).into_iter().collect::<Result<Vec<Token>, _>>()?;
+        let tokens = self.iter().collect::<Result<Vec<Token>, _>>()?;
         Ok(Completion::of(&self, tokens))
     }
 }
@@ -187,7 +192,7 @@ impl<'a> IntoIterator for &'a TokenStream {
     type IntoIter = Tokens<'a>;
 
     fn into_iter(self) -> Tokens<'a> {
-        Tokens(self)
+        self.iter()
     }
 }
 

@@ -109,6 +109,9 @@ impl Stage {
     }
 
     /// Steps until nothing is left to do; the number of steps that worked.
+    ///
+    /// # Panics
+    /// If the engine works without end.
     pub fn settle(&mut self) -> usize {
         let mut worked = 0;
         while self.step() == Step::Worked {
@@ -203,6 +206,9 @@ impl ScriptedContext {
 }
 
 /// Logits under which greedy sampling takes `next(tokens)`.
+///
+/// # Panics
+/// When asked for logits, if `next` names a token that the vocabulary does not have.
 pub fn always(next: impl Fn(&[TokenId]) -> TokenId + Send + Sync + 'static) -> Logits {
     Arc::new(move |tokens, logits| {
         let token = usize::try_from(next(tokens)).expect("a script names tokens of the vocabulary");

@@ -144,7 +144,7 @@ macro_rules! stream_config {
 
 stream_config_table!(stream_config);
 
-/// Most alternatives that `logprobs` reports, as OpenAI's API has it.
+/// Most alternatives that `logprobs` reports, as the API of `OpenAI` has it.
 const MAX_LOGPROBS: u32 = 20;
 
 impl StreamConfig {

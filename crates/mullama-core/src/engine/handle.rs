@@ -59,8 +59,8 @@ impl EngineHandle {
             stats: Arc::default(),
         };
         let desk = Desk::new(&parts, layout.max_unfinished);
-        let (made, ready) = sync_channel(1);
-        let body = move || live(parts, move || make(abort), &made);
+        let (report, ready) = sync_channel(1);
+        let body = move || live(parts, move || make(abort), &report);
         let thread = std::thread::Builder::new().name("mullama-engine".into()).spawn(body);
         let thread = thread.map_err(|error| layout.refused(ModelLoadFailure::Thread(Arc::new(error))))?;
         match ready.recv() {
@@ -131,17 +131,17 @@ impl Drop for EngineHandle {
 fn live<B: Backend>(
     parts: Parts,
     make: impl FnOnce() -> Result<B, mullama_ffi::Error>,
-    made: &SyncSender<Result<(), mullama_ffi::Error>>,
+    report: &SyncSender<Result<(), mullama_ffi::Error>>,
 ) {
     let backend = match make() {
         Ok(backend) => backend,
         Err(error) => {
             // The starter waits for this word.
-            let _ = made.send(Err(error));
+            let _ = report.send(Err(error));
             return;
         }
     };
-    let _ = made.send(Ok(()));
+    let _ = report.send(Ok(()));
     let (mailbox, clock) = (Arc::clone(&parts.mailbox), Arc::clone(&parts.clock));
     let mut engine = Engine::new(backend, parts);
     let run = AssertUnwindSafe(|| run(&mut engine, &mailbox, clock.as_ref()));

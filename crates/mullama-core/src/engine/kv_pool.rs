@@ -112,10 +112,11 @@ impl<B: Backend> KvPool<B> {
 
     /// Frees a seat whose tokens may be wanted again: they rest in host memory if they may.
     pub(crate) fn put_away(&mut self, seat: usize, tokens: Vec<TokenId>) {
-        if self.prefixes.can_rest() && self.prefixes.wants(&tokens) {
-            if let Ok(state) = self.backend.save(seat) {
-                self.prefixes.rest(tokens, state);
-            }
+        if self.prefixes.can_rest()
+            && self.prefixes.wants(&tokens)
+            && let Ok(state) = self.backend.save(seat)
+        {
+            self.prefixes.rest(tokens, state);
         }
         self.free(seat);
     }

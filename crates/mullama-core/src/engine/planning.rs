@@ -40,15 +40,15 @@ impl<B: Backend> Engine<B> {
     /// What a sequence with a prompt to compute may save by beginning with, or waiting for, what others compute.
     fn look_ahead(&mut self, at: usize) {
         let len = self.sequences[at].tokens().len();
-        if self.candidates[at].seat.is_none() {
-            if let Some(beginning) = self.look_up(at) {
-                let candidate = &mut self.candidates[at];
-                candidate.pending = len - beginning.shared;
-                candidate.wants = match beginning.source {
-                    Source::Seat(_) => candidate.pending,
-                    Source::Host { tokens, .. } => tokens.max(len),
-                };
-            }
+        if self.candidates[at].seat.is_none()
+            && let Some(beginning) = self.look_up(at)
+        {
+            let candidate = &mut self.candidates[at];
+            candidate.pending = len - beginning.shared;
+            candidate.wants = match beginning.source {
+                Source::Seat(_) => candidate.pending,
+                Source::Host { tokens, .. } => tokens.max(len),
+            };
         }
         if let Some((leader, shared)) = self.leader(at) {
             let candidate = &mut self.candidates[at];

@@ -1,6 +1,6 @@
 //! The key-value pairs of a GGUF file: read once, then asked by key with the type that llama.cpp would ask for.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 
 use super::GgufError;
@@ -116,7 +116,7 @@ impl Value {
 /// All key-value pairs of a file.
 #[derive(Debug, Default)]
 pub(super) struct Metadata {
-    values: HashMap<String, Value>,
+    values: BTreeMap<String, Value>,
 }
 
 impl Metadata {
@@ -124,7 +124,7 @@ impl Metadata {
     pub(super) fn read<R: Read + Seek>(reader: &mut Reader<R>, count: u64) -> Result<Self, ReadError> {
         let least = 8 + 1 + 4 + 1; // a key's length, one byte of it, the type, one byte of value
         reader.count("metadata keys", count, least, KEYS_MOST)?;
-        let mut values = HashMap::new();
+        let mut values = BTreeMap::new();
         let mut name = Vec::new();
         for _ in 0..count {
             let key = read_name(reader, "a metadata key", KEY_LEN_MOST, &mut name)?;
