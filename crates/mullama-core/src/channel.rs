@@ -6,7 +6,9 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
+#[cfg(feature = "streaming")]
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::engine::mailbox::{Mailbox, StreamId};
@@ -310,6 +312,7 @@ impl Channel {
     }
 
     /// Takes the next item, or has the task woken when there is one.
+    #[cfg(feature = "streaming")]
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Take> {
         let mut state = self.lock();
         match self.take_locked(&mut state) {

@@ -94,12 +94,12 @@ impl House {
 /// Logits that depend on every token before them and leave sampling a choice among all letters.
 fn spread() -> Logits {
     Arc::new(|tokens, logits| {
-        for letter in 97..123_usize {
+        for (letter, logit) in logits.iter_mut().enumerate().take(123).skip(97) {
             let mut hasher = DefaultHasher::new();
             (tokens, letter).hash(&mut hasher);
             #[expect(clippy::cast_precision_loss, reason = "a logit needs no more than 24 bits")]
-            let logit = (hasher.finish() % 1000) as f32 / 200.0;
-            logits[letter] = 10.0 + logit;
+            let spread = (hasher.finish() % 1000) as f32 / 200.0;
+            *logit = 10.0 + spread;
         }
     })
 }

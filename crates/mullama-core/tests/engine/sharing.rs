@@ -3,7 +3,7 @@
 use mullama::testing::{Limits, Reuse, Size, Stage};
 use mullama::{FinishReason, TokenId, TokenStream};
 
-use crate::support::{alone, config, prompt, read, read_all, rows, stage, steps};
+use crate::support::{Got, alone, config, prompt, read, read_all, rows, stage, steps};
 
 /// A stage whose backend can share this much, with a pool of this many cells.
 fn sharing(reuse: Reuse, cells: usize) -> Stage {
@@ -57,7 +57,7 @@ fn the_longest_beginning_is_taken() {
 fn equal_prompts_that_arrive_together_are_computed_once() {
     let mut stage = sharing(Reuse::Parts, 1024);
     let streams: Vec<TokenStream> = (0..8).map(|_| stage.open(&prompt(200, 0), config(3)).unwrap()).collect();
-    let texts: Vec<String> = read_all(&mut stage, &streams).iter().map(|got| got.text()).collect();
+    let texts: Vec<String> = read_all(&mut stage, &streams).iter().map(Got::text).collect();
     assert_eq!(texts, vec![alone(&prompt(200, 0), 3); 8]);
     // The prompt once, its last token for each of the seven others, and two more tokens for each.
     assert_eq!(computed(&stage), 200 + 7 + 8 * 2);
@@ -69,7 +69,7 @@ fn equal_prompts_that_arrive_together_are_computed_once() {
 fn eight_equal_prompts_fit_a_pool_that_holds_two_of_them() {
     let mut stage = sharing(Reuse::Parts, 256);
     let streams: Vec<TokenStream> = (0..8).map(|_| stage.open(&prompt(120, 0), config(10)).unwrap()).collect();
-    let texts: Vec<String> = read_all(&mut stage, &streams).iter().map(|got| got.text()).collect();
+    let texts: Vec<String> = read_all(&mut stage, &streams).iter().map(Got::text).collect();
     assert_eq!(texts, vec![alone(&prompt(120, 0), 10); 8]);
     assert_eq!(stage.stats().preemptions, 0);
 }
