@@ -1,6 +1,5 @@
 //! Where streams are asked for, for the Python class of that name.
 
-use mullama::Steps;
 use pyo3::prelude::*;
 
 use crate::config;
@@ -13,6 +12,8 @@ use crate::stream::TokenStream;
 /// Where streams are asked for.
 #[pyclass(frozen)]
 pub(crate) struct Context(Closable<mullama::Context>);
+
+type Seconds = (u64, f64, f64); // how many steps, their time together, the longest
 
 #[pymethods]
 impl Context {
@@ -48,9 +49,9 @@ impl Context {
         self.0.get(py)?.unfinished().map_err(|error| to_py(py, &error))
     }
 
-    fn stats(&self, py: Python<'_>) -> PyResult<([u64; 13], [(u64, f64, f64); 2])> {
+    fn stats(&self, py: Python<'_>) -> PyResult<([u64; 13], [Seconds; 2])> {
         let stats = self.0.get(py)?.stats().map_err(|error| to_py(py, &error))?;
-        let seconds = |steps: Steps| (steps.count, steps.total.as_secs_f64(), steps.longest.as_secs_f64());
+        let seconds = |steps: mullama::Steps| (steps.count, steps.total.as_secs_f64(), steps.longest.as_secs_f64());
         Ok((stats.counts(), [stats.decode_steps, stats.prefill_steps].map(seconds)))
     }
 

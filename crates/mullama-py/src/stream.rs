@@ -1,10 +1,9 @@
 //! The reader's end of a stream.
 
-use std::sync::Arc;
-
 use mullama::{FinishReason, MullamaError, Waited};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use std::sync::Arc;
 
 use crate::error::to_py;
 use crate::held::Held;

@@ -141,6 +141,11 @@ impl Arch {
         self.name == "nemotron_h_moe"
     }
 
+    /// llama.cpp knows the indexer's cache by the length of its keys, and divides by 0 where another has the same.
+    pub(super) fn confuses_indexer(&self) -> bool {
+        self.name == "deepseek4"
+    }
+
     /// Keys that llama.cpp divides by if they are there.
     pub(super) fn divisors(&self) -> &'static [&'static str] {
         match self.name.as_str() {

@@ -180,6 +180,11 @@ fn check_head_len(keys: &Keys<'_>, embedding_len: u32, heads: u32) -> Result<(u3
     }
     let key_len = keys.positive("attention.key_length", WIDTH_MOST)?.unwrap_or(default);
     let value_len = keys.positive("attention.value_length", WIDTH_MOST)?.unwrap_or(default);
+    let name = "attention.indexer.key_length";
+    let indexer_len = keys.count(name, WIDTH_MOST)?;
+    if keys.arch.confuses_indexer() && indexer_len == Some(key_len) {
+        return Err(keys.refuse(name, key_len, "it must differ from attention.key_length"));
+    }
     Ok((key_len, value_len))
 }
 

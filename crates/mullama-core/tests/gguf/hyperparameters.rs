@@ -165,6 +165,10 @@ fn every_layer_with_experts_uses_some() {
 fn what_is_divided_by_is_not_zero() {
     let rwkv = Model::llama().renamed("rwkv6");
     refuses!(rwkv.clone().check(), GgufError::MissingKey { key } if key == "rwkv6.wkv.head_size");
+    let indexer =
+        |len| Model::llama().renamed("deepseek4").with("deepseek4.attention.indexer.key_length", Value::U32(len));
+    indexer(16).check().unwrap();
+    refuses!(indexer(8).check(), GgufError::Hyperparameter { value: 8.0, .. });
     let afmoe = Model::llama().renamed("afmoe");
     refuses!(afmoe.check(), GgufError::MissingKey { key } if key == "afmoe.attention.sliding_window");
     refuses!(rwkv.with("rwkv6.wkv.head_size", Value::U32(0)).check(), GgufError::Hyperparameter { .. });
