@@ -187,7 +187,7 @@ impl Block {
 
 /// Parts of the names of tensors that are added, scaled with or convolved: ggml's CPU kernels for that take F32 alone,
 /// and abort on a worker thread otherwise.
-const NOT_MATRICES: &[&str] = &["norm", "ssm_conv1d", "shortconv.conv", "time_mix_lerp", "token_types"];
+const NOT_MATRICES: &[&str] = &["norm", "ssm_conv1d", "shortconv.conv", "mix_lerp", "token_types"];
 
 fn is_matrix(tensor: &str, dims: u32) -> bool {
     let is_weight = [".weight", ".lora_a", ".lora_b"].iter().any(|suffix| tensor.ends_with(suffix));

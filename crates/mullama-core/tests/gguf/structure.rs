@@ -168,7 +168,7 @@ fn tensors_have_shapes_and_types_that_can_be_computed_with() {
     refuses!(odd(&[256], Q8_0), GgufError::TensorType { type_id: Q8_0, .. });
     refuses!(odd(&[256, 1], Q8_K), GgufError::TensorType { type_id: Q8_K, .. });
     refuses!(odd(&[256, 1], I32), GgufError::TensorType { type_id: I32, .. });
-    for name in ["blk.0.attn_q.bias", "blk.0.ssm_norm.weight", "blk.0.ssm_conv1d.weight", "blk.0.ssm_a"] {
+    for name in ["blk.0.attn_q.bias", "blk.0.ssm_norm.weight", "blk.0.channel_mix_lerp_k.weight", "blk.0.ssm_a"] {
         let model = Model::llama().tensor(name, &[32, 2], F16);
         refuses!(model.check(), GgufError::TensorType { type_id: F16, .. });
         model.tensor(name, &[32, 2], F32).check().unwrap();
