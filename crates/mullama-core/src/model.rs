@@ -19,6 +19,8 @@ pub use mullama_ffi::ModelOptions;
 pub struct Model {
     inner: Arc<mullama_ffi::Model>,
     path: PathBuf,
+    /// Longest context of a model that learnt a table of positions.
+    positions: Option<u32>,
     engines: Mutex<Engines>,
 }
 
@@ -63,12 +65,12 @@ impl Model {
                 _ => refused(ModelLoadFailure::Io(Arc::new(error))),
             });
         }
-        gguf::check(&path).map_err(|error| refused(ModelLoadFailure::Gguf(Arc::new(error))))?;
+        let checked = gguf::check(&path).map_err(|error| refused(ModelLoadFailure::Gguf(Arc::new(error))))?;
         let inner = mullama_ffi::Model::load(&path, options, progress).map_err(|error| match error {
             mullama_ffi::Error::ModelCancelled => refused(ModelLoadFailure::Cancelled),
             error => refused(ModelLoadFailure::LlamaCpp(Arc::new(error))),
         })?;
-        Ok(Self { inner, path, engines: Mutex::default() })
+        Ok(Self { inner, path, positions: checked.positions, engines: Mutex::default() })
     }
 
     /// The path it was loaded from.
@@ -182,7 +184,7 @@ impl Model {
 
     /// The engine of this layout: a running one, or a new one.
     pub(crate) fn engine(&self, params: &ContextParams) -> Result<Arc<EngineHandle>, MullamaError> {
-        let layout = Layout::resolve(params, &self.inner, self.path.clone())?;
+        let layout = Layout::resolve(params, &self.inner, self.path.clone(), self.positions)?;
         self.check_decoder()?;
         let mut engines = self.lock();
         if engines.closed {
@@ -209,7 +211,7 @@ impl Model {
     /// The layout of these params, and the weights for an engine that a test starts itself.
     #[cfg(feature = "test-support")]
     pub(crate) fn parts(&self, params: &ContextParams) -> Result<(Layout, Arc<mullama_ffi::Model>), MullamaError> {
-        Ok((Layout::resolve(params, &self.inner, self.path.clone())?, Arc::clone(&self.inner)))
+        Ok((Layout::resolve(params, &self.inner, self.path.clone(), self.positions)?, Arc::clone(&self.inner)))
     }
 
     fn check_decoder(&self) -> Result<(), MullamaError> {

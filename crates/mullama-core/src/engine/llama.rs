@@ -36,10 +36,21 @@ pub(crate) struct Layout {
 
 impl Layout {
     /// Checks the params and fills in what the model and the machine decide.
-    pub(crate) fn resolve(params: &ContextParams, model: &Model, path: PathBuf) -> Result<Self, MullamaError> {
+    ///
+    /// `positions` is the length of the model's table of positions, if it learnt one: llama.cpp would read past its end.
+    pub(crate) fn resolve(
+        params: &ContextParams,
+        model: &Model,
+        path: PathBuf,
+        positions: Option<u32>,
+    ) -> Result<Self, MullamaError> {
         params.validate()?;
         let trained = model.n_ctx_train();
         let n_ctx = params.n_ctx.unwrap_or_else(|| trained.clamp(1, DEFAULT_CONTEXT));
+        if let Some(positions) = positions.filter(|&positions| n_ctx > positions) {
+            let range = format!("1 to {positions}, the positions that the model has learnt");
+            return Err(MullamaError::invalid("n_ctx", n_ctx, range));
+        }
         if n_ctx > trained {
             tracing::warn!(target: "mullama", n_ctx, trained, "the context is longer than the model was trained for");
         }
@@ -207,7 +218,8 @@ impl Backend for LlamaBackend {
     }
 
     fn set_threads(&mut self, threads: u32) -> Result<(), Error> {
-        self.context.set_threads(threads, threads)
+        let (single, batch) = (self.options.n_threads, self.options.n_threads_batch);
+        self.context.set_threads(threads.min(single), threads.min(batch))
     }
 
     fn rebuild(&mut self) -> Result<(), Error> {

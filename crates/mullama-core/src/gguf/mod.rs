@@ -35,6 +35,8 @@ pub struct Checked {
     pub context_len: Option<u32>,
     /// How wide the embeddings are.
     pub embedding_len: Option<u32>,
+    /// How many positions the model has learnt a table of; `None` where it computes them.
+    pub positions: Option<u32>,
     /// How many blocks the model has.
     pub blocks: Option<u32>,
     /// How many tokens the vocabulary has; `None` where the file has no vocabulary.
@@ -72,6 +74,7 @@ pub fn check(path: &Path) -> Result<Checked, GgufError> {
         architecture: name.to_owned(),
         context_len: None,
         embedding_len: None,
+        positions: None,
         blocks: None,
         vocab_len: None,
         tensors: header.tensors.len(),
@@ -83,6 +86,8 @@ pub fn check(path: &Path) -> Result<Checked, GgufError> {
         checked.vocab_len = vocab::check(&header.metadata, name)?;
         shapes::check(&header.tensors, &arch, &hparams, checked.vocab_len)?;
         partners::check(&header.tensors, &arch)?;
+        let table = header.tensors.iter().find(|tensor| tensor.name == "position_embd.weight");
+        checked.positions = table.map(|table| u32::try_from(table.shape[1]).unwrap_or(u32::MAX));
         checked.context_len = Some(hparams.context_len);
         checked.embedding_len = Some(hparams.embedding_len);
         checked.blocks = Some(hparams.blocks);

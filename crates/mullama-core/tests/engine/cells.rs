@@ -50,14 +50,22 @@ fn slow_readers_beside_fast_ones_in_a_small_pool_get_their_texts_whole() {
 }
 
 #[test]
-fn the_youngest_running_stream_is_preempted_and_the_oldest_never() {
-    let mut stage = stage(pool(3, 100, 8));
-    let streams = open(&stage, 3, 30, 60, 64);
-    let old = read(&mut stage, &streams[0]);
-    assert_eq!(old.text(), alone(&prompt(30, 0), 60));
-    let seat = stage.decodes()[0][0].seat;
-    assert_eq!(seat, 0);
-    as_alone(&[old, read(&mut stage, &streams[1]), read(&mut stage, &streams[2])], 30, 60);
+fn the_youngest_running_stream_is_preempted_and_those_before_it_never() {
+    // Two of three fit to their ends.
+    let mut stage = stage(pool(3, 130, 8));
+    let streams = open(&stage, 3, 20, 40, 64);
+    steps(&mut stage, 1);
+    let begun = stage.decodes().concat();
+    let seats = [begun[0].seat, begun[20].seat];
+    assert_eq!(begun.len(), 60, "all three have begun");
+    let got = read_all(&mut stage, &streams);
+    as_alone(&got, 20, 40);
+    let rows = stage.decodes().concat();
+    for seat in seats {
+        let positions: Vec<usize> =
+            rows.iter().filter(|row| row.seat == seat).map(|row| row.position).take(39).collect();
+        assert_eq!(positions, (20..59).collect::<Vec<_>>(), "seat {seat} was computed in one go");
+    }
 }
 
 #[test]

@@ -170,6 +170,12 @@ fn only_a_stream_that_ended_by_a_stop_sequence_names_one() {
     stage.settle();
     assert_eq!(take(&stream).text(), "xa", "nothing of a stop leaks");
     assert_eq!((stream.finish_reason(), stream.stop_sequence()), (Some(FinishReason::Timeout), None));
+    let (mut stage, stream) = spell(b"xabcd", stopping(100, &["abcd", "bc"]));
+    steps(&mut stage, 4);
+    stream.cancel();
+    stage.settle();
+    assert_eq!(take(&stream).text(), "xa");
+    assert_eq!((stream.finish_reason(), stream.stop_sequence()), (Some(FinishReason::Cancelled), None));
 }
 
 #[test]

@@ -223,3 +223,11 @@ fn an_architecture_that_is_not_known_is_left_to_llama_cpp() {
     let encoder = Model::llama().with("general.architecture", Value::Text("clip")).check().unwrap();
     assert_eq!((encoder.context_len, encoder.blocks), (None, None));
 }
+
+#[test]
+fn a_table_of_learnt_positions_is_told_for_it_bounds_the_context() {
+    assert_eq!(Model::llama().check().expect("valid").positions, None);
+    let width = Model::llama().check().expect("valid").embedding_len.expect("a language model");
+    let model = Model::llama().tensor("position_embd.weight", &[u64::from(width), 64], F32);
+    assert_eq!(model.check().expect("valid").positions, Some(64));
+}
