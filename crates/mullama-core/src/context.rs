@@ -159,6 +159,8 @@ impl Context {
 
     fn engine(&self) -> Result<Arc<EngineHandle>, MullamaError> {
         let engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
-        engine.clone().ok_or(MullamaError::Closed { what: "context" })
+        let engine = engine.clone().ok_or(MullamaError::Closed { what: "context" })?;
+        engine.check_origin()?;
+        Ok(engine)
     }
 }

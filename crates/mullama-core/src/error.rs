@@ -126,7 +126,7 @@ pub enum ModelLoadFailure {
 /// Why a prompt cannot be computed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PromptFailure {
-    /// No token at all, not even one that the model adds by itself.
+    /// No text and no token; what a model adds by itself is no prompt.
     #[error("it is empty")]
     Empty,
     /// A token id that the model does not have.

@@ -38,6 +38,7 @@ mod engine;
 mod error;
 pub mod gguf;
 mod model;
+mod origin;
 mod prefix;
 mod request;
 mod sample;

@@ -10,6 +10,7 @@ use crate::engine::handle::EngineHandle;
 use crate::engine::llama::Layout;
 use crate::error::{ModelLoadFailure, MullamaError, PromptFailure};
 use crate::gguf;
+use crate::origin::Origin;
 use crate::vocabulary::{LlamaVocabulary, Vocabulary};
 
 pub use mullama_ffi::ModelOptions;
@@ -22,6 +23,7 @@ pub struct Model {
     /// Longest context of a model that learnt a table of positions.
     positions: Option<u32>,
     engines: Mutex<Engines>,
+    origin: Origin,
 }
 
 /// Contexts of equal layout share an engine, and the one used last stays warm for the next.
@@ -70,7 +72,7 @@ impl Model {
             mullama_ffi::Error::ModelCancelled => refused(ModelLoadFailure::Cancelled),
             error => refused(ModelLoadFailure::LlamaCpp(Arc::new(error))),
         })?;
-        Ok(Self { inner, path, positions: checked.positions, engines: Mutex::default() })
+        Ok(Self { inner, path, positions: checked.positions, engines: Mutex::default(), origin: Origin::here() })
     }
 
     /// The path it was loaded from.
@@ -96,6 +98,7 @@ impl Model {
         add_special: bool,
         parse_special: bool,
     ) -> Result<Vec<TokenId>, MullamaError> {
+        self.origin.check()?;
         let tokens = self.inner.vocab().tokenize(text, add_special, parse_special);
         tokens.map_err(|error| MullamaError::InvalidPrompt(PromptFailure::Tokenizer(Arc::new(error))))
     }
@@ -173,6 +176,9 @@ impl Model {
 
     /// Ends all engines over this model; their streams end with [`MullamaError::Closed`]. Weights go with the last user.
     pub fn close(&self) {
+        if self.origin.is_forked() {
+            return;
+        }
         let engines = {
             let mut engines = self.lock();
             engines.closed = true;
@@ -184,6 +190,7 @@ impl Model {
 
     /// The engine of this layout: a running one, or a new one.
     pub(crate) fn engine(&self, params: &ContextParams) -> Result<Arc<EngineHandle>, MullamaError> {
+        self.origin.check()?;
         let layout = Layout::resolve(params, &self.inner, self.path.clone(), self.positions)?;
         self.check_decoder()?;
         let mut engines = self.lock();

@@ -9,6 +9,7 @@ use crate::channel::{Channel, Take};
 use crate::completion::Completion;
 use crate::engine::handle::EngineHandle;
 use crate::error::MullamaError;
+use crate::origin::Origin;
 use crate::token::Token;
 use crate::usage::{FinishReason, Timings, Usage};
 
@@ -20,6 +21,7 @@ use crate::usage::{FinishReason, Timings, Usage};
 #[derive(Debug)]
 pub struct TokenStream {
     channel: Arc<Channel>,
+    origin: Origin,
     /// An engine lives while a stream uses it; `None` where a test steps the engine itself.
     _engine: Option<Arc<EngineHandle>>,
 }
@@ -50,7 +52,7 @@ impl From<Take> for Waited {
 
 impl TokenStream {
     pub(crate) fn new(channel: Arc<Channel>, engine: Option<Arc<EngineHandle>>) -> Self {
-        Self { channel, _engine: engine }
+        Self { channel, origin: Origin::here(), _engine: engine }
     }
 
     /// Waits for the next item; `None` after the last one.
@@ -58,6 +60,9 @@ impl TokenStream {
     /// # Errors
     /// What ended the stream, once, after everything that was produced.
     pub fn next_blocking(&self) -> Option<Result<Token, MullamaError>> {
+        if let Err(error) = self.origin.check() {
+            return Some(Err(error));
+        }
         match self.channel.take_within(None) {
             Take::Item(token) => Some(Ok(token)),
             Take::Over(error) => error.map(Err),
@@ -67,10 +72,11 @@ impl TokenStream {
 
     /// Waits for the next item, at most `limit`. With a limit of zero it never waits.
     pub fn next_within(&self, limit: Duration) -> Waited {
-        if limit.is_zero() {
-            return self.channel.take().into();
+        match self.origin.check() {
+            Err(error) => Waited::Failed(error),
+            Ok(()) if limit.is_zero() => self.channel.take().into(),
+            Ok(()) => self.channel.take_within(Some(limit)).into(),
         }
-        self.channel.take_within(Some(limit)).into()
     }
 
     /// Iterates over the items without taking the stream; blocks as [`next_blocking`](Self::next_blocking) does.
@@ -80,12 +86,16 @@ impl TokenStream {
 
     /// Stops the generation, from any thread. What was produced can still be read; then the stream is over.
     pub fn cancel(&self) {
-        self.channel.cancel();
+        if !self.origin.is_forked() {
+            self.channel.cancel();
+        }
     }
 
     /// Stops the generation and throws away what was not read. Dropping the stream does the same.
     pub fn close(&self) {
-        self.channel.close();
+        if !self.origin.is_forked() {
+            self.channel.close();
+        }
     }
 
     /// Items handed out so far.
@@ -150,7 +160,7 @@ impl TokenStream {
 
 impl Drop for TokenStream {
     fn drop(&mut self) {
-        self.channel.close();
+        self.close();
     }
 }
 
@@ -204,6 +214,9 @@ impl futures_core::Stream for TokenStream {
         self: std::pin::Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Self::Item>> {
+        if let Err(error) = self.origin.check() {
+            return std::task::Poll::Ready(Some(Err(error)));
+        }
         self.channel.poll(cx).map(|take| match take {
             Take::Item(token) => Some(Ok(token)),
             Take::Over(error) => error.map(Err),

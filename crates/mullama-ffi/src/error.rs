@@ -180,9 +180,7 @@ pub enum Error {
         limit: usize,
     },
     /// A part of the text runs on for longer than the tokenizer's stack holds.
-    #[error(
-        "{chars} characters from byte {at} on have no break between words or lines, but the tokenizer takes {limit}"
-    )]
+    #[error("{chars} characters from byte {at} on have no line break, but the tokenizer takes {limit}")]
     RunTooLong {
         /// The byte at which the run begins.
         at: usize,

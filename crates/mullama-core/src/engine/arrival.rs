@@ -38,6 +38,8 @@ pub(crate) fn prepare(
 ) -> Result<Prepared, MullamaError> {
     let tokens = match prompt {
         Prompt::Tokens(tokens) => known(tokens, vocabulary.n_tokens())?,
+        // The token that the model adds by itself is no prompt.
+        Prompt::Text(text) if text.is_empty() => Vec::new(),
         Prompt::Text(text) => vocabulary
             .tokenize(&text)
             .map_err(|error| MullamaError::InvalidPrompt(PromptFailure::Tokenizer(Arc::new(error))))?,

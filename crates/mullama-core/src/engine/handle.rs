@@ -18,6 +18,7 @@ use super::{Engine, Parts, Step};
 use crate::channel::Channel;
 use crate::config::StreamConfig;
 use crate::error::{ModelLoadFailure, MullamaError, StreamFailure};
+use crate::origin::Origin;
 use crate::request::Prompt;
 use crate::stats::Stats;
 use crate::vocabulary::{LlamaVocabulary, Vocabulary};
@@ -28,8 +29,7 @@ pub(crate) struct EngineHandle {
     desk: Desk,
     /// Joined by `close`, once.
     thread: Mutex<Option<JoinHandle<()>>>,
-    /// A fork copies the handle but not the thread.
-    process: u32,
+    origin: Origin,
 }
 
 impl EngineHandle {
@@ -68,14 +68,12 @@ impl EngineHandle {
             Ok(Err(error)) => return Err(layout.refused(ModelLoadFailure::LlamaCpp(Arc::new(error)))),
             Err(_) => return Err(MullamaError::StreamingError(StreamFailure::EngineEnded)),
         }
-        Ok(Arc::new(Self { desk, thread: Mutex::new(Some(thread)), process: std::process::id() }))
+        Ok(Arc::new(Self { desk, thread: Mutex::new(Some(thread)), origin: Origin::here() }))
     }
 
     /// Opens a stream. Never waits.
     pub(crate) fn submit(&self, prompt: Prompt, config: StreamConfig) -> Result<Arc<Channel>, MullamaError> {
-        if self.is_forked() {
-            return Err(MullamaError::Closed { what: "engine" });
-        }
+        self.check_origin()?;
         self.desk.submit(prompt, config)
     }
 
@@ -99,18 +97,18 @@ impl EngineHandle {
         self.desk.is_closed()
     }
 
-    fn is_forked(&self) -> bool {
-        self.process != std::process::id()
+    /// Refuses every use in a process that got its copy by a fork.
+    pub(crate) fn check_origin(&self) -> Result<(), MullamaError> {
+        self.origin.check()
     }
 
     /// Ends the engine: streams end with `Closed`, a running step is aborted, the thread is waited for.
     pub(crate) fn close(&self) {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if self.is_forked() {
+        if self.origin.is_forked() {
             // There is no such thread in this process; waiting for it would never end.
-            std::mem::forget(thread);
             return;
         }
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.desk.close();
         // A waker that owns the last stream drops it on the engine's own thread, which cannot wait for itself.
         let other = |thread: &JoinHandle<()>| thread.thread().id() != std::thread::current().id();
