@@ -78,6 +78,11 @@ impl AsyncModel {
         Ok(Self { context: Context::new(model, params)? })
     }
 
+    /// The context, for its stats and its length.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
     /// The model.
     pub fn model(&self) -> &Arc<Model> {
         self.context.model()

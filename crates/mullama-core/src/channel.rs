@@ -203,14 +203,9 @@ impl Channel {
         self.lock().gone
     }
 
-    /// The engine took the stream out of the queue; `false` if its reader has left.
-    pub(crate) fn admit(&self) -> bool {
-        let mut state = self.lock();
-        let waits = state.end.is_none() && !state.gone;
-        if waits {
-            state.phase = Phase::Admitted;
-        }
-        waits
+    /// The engine took the stream out of the queue: from here on it ends the stream itself.
+    pub(crate) fn admit(&self) {
+        self.lock().phase = Phase::Admitted;
     }
 
     /// Tells what is known before the first token.
@@ -281,7 +276,7 @@ impl Channel {
         state.taken += 1;
         state.text.push_str(&token.text);
         if std::mem::take(&mut state.parked) {
-            self.mailbox.touch(self.id);
+            self.mailbox.touch();
         }
         Take::Item(token)
     }

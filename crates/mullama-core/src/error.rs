@@ -159,6 +159,9 @@ pub enum StreamFailure {
         /// Rows that found no place.
         rows: usize,
     },
+    /// The system refused a thread to tokenize the prompt on.
+    #[error("no thread for the prompt: {0}")]
+    Thread(#[source] Arc<mullama_ffi::Error>),
     /// The engine's thread ended while the stream ran.
     #[error("the engine ended")]
     EngineEnded,

@@ -66,3 +66,7 @@ pub use stats::{Stats, Steps};
 pub use stream::{IntoTokens, TokenStream, Tokens, Waited};
 pub use token::Token;
 pub use usage::{FinishReason, Timings, Usage};
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

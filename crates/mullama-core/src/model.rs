@@ -111,9 +111,13 @@ impl Model {
         let vocabulary = LlamaVocabulary(Arc::clone(&self.inner));
         let mut bytes = Vec::new();
         for (position, &token) in tokens.iter().enumerate() {
-            vocabulary.piece(token, &mut bytes).map_err(|_| {
-                let n_vocab = vocabulary.n_tokens();
-                MullamaError::InvalidPrompt(PromptFailure::UnknownToken { token, position, n_vocab })
+            vocabulary.piece(token, &mut bytes).map_err(|error| {
+                MullamaError::InvalidPrompt(match error {
+                    mullama_ffi::Error::TokenOutOfRange { token, n_vocab } => {
+                        PromptFailure::UnknownToken { token, position, n_vocab }
+                    }
+                    error => PromptFailure::Tokenizer(Arc::new(error)),
+                })
             })?;
         }
         Ok(bytes)
@@ -179,12 +183,13 @@ impl Model {
         if self.origin.is_forked() {
             return;
         }
-        let engines = {
+        // Engines end outside the lock: their threads are waited for.
+        let (last, engines) = {
             let mut engines = self.lock();
             engines.closed = true;
-            engines.last = None;
-            std::mem::take(&mut engines.shared)
+            (engines.last.take(), std::mem::take(&mut engines.shared))
         };
+        drop(last);
         engines.iter().filter_map(|(_, engine)| engine.upgrade()).for_each(|engine| engine.close());
     }
 
@@ -197,10 +202,14 @@ impl Model {
         if engines.closed {
             return Err(MullamaError::Closed { what: "model" });
         }
+        // Handles that may turn out to be the last ones are dropped after the lock: an engine's thread is waited for.
+        let known: Vec<_> = engines.shared.iter().map(|(layout, engine)| (layout.clone(), engine.upgrade())).collect();
+        let alive = |engine: &Option<Arc<EngineHandle>>| engine.as_ref().is_some_and(|engine| !engine.is_closed());
+        let mut lives = known.iter().map(|(_, engine)| alive(engine));
         // One whose thread has ended serves nobody any more.
-        engines.shared.retain(|(_, engine)| engine.upgrade().is_some_and(|engine| !engine.is_closed()));
-        let running = engines.shared.iter().find(|(other, _)| *other == layout);
-        let engine = if let Some(engine) = running.and_then(|(_, engine)| engine.upgrade()) {
+        engines.shared.retain(|_| lives.next().unwrap_or(false));
+        let running = known.iter().find(|(other, engine)| *other == layout && alive(engine));
+        let engine = if let Some(engine) = running.and_then(|(_, engine)| engine.clone()) {
             engine
         } else {
             // One layout at a time: two contexts made at once must not make two pools.
@@ -208,10 +217,9 @@ impl Model {
             engines.shared.push((layout, Arc::downgrade(&engine)));
             engine
         };
-        // An engine that ends here ends after the lock is given back: its thread is waited for.
         let replaced = engines.last.replace(Arc::clone(&engine));
         drop(engines);
-        drop(replaced);
+        drop((replaced, known));
         Ok(engine)
     }
 

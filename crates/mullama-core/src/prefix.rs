@@ -182,6 +182,11 @@ impl Prefixes {
         Some(self.idle.remove(at).tokens)
     }
 
+    /// Most bytes of host memory.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Whether host memory may be used at all.
     pub(crate) fn can_rest(&self) -> bool {
         self.limit > 0

@@ -76,13 +76,17 @@ pub(crate) struct Plan {
     pub(crate) rows: Vec<(usize, usize)>,
 }
 
-/// Begun streams go before the queue, but after this many times for each place the head of the queue goes first.
+/// Begun streams go before the queue, and higher priorities before older streams; but after this many times for each place
+/// it is the turn of who was passed over.
 const BYPASSES_PER_PLACE: usize = 4;
 
-/// Remembers only how long the head of the queue has been passed over.
+/// Remembers only how often somebody was passed over.
 #[derive(Debug, Default)]
 pub(crate) struct Scheduler {
+    /// Begun streams that went before the head of the queue since it moved last.
     bypassed: usize,
+    /// Streams of a higher priority that went before the oldest of the queue.
+    overtaken: usize,
 }
 
 /// Who can give cells up.
@@ -122,8 +126,10 @@ impl Scheduler {
         }
         let (mut queue, mut begun) = draft.lines();
         while draft.plan.running.len() < draft.pool.places {
-            let overdue = self.bypassed >= BYPASSES_PER_PLACE * draft.pool.places;
-            let head = queue.last().copied();
+            let turns = BYPASSES_PER_PLACE * draft.pool.places;
+            let overdue = self.bypassed >= turns;
+            let oldest = queue.iter().copied().min_by_key(|&i| draft.candidates[i].arrival);
+            let head = if self.overtaken >= turns { oldest } else { queue.last().copied() };
             match begun.pop() {
                 // Its numbers are those from before it lost its cells; the next plan knows better.
                 Some(next) if draft.evicted[next] => {}
@@ -140,7 +146,8 @@ impl Scheduler {
                     // First come, first served: who does not fit holds up those behind it, not those begun.
                     self.bypassed = 0;
                     if draft.place(head, false) {
-                        queue.pop();
+                        self.overtaken = if Some(head) == oldest { 0 } else { self.overtaken + 1 };
+                        queue.retain(|&i| i != head);
                     } else {
                         queue.clear();
                     }
@@ -174,6 +181,14 @@ impl<'a> Draft<'a> {
         (Reverse(candidate.priority), candidate.arrival)
     }
 
+    /// The step in which it gave up its place.
+    fn since(&self, index: usize) -> u64 {
+        match self.candidates[index].standing {
+            Standing::Aside { since } => since,
+            Standing::Waiting | Standing::Running => u64::MAX,
+        }
+    }
+
     fn keep_running(&mut self) {
         let running = |c: &Candidate| c.standing == Standing::Running && c.ready;
         self.plan.running = self.indices(running);
@@ -189,6 +204,8 @@ impl<'a> Draft<'a> {
     fn lines(&self) -> (Vec<usize>, Vec<usize>) {
         let mut queue = self.indices(|c| c.standing == Standing::Waiting && c.ready);
         let mut begun = self.indices(|c| matches!(c.standing, Standing::Aside { .. }) && c.ready);
+        // By turns: whoever gave up its place last goes behind those that have waited since before.
+        begun.sort_by_key(|&i| (Reverse(self.candidates[i].priority), self.since(i), self.candidates[i].arrival));
         queue.reverse();
         begun.reverse();
         (queue, begun)
@@ -257,11 +274,7 @@ impl<'a> Draft<'a> {
         let mut parked: Vec<usize> = (0..self.candidates.len()).filter(aside).collect();
         parked.sort_by_key(|&i| {
             let candidate = &self.candidates[i];
-            let since = match candidate.standing {
-                Standing::Aside { since } => since,
-                Standing::Waiting | Standing::Running => u64::MAX,
-            };
-            (candidate.ready, since, candidate.arrival)
+            (candidate.ready, self.since(i), candidate.arrival)
         });
         idle.chain(parked.into_iter().map(Victim::Sequence)).collect()
     }

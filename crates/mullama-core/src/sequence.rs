@@ -197,14 +197,14 @@ impl Sequence {
         Some(MullamaError::StreamTimeout { deadline, limit_ms, completion_tokens })
     }
 
-    /// Takes the sequence out of the queue for its first step; `false` if its reader has left.
-    pub(crate) fn begin(&mut self, now: Duration) -> bool {
+    /// Takes the sequence out of the queue for its first step.
+    pub(crate) fn begin(&mut self, now: Duration) {
         if self.begun_at.is_some() {
-            return true;
+            return;
         }
         self.begun_at = Some(now);
         self.progress.timings.queue = now.saturating_sub(self.called_at);
-        self.channel.admit()
+        self.channel.admit();
     }
 
     /// The next `rows` tokens to compute, with their positions; `true` for the last one of all, whose logits are wanted.

@@ -58,22 +58,22 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// All numbers but those of the steps, in the order of the fields.
-    pub fn counts(&self) -> [u64; 13] {
+    /// All numbers but those of the steps, by the names of their fields.
+    pub fn counts(&self) -> [(&'static str, u64); 13] {
         [
-            self.queued as u64,
-            self.running as u64,
-            self.parked as u64,
-            self.cells as u64,
-            self.cells_used as u64,
-            self.cells_shared as u64,
-            self.cells_idle as u64,
-            self.prefix_bytes as u64,
-            self.prefix_hits,
-            self.tokens_saved,
-            self.preemptions,
-            self.tokens_generated,
-            u64::from(self.threads),
+            ("queued", self.queued as u64),
+            ("running", self.running as u64),
+            ("parked", self.parked as u64),
+            ("cells", self.cells as u64),
+            ("cells_used", self.cells_used as u64),
+            ("cells_shared", self.cells_shared as u64),
+            ("cells_idle", self.cells_idle as u64),
+            ("prefix_bytes", self.prefix_bytes as u64),
+            ("prefix_hits", self.prefix_hits),
+            ("tokens_saved", self.tokens_saved),
+            ("preemptions", self.preemptions),
+            ("tokens_generated", self.tokens_generated),
+            ("threads", u64::from(self.threads)),
         ]
     }
 }

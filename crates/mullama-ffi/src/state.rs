@@ -27,7 +27,10 @@ impl Context {
     /// [`Error::StateRefused`]; else as [`state_seq_size`](Self::state_seq_size).
     pub fn state_seq_get(&mut self, seq: i32) -> Result<Vec<u8>, Error> {
         let size = self.state_seq_size(seq)?;
-        let mut bytes: Vec<u8> = Vec::with_capacity(size);
+        let mut bytes: Vec<u8> = Vec::new();
+        if bytes.try_reserve_exact(size).is_err() {
+            return Err(Error::StateRefused { bytes: size, said: vec!["out of memory".to_owned()] });
+        }
         log::forget_said();
         let mut written = 0;
         // SAFETY: the context is alive and has the sequence, and llama.cpp writes at most the capacity.

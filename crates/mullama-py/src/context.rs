@@ -1,6 +1,7 @@
 //! Where streams are asked for, for the Python class of that name.
 
 use pyo3::prelude::*;
+use pyo3::types::{IntoPyDict, PyDict};
 
 use crate::config;
 use crate::error::to_py;
@@ -12,8 +13,6 @@ use crate::stream::TokenStream;
 /// Where streams are asked for.
 #[pyclass(frozen)]
 pub(crate) struct Context(Closable<mullama::Context>);
-
-type Seconds = (u64, f64, f64); // how many steps, their time together, the longest
 
 #[pymethods]
 impl Context {
@@ -49,10 +48,10 @@ impl Context {
         self.0.get(py)?.unfinished().map_err(|error| to_py(py, &error))
     }
 
-    fn stats(&self, py: Python<'_>) -> PyResult<([u64; 13], [Seconds; 2])> {
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyDict>, [(u64, f64, f64); 2])> {
         let stats = self.0.get(py)?.stats().map_err(|error| to_py(py, &error))?;
         let seconds = |steps: mullama::Steps| (steps.count, steps.total.as_secs_f64(), steps.longest.as_secs_f64());
-        Ok((stats.counts(), [stats.decode_steps, stats.prefill_steps].map(seconds)))
+        Ok((stats.counts().into_py_dict(py)?, [stats.decode_steps, stats.prefill_steps].map(seconds)))
     }
 
     fn close(&self) {

@@ -3,7 +3,7 @@
 use mullama::{FlashAttn, KvType, MullamaError, TokenId};
 use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyByteArray, PyBytes, PyDict, PyIterator, PyString};
+use pyo3::types::{PyBool, PyByteArray, PyBytes, PyIterator, PyMapping, PyString};
 
 use crate::error::to_py;
 
@@ -118,8 +118,9 @@ impl<T: Setting> Setting for Vec<T> {
 
 impl Setting for Vec<(TokenId, f32)> {
     fn take(value: &Bound<'_, PyAny>, field: Field) -> PyResult<Self> {
-        let biases = value.cast::<PyDict>().map_err(|_| mistyped(field.name, "a dict", value))?;
-        biases.iter().map(|(token, bias)| Ok((Setting::take(&token, field)?, Setting::take(&bias, field)?))).collect()
+        let biases = value.cast::<PyMapping>().map_err(|_| mistyped(field.name, "a mapping", value))?;
+        let biases: Vec<(Bound<'_, PyAny>, Bound<'_, PyAny>)> = biases.items()?.extract()?;
+        biases.iter().map(|(token, bias)| Ok((Setting::take(token, field)?, Setting::take(bias, field)?))).collect()
     }
 }
 

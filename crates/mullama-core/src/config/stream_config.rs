@@ -147,6 +147,10 @@ stream_config_table!(stream_config);
 /// Most alternatives that `logprobs` reports, as the API of `OpenAI` has it.
 const MAX_LOGPROBS: u32 = 20;
 
+/// Most stop sequences and their bytes together: each token's text is compared with all of them on the engine's thread.
+const MAX_STOPS: usize = 256;
+const MAX_STOP_BYTES: usize = 65_536;
+
 impl StreamConfig {
     /// Refuses the first value that is out of its range.
     ///
@@ -164,6 +168,11 @@ impl StreamConfig {
         if let Some(at) = self.stop_sequences.iter().position(String::is_empty) {
             let value = format!("empty at index {at}");
             return Err(MullamaError::invalid("stop_sequences", value, "texts of one character or more"));
+        }
+        let bytes: usize = self.stop_sequences.iter().map(String::len).sum();
+        if self.stop_sequences.len() > MAX_STOPS || bytes > MAX_STOP_BYTES {
+            let value = format!("{} texts of {bytes} bytes together", self.stop_sequences.len());
+            return Err(MullamaError::invalid("stop_sequences", value, "at most 256 texts of 65536 bytes together"));
         }
         if let Some(at) = self.dry_sequence_breakers.iter().position(|text| text.contains('\0')) {
             let value = format!("a text with a NUL character at index {at}");

@@ -63,11 +63,11 @@ pub trait Backend {
     /// If the context is poisoned.
     fn share(&mut self, from: usize, to: usize, tokens: usize) -> Result<bool, Error>;
 
-    /// The state of a seat as bytes, for [`restore`](Self::restore).
+    /// The state of a seat as bytes, for [`restore`](Self::restore); `None` if that were more than `limit` bytes.
     ///
     /// # Errors
     /// What llama.cpp refuses.
-    fn save(&mut self, seat: usize) -> Result<Vec<u8>, Error>;
+    fn save(&mut self, seat: usize, limit: usize) -> Result<Option<Vec<u8>>, Error>;
 
     /// Puts a saved state into an empty seat.
     ///

@@ -8,7 +8,7 @@ use super::clock::Clock;
 use super::mailbox::Mailbox;
 use crate::channel::{Admission, Channel, Counted};
 use crate::config::StreamConfig;
-use crate::error::{MullamaError, PromptFailure};
+use crate::error::{MullamaError, StreamFailure};
 use crate::request::Prompt;
 use crate::stats::Stats;
 use crate::vocabulary::Vocabulary;
@@ -78,7 +78,7 @@ impl Desk {
             return work();
         }
         if let Err(error) = mullama_ffi::spawn_tokenizer_thread("mullama-prompt", work) {
-            let refused = MullamaError::InvalidPrompt(PromptFailure::Tokenizer(Arc::new(error)));
+            let refused = MullamaError::StreamingError(StreamFailure::Thread(Arc::new(error)));
             self.mailbox.prepared(id, Err(refused));
         }
     }

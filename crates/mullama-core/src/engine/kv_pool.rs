@@ -114,7 +114,7 @@ impl<B: Backend> KvPool<B> {
     pub(crate) fn put_away(&mut self, seat: usize, tokens: Vec<TokenId>) {
         if self.prefixes.can_rest()
             && self.prefixes.wants(&tokens)
-            && let Ok(state) = self.backend.save(seat)
+            && let Ok(Some(state)) = self.backend.save(seat, self.prefixes.limit())
         {
             self.prefixes.rest(tokens, state);
         }
@@ -129,10 +129,16 @@ impl<B: Backend> KvPool<B> {
         for needless in self.prefixes.keep(seat, tokens) {
             self.free(needless);
         }
-        while let Some(surplus) = self.prefixes.surplus(self.cells.capacity()) {
-            self.drop_idle(surplus);
-        }
         self.announce();
+    }
+
+    /// Moves one idle beginning beyond the share of the pool out of it; `false` if there was none.
+    pub(crate) fn tidy(&mut self) -> bool {
+        let surplus = self.prefixes.surplus(self.cells.capacity());
+        if let Some(seat) = surplus {
+            self.drop_idle(seat);
+        }
+        surplus.is_some()
     }
 
     /// Takes an idle beginning out of the pool.

@@ -138,7 +138,8 @@ pub(crate) struct LlamaBackend {
     model: Arc<Model>,
     options: ContextOptions,
     abort: Arc<AtomicBool>,
-    context: Context,
+    /// `None` only between a failure and the context that replaces it: two of them might not fit.
+    context: Option<Context>,
     batch: Batch,
     limits: Limits,
     resting: bool,
@@ -150,20 +151,23 @@ impl LlamaBackend {
         let options = layout.options();
         let context = Context::with_abort_flag(&model, &options, Arc::clone(&abort))?;
         let rows = context.n_batch() as usize;
-        let reuse = match () {
-            // What the encoder read is part of what the decoder's cells mean.
-            () if model.has_encoder() => Reuse::Nothing,
-            () if model.is_recurrent() || model.is_hybrid() => Reuse::Whole,
-            () => Reuse::Parts,
-        };
+        let reuse = if model.is_recurrent() || model.is_hybrid() { Reuse::Whole } else { Reuse::Parts };
         let limits = Limits { rows, cells: layout.kv_cells as usize, seats: layout.seats as usize, reuse };
-        Ok(Self { model, options, abort, context, batch: Batch::new(rows), limits, resting: false })
+        Ok(Self { model, options, abort, context: Some(context), batch: Batch::new(rows), limits, resting: false })
     }
 
     /// Makes the next decode fail in this way.
     #[cfg(feature = "test-support")]
     pub(crate) fn fail_next_decode(&mut self, failure: mullama_ffi::Failure) {
-        self.context.fail_next_decode(failure);
+        if let Some(context) = &mut self.context {
+            context.fail_next_decode(failure);
+        }
+    }
+}
+
+impl LlamaBackend {
+    fn context(&mut self) -> Result<&mut Context, Error> {
+        self.context.as_mut().ok_or(Error::Poisoned)
     }
 }
 
@@ -178,59 +182,72 @@ impl Backend for LlamaBackend {
         for row in rows {
             self.batch.push(row.token, position(row.position), seat_id(row.seat), row.output)?;
         }
-        self.context.decode(&self.batch)
+        self.context.as_mut().ok_or(Error::Poisoned)?.decode(&self.batch)
     }
 
     fn logits(&mut self, row: usize) -> Result<&[f32], Error> {
-        self.context.logits(row)
+        self.context()?.logits(row)
     }
 
     fn forget(&mut self, seat: usize) -> Result<(), Error> {
-        self.context.seq_rm(seat_id(seat), 0, None).map(drop)
+        self.context()?.seq_rm(seat_id(seat), 0, None).map(drop)
     }
 
     fn share(&mut self, from: usize, to: usize, tokens: usize) -> Result<bool, Error> {
         let (from, to) = (seat_id(from), seat_id(to));
         let end = position(tokens);
-        self.context.seq_cp(from, to, 0, Some(end))?;
+        let whole = self.limits.reuse == Reuse::Whole;
+        let context = self.context()?;
+        context.seq_cp(from, to, 0, (!whole).then_some(end))?;
         // What a model's memory makes of a part is its own affair: only what really begins alike counts.
-        let begins = self.limits.reuse == Reuse::Whole || self.context.seq_pos_min(to)? == Some(0);
-        if begins && self.context.seq_pos_max(to)? == Some(end - 1) {
+        let begins = whole || context.seq_pos_min(to)? == Some(0);
+        if begins && context.seq_pos_max(to)? == Some(end - 1) {
             return Ok(true);
         }
-        self.context.seq_rm(to, 0, None)?;
+        context.seq_rm(to, 0, None)?;
         Ok(false)
     }
 
-    fn save(&mut self, seat: usize) -> Result<Vec<u8>, Error> {
-        self.context.state_seq_get(seat_id(seat))
+    fn save(&mut self, seat: usize, limit: usize) -> Result<Option<Vec<u8>>, Error> {
+        let context = self.context()?;
+        if context.state_seq_size(seat_id(seat))? > limit {
+            return Ok(None);
+        }
+        context.state_seq_get(seat_id(seat)).map(Some)
     }
 
     fn restore(&mut self, seat: usize, state: &[u8]) -> Result<(), Error> {
-        self.context.state_seq_set(seat_id(seat), state)
+        self.context()?.state_seq_set(seat_id(seat), state)
     }
 
     fn truncate(&mut self, seat: usize, keep: usize, of: usize) -> Result<bool, Error> {
         if keep == of {
             return Ok(true);
         }
-        self.context.seq_rm(seat_id(seat), position(keep), None)
+        let context = self.context()?;
+        // A saved state leaves out what a sliding window had passed: cut, it would have a hole where others look.
+        let cut = context.seq_rm(seat_id(seat), position(keep), None)?;
+        let (first, last) = (context.seq_pos_min(seat_id(seat))?, context.seq_pos_max(seat_id(seat))?);
+        Ok(cut && first == Some(0) && last == Some(position(keep) - 1))
     }
 
     fn set_threads(&mut self, threads: u32) -> Result<(), Error> {
         let (single, batch) = (self.options.n_threads, self.options.n_threads_batch);
-        self.context.set_threads(threads.min(single), threads.min(batch))
+        self.context()?.set_threads(threads.min(single), threads.min(batch))
     }
 
     fn rebuild(&mut self) -> Result<(), Error> {
-        self.context = Context::with_abort_flag(&self.model, &self.options, Arc::clone(&self.abort))?;
+        self.context = None;
+        self.context = Some(Context::with_abort_flag(&self.model, &self.options, Arc::clone(&self.abort))?);
         Ok(())
     }
 
     fn rest(&mut self) {
-        if !std::mem::replace(&mut self.resting, true) {
+        if !std::mem::replace(&mut self.resting, true)
+            && let Some(context) = &mut self.context
+        {
             // A poisoned context has no threads to pause.
-            let _ = self.context.pause_threads();
+            let _ = context.pause_threads();
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Where callers and readers leave word for the engine's thread.
 //!
-//! Every list is bounded without a limit of its own: there is at most one arrival, one prompt and one touch a stream,
-//! and the streams are counted by the admission.
+//! Every list is bounded without a limit of its own: there is at most one arrival, one prompt and one leave a stream, the
+//! streams are counted by the admission, and who leaves unheard takes its letters along.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -20,15 +20,13 @@ pub(crate) struct Letters {
     pub(crate) arrivals: Vec<Arrival>,
     /// Prompts that have become tokens, or why they could not.
     pub(crate) prepared: Vec<(StreamId, Result<Prepared, MullamaError>)>,
-    /// Streams whose reader made room.
-    pub(crate) touched: Vec<StreamId>,
     /// Streams whose reader cancelled or left.
     pub(crate) left: Vec<StreamId>,
 }
 
 impl Letters {
     fn is_empty(&self) -> bool {
-        self.arrivals.is_empty() && self.prepared.is_empty() && self.touched.is_empty() && self.left.is_empty()
+        self.arrivals.is_empty() && self.prepared.is_empty() && self.left.is_empty()
     }
 }
 
@@ -37,6 +35,8 @@ struct Inner {
     letters: Letters,
     /// No more letters are taken: the engine is to end, or has ended.
     closed: bool,
+    /// A parked stream has room again.
+    news: bool,
     /// The engine waits on `wake`.
     asleep: bool,
     /// Streams with rows in the running step whose readers are still there.
@@ -106,14 +106,20 @@ impl Mailbox {
     }
 
     /// The reader of a parked stream made room.
-    pub(crate) fn touch(&self, id: StreamId) {
-        self.post(|inner| inner.letters.touched.push(id));
+    pub(crate) fn touch(&self) {
+        self.post(|inner| inner.news = true);
     }
 
     /// The reader of a stream left. Where it was the last one of the running step, the step stops.
     pub(crate) fn leave(&self, id: StreamId) {
         self.post(|inner| {
-            inner.letters.left.push(id);
+            let letters = &mut inner.letters;
+            // Nobody needs to hear of a stream that came and went unheard.
+            letters.prepared.retain(|(prepared, _)| *prepared != id);
+            match letters.arrivals.iter().rposition(|arrival| arrival.channel.id() == id) {
+                Some(unheard) => drop(letters.arrivals.remove(unheard)),
+                None => letters.left.push(id),
+            }
             inner.live.retain(|&live| live != id);
             if inner.stepping && inner.live.is_empty() {
                 self.abort.store(true, Ordering::Release);
@@ -140,13 +146,15 @@ impl Mailbox {
         if !self.fresh.swap(false, Ordering::AcqRel) {
             return None;
         }
-        Some(std::mem::take(&mut self.lock().letters))
+        let mut inner = self.lock();
+        inner.news = false;
+        Some(std::mem::take(&mut inner.letters))
     }
 
     /// Sleeps until a letter comes or `limit` has passed.
     pub(crate) fn sleep(&self, limit: Option<Duration>) {
         let mut inner = self.lock();
-        if !inner.letters.is_empty() || inner.closed {
+        if !inner.letters.is_empty() || std::mem::take(&mut inner.news) || inner.closed {
             return;
         }
         inner.asleep = true;

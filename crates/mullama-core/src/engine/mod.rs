@@ -75,6 +75,8 @@ pub(crate) struct Engine<B> {
     sequences: Vec<Sequence>,
     /// Number of the running step; orders who was parked first.
     step: u64,
+    /// Decodes that found no cells since one did.
+    refusals: usize,
     /// The context was lost and could not be made again yet.
     broken: bool,
     rows: Vec<Row>,
@@ -105,6 +107,7 @@ impl<B: Backend> Engine<B> {
             crew: Crew::new(parts.threads),
             sequences: Vec::new(),
             step: 0,
+            refusals: 0,
             broken: false,
             rows: Vec::new(),
             candidates: Vec::new(),
@@ -119,10 +122,12 @@ impl<B: Backend> Engine<B> {
         self.step += 1;
         self.hear(now);
         self.expire(now);
+        // One copy a step: those who run wait for it.
+        let tidied = self.pool.tidy();
         let plan = self.plan(now);
         let shares = self.seat(&plan, now);
         if shares.is_empty() {
-            return self.idle_until(now);
+            return if tidied { Step::Worked } else { self.idle_until(now) };
         }
         let outputs = self.fill_batch(&shares);
         let streams = shares.iter().map(|share| self.sequences[share.at].id());
@@ -144,6 +149,11 @@ impl<B: Backend> Engine<B> {
     fn hear(&mut self, now: Duration) {
         let Some(letters) = self.parts.mailbox.collect() else { return };
         self.sequences.extend(letters.arrivals.into_iter().map(Sequence::new));
+        for id in letters.left {
+            if let Some(at) = self.find(id) {
+                self.end(at, |sequence| sequence.finish(FinishReason::Cancelled, now));
+            }
+        }
         for (id, prepared) in letters.prepared {
             let Some(at) = self.find(id) else { continue };
             match prepared {
@@ -152,11 +162,6 @@ impl<B: Backend> Engine<B> {
                     self.find_leader(at);
                 }
                 Err(error) => self.end(at, |sequence| sequence.fail(error, now)),
-            }
-        }
-        for id in letters.left {
-            if let Some(at) = self.find(id) {
-                self.end(at, |sequence| sequence.finish(FinishReason::Cancelled, now));
             }
         }
         self.revive();
@@ -271,6 +276,7 @@ impl<B: Backend> Engine<B> {
 
     /// The decode went well: counts the cells, and lets each sequence with logits take its token.
     fn advance(&mut self, shares: &[Share], outputs: &[(usize, usize)], began: Duration) {
+        self.refusals = 0;
         let now = self.parts.clock.now();
         self.learn(shares, now.saturating_sub(began));
         for share in shares {

@@ -1,5 +1,6 @@
 //! Prepares what the scheduler sees: who is ready, what each may begin with, and who waits for whom.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::Engine;
@@ -85,7 +86,8 @@ impl<B: Backend> Engine<B> {
         let reuse = self.pool.prefixes().reuse();
         let earlier = self.sequences[..at].iter().filter(|other| other.prefills());
         let alike = earlier.map(|other| (other.id(), reuse.shared(other.tokens(), prompt)));
-        let leader = alike.filter(|(_, shared)| *shared >= LEAST_SHARED).max_by_key(|(_, shared)| *shared);
+        // Among equals the first: it will be done first.
+        let leader = alike.filter(|(_, shared)| *shared >= LEAST_SHARED).min_by_key(|(_, shared)| Reverse(*shared));
         self.sequences[at].leader = leader;
     }
 
@@ -96,7 +98,8 @@ impl<B: Backend> Engine<B> {
             let ahead = &self.sequences[leader];
             self.candidates[leader].ready && ahead.prefills() && ahead.computed < shared
         });
-        let gain = self.sequences[at].computed + LEAST_SHARED;
+        let had = self.sequences[at].beginning.and_then(|(_, found)| found).map_or(0, |found| found.shared);
+        let gain = had.max(self.sequences[at].computed) + LEAST_SHARED;
         match leader {
             Some(leader) if self.sequences[at].seat.is_none() && shared >= gain => Some((leader, shared)),
             _ => {

@@ -11,8 +11,14 @@ use crate::scheduler::{Plan, Standing};
 
 impl<B: Backend> Engine<B> {
     pub(super) fn recover(&mut self, plan: &Plan, shares: &[Share], error: Error) {
+        self.refusals += usize::from(matches!(error, Error::NoKvSlot));
         match error {
-            // The plan counts cells exactly, so this is fragmentation or a special cache: one less must fit.
+            // The plan counts cells exactly, so this is fragmentation or a special cache: one less must fit, or one less
+            // than that; where nothing fits for long, nobody waits for ever.
+            Error::NoKvSlot if self.refusals > 2 * self.parts.places => {
+                let rows = self.rows.len();
+                self.fail_all(shares, &MullamaError::StreamingError(StreamFailure::NoCells { rows }));
+            }
             Error::NoKvSlot if shares.len() > 1 => self.evict(shares[shares.len() - 1].at),
             Error::NoKvSlot if self.evict_an_idle_one(plan) => {}
             Error::NoKvSlot => {

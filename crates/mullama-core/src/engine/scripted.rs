@@ -189,9 +189,10 @@ impl Backend for ScriptedBackend {
         Ok(true)
     }
 
-    fn save(&mut self, seat: usize) -> Result<Vec<u8>, Error> {
+    fn save(&mut self, seat: usize, limit: usize) -> Result<Option<Vec<u8>>, Error> {
         let tokens = self.tokens.get(&seat).map_or(&[][..], Vec::as_slice);
-        Ok(tokens.iter().flat_map(|token| token.to_le_bytes()).collect())
+        let state: Vec<u8> = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
+        Ok((state.len() <= limit).then_some(state))
     }
 
     fn restore(&mut self, seat: usize, state: &[u8]) -> Result<(), Error> {

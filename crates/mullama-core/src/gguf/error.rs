@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum GgufError {
     /// The file cannot be opened or read.
-    #[error("cannot read {}", path.display())]
+    #[error("cannot read {}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -321,7 +321,7 @@ pub enum GgufError {
         wanted: i32,
     },
     /// A further shard is broken.
-    #[error("shard {}", path.display())]
+    #[error("shard {}: {source}", path.display())]
     Shard {
         /// The shard.
         path: PathBuf,

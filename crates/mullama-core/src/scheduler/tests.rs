@@ -50,7 +50,7 @@ impl Situation {
     fn plan(&self, bypassed: usize) -> Plan {
         let Self { places, seats, rows, .. } = *self;
         let pool = Pool { places, seats, cells: &self.cells, idle: &self.idle, rows, prefill: &PREFILL };
-        Scheduler { bypassed }.plan(&self.candidates, pool)
+        Scheduler { bypassed, overtaken: 0 }.plan(&self.candidates, pool)
     }
 
     /// The pool after the plan's evictions.

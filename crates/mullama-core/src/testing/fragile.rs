@@ -87,8 +87,8 @@ impl Backend for Fragile {
         self.inner.share(from, to, tokens)
     }
 
-    fn save(&mut self, seat: usize) -> Result<Vec<u8>, Error> {
-        self.inner.save(seat)
+    fn save(&mut self, seat: usize, limit: usize) -> Result<Option<Vec<u8>>, Error> {
+        self.inner.save(seat, limit)
     }
 
     fn restore(&mut self, seat: usize, state: &[u8]) -> Result<(), Error> {

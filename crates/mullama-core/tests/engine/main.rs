@@ -13,4 +13,5 @@ mod room;
 mod sharing;
 mod stops;
 mod support;
+#[cfg(feature = "streaming")]
 mod threads;

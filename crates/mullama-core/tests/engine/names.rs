@@ -33,7 +33,9 @@ fn of_prompt(failure: &PromptFailure) -> Vec<String> {
 
 fn of_stream(failure: &StreamFailure) -> Vec<String> {
     match failure {
-        StreamFailure::Decode(error) | StreamFailure::Sample(error) => vec![error.to_string()],
+        StreamFailure::Decode(error) | StreamFailure::Sample(error) | StreamFailure::Thread(error) => {
+            vec![error.to_string()]
+        }
         StreamFailure::NoCells { rows } => vec![rows.to_string()],
         StreamFailure::EngineEnded => vec!["engine".into()],
     }
@@ -68,6 +70,7 @@ fn all() -> Vec<(&'static str, MullamaError)> {
         ("MODEL_NOT_FOUND", MullamaError::ModelNotFound { path: path() }),
         ("MODEL_LOAD", load(ModelLoadFailure::Io(io_error()))),
         ("MODEL_LOAD", load(ModelLoadFailure::LlamaCpp(llama()))),
+        ("MODEL_LOAD", load(ModelLoadFailure::Gguf(Arc::new(mullama::gguf::check(&path()).unwrap_err())))),
         ("MODEL_LOAD", load(ModelLoadFailure::Cancelled)),
         ("MODEL_LOAD", load(ModelLoadFailure::NoDecoder { architecture: "bert".into() })),
         ("MODEL_LOAD", load(ModelLoadFailure::Thread(io_error()))),
@@ -86,6 +89,7 @@ fn all() -> Vec<(&'static str, MullamaError)> {
         ("GENERATION_ERROR", MullamaError::StreamingError(StreamFailure::Decode(llama()))),
         ("GENERATION_ERROR", MullamaError::StreamingError(StreamFailure::Sample(llama()))),
         ("GENERATION_ERROR", MullamaError::StreamingError(StreamFailure::NoCells { rows: 33 })),
+        ("GENERATION_ERROR", MullamaError::StreamingError(StreamFailure::Thread(llama()))),
         ("GENERATION_ERROR", MullamaError::StreamingError(StreamFailure::EngineEnded)),
         ("CLOSED", MullamaError::Closed { what: "engine" }),
     ]

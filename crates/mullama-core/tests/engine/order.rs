@@ -170,3 +170,37 @@ fn a_long_prompt_that_needs_the_pool_gets_it_although_short_ones_keep_coming() {
     }
     panic!("the long prompt starves");
 }
+
+#[test]
+fn begun_streams_take_turns_on_one_place() {
+    let mut stage = stage(places(1));
+    let open = |seed| stage.open(&prompt(2, seed), config(60).buffer_size(1)).unwrap();
+    let streams: Vec<TokenStream> = (0..3).map(open).collect();
+    for _ in 0..150 {
+        step_with_lagging_readers(&mut stage, &streams);
+    }
+    let computed: Vec<usize> = streams.iter().map(|stream| stream.usage().completion_tokens).collect();
+    assert!(computed.iter().all(|&tokens| tokens >= 20), "nobody is left behind: {computed:?}");
+}
+
+#[test]
+fn higher_priorities_that_keep_coming_do_not_starve_a_lower_one() {
+    let mut stage = stage(places(1));
+    let humble = stage.open(&prompt(2, 0), config(3)).unwrap();
+    let mut proud: Vec<TokenStream> = Vec::new();
+    for seed in 1..60 {
+        proud.push(stage.open(&prompt(2, seed), config(3).priority(5)).unwrap());
+        steps(&mut stage, 3);
+        proud.iter().for_each(|stream| drop(take(stream)));
+    }
+    assert_eq!(take(&humble).tokens.len(), 3);
+}
+
+#[test]
+fn streams_that_come_and_go_between_two_steps_leave_no_work() {
+    let mut stage = stage(places(2));
+    for seed in 0..5_000 {
+        drop(stage.open(&prompt(900, seed), config(3)).unwrap());
+    }
+    assert_eq!((stage.settle(), stage.unfinished()), (0, 0));
+}

@@ -66,6 +66,17 @@ fn equal_prompts_that_arrive_together_are_computed_once() {
 }
 
 #[test]
+fn who_waited_for_a_beginning_starts_as_soon_as_it_is_there() {
+    let mut stage = sharing(Reuse::Parts, 1024);
+    let streams: Vec<TokenStream> = (0..8).map(|_| stage.open(&prompt(200, 0), config(9)).unwrap()).collect();
+    while streams[0].usage().completion_tokens == 0 {
+        stage.step();
+    }
+    steps(&mut stage, 1);
+    assert!(streams.iter().all(|stream| stream.usage().completion_tokens >= 1), "one step after the first");
+}
+
+#[test]
 fn eight_equal_prompts_fit_a_pool_that_holds_two_of_them() {
     let mut stage = sharing(Reuse::Parts, 256);
     let streams: Vec<TokenStream> = (0..8).map(|_| stage.open(&prompt(120, 0), config(10)).unwrap()).collect();
@@ -116,6 +127,7 @@ fn idle_beginnings_beyond_their_share_rest_in_host_memory_and_come_back() {
         let stream = stage.open(&prompt(200, seed), config(3)).unwrap();
         read(&mut stage, &stream);
     }
+    stage.settle();
     let stats = stage.stats();
     assert!(stats.cells_idle <= 1024 / 16, "{stats:?}");
     assert!(stats.prefix_bytes >= 3 * 200 * 4, "{stats:?}");

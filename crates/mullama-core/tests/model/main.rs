@@ -1,5 +1,6 @@
 //! The laws over llama.cpp itself and the model inside the package.
 
+#[cfg(feature = "streaming")]
 mod asynchronous;
 mod company;
 mod errors;

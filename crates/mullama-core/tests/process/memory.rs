@@ -1,5 +1,6 @@
 //! Memory is bounded: neither contexts nor streams that come and go leave anything behind.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use mullama::{Context, ContextParams, Prompt};
@@ -93,20 +94,23 @@ fn prompts_of_streams_that_are_gone_do_not_pile_up_threads() {
     let _alone = alone();
     let context = Context::new(demo(), params()).unwrap();
     let long = "Once upon a time there was a fox. ".repeat(6_000);
-    let (mut most, mut refused) = (0, 0);
-    for n in 0..400 {
+    let (mut most, mut refused, mut recent) = (0, 0, VecDeque::new());
+    for _ in 0..300 {
         match context.stream(&long, greedy(1)) {
-            Ok(stream) => drop(stream),
+            Ok(stream) => recent.push_back(stream),
             Err(error) => {
                 assert_eq!(error.code(), "OVERLOADED");
                 refused += 1;
             }
         }
-        if n % 20 == 19 {
-            most = most.max(threads_named("mullama-prompt"));
+        if recent.len() > 60 {
+            // Its tokenizer has begun; nobody waits for what it says.
+            drop(recent.pop_front());
         }
+        most = most.max(threads_named("mullama-prompt"));
     }
-    assert!(refused < 400);
-    assert!(most <= MOST_TOKENIZERS, "{most} threads tokenized at once for 400 streams that were gone");
+    drop(recent);
+    assert!(refused < 300);
+    assert!(most <= MOST_TOKENIZERS, "{most} threads tokenized at once, most of them for streams that were gone");
     eventually("all prompts are through", || threads_named("mullama-prompt") == 0);
 }

@@ -79,3 +79,18 @@ fn the_threads_of_an_engine_go_with_its_last_user() {
     drop(stream);
     eventually("all threads are gone", || engine_threads() == 0);
 }
+
+#[test]
+fn a_model_keeps_the_engine_that_was_used_last_and_no_other() {
+    let _alone = alone();
+    eventually("those of other tests are gone", || engine_threads() == 0);
+    let model = demo();
+    let params = |n_parallel| ContextParams { n_parallel, n_threads: Some(1), ..ContextParams::default() };
+    drop(Context::new(Arc::clone(&model), params(1)).unwrap());
+    let one = engine_threads();
+    assert!(one > 0, "it is warm for the next request");
+    drop(Context::new(Arc::clone(&model), params(2)).unwrap());
+    eventually("the first has gone", || engine_threads() == one);
+    drop(model);
+    eventually("all are gone", || engine_threads() == 0);
+}
