@@ -70,7 +70,7 @@ fn all() -> Vec<(&'static str, MullamaError)> {
         ("MODEL_NOT_FOUND", MullamaError::ModelNotFound { path: path() }),
         ("MODEL_LOAD", load(ModelLoadFailure::Io(io_error()))),
         ("MODEL_LOAD", load(ModelLoadFailure::LlamaCpp(llama()))),
-        ("MODEL_LOAD", load(ModelLoadFailure::Gguf(Arc::new(mullama::gguf::check(&path()).unwrap_err())))),
+        ("MODEL_LOAD", load(ModelLoadFailure::Gguf(Arc::new(mullama::gguf::check(&path()).expect_err("an error"))))),
         ("MODEL_LOAD", load(ModelLoadFailure::Cancelled)),
         ("MODEL_LOAD", load(ModelLoadFailure::NoDecoder { architecture: "bert".into() })),
         ("MODEL_LOAD", load(ModelLoadFailure::Thread(io_error()))),
