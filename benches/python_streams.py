@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mullama import Context, ContextParams, Model
+from mullama import Context, ContextParams, Model, StreamConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,16 +43,17 @@ def bare_loop(args: argparse.Namespace) -> Iterator[Callable[[int], float]]:
     numbers = ["--tokens", str(args.tokens), "--threads", str(args.threads)]
     command = [str(bench_binary()), str(args.model), "--raw", *numbers]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as loop:
-        assert loop.stdin is not None
-        assert loop.stdout is not None
+        requests, answers = loop.stdin, loop.stdout
+        assert requests is not None
+        assert answers is not None
 
         def run(streams: int) -> float:
-            loop.stdin.write(f"{streams}\n")
-            loop.stdin.flush()
-            return float(loop.stdout.readline())
+            requests.write(f"{streams}\n")
+            requests.flush()
+            return float(answers.readline())
 
         yield run
-        loop.stdin.close()
+        requests.close()
 
 
 def resident_mib() -> float:
@@ -68,36 +69,42 @@ def pairs(ours: Callable[[], float], other: Callable[[], float], count: int) -> 
     return statistics.median(run[0] for run in runs), statistics.median(run[1] for run in runs)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(description="Python streams beside a bare llama.cpp loop.")
     parser.add_argument("model", type=Path)
     parser.add_argument("--tokens", type=int, default=200)
     parser.add_argument("--pairs", type=int, default=11)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--abandoned", type=int, default=10_000, help="streams opened and dropped for the memory figures")
-    args = parser.parse_args()
+    parser.add_argument("--abandoned", type=int, default=10_000, help="streams dropped for the memory figures")
+    return parser.parse_args()
 
+
+def main() -> None:
+    """Measures, and prints a line of a table a case."""
+    args = arguments()
     model = Model.load(args.model)
     context = Context(model, ContextParams(n_ctx=CELLS // 8, kv_cells=CELLS, n_threads=args.threads))
-    settings = {"ignore_eos": True, "seed": 1, "timeout_ms": None}
+    config = StreamConfig(max_tokens=args.tokens, ignore_eos=True, seed=1, timeout_ms=None)
     loaded = resident_mib()
 
     def stream() -> float:
         began = time.perf_counter()
-        count = sum(1 for _ in context.generate_stream(PROMPT, args.tokens, **settings))
+        count = sum(1 for _ in context.generate_stream(PROMPT, config=config))
         return count / (time.perf_counter() - began)
 
     print("| case | ratio | ours | beside |\n|---|---|---|---|")
     with bare_loop(args) as raw:
         ours, beside = pairs(stream, lambda: raw(1), args.pairs)
         print(f"| Python `for` / raw | {ours / beside:.3f} | {ours:.1f} | {beside:.1f} |")
-    streams = [context.generate_stream(PROMPT, args.tokens, **settings) for _ in range(8)]
+    streams = [context.generate_stream(PROMPT, config=config) for _ in range(8)]
     for each in streams:
         list(each)
     after_eight = resident_mib()
     for number in range(args.abandoned):
         context.generate_stream([number % 256 + 3] * 8, 5, timeout_ms=None)
-    print(f"| memory after load / 8 streams / {args.abandoned} abandoned (MiB) | | {loaded:.0f} | {after_eight:.0f}, then {resident_mib():.0f} |")
+    case = f"memory after load / 8 streams / {args.abandoned} abandoned (MiB)"
+    print(f"| {case} | | {loaded:.0f} | {after_eight:.0f}, then {resident_mib():.0f} |")
 
 
 if __name__ == "__main__":

@@ -4,23 +4,39 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+import sysconfig
+from pathlib import Path
 
 import pytest
 
-from mullama import Context, MullamaError, _cli
+from mullama import Context, ContextParams, MullamaError, StreamConfig, _cli
+from mullama._run import Job
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-COMMAND = [sys.executable, "-m", "mullama"]
+COMMAND = [str(Path(sysconfig.get_path("scripts")) / "mullama")]
 POEM = "Write a poem:"
-# So wild that 1,400 tokens come before the end.
-WILD = ["--temperature", "100", "--top-k", "0", "--top-p", "1", "--seed", "5"]
-LONG = ["run", "demo", *WILD, "--max-tokens", "60000", "--ctx-size", "65536", POEM]
+GREEDY = ["run", "demo", POEM, "--max-tokens", "30", "--temperature", "0"]
+# The command, but for a stream that takes a minute: whoever interrupts it is in time on any machine.
+SLOW = """
+import sys
+from dataclasses import replace
+
+import _mullama_command
+from mullama import _cli
+
+job = _cli.job
+
+def slow(*given):
+    asked = job(*given)
+    return replace(asked, config=replace(asked.config, ignore_eos=True, stream_delay_ms=30, max_tokens=2000))
+
+_cli.job = slow
+sys.exit(_mullama_command.main())
+"""
+SLOWLY = [sys.executable, "-c", SLOW, "run", "demo", POEM]
 
 
 def mullama(*arguments: str, text: str | bytes = "", limit: float = 30) -> subprocess.CompletedProcess[bytes]:
@@ -36,7 +52,7 @@ def poem(context: Context) -> str:
 
 
 def test_run_writes_what_generate_returns(poem: str) -> None:
-    done = mullama("run", "demo", POEM, "--max-tokens", "30", "--temperature", "0")
+    done = mullama(*GREEDY)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.decode() == poem.rstrip("\n") + "\n"
 
@@ -48,18 +64,51 @@ def test_the_prompt_comes_from_a_pipe(poem: str, arguments: list[str]) -> None:
 
 
 def test_without_streaming_the_text_is_the_same(poem: str) -> None:
-    done = mullama("run", "demo", POEM, "--max-tokens", "30", "--temperature", "0", "--no-stream")
+    done = mullama(*GREEDY, "--no-stream")
     assert done.stdout.decode().rstrip("\n") == poem.rstrip("\n")
 
 
-def test_every_option_reaches_the_stream() -> None:
+def test_every_option_reaches_the_job() -> None:
     sampling = ["--top-k", "5", "--top-p", "0.5", "--min-p", "0.1", "--temperature", "0.7", "--seed", "7"]
     engine = ["--ctx-size", "256", "--threads", "1", "--gpu-layers", "0", "--timeout", "30000"]
-    stops = ["--stop", "5", "--stop", "6"]
-    done = mullama("run", "demo", "Count: 1, 2, 3,", *sampling, *engine, *stops, "--verbose")
-    assert done.returncode == 0
-    assert b"5" not in done.stdout
-    assert b"6" not in done.stdout
+    output = ["--stop", "5", "--stop", "6", "--max-tokens", "9", "--no-stream", "--json", "--verbose"]
+    parser = _cli.run_parser()
+    words = [*sampling, "model.gguf", *engine, "Count:", *output]
+    parsed = parser.parse_intermixed_args(words)
+    assert _cli.job(parsed, parser) == Job(
+        model="model.gguf",
+        prompt="Count:",
+        config=StreamConfig(
+            max_tokens=9,
+            temperature=0.7,
+            top_k=5,
+            top_p=0.5,
+            min_p=0.1,
+            seed=7,
+            stop_sequences=["5", "6"],
+            timeout_ms=30_000,
+        ),
+        params=ContextParams(n_ctx=256, n_threads=1),
+        gpu_layers=0,
+        stream=False,
+        json=True,
+        verbose=True,
+    )
+    # An option that nobody thought of here would leave its default.
+    given = {word for word in words if word.startswith("--")}
+    assert given == {text for action in parser._actions for text in action.option_strings} - {"-h", "--help"}
+
+
+def test_without_options_the_defaults_of_the_package_hold_but_for_the_deadline() -> None:
+    parser = _cli.run_parser()
+    job = _cli.job(parser.parse_intermixed_args(["demo", "A"]), parser)
+    assert (job.config, job.params) == (StreamConfig(timeout_ms=None), ContextParams())
+    assert (job.gpu_layers, job.stream, job.json, job.verbose) == (-1, True, False, False)
+
+
+def test_verbose_tells_on_stderr_what_it_cost() -> None:
+    done = mullama("run", "demo", "Count: 1, 2, 3,", "--temperature", "0", "--stop", "6", "--seed", "7", "--verbose")
+    assert (done.returncode, done.stdout) == (0, b" 4, 5, \n")
     assert b"ended by stop; seed 7" in done.stderr
 
 
@@ -69,9 +118,37 @@ def test_json_is_a_line_an_event() -> None:
     assert [token["type"] for token in tokens] == ["token"] * 3
     assert (end["type"], end["finish_reason"], end["seed"]) == ("done", "length", 7)
     assert end["usage"]["completion_tokens"] == 3
-    failed = mullama("run", "demo", "-", "--json", text=b"\xff")
-    (error,) = [json.loads(line) for line in failed.stdout.splitlines()]
-    assert (error["type"], error["code"]) == ("error", "INVALID_PROMPT")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "code"),
+    [
+        (["/nowhere/model.gguf", "A"], 3, "MODEL_NOT_FOUND"),
+        ([__file__, "A"], 3, "MODEL_LOAD"),
+        (["demo", "A", "--temperature", "-1"], 2, "INVALID_CONFIG"),
+        (["demo", "A", "--ctx-size", "0"], 2, "INVALID_CONFIG"),
+        (["demo", "-"], 2, "INVALID_PROMPT"),
+        (["demo", ""], 2, "INVALID_PROMPT"),
+        (["demo", "A B C D E F G H", "--ctx-size", "4"], 2, "CONTEXT_OVERFLOW"),
+    ],
+)
+def test_in_json_a_failure_is_an_event_wherever_it_happens(arguments: list[str], exit_code: int, code: str) -> None:
+    done = mullama("run", *arguments, "--json", text=b"\xff")
+    (event,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (done.returncode, event["type"], event["code"]) == (exit_code, "error", code)
+    assert done.stderr.decode() == f"mullama: {event['message']}\n"
+
+
+def test_in_json_ctrl_c_ends_with_done() -> None:
+    with subprocess.Popen([*SLOWLY, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:  # noqa: S603
+        assert child.stdout is not None
+        first = json.loads(child.stdout.readline())
+        child.send_signal(signal.SIGINT)
+        rest, said = child.communicate(timeout=10)
+    *tokens, end = [first, *(json.loads(line) for line in rest.splitlines())]
+    assert (child.returncode, said) == (130, b"")
+    assert {token["type"] for token in tokens} == {"token"}
+    assert (end["type"], end["finish_reason"]) == ("done", "cancelled")
 
 
 @pytest.mark.parametrize(
@@ -83,6 +160,7 @@ def test_json_is_a_line_an_event() -> None:
         (["run", "demo", "A", "--ctx-size", "0"], 2, "n_ctx is 0, but must be"),
         (["run", "demo", "A B C D E F G H", "--ctx-size", "4"], 2, "the context holds 4"),
         (["run", "demo", "-"], 2, "lone surrogate"),
+        (["run", "demo", ""], 2, "prompt: it is empty"),
         (["run", "demo", "A", "--temperature", "hot"], 2, "invalid float value"),
         (["run", "demo", "A", "--no-such-option"], 2, "unrecognized arguments"),
         (["run"], 2, "required: MODEL"),
@@ -97,10 +175,12 @@ def test_a_failure_has_its_exit_code_and_one_line(arguments: list[str], code: in
 
 
 def test_a_deadline_has_its_exit_code_after_the_text() -> None:
-    done = mullama(*LONG, "--timeout", "200")
+    command = [*SLOWLY, "--timeout", "2000"]
+    done = subprocess.run(command, capture_output=True, timeout=30, check=False)  # noqa: S603
     assert done.returncode == 4
+    assert len(done.stdout) > 1
     assert done.stdout.endswith(b"\n")
-    assert b"200 ms passed" in done.stderr
+    assert b"2000 ms passed" in done.stderr
 
 
 def test_every_error_has_an_exit_code() -> None:
@@ -117,25 +197,109 @@ def test_without_a_prompt_a_terminal_gets_a_word_of_advice() -> None:
     assert b"a prompt is missing" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("redirected", "code", "words"),
+    [
+        ("> /dev/full", 1, "mullama: cannot write to standard output: No space left on device"),
+        ("--json > /dev/full", 1, "mullama: cannot write to standard output: No space left on device"),
+        ("--no-stream > /dev/full", 1, "mullama: cannot write to standard output: No space left on device"),
+        (">&-", 1, "mullama: standard output is closed"),
+        ("<&-", 0, ""),
+        ("--verbose 2>&-", 0, ""),
+        ("--verbose 2> /dev/full", 0, ""),
+        (">&- 2>&-", 1, ""),
+    ],
+)
+def test_what_a_shell_redirects_ends_in_one_line_at_most(redirected: str, code: int, words: str) -> None:
+    done = shell(f"{shlex.join([*COMMAND, *GREEDY])} {redirected}")
+    assert done.returncode == code
+    assert done.stderr.decode().strip() == words
+
+
+@pytest.mark.parametrize(
+    ("redirected", "words"),
+    [
+        ("<&-", "a prompt is missing"),
+        ("< /dev/null", "prompt: it is empty"),
+        ("- < /dev/null", "prompt: it is empty"),
+        ("< /proc/self/mem", "cannot read the prompt from standard input: Input/output error"),
+    ],
+)
+def test_standard_input_that_holds_no_prompt_is_told(redirected: str, words: str) -> None:
+    done = shell(f"{shlex.join([*COMMAND, 'run', 'demo'])} {redirected}")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert words in done.stderr.decode()
+    assert "Traceback" not in done.stderr.decode()
+
+
+def shell(line: str) -> subprocess.CompletedProcess[bytes]:
+    """Runs a line of a shell."""
+    # With nothing left in a buffer, Python has nothing to complain about when it flushes it at its exit.
+    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
+    return subprocess.run(["/bin/sh", "-c", line], capture_output=True, env=buffered, timeout=30, check=False)  # noqa: S603
+
+
 def test_a_reader_that_closes_its_pipe_ends_it_quietly() -> None:
-    with subprocess.Popen([*COMMAND, *LONG], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:  # noqa: S603
-        assert child.stdout is not None
-        assert child.stderr is not None
-        assert child.stdout.read(10)
-        child.stdout.close()
-        assert child.wait(timeout=10) == 0
-        assert child.stderr.read() == b""
+    done = shell(f"{{ {shlex.join(SLOWLY)}; echo $? >&2; }} | head -c 10")
+    assert (len(done.stdout), done.stderr) == (10, b"0\n")
 
 
 def test_ctrl_c_stops_the_generation() -> None:
-    with subprocess.Popen([*COMMAND, *LONG], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:  # noqa: S603
+    with subprocess.Popen(SLOWLY, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:  # noqa: S603
         assert child.stdout is not None
-        assert child.stderr is not None
         assert child.stdout.read(10)
         child.send_signal(signal.SIGINT)
         rest, said = child.communicate(timeout=10)
     assert (child.returncode, said) == (130, b"")
     assert rest.endswith(b"\n")
+
+
+# From where Python has read the first module of ours, or of what that imports, to where the model loads.
+@pytest.mark.parametrize("module", ["mullama", "mullama._processor", "mullama._mullama", "argparse", "mullama._run"])
+def test_ctrl_c_while_modules_are_imported_ends_it_without_a_traceback(module: str) -> None:
+    program = f"""
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+import _mullama_command
+sys.meta_path.insert(0, Interrupt())
+sys.exit(_mullama_command.main())
+"""
+    command = [sys.executable, "-c", program, *GREEDY]
+    done = subprocess.run(command, capture_output=True, timeout=30, check=False)  # noqa: S603
+    # A shell reports a program that a signal ended with 128 and the signal's number: 130 too.
+    assert done.returncode == -signal.SIGINT
+    assert (done.stdout, done.stderr) == (b"", b"")
+
+
+def test_ctrl_c_while_the_model_loads_ends_it_without_a_traceback() -> None:
+    program = """
+import os, signal, sys
+from mullama import Model
+import _mullama_command
+
+load = Model.load
+
+def interrupt(fraction):
+    os.kill(os.getpid(), signal.SIGINT)
+
+Model.load = lambda path, **options: load(path, progress=interrupt, **options)
+sys.exit(_mullama_command.main())
+"""
+    command = [sys.executable, "-c", program, *GREEDY]
+    done = subprocess.run(command, capture_output=True, timeout=30, check=False)  # noqa: S603
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
+def test_a_warning_is_a_line_without_source_code() -> None:
+    done = mullama(*GREEDY, "--ctx-size", "65536")
+    assert done.returncode == 0
+    assert done.stderr.startswith(b"mullama: warning: n_ctx is 65536, but the model was trained for ")
+    assert done.stderr.count(b"\n") == 1
 
 
 def test_a_terminal_of_few_characters_gets_question_marks(tmp_path: Path) -> None:
@@ -145,6 +309,12 @@ def test_a_terminal_of_few_characters_gets_question_marks(tmp_path: Path) -> Non
         done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, env=environment, timeout=30, check=False)  # noqa: S603
     assert (done.returncode, done.stderr) == (0, b"")
     assert (tmp_path / "out").read_bytes().isascii()
+
+
+def test_the_package_runs_as_the_command() -> None:
+    command = [sys.executable, "-m", "mullama", "--version"]
+    done = subprocess.run(command, capture_output=True, timeout=30, check=False)  # noqa: S603
+    assert (done.returncode, done.stdout) == (0, mullama("--version").stdout)
 
 
 def test_the_version_is_told() -> None:

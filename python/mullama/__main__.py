@@ -2,7 +2,7 @@
 
 import sys
 
-from mullama._cli import main
+from _mullama_command import main
 
 if __name__ == "__main__":
     sys.exit(main())

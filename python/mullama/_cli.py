@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 from mullama import ContextParams, MullamaError, StreamConfig, __version__
-from mullama._run import Job, run
+from mullama._run import Job, mute, run, say, write_event
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,24 +26,40 @@ EXIT_CODES = {
 }
 """The last column of the error table."""
 
-INTERRUPTED = 130
-"""What a shell reports for a program that Ctrl-C ended."""
+FAILED_OUTPUT = 1
+"""What nobody can write down is no fault of the prompt or of the model."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code. Text goes to stdout, everything else to stderr."""
     rest = command_parser().parse_args(arguments).arguments
     parser = run_parser()
+    # Options may stand before, between and after MODEL and PROMPT.
+    parsed = parser.parse_intermixed_args(rest)
+    if sys.stdout is None:
+        say("mullama: standard output is closed")
+        return FAILED_OUTPUT
+    warnings.showwarning = lambda message, *_: say(f"mullama: warning: {message}")
     try:
-        # Options may stand before, between and after MODEL and PROMPT.
-        run(job(parser.parse_intermixed_args(rest), parser))
-    except KeyboardInterrupt:
-        return INTERRUPTED
+        return attempt(parsed, parser)
     except BrokenPipeError:
-        # Nobody reads any more, which is no error. Python would complain when it flushes stdout at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Nobody reads any more, which is no error.
+        mute(sys.stdout)
+        return 0
+    except OSError as error:
+        mute(sys.stdout)
+        say(f"mullama: cannot write to standard output: {error.strerror}")
+        return FAILED_OUTPUT
+
+
+def attempt(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Runs what was asked for. A failure is told on stderr, and as an event where events were asked for."""
+    try:
+        run(job(parsed, parser))
     except MullamaError as error:
-        sys.stderr.write(f"mullama: {error}\n")
+        say(f"mullama: {error}")
+        if parsed.json:
+            write_event(type="error", code=error.code, message=str(error))
         return EXIT_CODES[error.code]
     return 0
 
@@ -113,10 +129,13 @@ def job(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> Job:
 
 def read_prompt(prompt: str | None, parser: argparse.ArgumentParser) -> str:
     """The prompt of the command line, or all of standard input without its last line end."""
-    if prompt is None and sys.stdin.isatty():
-        parser.error("a prompt is missing: give it as PROMPT, or pipe it in")
     if prompt is not None and prompt != "-":
         return prompt
+    if sys.stdin is None or (prompt is None and sys.stdin.isatty()):
+        parser.error("a prompt is missing: give it as PROMPT, or pipe it in")
+    try:
+        given = sys.stdin.buffer.read()
+    except OSError as error:
+        parser.error(f"cannot read the prompt from standard input: {error.strerror}")
     # What is no UTF-8 becomes lone surrogates, and those are refused as what they are: no text.
-    text = sys.stdin.buffer.read().decode(errors="surrogateescape")
-    return text.removesuffix("\n").removesuffix("\r")
+    return given.decode(errors="surrogateescape").removesuffix("\n").removesuffix("\r")

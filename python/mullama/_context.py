@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 from mullama import _mullama
@@ -35,10 +36,11 @@ class Context:
 
         Args:
             model: The model.
-            params: How the engine is laid out.
+            params: How the engine is laid out. An `n_ctx` beyond what the model was trained for is a `UserWarning`.
 
         Raises:
             ModelLoadError: llama.cpp cannot make a context for the model.
+            InvalidConfigError: `n_ctx` is beyond the positions that the model has learnt one by one.
             EngineClosedError: The model is closed.
         """
         params = ContextParams() if params is None else params
@@ -47,6 +49,9 @@ class Context:
         self._model = model
         self._params = params
         self._native = _mullama.Context(model._native, params)  # noqa: SLF001  # two halves of one package
+        if params.n_ctx is not None and params.n_ctx > model.n_ctx_train:
+            trained = f"the model was trained for {model.n_ctx_train} tokens"
+            warnings.warn(f"n_ctx is {params.n_ctx}, but {trained}: text beyond them may be noise", stacklevel=2)
 
     def generate_stream(
         self,
@@ -119,7 +124,7 @@ class Context:
         """What the engine is doing, and has done since it began. Cheap: the engine writes it down after each step."""
         counts, steps = self._native.stats()
         decode, prefill = (Steps(*each) for each in steps)
-        return Stats(*counts, decode_steps=decode, prefill_steps=prefill)
+        return Stats(**counts, decode_steps=decode, prefill_steps=prefill)
 
     def close(self) -> None:
         """Lets go of the engine. Open streams go on; later calls raise `EngineClosedError`."""

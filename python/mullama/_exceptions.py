@@ -44,6 +44,11 @@ class ModelNotFoundError(MullamaError, FileNotFoundError):
     errno = errno.ENOENT
     path: Path
 
+    @property
+    def filename(self) -> Path:
+        """The path, by the name that `OSError` has for it."""
+        return self.path
+
 
 class ModelLoadError(MullamaError, OSError):
     """The file is there, but it is no model that can run.
@@ -56,6 +61,11 @@ class ModelLoadError(MullamaError, OSError):
     code = "MODEL_LOAD"
     path: Path
     reason: str
+
+    @property
+    def filename(self) -> Path:
+        """The path, by the name that `OSError` has for it."""
+        return self.path
 
 
 class InvalidConfigError(MullamaError, ValueError):

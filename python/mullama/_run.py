@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from mullama import Context, Model, MullamaError
+from mullama import Context, Model
 
 if TYPE_CHECKING:
+    from typing import TextIO
+
     from mullama import ContextParams, StreamConfig, TokenStream
 
 
@@ -37,7 +40,7 @@ def run(job: Job) -> None:
         else:
             write_text(stream, at_once=job.stream)
         if job.verbose:
-            sys.stderr.write(f"{summary(stream)}\n")
+            say(summary(stream))
 
 
 def write_text(stream: TokenStream, *, at_once: bool) -> None:
@@ -59,13 +62,19 @@ def write_text(stream: TokenStream, *, at_once: bool) -> None:
 
 
 def write_events(stream: TokenStream) -> None:
-    """Writes a JSON object a line: a `token` each, then `done` or `error`."""
+    """Writes a JSON object a line: a `token` each, then `done`. Whoever catches a failure writes `error` instead."""
     try:
         for token in stream:
             write_event(type="token", text=token.text, id=token.id, index=token.index)
-    except MullamaError as error:
-        write_event(type="error", code=error.code, message=str(error))
+    except KeyboardInterrupt:
+        stream.close()
+        write_end(stream)
         raise
+    write_end(stream)
+
+
+def write_end(stream: TokenStream) -> None:
+    """Writes the event `done`."""
     write_event(
         type="done",
         finish_reason=stream.finish_reason,
@@ -80,6 +89,22 @@ def write_event(**event: object) -> None:
     """Writes one line of JSON."""
     sys.stdout.write(json.dumps(event) + "\n")
     sys.stdout.flush()
+
+
+def say(line: str) -> None:
+    """Writes a line to stderr, if anyone takes it."""
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+    except OSError:
+        mute(sys.stderr)
+
+
+def mute(file: TextIO) -> None:
+    """Sends what the file still holds nowhere: Python would complain when it flushes it at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
 
 
 def summary(stream: TokenStream) -> str:

@@ -144,6 +144,7 @@ fn lone_prompt(args: &Args) -> Outcome<()> {
         raw.logits(len - 1)?;
         let speed = tokens / began.elapsed().as_secs_f64();
         raw.seq_rm(0, 0, None)?;
+        raw.pause_threads()?;
         Ok(speed)
     };
     pairs(args, "a lone prompt under the step's budget / n_batch 2048", ours, bare)

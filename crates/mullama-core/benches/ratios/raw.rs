@@ -80,6 +80,8 @@ impl Raw {
         for seq in 0..i32::try_from(streams).unwrap_or(0) {
             self.context.seq_rm(seq, 0, None)?;
         }
+        // Its threads would go on polling for work beside whoever is measured next.
+        self.context.pause_threads()?;
         #[expect(clippy::cast_precision_loss, reason = "a count of streams")]
         Ok(f64::from(tokens) * streams as f64 / seconds)
     }

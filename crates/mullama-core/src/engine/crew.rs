@@ -2,30 +2,48 @@
 //!
 //! ggml's threads wait for each other by spinning. Where a reader or another process takes a core away, fewer threads
 //! than cores are faster, often by far. Pure: it is told how long steps took and says how many threads the next one gets.
+//!
+//! A step grows longer with the texts, so a trial takes turns: the number in use, the other, the other, the number in
+//! use. What grows evenly is then the same for both.
 
 use std::time::Duration;
 
-/// Least steps of a trial, and least time: a step or two say nothing, and a scheduler's slice lasts some milliseconds.
-const TRIAL_STEPS: u32 = 6;
-const TRIAL_TIME: Duration = Duration::from_millis(12);
-/// A trial that is this much slower has failed at once.
+/// Least steps and least time of a turn: a step or two say nothing, and a scheduler's slice lasts some milliseconds.
+const TURN_STEPS: u32 = 6;
+const TURN_TIME: Duration = Duration::from_millis(8);
+/// The turns of a trial: whether the other number has it.
+const TURNS: [bool; 4] = [false, true, true, false];
+/// A number that is this much slower has failed at once.
 const HOPELESS: f64 = 2.5;
-/// A different number must be this much faster to be kept.
-const BETTER: f64 = 0.93;
+/// The other number must be this much faster to be kept, in both halves of the trial.
+const BETTER: f64 = 0.95;
 /// Steps this much slower than when the number was chosen are a reason to try again soon.
-const WORSE: f64 = 1.4;
+const WORSE: f64 = 2.0;
 /// Least and most time between two trials.
 const SOON: Duration = Duration::from_millis(150);
 const LATE: Duration = Duration::from_secs(4);
 /// Weight of the newest step in the running mean.
 const NEWEST: f64 = 0.1;
 
-/// A number of threads on trial.
+/// Another number of threads on trial.
 #[derive(Debug)]
 struct Trial {
     threads: u32,
+    /// Mean seconds of a step in the turns so far.
+    turns: Vec<f64>,
+    /// Steps of this turn; the first pays for the change and does not count.
     steps: u32,
     took: Duration,
+}
+
+impl Trial {
+    fn is_others_turn(&self) -> bool {
+        TURNS[self.turns.len()]
+    }
+
+    fn mean(&self) -> f64 {
+        self.took.as_secs_f64() / f64::from(self.steps.saturating_sub(1).max(1))
+    }
 }
 
 /// The number of threads that steps of one shape run with.
@@ -64,7 +82,8 @@ impl Crew {
 
     /// How many threads the next step should have.
     pub(crate) fn threads(&self) -> u32 {
-        self.trial.as_ref().map_or(self.threads, |trial| trial.threads)
+        let trial = self.trial.as_ref().filter(|trial| trial.is_others_turn());
+        trial.map_or(self.threads, |trial| trial.threads)
     }
 
     /// A step of running streams alone, with this many rows, took this long.
@@ -86,14 +105,12 @@ impl Crew {
         let seconds = took.as_secs_f64();
         let mean = self.mean.map_or(seconds, |mean| mean + NEWEST * (seconds - mean));
         self.mean = Some(mean);
+        self.chosen_at = self.chosen_at.min(mean);
         self.since_trial += took;
         let worse = mean > WORSE * self.chosen_at;
-        let due = if worse { SOON } else { self.pause };
-        if self.since_trial >= due {
-            self.trial = Some(Trial { threads: self.neighbour(), steps: 0, took: Duration::ZERO });
-            if worse {
-                self.pause = SOON;
-            }
+        if self.since_trial >= if worse { SOON } else { self.pause } {
+            let threads = self.neighbour();
+            self.trial = Some(Trial { threads, turns: Vec::new(), steps: 0, took: Duration::ZERO });
         }
     }
 
@@ -107,27 +124,35 @@ impl Crew {
     }
 
     fn judge(&mut self, mut trial: Trial, took: Duration) {
-        let mean = self.mean.unwrap_or(f64::INFINITY);
         trial.steps += 1;
-        // The first step with other threads pays for waking them.
         if trial.steps > 1 {
             trial.took += took;
         }
-        let counted = trial.steps.saturating_sub(1);
-        let average = trial.took.as_secs_f64() / f64::from(counted.max(1));
-        let enough = counted >= TRIAL_STEPS && trial.took >= TRIAL_TIME;
-        let hopeless = counted >= 1 && average > HOPELESS * mean;
-        if !enough && !hopeless {
-            self.trial = Some(trial);
-            return;
+        let hopeless = trial.steps > 1 && trial.is_others_turn() && trial.mean() > HOPELESS * trial.turns[0];
+        if hopeless {
+            return self.settle(false);
         }
+        if trial.steps > TURN_STEPS && trial.took >= TURN_TIME {
+            trial.turns.push(trial.mean());
+            (trial.steps, trial.took) = (0, Duration::ZERO);
+        }
+        match trial.turns[..] {
+            [before, first, second, after] => {
+                let better = first < BETTER * before && second < BETTER * after;
+                if better {
+                    self.threads = trial.threads;
+                }
+                self.settle(better);
+            }
+            _ => self.trial = Some(trial),
+        }
+    }
+
+    /// A trial is over: the next one soon if things moved, else later and later.
+    fn settle(&mut self, better: bool) {
         self.since_trial = Duration::ZERO;
-        if average < BETTER * mean {
-            (self.threads, self.mean, self.pause) = (trial.threads, Some(average), SOON);
-        } else {
-            self.pause = (self.pause * 2).min(LATE);
-        }
-        self.chosen_at = self.mean.unwrap_or(f64::INFINITY);
+        self.pause = if better { SOON } else { (self.pause * 2).min(LATE) };
+        (self.mean, self.chosen_at) = (None, f64::INFINITY);
     }
 }
 
@@ -149,11 +174,17 @@ mod tests {
     }
 
     #[test]
-    fn on_a_quiet_machine_all_threads_stay() {
+    fn on_a_quiet_machine_all_threads_stay_though_steps_grow_with_the_text() {
         let mut crew = Crew::new(2);
         let lost = run(&mut crew, 10.0, |threads| 0.001 / f64::from(threads));
         assert_eq!(crew.threads, 2);
         assert!(lost < 0.03, "{lost}");
+        // Texts of 256 tokens, one after the other; a step of the last costs twice one of the first.
+        for step in 0..60_000_u32 {
+            let grown = 1.0 + f64::from(step % 256) / 256.0;
+            crew.learn(1, Duration::from_secs_f64(0.0005 * grown / f64::from(crew.threads()).sqrt()));
+            assert_eq!(crew.threads, 2, "step {step}");
+        }
     }
 
     #[test]
