@@ -3,12 +3,11 @@
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict};
 
-use crate::config;
-use crate::error::to_py;
 use crate::held::{Closable, Held};
-use crate::model::Model;
-use crate::prompt;
-use crate::stream::TokenStream;
+use crate::{config, error::to_py, model::Model, prompt, stream::TokenStream};
+
+/// How many steps, their seconds together, and the longest.
+type Seconds = (u64, f64, f64);
 
 /// Where streams are asked for.
 #[pyclass(frozen)]
@@ -48,7 +47,7 @@ impl Context {
         self.0.get(py)?.unfinished().map_err(|error| to_py(py, &error))
     }
 
-    fn stats<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyDict>, [(u64, f64, f64); 2])> {
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyDict>, [Seconds; 2])> {
         let stats = self.0.get(py)?.stats().map_err(|error| to_py(py, &error))?;
         let seconds = |steps: mullama::Steps| (steps.count, steps.total.as_secs_f64(), steps.longest.as_secs_f64());
         Ok((stats.counts().into_py_dict(py)?, [stats.decode_steps, stats.prefill_steps].map(seconds)))

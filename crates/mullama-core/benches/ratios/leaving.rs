@@ -40,7 +40,7 @@ fn wait(ready: impl Fn() -> Outcome<bool>) -> Outcome<()> {
         if began.elapsed() > PATIENCE {
             return Err("the phase does not come".into());
         }
-        std::hint::spin_loop();
+        std::thread::yield_now();
     }
     Ok(())
 }

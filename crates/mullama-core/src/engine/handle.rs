@@ -1,6 +1,5 @@
 //! Owns an engine's thread: starts it, hands it requests, ends it.
 
-use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -157,10 +156,4 @@ fn run<B: Backend>(engine: &mut Engine<B>, mailbox: &Mailbox, clock: &dyn Clock)
             mailbox.sleep(until.map(|until| until.saturating_sub(clock.now())));
         }
     }
-}
-
-/// How many physical cores this process may use: its affinity and its cgroup's quota count, hyper-threads do not.
-pub(crate) fn usable_cores() -> usize {
-    let logical = std::thread::available_parallelism().map_or(1, NonZero::get);
-    crate::cores::physical().map_or(logical, |physical| physical.min(logical))
 }

@@ -24,19 +24,11 @@ pub(crate) struct Letters {
     pub(crate) left: Vec<StreamId>,
 }
 
-impl Letters {
-    fn is_empty(&self) -> bool {
-        self.arrivals.is_empty() && self.prepared.is_empty() && self.left.is_empty()
-    }
-}
-
 #[derive(Debug, Default)]
 struct Inner {
     letters: Letters,
     /// No more letters are taken: the engine is to end, or has ended.
     closed: bool,
-    /// A parked stream has room again.
-    news: bool,
     /// The engine waits on `wake`.
     asleep: bool,
     /// Streams with rows in the running step whose readers are still there.
@@ -50,7 +42,7 @@ struct Inner {
 pub(crate) struct Mailbox {
     inner: Mutex<Inner>,
     wake: Condvar,
-    /// Whether `inner` holds anything new; lets a step begin without the lock.
+    /// Whether there is anything new, a letter or room for a parked stream; lets a step begin without the lock.
     fresh: AtomicBool,
     /// Tells llama.cpp to stop the running step. Set when nobody is left to read its rows, and to end the engine.
     abort: Arc<AtomicBool>,
@@ -107,7 +99,7 @@ impl Mailbox {
 
     /// The reader of a parked stream made room.
     pub(crate) fn touch(&self) {
-        self.post(|inner| inner.news = true);
+        self.post(|_| {});
     }
 
     /// The reader of a stream left. Where it was the last one of the running step, the step stops.
@@ -146,15 +138,13 @@ impl Mailbox {
         if !self.fresh.swap(false, Ordering::AcqRel) {
             return None;
         }
-        let mut inner = self.lock();
-        inner.news = false;
-        Some(std::mem::take(&mut inner.letters))
+        Some(std::mem::take(&mut self.lock().letters))
     }
 
     /// Sleeps until a letter comes or `limit` has passed.
     pub(crate) fn sleep(&self, limit: Option<Duration>) {
         let mut inner = self.lock();
-        if !inner.letters.is_empty() || std::mem::take(&mut inner.news) || inner.closed {
+        if self.fresh.load(Ordering::Acquire) || inner.closed {
             return;
         }
         inner.asleep = true;
