@@ -11,10 +11,12 @@ use crate::table::{quantile, say};
 /// Longest that a phase is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Brings a stream into a phase.
+type Phase = fn(&Context) -> Outcome<TokenStream>;
+
 /// Prints the latency of a cancel in each phase.
 pub(crate) fn run(args: &Args) -> Outcome<()> {
     let context = context(args, 1)?;
-    type Phase = fn(&Context) -> Outcome<TokenStream>;
     let phases: [(&str, Phase); 3] = [("prefill", in_prefill), ("decode", in_decode), ("parked", parked)];
     for (phase, enter) in phases {
         let name = format!("cancel in {phase}, p50 and p99 (ms)");

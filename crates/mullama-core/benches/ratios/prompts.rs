@@ -142,10 +142,10 @@ fn lone_prompt(args: &Args) -> Outcome<()> {
         let began = Instant::now();
         raw.decode(&batch)?;
         raw.logits(len - 1)?;
-        let speed = tokens / began.elapsed().as_secs_f64();
+        let took = began.elapsed();
         raw.seq_rm(0, 0, None)?;
         raw.pause_threads()?;
-        Ok(speed)
+        Ok(tokens / took.as_secs_f64())
     };
     pairs(args, "a lone prompt under the step's budget / n_batch 2048", ours, bare)
 }

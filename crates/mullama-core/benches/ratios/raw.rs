@@ -1,5 +1,7 @@
 //! The bare loop: decode and the same sampler chain, nothing else.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::error::Error;
 use std::io::stdin;
 use std::sync::Arc;
@@ -59,22 +61,21 @@ impl Raw {
         self.batch.clear();
         for seq in 0..i32::try_from(streams).unwrap_or(0) {
             for (position, &token) in (0..).zip(&prompt) {
-                let last = position as usize + 1 == prompt.len();
+                let last = usize::try_from(position).is_ok_and(|position| position + 1 == prompt.len());
                 let row = self.batch.push(token, position, seq, last)?;
                 if last {
                     rows.push(row);
                 }
             }
         }
-        let mut position = i32::try_from(prompt.len()).unwrap_or(0);
-        for _ in 0..tokens {
+        let first = i32::try_from(prompt.len()).unwrap_or(0);
+        for position in (first..).take(tokens as usize) {
             self.context.decode(&self.batch)?;
             self.batch.clear();
             for ((seq, sampler), row) in (0..).zip(&mut samplers).zip(&mut rows) {
                 let token = sampler.sample(self.context.logits(*row)?)?;
                 *row = self.batch.push(token, position, seq, true)?;
             }
-            position += 1;
         }
         let seconds = began.elapsed().as_secs_f64();
         for seq in 0..i32::try_from(streams).unwrap_or(0) {
@@ -89,13 +90,13 @@ impl Raw {
 
 /// Answers each line of stdin, a number of streams, with the tokens a second of one run.
 pub(crate) fn serve(args: &Args) -> Result<(), Box<dyn Error>> {
-    let mut loops = std::collections::BTreeMap::new();
+    let mut loops = BTreeMap::new();
     for line in stdin().lines() {
         let streams: usize = line?.trim().parse()?;
-        if !loops.contains_key(&streams) {
-            loops.insert(streams, Raw::new(args, streams)?);
-        }
-        let raw = loops.get_mut(&streams).expect("inserted above");
+        let raw = match loops.entry(streams) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(Raw::new(args, streams)?),
+        };
         crate::table::say(&raw.run(args.tokens)?.to_string());
     }
     Ok(())

@@ -18,7 +18,8 @@ pub(crate) fn pairs(
     if !name.contains(&args.only) {
         return Ok(());
     }
-    (ours()?, beside()?);
+    ours()?;
+    beside()?;
     let (mut our_values, mut other_values) = (Vec::new(), Vec::new());
     for _ in 0..args.pairs {
         our_values.push(ours()?);
