@@ -40,6 +40,16 @@ pub(crate) enum Standing {
     Running,
 }
 
+impl Standing {
+    /// The step in which it gave up its place; the end of time if it has not.
+    pub(crate) fn since(self) -> u64 {
+        match self {
+            Self::Aside { since } => since,
+            Self::Waiting | Self::Running => u64::MAX,
+        }
+    }
+}
+
 /// What a step may use.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pool<'a> {
@@ -183,10 +193,7 @@ impl<'a> Draft<'a> {
 
     /// The step in which it gave up its place.
     fn since(&self, index: usize) -> u64 {
-        match self.candidates[index].standing {
-            Standing::Aside { since } => since,
-            Standing::Waiting | Standing::Running => u64::MAX,
-        }
+        self.candidates[index].standing.since()
     }
 
     fn keep_running(&mut self) {

@@ -108,6 +108,13 @@ impl Sequence {
         &self.tokens[..self.computed]
     }
 
+    /// Holds no cells from here on, and computes its tokens again; the seat that it had.
+    pub(crate) fn give_up_cells(&mut self) -> Option<usize> {
+        self.computed = 0;
+        self.beginning = None;
+        self.seat.take()
+    }
+
     /// Whether its prompt is still to be computed.
     pub(crate) fn prefills(&self) -> bool {
         self.tokens.len() - self.computed > 1

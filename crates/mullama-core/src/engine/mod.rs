@@ -225,22 +225,16 @@ impl<B: Backend> Engine<B> {
 
     /// Takes a sequence's cells away for others; they rest in host memory if they may.
     fn preempt(&mut self, at: usize) {
-        let sequence = &mut self.sequences[at];
-        if let Some(seat) = sequence.seat.take() {
+        let tokens = self.sequences[at].computed_tokens().to_vec();
+        if let Some(seat) = self.sequences[at].give_up_cells() {
             self.stats.preemptions += 1;
-            let tokens = sequence.computed_tokens().to_vec();
-            sequence.computed = 0;
-            sequence.beginning = None;
             self.pool.put_away(seat, tokens);
         }
     }
 
     /// Throws a sequence's cells away; it computes its tokens again when it has a place.
     fn evict(&mut self, at: usize) {
-        let sequence = &mut self.sequences[at];
-        sequence.computed = 0;
-        sequence.beginning = None;
-        if let Some(seat) = sequence.seat.take() {
+        if let Some(seat) = self.sequences[at].give_up_cells() {
             self.pool.free(seat);
         }
     }

@@ -7,20 +7,13 @@ use mullama_ffi::Error;
 use super::backend::Backend;
 use super::{Engine, Share};
 use crate::error::{MullamaError, StreamFailure};
-use crate::scheduler::{Plan, Standing};
+use crate::scheduler::Plan;
 
 impl<B: Backend> Engine<B> {
     pub(super) fn recover(&mut self, plan: &Plan, shares: &[Share], error: Error) {
         self.refusals += usize::from(matches!(error, Error::NoKvSlot));
         match error {
-            // The plan counts cells exactly, so this is fragmentation or a special cache: one less must fit, or one less
-            // than that; where nothing fits for long, nobody waits for ever.
-            Error::NoKvSlot if self.refusals > 2 * self.parts.places => {
-                let rows = self.rows.len();
-                self.fail_all(shares, &MullamaError::StreamingError(StreamFailure::NoCells { rows }));
-            }
-            Error::NoKvSlot if shares.len() > 1 => self.evict(shares[shares.len() - 1].at),
-            Error::NoKvSlot if self.evict_an_idle_one(plan) => {}
+            Error::NoKvSlot if self.make_room(plan, shares) => {}
             Error::NoKvSlot => {
                 let rows = self.rows.len();
                 self.fail_all(shares, &MullamaError::StreamingError(StreamFailure::NoCells { rows }));
@@ -38,6 +31,19 @@ impl<B: Backend> Engine<B> {
         }
     }
 
+    /// Takes cells away after a refusal. The plan counts cells exactly, so that is fragmentation or a special cache: one
+    /// sequence less must fit, or one less than that; `false` where nothing fits for long, for nobody waits for ever.
+    fn make_room(&mut self, plan: &Plan, shares: &[Share]) -> bool {
+        match shares {
+            _ if self.refusals > 2 * self.parts.places => false,
+            [_, .., last] => {
+                self.evict(last.at);
+                true
+            }
+            _ => self.evict_an_idle_one(plan),
+        }
+    }
+
     /// Takes the cells of whoever needs them least: an idle beginning, else the longest parked.
     fn evict_an_idle_one(&mut self, plan: &Plan) -> bool {
         let idle = self.pool.prefixes().idle_seats().next();
@@ -46,11 +52,7 @@ impl<B: Backend> Engine<B> {
             return true;
         }
         let holds = |at: &usize| self.sequences[*at].seat.is_some() && !plan.running.contains(at);
-        let parked_since = |at: &usize| match self.sequences[*at].standing {
-            Standing::Aside { since } => since,
-            Standing::Waiting | Standing::Running => u64::MAX,
-        };
-        let victim = (0..self.sequences.len()).filter(holds).min_by_key(parked_since);
+        let victim = (0..self.sequences.len()).filter(holds).min_by_key(|&at| self.sequences[at].standing.since());
         victim.map(|at| self.preempt(at)).is_some()
     }
 
@@ -68,7 +70,7 @@ impl<B: Backend> Engine<B> {
     /// All cells are gone with the context. Who had no rows in the failed step computes its tokens again.
     fn lose_context(&mut self) {
         for sequence in &mut self.sequences {
-            (sequence.seat, sequence.computed, sequence.beginning) = (None, 0, None);
+            sequence.give_up_cells();
         }
         self.pool.lose();
         self.broken = true;
