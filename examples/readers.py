@@ -16,7 +16,7 @@ def read(reader: int) -> str:
     started = time.monotonic()
     for _ in (stream := context.generate_stream("Once upon a time", 100, ignore_eos=True, buffer_size=8)):
         time.sleep(0.01 if reader == 0 else 0)
-    return f"reader {reader}: {stream.tokens_generated()} tokens in {time.monotonic() - started:.2f} s"
+    return f"reader {reader}: {stream.tokens_generated} tokens in {time.monotonic() - started:.2f} s"
 
 
 with ThreadPoolExecutor(8) as readers:

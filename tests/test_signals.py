@@ -75,7 +75,7 @@ next(stream)
 PHASES = {
     "queue": (QUEUED, "context.unfinished == 2", "next(stream)", "context.unfinished > 1"),
     "prefill": (PREFILLED, "stream.usage.prompt_tokens > 0", "next(stream)", "context.unfinished"),
-    "decode": (DECODED, "stream.tokens_generated()", "next(stream)", "context.unfinished"),
+    "decode": (DECODED, "stream.tokens_generated", "next(stream)", "context.unfinished"),
     "generate": ("", "context.unfinished", "context.generate('A', config=LONG)", "context.unfinished"),
 }
 

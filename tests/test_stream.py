@@ -80,7 +80,7 @@ def test_it_tells_how_it_ended_and_what_it_cost(context: Context) -> None:
     assert repr(stream) == "<TokenStream open, 0 tokens read>"
     tokens = list(stream)
     assert (stream.finish_reason, stream.stop_sequence, stream.seed) == ("length", None, 7)
-    assert stream.tokens_generated() == len(tokens) == 5
+    assert stream.tokens_generated == len(tokens) == 5
     assert stream.tokens_per_second() > 0
     prompt_tokens = len(context.model.tokenize(POEM))
     assert stream.usage == Usage(prompt_tokens, stream.usage.cached_tokens, 5)
@@ -168,7 +168,7 @@ def test_a_deadline_is_told_after_what_was_produced(context: Context) -> None:
 def test_a_stream_that_never_ran_has_no_speed(context: Context) -> None:
     stream: TokenStream = context.generate_stream(POEM, 1)
     assert stream.tokens_per_second() == 0.0
-    assert stream.tokens_generated() == 0
+    assert stream.tokens_generated == 0
 
 
 def test_characters_split_over_tokens_arrive_whole(context: Context) -> None:

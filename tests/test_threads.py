@@ -15,7 +15,7 @@ STUCK = StreamConfig(stream_delay_ms=3_600_000, timeout_ms=None)
 def test_64_threads_each_read_their_own_stream(context: Context) -> None:
     def read(seed: int) -> tuple[str, int, str]:
         stream = context.generate_stream("Write a poem:", 40, seed=seed, ignore_eos=True)
-        return "".join(token.text for token in stream), stream.tokens_generated(), stream.text
+        return "".join(token.text for token in stream), stream.tokens_generated, stream.text
 
     with ThreadPoolExecutor(64) as threads:
         for text, count, told in threads.map(read, range(64), timeout=60):

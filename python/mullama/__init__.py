@@ -11,9 +11,11 @@ from mullama import _processor
 # Before the native module is loaded: one instruction that the processor lacks would end the process.
 _processor.check()
 
+from mullama._async_model import AsyncModel  # noqa: E402
 from mullama._config import ContextParams, StreamConfig, StreamOptions  # noqa: E402
 from mullama._context import Context  # noqa: E402
 from mullama._exceptions import (  # noqa: E402
+    ChatTemplateError,
     ContextOverflowError,
     EngineClosedError,
     GenerationError,
@@ -26,11 +28,14 @@ from mullama._exceptions import (  # noqa: E402
     StreamTimeoutError,
 )
 from mullama._model import Model  # noqa: E402
-from mullama._mullama import Token, TokenStream, __version__  # noqa: E402
+from mullama._mullama import Token, __version__  # noqa: E402
 from mullama._stats import Stats, Steps  # noqa: E402
+from mullama._stream import TokenStream  # noqa: E402
 from mullama._usage import Completion, Timings, Usage  # noqa: E402
 
 __all__ = [
+    "AsyncModel",
+    "ChatTemplateError",
     "Completion",
     "Context",
     "ContextOverflowError",

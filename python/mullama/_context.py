@@ -7,18 +7,21 @@ from typing import TYPE_CHECKING
 
 from mullama import _mullama
 from mullama._arguments import expect, merge
+from mullama._chat import chat_of
 from mullama._config import ContextParams
 from mullama._model import Model
 from mullama._stats import Stats, Steps
+from mullama._stream import TokenStream
 from mullama._usage import Completion, read_to_end
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
     from typing_extensions import Self, Unpack
 
+    from mullama._chat import Messages, Tools
     from mullama._config import StreamConfig, StreamOptions
-    from mullama._mullama import TokenStream
 
 
 class Context:
@@ -83,7 +86,8 @@ class Context:
             >>> for token in context.generate_stream("Write a poem:", max_tokens=200):
             ...     print(token.text, end="", flush=True)
         """
-        return self._native.generate_stream(prompt, merge("generate_stream", config, max_tokens, overrides))
+        config = merge("generate_stream", config, max_tokens, overrides)
+        return TokenStream(self._native, prompt, config)
 
     def generate(
         self,
@@ -98,7 +102,67 @@ class Context:
         Takes the arguments of `generate_stream`, and raises what it raises and what reading its stream raises.
         """
         config = merge("generate", config, max_tokens, overrides)
-        return read_to_end(self._native.generate_stream(prompt, config))
+        return read_to_end(TokenStream(self._native, prompt, config))
+
+    def chat_stream(  # noqa: PLR0913  # keywords, named at each call
+        self,
+        messages: Messages,
+        max_tokens: int | None = None,
+        *,
+        tools: Tools | None = None,
+        chat_template: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        config: StreamConfig | None = None,
+        **overrides: Unpack[StreamOptions],
+    ) -> TokenStream:
+        """Opens a stream of the answer to a conversation. Never blocks; a chat is a prompt with the model's own template.
+
+        Control tokens in the messages are letters: typing `<|im_end|>` ends nobody's turn.
+
+        Args:
+            messages: What was said, oldest first: mappings with a "role", mostly with a "content".
+            max_tokens: Most tokens to generate; 256 if neither this nor `config` says.
+            tools: Tools that the model may call: JSON schemas, or mappings that hold one under "function".
+            chat_template: A Jinja template instead of the model's own.
+            chat_template_kwargs: More variables for the template, such as `{"enable_thinking": False}`.
+            config: All settings.
+            **overrides: Any other field of `StreamConfig`, instead of what `config` says.
+
+        Raises:
+            InvalidConfigError: A setting is out of its range.
+            OverloadedError: Too many streams are unfinished.
+            EngineClosedError: The context or its model is closed.
+            TypeError: A message is no mapping with a "role", or something in it is no JSON.
+
+        A model without a template, or one that fails, is told by the first read: `ChatTemplateError`.
+
+        Example:
+            >>> for token in context.chat_stream([{"role": "user", "content": "Hello!"}]):
+            ...     print(token.text, end="", flush=True)
+        """
+        chat = chat_of(messages, tools, chat_template, chat_template_kwargs)
+        return TokenStream(self._native, chat, merge("chat_stream", config, max_tokens, overrides))
+
+    def chat(  # noqa: PLR0913  # keywords, named at each call
+        self,
+        messages: Messages,
+        max_tokens: int | None = None,
+        *,
+        tools: Tools | None = None,
+        chat_template: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        config: StreamConfig | None = None,
+        **overrides: Unpack[StreamOptions],
+    ) -> Completion:
+        """Generates a whole answer to a conversation. Blocks, without the GIL; Ctrl-C ends it.
+
+        Takes the arguments of `chat_stream`, and raises what it raises and what reading its stream raises.
+
+        Example:
+            >>> print(context.chat([{"role": "user", "content": "Hello!"}]))
+        """
+        chat = chat_of(messages, tools, chat_template, chat_template_kwargs)
+        return read_to_end(TokenStream(self._native, chat, merge("chat", config, max_tokens, overrides)))
 
     @property
     def model(self) -> Model:

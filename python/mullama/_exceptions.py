@@ -6,6 +6,7 @@ MullamaError
  ├─ InvalidConfigError     INVALID_CONFIG     (ValueError)
  ├─ InvalidPromptError     INVALID_PROMPT     (ValueError)
  ├─ ContextOverflowError   CONTEXT_OVERFLOW   (ValueError)
+ ├─ ChatTemplateError      TEMPLATE_ERROR     (ValueError)
  ├─ OverloadedError        OVERLOADED
  ├─ StreamTimeoutError     STREAM_TIMEOUT     (TimeoutError)
  ├─ GenerationError        GENERATION_ERROR
@@ -109,6 +110,19 @@ class ContextOverflowError(MullamaError, ValueError):
     code = "CONTEXT_OVERFLOW"
     prompt_tokens: int
     context_len: int
+
+
+class ChatTemplateError(MullamaError, ValueError):
+    """The model has no chat template, or its template cannot render the messages.
+
+    Attributes:
+        reason: What went wrong, or what the template itself says.
+        line: Line of the template, from 1; None if there is no template.
+    """
+
+    code = "TEMPLATE_ERROR"
+    reason: str
+    line: int | None
 
 
 class OverloadedError(MullamaError):

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mullama import _mullama
+from mullama._chat import chat_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from typing_extensions import Self
+
+    from mullama._chat import Messages, Tools
 
 DEMO = Path(__file__).with_name("models") / "demo.gguf"
 
@@ -64,6 +67,7 @@ class Model:
         use_mmap: bool = True,
         use_mlock: bool = False,
         check_tensors: bool = False,
+        vocab_only: bool = False,
         progress: Callable[[float], bool | None] | None = None,
     ) -> Self:
         """Loads a GGUF file. Blocks until the weights are there, without the GIL; Ctrl-C ends it.
@@ -75,6 +79,7 @@ class Model:
             use_mmap: Maps the file into memory instead of reading it.
             use_mlock: Keeps the weights in RAM, as far as the system allows it.
             check_tensors: Looks at every weight for a NaN or an infinity.
+            vocab_only: Loads the vocabulary and the metadata alone. Such a model tokenizes and renders templates.
             progress: Called with how far it is, from 0.0 to 1.0. The load ends if it returns False or raises.
 
         Raises:
@@ -82,7 +87,7 @@ class Model:
             ModelLoadError: The file is no model that can run, or `progress` returned False.
         """
         file = DEMO if path == "demo" else os.fsdecode(path)
-        native = _mullama.Model.load(file, n_gpu_layers, use_mmap, use_mlock, check_tensors, progress)
+        native = _mullama.Model.load(file, n_gpu_layers, use_mmap, use_mlock, check_tensors, vocab_only, progress)
         return cls(_native=native, **native.facts())
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
@@ -105,6 +110,37 @@ class Model:
             InvalidPromptError: The model does not have one of the tokens.
         """
         return self._native.detokenize(tokens)
+
+    def apply_chat_template(
+        self,
+        messages: Messages,
+        *,
+        tools: Tools | None = None,
+        chat_template: str | None = None,
+        add_generation_prompt: bool = True,
+        **chat_template_kwargs: object,
+    ) -> str:
+        """The prompt that the model's own Jinja template makes of a conversation, as Hugging Face's libraries render it.
+
+        It is text to look at. Given back to `generate_stream`, control tokens that a user typed into a message would be
+        parsed; `chat_stream` keeps them letters.
+
+        Args:
+            messages: What was said, oldest first: mappings with a "role", mostly with a "content".
+            tools: Tools that the model may call: JSON schemas, or mappings that hold one under "function".
+            chat_template: A Jinja template instead of the model's own.
+            add_generation_prompt: Whether the text ends where the assistant's next answer begins.
+            **chat_template_kwargs: More variables for the template, such as `enable_thinking=False`.
+
+        Raises:
+            ChatTemplateError: The model has no template, or it fails; with its line.
+            TypeError: A message is no mapping with a "role", or something in it is no JSON.
+
+        Example:
+            >>> print(model.apply_chat_template([{"role": "user", "content": "Hello!"}]))
+        """
+        chat = chat_of(messages, tools, chat_template, chat_template_kwargs, add_generation_prompt=add_generation_prompt)
+        return self._native.apply_chat_template(chat)
 
     def close(self) -> None:
         """Ends everything that runs on the model: open streams and later calls raise `EngineClosedError`.

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    from mullama._mullama import Token, TokenStream
+    from mullama._mullama import Token
+    from mullama._stream import TokenStream
 
     _FinishReason: TypeAlias = Literal["stop", "length", "cancelled", "timeout", "error"]
 
@@ -77,13 +78,22 @@ class Completion:
 def read_to_end(stream: TokenStream) -> Completion:
     """Folds a stream into a completion. However it ends, the stream is closed."""
     with stream:
-        tokens = tuple(stream)
-        return Completion(
-            text=stream.text,
-            tokens=tokens,
-            finish_reason=stream.finish_reason or "cancelled",
-            stop_sequence=stream.stop_sequence,
-            usage=stream.usage,
-            timings=stream.timings,
-            seed=stream.seed,
-        )
+        return _completion(stream, tuple(stream))
+
+
+async def read_to_end_async(stream: TokenStream) -> Completion:
+    """As `read_to_end`, while the event loop goes on."""
+    async with stream:
+        return _completion(stream, tuple([token async for token in stream]))
+
+
+def _completion(stream: TokenStream, tokens: tuple[Token, ...]) -> Completion:
+    return Completion(
+        text=stream.text,
+        tokens=tokens,
+        finish_reason=stream.finish_reason or "cancelled",
+        stop_sequence=stream.stop_sequence,
+        usage=stream.usage,
+        timings=stream.timings,
+        seed=stream.seed,
+    )

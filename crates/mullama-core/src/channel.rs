@@ -145,7 +145,8 @@ struct State {
     /// The engine passed this stream over because its buffer was full.
     parked: bool,
     sleepers: usize,
-    waker: Option<Waker>,
+    /// Tasks that wait for news, each once.
+    wakers: Vec<Waker>,
     progress: Progress,
     taken: usize,
     text: String,
@@ -222,7 +223,7 @@ impl Channel {
         state.progress.clone_from(progress);
         debug_assert!(state.items.len() < self.capacity, "room first");
         state.items.push_back(token);
-        self.wake(state);
+        self.announce(state);
     }
 
     /// Ends the stream. `remainder` is text that was held back; its room was kept from the start.
@@ -234,7 +235,7 @@ impl Channel {
         state.progress.clone_from(progress);
         state.items.extend(remainder);
         self.set_end(&mut state, end);
-        self.wake(state);
+        self.announce(state);
     }
 
     fn set_end(&self, state: &mut State, end: End) {
@@ -242,16 +243,24 @@ impl Channel {
         self.admission.leave();
     }
 
-    fn wake(&self, mut state: MutexGuard<'_, State>) {
-        let waker = state.waker.take();
+    /// Wakes blocking readers now, and tasks when the engine's step is over: then one wake-up serves all streams of a task
+    /// or of an event loop.
+    fn announce(&self, mut state: MutexGuard<'_, State>) {
+        let wakers = std::mem::take(&mut state.wakers);
         let sleepers = state.sleepers;
         drop(state);
         if sleepers > 0 {
             self.readable.notify_all();
         }
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        self.mailbox.wake_later(wakers);
+    }
+
+    /// Wakes everybody at once.
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        let wakers = std::mem::take(&mut state.wakers);
+        drop(state);
+        self.readable.notify_all();
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     // The reader's side.
@@ -306,19 +315,32 @@ impl Channel {
         }
     }
 
-    /// Takes the next item, or has the task woken when there is one.
+    /// Takes the next item, or has the one task that reads woken when there is one.
     #[cfg(feature = "streaming")]
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Take> {
         let mut state = self.lock();
         match self.take_locked(&mut state) {
             Take::Empty => {
-                if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                    state.waker = Some(cx.waker().clone());
+                if !state.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+                    state.wakers.clear();
+                    state.wakers.push(cx.waker().clone());
                 }
                 Poll::Pending
             }
             found => Poll::Ready(found),
         }
+    }
+
+    /// Has this waker woken, too, when there is news; `true` if there is something to take already.
+    pub(crate) fn watch(&self, waker: &Waker) -> bool {
+        let mut state = self.lock();
+        if !state.items.is_empty() || state.end.is_some() {
+            return true;
+        }
+        if !state.wakers.iter().any(|known| known.will_wake(waker)) {
+            state.wakers.push(waker.clone());
+        }
+        false
     }
 
     /// Stops the generation; what was produced can still be read.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::chat::TemplateFailure;
 use crate::gguf::GgufError;
 
 /// What went wrong, for one request alone.
@@ -39,6 +40,9 @@ pub enum MullamaError {
     /// The prompt cannot be computed.
     #[error("invalid prompt: {0}")]
     InvalidPrompt(PromptFailure),
+    /// The messages of a chat did not become a prompt.
+    #[error("chat template: {0}")]
+    ChatTemplate(TemplateFailure),
     /// The prompt leaves no room for a token.
     #[error("the prompt has {prompt_tokens} tokens, but the context holds {context_len} and needs one for the answer")]
     ContextOverflow {
@@ -84,6 +88,7 @@ impl MullamaError {
             Self::ModelLoad { .. } => "MODEL_LOAD",
             Self::InvalidConfig { .. } => "INVALID_CONFIG",
             Self::InvalidPrompt(_) => "INVALID_PROMPT",
+            Self::ChatTemplate(_) => "TEMPLATE_ERROR",
             Self::ContextOverflow { .. } => "CONTEXT_OVERFLOW",
             Self::Overloaded { .. } => "OVERLOADED",
             Self::StreamTimeout { .. } => "STREAM_TIMEOUT",

@@ -27,8 +27,10 @@
 
 #[cfg(feature = "streaming")]
 mod async_model;
+mod bell;
 mod cells;
 mod channel;
+mod chat;
 mod completion;
 mod config;
 mod context;
@@ -55,6 +57,8 @@ mod vocabulary;
 
 #[cfg(feature = "streaming")]
 pub use async_model::AsyncModel;
+pub use bell::Bell;
+pub use chat::{Chat, Message, TemplateFailure};
 pub use completion::Completion;
 pub use config::{ContextParams, FlashAttn, KvType, Range, StreamConfig};
 pub use context::Context;

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use mullama_ffi::TokenId;
 
+use crate::chat::Chat;
 use crate::config::ContextParams;
 use crate::engine::handle::EngineHandle;
 use crate::engine::llama::Layout;
-use crate::error::{ModelLoadFailure, MullamaError, PromptFailure};
+use crate::error::{ModelLoadFailure, MullamaError, PromptFailure, StreamFailure};
 use crate::gguf;
 use crate::origin::Origin;
 use crate::vocabulary::{LlamaVocabulary, Vocabulary};
@@ -18,7 +19,8 @@ pub use mullama_ffi::ModelOptions;
 /// A loaded model. Weights are shared: contexts and streams keep them alive.
 #[derive(Debug)]
 pub struct Model {
-    inner: Arc<mullama_ffi::Model>,
+    /// The weights, and what their tokens mean.
+    vocabulary: Arc<LlamaVocabulary>,
     path: PathBuf,
     /// Longest context of a model that learnt a table of positions.
     positions: Option<u32>,
@@ -72,7 +74,8 @@ impl Model {
             mullama_ffi::Error::ModelCancelled => refused(ModelLoadFailure::Cancelled),
             error => refused(ModelLoadFailure::LlamaCpp(Arc::new(error))),
         })?;
-        Ok(Self { inner, path, positions: checked.positions, engines: Mutex::default(), origin: Origin::here() })
+        let vocabulary = Arc::new(LlamaVocabulary::new(inner));
+        Ok(Self { vocabulary, path, positions: checked.positions, engines: Mutex::default(), origin: Origin::here() })
     }
 
     /// The path it was loaded from.
@@ -99,7 +102,7 @@ impl Model {
         parse_special: bool,
     ) -> Result<Vec<TokenId>, MullamaError> {
         self.origin.check()?;
-        let tokens = self.inner.vocab().tokenize(text, add_special, parse_special);
+        let tokens = self.weights().vocab().tokenize(text, add_special, parse_special);
         tokens.map_err(|error| MullamaError::InvalidPrompt(PromptFailure::Tokenizer(Arc::new(error))))
     }
 
@@ -108,10 +111,9 @@ impl Model {
     /// # Errors
     /// [`MullamaError::InvalidPrompt`] names a token that the model does not have.
     pub fn detokenize(&self, tokens: &[TokenId]) -> Result<Vec<u8>, MullamaError> {
-        let vocabulary = LlamaVocabulary(Arc::clone(&self.inner));
         let mut bytes = Vec::new();
         for (position, &token) in tokens.iter().enumerate() {
-            vocabulary.piece(token, &mut bytes).map_err(|error| {
+            self.vocabulary.piece(token, &mut bytes).map_err(|error| {
                 MullamaError::InvalidPrompt(match error {
                     mullama_ffi::Error::TokenOutOfRange { token, n_vocab } => {
                         PromptFailure::UnknownToken { token, position, n_vocab }
@@ -123,59 +125,86 @@ impl Model {
         Ok(bytes)
     }
 
+    /// The prompt that the model's template, or the chat's own, makes of the messages.
+    ///
+    /// It is text to look at. In text that is given back as a prompt, control tokens that a user typed would be parsed; a
+    /// [`Chat`] that is given as a prompt keeps them letters.
+    ///
+    /// # Errors
+    /// [`MullamaError::ChatTemplate`], also for a model without a template.
+    pub fn apply_chat_template(&self, chat: &Chat) -> Result<String, MullamaError> {
+        self.origin.check()?;
+        self.vocabulary.dialect()?.render(chat)
+    }
+
+    /// Token ids of a chat, as an engine computes them: control tokens in the messages are letters.
+    ///
+    /// # Errors
+    /// As [`apply_chat_template`](Self::apply_chat_template), and [`MullamaError::InvalidPrompt`] if the tokenizer refuses
+    /// the text.
+    pub fn tokenize_chat(&self, chat: &Chat) -> Result<Vec<TokenId>, MullamaError> {
+        self.origin.check()?;
+        let (vocabulary, chat) = (Arc::clone(&self.vocabulary), chat.clone());
+        let (told, tokens) = std::sync::mpsc::sync_channel(1);
+        let work = move || drop(told.send(vocabulary.tokenize_chat(&chat)));
+        let thread = mullama_ffi::spawn_tokenizer_thread("mullama-prompt", work);
+        thread.map_err(|error| MullamaError::StreamingError(StreamFailure::Thread(Arc::new(error))))?;
+        tokens.recv().unwrap_or(Err(MullamaError::StreamingError(StreamFailure::EngineEnded)))
+    }
+
     /// The file's metadata, keys and values as text, in the file's order.
     pub fn metadata(&self) -> Vec<(String, String)> {
-        self.inner.metadata()
+        self.weights().metadata()
     }
 
     /// Architecture, size and number format in a few words.
     pub fn description(&self) -> String {
-        self.inner.desc()
+        self.weights().desc()
     }
 
     /// Context length that the model was trained for, in tokens.
     pub fn n_ctx_train(&self) -> u32 {
-        self.inner.n_ctx_train()
+        self.weights().n_ctx_train()
     }
 
     /// Width of an embedding.
     pub fn n_embd(&self) -> u32 {
-        self.inner.n_embd()
+        self.weights().n_embd()
     }
 
     /// Number of layers.
     pub fn n_layer(&self) -> u32 {
-        self.inner.n_layer()
+        self.weights().n_layer()
     }
 
     /// Number of weights.
     pub fn n_params(&self) -> u64 {
-        self.inner.n_params()
+        self.weights().n_params()
     }
 
     /// Size of all tensors in bytes.
     pub fn size(&self) -> u64 {
-        self.inner.size()
+        self.weights().size()
     }
 
     /// Number of tokens in the vocabulary.
     pub fn n_vocab(&self) -> usize {
-        self.inner.vocab().n_tokens()
+        self.weights().vocab().n_tokens()
     }
 
     /// The token that begins a text, if the model has one.
     pub fn bos(&self) -> Option<TokenId> {
-        self.inner.vocab().bos()
+        self.weights().vocab().bos()
     }
 
     /// The token that ends a text, if the model has one.
     pub fn eos(&self) -> Option<TokenId> {
-        self.inner.vocab().eos()
+        self.weights().vocab().eos()
     }
 
     /// All tokens that end a generation.
     pub fn end_tokens(&self) -> Vec<TokenId> {
-        self.inner.vocab().eog_tokens()
+        self.weights().vocab().eog_tokens()
     }
 
     /// Ends all engines over this model; their streams end with [`MullamaError::Closed`]. Weights go with the last user.
@@ -196,7 +225,7 @@ impl Model {
     /// The engine of this layout: a running one, or a new one.
     pub(crate) fn engine(&self, params: &ContextParams) -> Result<Arc<EngineHandle>, MullamaError> {
         self.origin.check()?;
-        let layout = Layout::resolve(params, &self.inner, self.path.clone(), self.positions)?;
+        let layout = Layout::resolve(params, self.weights(), self.path.clone(), self.positions)?;
         self.check_decoder()?;
         let mut engines = self.lock();
         if engines.closed {
@@ -213,7 +242,7 @@ impl Model {
             engine
         } else {
             // One layout at a time: two contexts made at once must not make two pools.
-            let engine = EngineHandle::start(&self.inner, &layout)?;
+            let engine = EngineHandle::start(&self.vocabulary, &layout)?;
             engines.shared.push((layout, Arc::downgrade(&engine)));
             engine
         };
@@ -226,11 +255,15 @@ impl Model {
     /// The layout of these params, and the weights for an engine that a test starts itself.
     #[cfg(feature = "test-support")]
     pub(crate) fn parts(&self, params: &ContextParams) -> Result<(Layout, Arc<mullama_ffi::Model>), MullamaError> {
-        Ok((Layout::resolve(params, &self.inner, self.path.clone(), self.positions)?, Arc::clone(&self.inner)))
+        Ok((Layout::resolve(params, self.weights(), self.path.clone(), self.positions)?, Arc::clone(self.weights())))
+    }
+
+    fn weights(&self) -> &Arc<mullama_ffi::Model> {
+        self.vocabulary.model()
     }
 
     fn check_decoder(&self) -> Result<(), MullamaError> {
-        if self.inner.has_decoder() && !self.inner.is_diffusion() {
+        if self.weights().has_decoder() && !self.weights().is_diffusion() {
             return Ok(());
         }
         let key = |(key, value): (String, String)| (key == "general.architecture").then_some(value);

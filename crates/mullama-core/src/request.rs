@@ -2,15 +2,26 @@
 
 use mullama_ffi::TokenId;
 
-/// Text or token ids to continue.
+use crate::chat::Chat;
+
+/// Text or token ids to continue, or a chat to answer.
 ///
-/// In text, control tokens are parsed and BOS is added as the model says; token ids are taken as they are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// In text, control tokens are parsed and BOS is added as the model says; token ids are taken as they are. In the messages of
+/// a chat control tokens are letters.
+#[derive(Debug, Clone, PartialEq)]
 pub enum Prompt {
     /// Text for the model's tokenizer.
     Text(String),
     /// Token ids of the model's vocabulary.
     Tokens(Vec<TokenId>),
+    /// Messages for the model's template.
+    Chat(Box<Chat>),
+}
+
+impl From<Chat> for Prompt {
+    fn from(chat: Chat) -> Self {
+        Self::Chat(Box::new(chat))
+    }
 }
 
 impl From<&str> for Prompt {

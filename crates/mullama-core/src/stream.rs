@@ -3,6 +3,7 @@
 //! Flow: stop → **stream** → face.
 
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use crate::channel::{Channel, Take};
@@ -77,6 +78,13 @@ impl TokenStream {
             Ok(()) if limit.is_zero() => self.channel.take().into(),
             Ok(()) => self.channel.take_within(Some(limit)).into(),
         }
+    }
+
+    /// Has `waker` woken at the next news, beside other wakers; `true`, and no wake-up, if something can be taken now.
+    ///
+    /// For event loops that are not Rust's, with a [`Bell`](crate::Bell) for the loop.
+    pub fn watch(&self, waker: &Waker) -> bool {
+        self.origin.is_forked() || self.channel.watch(waker)
     }
 
     /// Iterates over the items without taking the stream; blocks as [`next_blocking`](Self::next_blocking) does.

@@ -119,7 +119,10 @@ int32_t mullama_vocab_eog(const llama_vocab * vocab, int32_t * out, size_t capac
 }
 
 int32_t mullama_vocab_is_control(const llama_vocab * vocab, int32_t token, bool * out) {
-    return guarded([&] { *out = llama_vocab_is_control(vocab, token); });
+    return guarded([&] { 
+        // What the tokenizer reads as this token only where it is told to parse special ones.
+        *out = (llama_vocab_get_attr(vocab, token) & (LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_UNKNOWN)) != 0;
+    });
 }
 
 int32_t mullama_vocab_text(const llama_vocab * vocab, int32_t token, const char ** out) {

@@ -159,7 +159,7 @@ impl<'m> Vocab<'m> {
         Ok(unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
     }
 
-    /// Whether the token is for control and stands for no text.
+    /// Whether text becomes this token only where special ones are parsed: it is for control, or for what is unknown.
     ///
     /// # Errors
     ///

@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict};
 
 use crate::held::{Closable, Held};
-use crate::{config, error::to_py, model::Model, prompt, stream::TokenStream};
+use crate::{config, error::to_py, model::Model};
 
 /// How many steps, their seconds together, and the longest.
 type Seconds = (u64, f64, f64);
@@ -12,6 +12,13 @@ type Seconds = (u64, f64, f64);
 /// Where streams are asked for.
 #[pyclass(frozen)]
 pub(crate) struct Context(Closable<mullama::Context>);
+
+impl Context {
+    /// The native context, or `EngineClosedError`.
+    pub(crate) fn held(&self, py: Python<'_>) -> PyResult<Held<mullama::Context>> {
+        self.0.get(py)
+    }
+}
 
 #[pymethods]
 impl Context {
@@ -22,19 +29,6 @@ impl Context {
         let context = py.detach(|| mullama::Context::new(model.arc().clone(), params));
         let context = context.map_err(|error| to_py(py, &error))?;
         Ok(Self(Closable::new("context", Held::new(context))))
-    }
-
-    fn generate_stream(&self, prompt: &Bound<'_, PyAny>, config: &Bound<'_, PyAny>) -> PyResult<TokenStream> {
-        let py = prompt.py();
-        let context = self.0.get(py)?;
-        let config = config::stream_config(config)?;
-        // What is no prompt goes in as an empty one: it is refused in its turn, and the stream says why.
-        let (prompt, refusal) = match prompt::read(prompt)? {
-            Ok(prompt) => (prompt, None),
-            Err(refusal) => (Vec::new().into(), Some(refusal)),
-        };
-        let stream = context.stream(prompt, config).map_err(|error| to_py(py, &error))?;
-        Ok(TokenStream::new(stream, context.model(), refusal))
     }
 
     #[getter]

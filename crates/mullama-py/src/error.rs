@@ -47,6 +47,11 @@ fn facts<'py>(py: Python<'py>, error: &MullamaError) -> PyResult<(&'static str, 
             }
             ("InvalidPromptError", facts)
         }
+        E::ChatTemplate(failure) => {
+            let facts = [("reason", told(failure))].into_py_dict(py)?;
+            facts.set_item("line", failure.line())?;
+            ("ChatTemplateError", facts)
+        }
         E::ContextOverflow { prompt_tokens, context_len } => {
             let facts = [("prompt_tokens", prompt_tokens), ("context_len", context_len)];
             ("ContextOverflowError", facts.into_py_dict(py)?)

@@ -1,5 +1,6 @@
 //! The native module of the Python package: converts, lets go of the interpreter, calls. No decision is taken here.
 
+mod bell;
 mod config;
 mod context;
 mod error;
@@ -20,6 +21,10 @@ mod _mullama {
 
     #[pymodule_export]
     use crate::config::{check_context_params, check_stream_config, stream_config_defaults};
+    #[pymodule_export]
+    use crate::bell::{Bell, Rope};
+    #[pymodule_export]
+    use crate::prompt::Chat;
     #[pymodule_export]
     use crate::{context::Context, model::Model, stream::TokenStream, token::Token};
 

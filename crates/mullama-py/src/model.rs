@@ -10,7 +10,7 @@ use crate::error::to_py;
 use crate::exit;
 use crate::held::{Closable, Held};
 use crate::load::load;
-use crate::prompt;
+use crate::prompt::{self, Chat};
 use crate::settings::{Field, Setting};
 
 /// A loaded model.
@@ -27,17 +27,18 @@ impl Model {
 #[pymethods]
 impl Model {
     #[staticmethod]
-    #[expect(clippy::too_many_arguments, reason = "the keywords of Python's Model.load")]
+    #[expect(clippy::too_many_arguments, clippy::fn_params_excessive_bools, reason = "Python's keywords")]
     fn load(
         path: &Bound<'_, PyAny>,
         n_gpu_layers: &Bound<'_, PyAny>,
         use_mmap: bool,
         use_mlock: bool,
         check_tensors: bool,
+        vocab_only: bool,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let n_gpu_layers = Setting::take(n_gpu_layers, Field { name: "n_gpu_layers", range: None })?;
-        let options = ModelOptions { n_gpu_layers, use_mmap, use_mlock, check_tensors, ..ModelOptions::default() };
+        let options = ModelOptions { n_gpu_layers, use_mmap, use_mlock, check_tensors, vocab_only };
         let model = Held::new(load(path.py(), &path.extract::<PathBuf>()?, options, progress)?);
         exit::remember(model.arc());
         Ok(Self(Closable::new("model", model)))
@@ -68,6 +69,16 @@ impl Model {
         let text = prompt::text(text)?;
         let tokens = py.detach(|| model.tokenize_with(text, add_special, parse_special));
         tokens.map_err(|error| to_py(py, &error))
+    }
+
+    fn apply_chat_template(&self, py: Python<'_>, chat: &Chat) -> PyResult<String> {
+        let model = self.held(py)?;
+        py.detach(|| model.apply_chat_template(&chat.0)).map_err(|error| to_py(py, &error))
+    }
+
+    fn tokenize_chat(&self, py: Python<'_>, chat: &Chat) -> PyResult<Vec<TokenId>> {
+        let model = self.held(py)?;
+        py.detach(|| model.tokenize_chat(&chat.0)).map_err(|error| to_py(py, &error))
     }
 
     fn detokenize(&self, tokens: &Bound<'_, PyAny>) -> PyResult<String> {

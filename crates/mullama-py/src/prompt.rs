@@ -1,16 +1,32 @@
 //! A Python prompt as the core's: text or token ids.
 
-use mullama::{Prompt, TokenId};
-use pyo3::exceptions::PyOverflowError;
+use mullama::{Chat as CoreChat, Prompt, TokenId};
+use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyString};
 
 use crate::error::invalid_prompt;
 use crate::settings::{items, mistyped, shown};
 
+/// Messages for a model's template, as JSON that the package has made.
+#[pyclass(frozen)]
+pub(crate) struct Chat(pub(crate) CoreChat);
+
+#[pymethods]
+impl Chat {
+    #[new]
+    fn new(json: &Bound<'_, PyString>) -> PyResult<Self> {
+        let chat = serde_json::from_str(text(json)?);
+        chat.map(Self).map_err(|error| PyValueError::new_err(error.to_string()))
+    }
+}
+
 /// The prompt, or the `InvalidPromptError` that says why a value of the right type is none: a lone surrogate is no
 /// text, and a huge number no token id. A wrong type is a `TypeError` at once.
 pub(crate) fn read(value: &Bound<'_, PyAny>) -> PyResult<Result<Prompt, PyErr>> {
+    if let Ok(chat) = value.cast::<Chat>() {
+        return Ok(Ok(chat.get().0.clone().into()));
+    }
     match value.cast::<PyString>() {
         Ok(string) => Ok(text(string).map(Prompt::from)),
         Err(_) if items(value).is_none() => Err(mistyped("prompt", "a str or a sequence of token ids", value)),

@@ -1,27 +1,20 @@
-//! The reader's end of a stream.
+//! The reader's end of a stream: what it takes natively. The package's `TokenStream` adds the async face.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use mullama::{FinishReason, MullamaError, Waited};
+use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
-use std::sync::Arc;
 
+use crate::bell::Rope;
 use crate::error::to_py;
 use crate::held::Held;
 use crate::token::Token;
-use crate::wait;
+use crate::{config, context::Context, prompt, wait};
 
-/// A stream of tokens, each there as soon as it exists. `Context.generate_stream` opens it.
-///
-/// Reading blocks without the GIL until the next token is there; any thread may read, cancel and close.
-/// A stream that nothing refers to any more stops by itself.
-///
-/// Raises:
-///     `InvalidPromptError`: The first read says what is wrong with the prompt.
-///     `ContextOverflowError`: The prompt leaves no room in the context; the first read says so.
-///     `StreamTimeoutError`: A deadline passed. What was produced before comes first.
-///     `GenerationError`: The engine could not go on with this stream.
-///     `EngineClosedError`: The model was closed.
-#[pyclass(frozen, weakref, module = "mullama")]
+/// The native half of `TokenStream`.
+#[pyclass(frozen, subclass, weakref, module = "mullama._mullama")]
 pub(crate) struct TokenStream {
     /// The stream, and the model whose engine computes it: at the exit, engines are closed through their models.
     reader: Held<(mullama::TokenStream, Arc<mullama::Model>)>,
@@ -30,28 +23,51 @@ pub(crate) struct TokenStream {
 }
 
 impl TokenStream {
-    pub(crate) fn new(stream: mullama::TokenStream, model: &Arc<mullama::Model>, refusal: Option<PyErr>) -> Self {
-        Self { reader: Held::new((stream, Arc::clone(model))), refusal }
-    }
-
     fn stream(&self) -> &mullama::TokenStream {
         &self.reader.0
+    }
+
+    /// A token, or none yet; after the last one the exception that `end` makes.
+    fn told(&self, py: Python<'_>, waited: Waited, end: fn() -> PyErr) -> PyResult<Option<Token>> {
+        match (waited, &self.refusal) {
+            (Waited::Token(token), _) => Ok(Some(token.into())),
+            (Waited::Failed(MullamaError::InvalidPrompt(_)), Some(refusal)) => Err(refusal.clone_ref(py)),
+            (Waited::Failed(error), _) => Err(to_py(py, &error)),
+            (Waited::Nothing, _) => Ok(None),
+            (Waited::Over, _) => Err(end()),
+        }
     }
 }
 
 #[pymethods]
 impl TokenStream {
-    fn __iter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
-        this
+    #[new]
+    fn new(context: &Context, prompt: &Bound<'_, PyAny>, config: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = prompt.py();
+        let context = context.held(py)?;
+        let config = config::stream_config(config)?;
+        // What is no prompt goes in as an empty one: it is refused in its turn, and the stream says why.
+        let (prompt, refusal) = match prompt::read(prompt)? {
+            Ok(prompt) => (prompt, None),
+            Err(refusal) => (Vec::new().into(), Some(refusal)),
+        };
+        let stream = context.stream(prompt, config).map_err(|error| to_py(py, &error))?;
+        Ok(Self { reader: Held::new((stream, Arc::clone(context.model()))), refusal })
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Token>> {
-        match (wait::next(py, self.stream())?, &self.refusal) {
-            (Waited::Token(token), _) => Ok(Some(token.into())),
-            (Waited::Failed(MullamaError::InvalidPrompt(_)), Some(refusal)) => Err(refusal.clone_ref(py)),
-            (Waited::Failed(error), _) => Err(to_py(py, &error)),
-            (Waited::Over | Waited::Nothing, _) => Ok(None),
-        }
+        self.told(py, wait::next(py, self.stream())?, || PyStopIteration::new_err(()))
+    }
+
+    /// The next token if it is there, else None; `StopAsyncIteration` after the last.
+    fn take(&self, py: Python<'_>) -> PyResult<Option<Token>> {
+        let waited = self.stream().next_within(Duration::ZERO);
+        self.told(py, waited, || PyStopAsyncIteration::new_err(()))
+    }
+
+    /// Has the bell rung, by the stream's rope, at the next news; True if there is some now.
+    fn watch(&self, rope: &Rope) -> bool {
+        self.stream().watch(&rope.0)
     }
 
     /// Stops the generation, from any thread. What was produced can still be read; then the stream is over.
@@ -64,16 +80,8 @@ impl TokenStream {
         self.stream().close();
     }
 
-    fn __enter__(this: Bound<'_, Self>) -> Bound<'_, Self> {
-        this
-    }
-
-    #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, _exception: &Bound<'_, PyTuple>) {
-        self.close();
-    }
-
     /// Items handed out so far.
+    #[getter]
     fn tokens_generated(&self) -> usize {
         self.stream().tokens_generated()
     }
@@ -95,21 +103,17 @@ impl TokenStream {
         self.stream().stop_sequence()
     }
 
-    /// Tokens so far, as a `Usage`.
-    #[getter]
-    fn usage<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    /// Tokens so far: of the prompt, cached ones of those, and completion tokens.
+    fn counts(&self) -> (usize, usize, usize) {
         let usage = self.stream().usage();
-        let counts = (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens);
-        py.import("mullama._usage")?.getattr("Usage")?.call1(counts)
+        (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
     }
 
-    /// Where the time went so far, as `Timings`.
-    #[getter]
-    fn timings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    /// Where the time went so far, in seconds: queue, prefill, first token, decode, the reader's wait.
+    fn spans(&self) -> [f64; 5] {
         let timings = self.stream().timings();
         let spans = [timings.queue, timings.prefill, timings.first_token, timings.decode, timings.reader_wait];
-        let seconds = PyTuple::new(py, spans.map(|span| span.as_secs_f64()))?;
-        py.import("mullama._usage")?.getattr("Timings")?.call1(seconds)
+        spans.map(|span| span.as_secs_f64())
     }
 
     /// The seed in use, chosen or given.
@@ -122,10 +126,5 @@ impl TokenStream {
     #[getter]
     fn text(&self) -> String {
         self.stream().text()
-    }
-
-    fn __repr__(&self) -> String {
-        let standing = self.finish_reason().unwrap_or("open");
-        format!("<TokenStream {standing}, {} tokens read>", self.tokens_generated())
     }
 }

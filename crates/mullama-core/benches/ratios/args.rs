@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// The settings of a run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Args {
     pub(crate) model: PathBuf,
     /// Tokens of each stream.

@@ -28,7 +28,7 @@ pub(crate) struct Prepared {
     pub(crate) picker: Picker,
 }
 
-/// Tokenizes and checks a prompt, and builds its sampler. Needs a big stack if the prompt is text.
+/// Tokenizes and checks a prompt, and builds its sampler. Needs a big stack if the prompt is not tokens.
 pub(crate) fn prepare(
     prompt: Prompt,
     config: &StreamConfig,
@@ -43,6 +43,7 @@ pub(crate) fn prepare(
         Prompt::Text(text) => vocabulary
             .tokenize(&text)
             .map_err(|error| MullamaError::InvalidPrompt(PromptFailure::Tokenizer(Arc::new(error))))?,
+        Prompt::Chat(chat) => vocabulary.tokenize_chat(&chat)?,
     };
     if tokens.is_empty() {
         return Err(MullamaError::InvalidPrompt(PromptFailure::Empty));

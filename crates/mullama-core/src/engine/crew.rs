@@ -19,13 +19,18 @@ const HOPELESS: f64 = 2.5;
 const BETTER: f64 = 0.95;
 /// Steps this much slower than when the number was chosen are a reason to try again soon.
 const WORSE: f64 = 2.0;
-/// Least time between two trials, in steps: a trial must cost little beside what lies between.
-const APART: f64 = 40.0;
+/// Least time between two trials, in steps: a trial must cost little beside what lies between. The first one comes
+/// early; after each failed one the next is this much farther. Where steps are long, time alone would let one follow
+/// the other.
+const APART: f64 = 8.0;
+const FARTHER: f64 = 4.0;
+const FAR_APART: f64 = 160.0;
 /// Least and most time between two trials.
 const SOON: Duration = Duration::from_millis(150);
 const LATE: Duration = Duration::from_secs(4);
-/// Weight of the newest step in the running mean.
-const NEWEST: f64 = 0.1;
+/// Steps after which a number's usual length is known. Fewer say little: where a core is shared, one step in some dozens
+/// waits for a whole slice of the scheduler.
+const KNOWN: u32 = 50;
 
 /// Another number of threads on trial.
 #[derive(Debug)]
@@ -33,7 +38,9 @@ struct Trial {
     threads: u32,
     /// Mean seconds of a step in the turns so far.
     turns: Vec<f64>,
-    /// Steps of this turn; the first pays for the change and does not count.
+    /// Whether this turn has had its first step. That one pays for the change, and a short one does not count.
+    begun: bool,
+    /// Steps of this turn that count.
     steps: u32,
     took: Duration,
 }
@@ -44,7 +51,7 @@ impl Trial {
     }
 
     fn mean(&self) -> f64 {
-        self.took.as_secs_f64() / f64::from(self.steps.saturating_sub(1).max(1))
+        self.took.as_secs_f64() / f64::from(self.steps.max(1))
     }
 }
 
@@ -56,11 +63,15 @@ pub(crate) struct Crew {
     /// Rows of the steps that are compared; other shapes are not.
     shape: usize,
     /// Mean of a step's seconds with `threads`.
-    mean: Option<f64>,
-    /// `mean` when the number was chosen.
-    chosen_at: f64,
+    mean: f64,
+    /// Steps in the mean, up to [`KNOWN`].
+    seen: u32,
+    /// `mean` when it was first known.
+    usual: f64,
     since_trial: Duration,
     pause: Duration,
+    /// The same in steps of the usual length; the longer of the two counts.
+    apart: f64,
     trial: Option<Trial>,
     /// Which neighbour is tried next.
     turn: usize,
@@ -73,10 +84,12 @@ impl Crew {
             most,
             threads: most,
             shape: 0,
-            mean: None,
-            chosen_at: f64::INFINITY,
+            mean: 0.0,
+            seen: 0,
+            usual: f64::INFINITY,
             since_trial: Duration::ZERO,
             pause: SOON,
+            apart: APART,
             trial: None,
             turn: 0,
         }
@@ -95,7 +108,8 @@ impl Crew {
         }
         if rows != self.shape {
             // Another number of rows is another length: a trial across the change would compare nothing.
-            (self.shape, self.mean, self.chosen_at, self.trial) = (rows, None, f64::INFINITY, None);
+            (self.shape, self.trial) = (rows, None);
+            self.forget();
         }
         match self.trial.take() {
             Some(trial) => self.judge(trial, took),
@@ -104,16 +118,19 @@ impl Crew {
     }
 
     fn watch(&mut self, took: Duration) {
-        let seconds = took.as_secs_f64();
-        let mean = self.mean.map_or(seconds, |mean| mean + NEWEST * (seconds - mean));
-        self.mean = Some(mean);
-        self.chosen_at = self.chosen_at.min(mean);
+        if self.seen < KNOWN {
+            self.seen += 1;
+        } else if self.usual.is_infinite() {
+            self.usual = self.mean;
+        }
+        self.mean += (took.as_secs_f64() - self.mean) / f64::from(self.seen);
+        let mean = self.mean;
         self.since_trial += took;
-        let worse = mean > WORSE * self.chosen_at;
-        let due = if worse { SOON } else { self.pause.max(Duration::from_secs_f64(APART * mean)) };
+        let worse = mean > WORSE * self.usual;
+        let due = if worse { SOON } else { self.pause.max(Duration::from_secs_f64(self.apart * mean)) };
         if self.since_trial >= due {
             let threads = self.neighbour();
-            self.trial = Some(Trial { threads, turns: Vec::new(), steps: 0, took: Duration::ZERO });
+            self.trial = Some(Trial { threads, turns: Vec::new(), begun: false, steps: 0, took: Duration::ZERO });
         }
     }
 
@@ -127,18 +144,18 @@ impl Crew {
     }
 
     fn judge(&mut self, mut trial: Trial, took: Duration) {
-        trial.steps += 1;
-        if trial.steps > 1 {
+        if std::mem::replace(&mut trial.begun, true) || took >= TURN_TIME {
+            trial.steps += 1;
             trial.took += took;
         }
         let over = trial.took >= TURN_TIME;
         let bound = if over { SLOWER } else { HOPELESS };
-        if trial.steps > 1 && trial.is_others_turn() && trial.mean() > bound * trial.turns[0] {
+        if trial.steps > 0 && trial.is_others_turn() && trial.mean() > bound * trial.turns[0] {
             return self.settle(false);
         }
         if over {
             trial.turns.push(trial.mean());
-            (trial.steps, trial.took) = (0, Duration::ZERO);
+            (trial.begun, trial.steps, trial.took) = (false, 0, Duration::ZERO);
         }
         match trial.turns[..] {
             [before, first, second, after] => {
@@ -155,8 +172,14 @@ impl Crew {
     /// A trial is over: the next one soon if things moved, else later and later.
     fn settle(&mut self, better: bool) {
         self.since_trial = Duration::ZERO;
-        self.pause = if better { SOON } else { (self.pause * 4).min(LATE) };
-        (self.mean, self.chosen_at) = (None, f64::INFINITY);
+        (self.pause, self.apart) =
+            if better { (SOON, APART) } else { ((self.pause * 4).min(LATE), (self.apart * FARTHER).min(FAR_APART)) };
+        self.forget();
+    }
+
+    /// What steps usually take is to be learnt anew.
+    fn forget(&mut self) {
+        (self.mean, self.seen, self.usual) = (0.0, 0, f64::INFINITY);
     }
 }
 

@@ -6,8 +6,6 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use mullama_ffi::Model;
-
 use super::backend::Backend;
 use super::clock::{Clock, SystemClock};
 use super::desk::Desk;
@@ -33,9 +31,9 @@ pub(crate) struct EngineHandle {
 
 impl EngineHandle {
     /// Starts an engine with a llama.cpp context of this layout over the model.
-    pub(crate) fn start(model: &Arc<Model>, layout: &Layout) -> Result<Arc<Self>, MullamaError> {
-        let vocabulary = Arc::new(LlamaVocabulary(Arc::clone(model)));
-        let (model, options) = (Arc::clone(model), layout.clone());
+    pub(crate) fn start(vocabulary: &Arc<LlamaVocabulary>, layout: &Layout) -> Result<Arc<Self>, MullamaError> {
+        let vocabulary = Arc::clone(vocabulary);
+        let (model, options) = (Arc::clone(vocabulary.model()), layout.clone());
         Self::start_with(layout, vocabulary, move |abort| LlamaBackend::new(model, &options, abort))
     }
 

@@ -5,6 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 use super::arrival::{Arrival, Prepared};
@@ -42,6 +43,8 @@ struct Inner {
 pub(crate) struct Mailbox {
     inner: Mutex<Inner>,
     wake: Condvar,
+    /// Tasks with news from the running step; woken at its end, on the engine's thread.
+    readers: Mutex<Vec<Waker>>,
     /// Whether there is anything new, a letter or room for a parked stream; lets a step begin without the lock.
     fresh: AtomicBool,
     /// Tells llama.cpp to stop the running step. Set when nobody is left to read its rows, and to end the engine.
@@ -55,6 +58,7 @@ impl Mailbox {
         Self {
             inner: Mutex::default(),
             wake: Condvar::new(),
+            readers: Mutex::default(),
             fresh: AtomicBool::new(false),
             abort,
             next_id: AtomicU64::new(0),
@@ -139,6 +143,19 @@ impl Mailbox {
             return None;
         }
         Some(std::mem::take(&mut self.lock().letters))
+    }
+
+    /// Keeps wakers for the end of the step.
+    pub(crate) fn wake_later(&self, wakers: Vec<Waker>) {
+        if !wakers.is_empty() {
+            self.readers.lock().unwrap_or_else(PoisonError::into_inner).extend(wakers);
+        }
+    }
+
+    /// Wakes the tasks for which there was news.
+    pub(crate) fn wake_readers(&self) {
+        let readers = std::mem::take(&mut *self.readers.lock().unwrap_or_else(PoisonError::into_inner));
+        readers.into_iter().for_each(Waker::wake);
     }
 
     /// Sleeps until a letter comes or `limit` has passed.

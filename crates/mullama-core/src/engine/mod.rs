@@ -116,8 +116,15 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// One turn: hear what came in, end what has expired, plan, decode, advance.
+    /// One turn, and then word to the tasks that wait for what it brought.
     pub(crate) fn step(&mut self) -> Step {
+        let step = self.turn();
+        self.parts.mailbox.wake_readers();
+        step
+    }
+
+    /// Hear what came in, end what has expired, plan, decode, advance.
+    fn turn(&mut self) -> Step {
         let now = self.parts.clock.now();
         self.step += 1;
         self.hear(now);
@@ -363,5 +370,6 @@ impl<B: Backend> Engine<B> {
             sequence.fail(error.clone(), now);
         }
         self.sequences.clear();
+        self.parts.mailbox.wake_readers();
     }
 }

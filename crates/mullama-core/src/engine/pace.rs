@@ -11,6 +11,8 @@ const BESIDE: Duration = Duration::from_millis(20);
 const NORMAL_STEPS: f64 = 3.0;
 /// How long a step of prompts alone may last: a new stream waits that long to be seen.
 const ALONE: Duration = Duration::from_millis(250);
+/// The part of a bound that is planned for: rows grow dearer along a prompt, and a busy machine is not even.
+const AIM: f64 = 0.75;
 /// Fewer rows than this are not worth a step.
 const LEAST: usize = 8;
 /// Rows of the first step of prompts alone, when nothing is known.
@@ -95,7 +97,7 @@ impl Pace {
     /// Rows of prompts that a step of `continuing` running streams may hold.
     pub(crate) fn beside(&self, continuing: usize) -> usize {
         let normal = self.normal(continuing).unwrap_or(0.0);
-        let budget = BESIDE.as_secs_f64().max(NORMAL_STEPS * normal);
+        let budget = AIM * BESIDE.as_secs_f64().max(NORMAL_STEPS * normal);
         let rows = if self.beside.cost.0.is_some() { &self.beside } else { &self.alone };
         rows.within(budget, LEAST)
     }

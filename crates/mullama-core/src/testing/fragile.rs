@@ -31,7 +31,7 @@ impl FragileContext {
     pub fn new(model: &Model, params: &ContextParams) -> Result<Self, MullamaError> {
         let (layout, weights) = model.parts(params)?;
         let next: Arc<Mutex<Option<Failure>>> = Arc::default();
-        let vocabulary = Arc::new(LlamaVocabulary(Arc::clone(&weights)));
+        let vocabulary = Arc::new(LlamaVocabulary::new(Arc::clone(&weights)));
         let (options, failure) = (layout.clone(), Arc::clone(&next));
         let make = move |abort| Ok(Fragile { inner: LlamaBackend::new(weights, &options, abort)?, next: failure });
         Ok(Self { engine: EngineHandle::start_with(&layout, vocabulary, make)?, next })

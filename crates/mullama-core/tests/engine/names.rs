@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mullama::{Deadline, ModelLoadFailure, MullamaError, PromptFailure, StreamFailure};
+use mullama::{Deadline, ModelLoadFailure, MullamaError, PromptFailure, StreamFailure, TemplateFailure};
 
 fn io_error() -> Arc<io::Error> {
     Arc::new(io::Error::from(io::ErrorKind::PermissionDenied))
@@ -31,6 +31,14 @@ fn of_prompt(failure: &PromptFailure) -> Vec<String> {
     }
 }
 
+fn of_template(failure: &TemplateFailure) -> Vec<String> {
+    match failure {
+        TemplateFailure::Missing => vec!["no chat template".into()],
+        TemplateFailure::Refused { message, line } => vec![message.clone(), format!("line {line}")],
+        TemplateFailure::Failed { reason, line, .. } => vec![reason.clone(), format!("line {line}")],
+    }
+}
+
 fn of_stream(failure: &StreamFailure) -> Vec<String> {
     match failure {
         StreamFailure::Decode(error) | StreamFailure::Sample(error) | StreamFailure::Thread(error) => {
@@ -47,6 +55,7 @@ fn facts(error: &MullamaError) -> Vec<String> {
         MullamaError::ModelLoad { path, source } => [vec![path.display().to_string()], of_model(source)].concat(),
         MullamaError::InvalidConfig { field, value, range } => vec![(*field).to_owned(), value.clone(), range.clone()],
         MullamaError::InvalidPrompt(failure) => of_prompt(failure),
+        MullamaError::ChatTemplate(failure) => of_template(failure),
         MullamaError::ContextOverflow { prompt_tokens, context_len } => {
             vec![prompt_tokens.to_string(), context_len.to_string()]
         }
@@ -66,6 +75,7 @@ fn all() -> Vec<(&'static str, MullamaError)> {
     let load = |source| MullamaError::ModelLoad { path: path(), source };
     let config = || MullamaError::InvalidConfig { field: "top_p", value: "1.5".into(), range: "0.0 to 1.0".into() };
     let timeout = |deadline| MullamaError::StreamTimeout { deadline, limit_ms: 30_001, completion_tokens: 417 };
+    let template = MullamaError::ChatTemplate;
     vec![
         ("MODEL_NOT_FOUND", MullamaError::ModelNotFound { path: path() }),
         ("MODEL_LOAD", load(ModelLoadFailure::Io(io_error()))),
@@ -81,6 +91,16 @@ fn all() -> Vec<(&'static str, MullamaError)> {
             MullamaError::InvalidPrompt(PromptFailure::UnknownToken { token: -7, position: 3, n_vocab: 512 }),
         ),
         ("INVALID_PROMPT", MullamaError::InvalidPrompt(PromptFailure::Tokenizer(llama()))),
+        ("TEMPLATE_ERROR", MullamaError::ChatTemplate(TemplateFailure::Missing)),
+        ("TEMPLATE_ERROR", template(TemplateFailure::Refused { message: "roles must alternate".into(), line: 17 })),
+        (
+            "TEMPLATE_ERROR",
+            template(TemplateFailure::Failed {
+                reason: "unknown filter".into(),
+                line: 18,
+                source: Arc::new(minijinja::Error::from(minijinja::ErrorKind::UnknownFilter)),
+            }),
+        ),
         ("CONTEXT_OVERFLOW", MullamaError::ContextOverflow { prompt_tokens: 5_001, context_len: 4_096 }),
         ("OVERLOADED", MullamaError::Overloaded { unfinished: 71, limit: 72 }),
         ("STREAM_TIMEOUT", timeout(Deadline::Total)),

@@ -1,0 +1,101 @@
+//! How one model talks: its template, and what becomes of a chat in its tokens.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use minijinja::value::{Serde, Value};
+use mullama_ffi::{Model, TokenId};
+
+use super::guard::{Guard, Piece};
+use super::{Chat, TemplateFailure, template};
+use crate::error::{MullamaError, PromptFailure};
+
+/// The key of a model's template. Others stand under the same with `.` and a name behind it.
+const TEMPLATE_KEY: &str = "tokenizer.chat_template";
+
+/// What a model's file says about chats.
+#[derive(Debug)]
+pub(crate) struct Dialect {
+    template: Option<String>,
+    /// The template for chats with tools, where a model has one of its own.
+    tool_template: Option<String>,
+    /// `bos_token` and its fellows, as Hugging Face's templates know them.
+    named_tokens: BTreeMap<&'static str, String>,
+    guard: Guard,
+}
+
+impl Dialect {
+    /// Reads the model's metadata and looks through its vocabulary once.
+    pub(crate) fn of(model: &Model) -> Result<Self, MullamaError> {
+        let refused = |error| MullamaError::InvalidPrompt(PromptFailure::Tokenizer(Arc::new(error)));
+        let mut metadata: BTreeMap<String, String> = model.metadata().into_iter().collect();
+        let vocab = model.vocab();
+        let named = [("bos_token", vocab.bos()), ("eos_token", vocab.eos()), ("pad_token", vocab.pad())];
+        let mut named_tokens = BTreeMap::new();
+        for (name, token) in named {
+            if let Some(token) = token {
+                named_tokens.insert(name, vocab.text(token).map_err(refused)?);
+            }
+        }
+        let mut spellings = Vec::new();
+        if vocab.has_vocabulary() {
+            for token in (0..).take(vocab.n_tokens()) {
+                if vocab.is_control(token).map_err(refused)? {
+                    spellings.push(vocab.text(token).map_err(refused)?);
+                }
+            }
+        }
+        Ok(Self {
+            template: metadata.remove(TEMPLATE_KEY),
+            tool_template: metadata.remove(&format!("{TEMPLATE_KEY}.tool_use")),
+            named_tokens,
+            guard: Guard::new(spellings).expect("a vocabulary's control tokens are few enough to be searched for"),
+        })
+    }
+
+    /// The prompt as text.
+    pub(crate) fn render(&self, chat: &Chat) -> Result<String, MullamaError> {
+        let special = chat.tools.as_ref().and(self.tool_template.as_ref());
+        let source = chat.chat_template.as_ref().or(special).or(self.template.as_ref());
+        let source = source.ok_or(MullamaError::ChatTemplate(TemplateFailure::Missing))?;
+        template::render(source, self.variables(chat)).map_err(MullamaError::ChatTemplate)
+    }
+
+    /// What Hugging Face's libraries give a template: what there is none of is none, and the caller's own come last.
+    fn variables(&self, chat: &Chat) -> Value {
+        let mut variables: BTreeMap<&str, Value> = BTreeMap::new();
+        for (&name, text) in &self.named_tokens {
+            variables.insert(name, text.into());
+        }
+        variables.insert("messages", Value::from(Serde(&chat.messages)));
+        variables.insert("tools", Value::from(Serde(&chat.tools)));
+        variables.insert("documents", Value::from(()));
+        variables.insert("add_generation_prompt", chat.add_generation_prompt.into());
+        for (name, value) in &chat.chat_template_kwargs {
+            variables.insert(name, Value::from(Serde(value)));
+        }
+        variables.into()
+    }
+
+    /// The prompt as token ids. What a message says never becomes a control token. Needs a big stack.
+    pub(crate) fn tokens(&self, chat: &Chat, model: &Model) -> Result<Vec<TokenId>, MullamaError> {
+        let (marked, mark) = self.guard.mark(chat);
+        let rendered = self.render(&marked)?;
+        let vocab = model.vocab();
+        let mut tokens = Vec::new();
+        for piece in self.guard.pieces(&rendered, mark) {
+            let (text, parse_special) = match &piece {
+                Piece::Parsed(text) => (text, true),
+                Piece::Plain(text) => (text, false),
+            };
+            let piece = vocab.tokenize_on_this_thread(text, false, parse_special);
+            tokens.extend(piece.map_err(|error| MullamaError::InvalidPrompt(PromptFailure::Tokenizer(Arc::new(error))))?);
+        }
+        // Many templates write BOS themselves, and a second one would only confuse the model.
+        match vocab.bos().filter(|_| vocab.add_bos()) {
+            Some(bos) if tokens.first() != Some(&bos) => tokens.insert(0, bos),
+            _ => {}
+        }
+        Ok(tokens)
+    }
+}

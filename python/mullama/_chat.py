@@ -1,0 +1,70 @@
+"""Conversations on their way to the model's template: checked here, and carried over as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mullama import _mullama
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypeAlias
+
+    Message: TypeAlias = Mapping[str, Any]
+    Messages: TypeAlias = Sequence[Message]
+    Tools: TypeAlias = Sequence[Mapping[str, Any]]
+
+
+def chat_of(
+    messages: Messages,
+    tools: Tools | None,
+    chat_template: str | None,
+    chat_template_kwargs: Mapping[str, Any] | None,
+    *,
+    add_generation_prompt: bool = True,
+) -> _mullama.Chat:
+    """The conversation as the native module takes it. `TypeError` names what is of a wrong type."""
+    chat = {
+        "messages": [_message(at, message) for at, message in enumerate(_items("messages", messages))],
+        "tools": None if tools is None else [_mapping(f"tools[{at}]", tool) for at, tool in enumerate(_items("tools", tools))],
+        "chat_template": _expect("chat_template", chat_template, str, "a str"),
+        "chat_template_kwargs": _mapping("chat_template_kwargs", chat_template_kwargs or {}),
+        "add_generation_prompt": _expect("add_generation_prompt", add_generation_prompt, bool, "a bool"),
+    }
+    try:
+        return _mullama.Chat(json.dumps(chat, ensure_ascii=False, allow_nan=False))
+    except ValueError as error:
+        message = f"messages, tools and chat_template_kwargs must be JSON: {error}"
+        raise type(error)(message) if type(error) is ValueError else error from None
+
+
+def _items(argument: str, value: object) -> Sequence[Any]:
+    if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__iter__"):
+        message = f"{argument} must be a list of mappings, not {type(value).__name__}"
+        raise TypeError(message)
+    return list(value)
+
+
+def _message(at: int, message: object) -> dict[str, Any]:
+    fields = _mapping(f"messages[{at}]", message)
+    role = fields.get("role")
+    if not isinstance(role, str):
+        wrong = f"messages[{at}] must have a \"role\" that is a str, not {type(role).__name__}"
+        raise TypeError(wrong)
+    return fields
+
+
+def _mapping(argument: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        message = f"{argument} must be a mapping, not {type(value).__name__}"
+        raise TypeError(message)
+    return dict(value)
+
+
+def _expect(argument: str, value: object, kind: type, wanted: str) -> object:
+    if value is not None and not isinstance(value, kind):
+        message = f"{argument} must be {wanted}, not {type(value).__name__}"
+        raise TypeError(message)
+    return value
