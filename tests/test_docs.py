@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import asyncio
 import contextlib
 import doctest
+import inspect
 import io
 import re
 import shlex
@@ -14,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import mullama
-from mullama import Context, Model, _cli
+from mullama import AsyncModel, Context, Model, _cli
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,12 +65,18 @@ def test_a_python_block_of_the_readme_writes_text(block: str, capsys: pytest.Cap
 
 @pytest.mark.parametrize("place", EXAMPLES)
 def test_a_docstring_example_runs_and_shows_what_it_says(model: Model, context: Context, place: str) -> None:
-    names: dict[str, object] = {"Model": Model, "Context": Context, "model": model, "context": context}
+    names: dict[str, object] = {"Model": Model, "Context": Context, "AsyncModel": AsyncModel, "context": context}
+    names["model"] = AsyncModel(model) if place.startswith("AsyncModel") else model
+    loop = asyncio.new_event_loop()
     for example in EXAMPLES[place]:
         with contextlib.redirect_stdout(io.StringIO()) as out:
-            exec(compile(example.source, place, "single"), names)  # noqa: S102  # what it is for
+            code = compile(example.source, place, "single", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            awaited = eval(code, names)  # noqa: S307  # what it is for
+            if inspect.iscoroutine(awaited):
+                loop.run_until_complete(asyncio.wait_for(awaited, 60))
         # What a model writes is not told there.
         assert example.want in {"", out.getvalue()}
+    loop.close()
 
 
 @pytest.mark.parametrize("line", [line for block in blocks("sh") for line in block.splitlines()])

@@ -9,6 +9,7 @@ import pytest
 
 import mullama
 from mullama import (
+    ChatTemplateError,
     Context,
     ContextOverflowError,
     ContextParams,
@@ -219,12 +220,18 @@ def a_closed_context(model: Model, _folder: Path) -> None:
     context.generate("A")
 
 
+def a_template_that_refuses(model: Model, _: Path) -> None:
+    template = "{{ raise_exception('roles must alternate') }}"
+    Context(model).chat([{"role": "user", "content": "Hello!"}], chat_template=template)
+
+
 TABLE: list[Row] = [
     (ModelNotFoundError, no_file, {"path"}, FileNotFoundError),
     (ModelLoadError, no_model, {"path", "reason"}, OSError),
     (InvalidConfigError, a_setting_out_of_range, {"field", "value", "range"}, ValueError),
     (InvalidPromptError, an_unknown_token, {"reason", "token", "position"}, ValueError),
     (ContextOverflowError, a_long_prompt, {"prompt_tokens", "context_len"}, ValueError),
+    (ChatTemplateError, a_template_that_refuses, {"reason", "line"}, ValueError),
     (OverloadedError, too_many_streams, {"unfinished", "limit"}, MullamaError),
     (StreamTimeoutError, a_deadline, {"deadline", "limit_ms", "completion_tokens"}, TimeoutError),
     (GenerationError, a_weight_that_is_no_number, {"reason"}, MullamaError),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from mullama._chat import Messages, Tools
+
+# An engine that runs on while the interpreter ends would crash it.
+atexit.register(_mullama.shutdown)
 
 DEMO = Path(__file__).with_name("models") / "demo.gguf"
 
@@ -86,8 +90,12 @@ class Model:
             ModelNotFoundError: Nothing is there.
             ModelLoadError: The file is no model that can run, or `progress` returned False.
         """
+        from mullama import _log  # noqa: PLC0415  # its thread is for programs that load a model
+
+        _log.flush()
         file = DEMO if path == "demo" else os.fsdecode(path)
         native = _mullama.Model.load(file, n_gpu_layers, use_mmap, use_mlock, check_tensors, vocab_only, progress)
+        _log.flush()
         return cls(_native=native, **native.facts())
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:

@@ -38,7 +38,7 @@ class TokenStream(_mullama.TokenStream):
         EngineClosedError: The model was closed.
 
     Example:
-        >>> stream = context.generate_stream("Write a poem:", max_tokens=200)
+        >>> stream = context.generate_stream("Write a poem:", max_tokens=20)
         >>> for token in stream:
         ...     print(token.text, end="", flush=True)
         >>> stream.finish_reason

@@ -3,12 +3,13 @@
 use mullama_ffi::TokenId;
 
 use crate::chat::Chat;
+use crate::error::PromptFailure;
 
 /// Text or token ids to continue, or a chat to answer.
 ///
 /// In text, control tokens are parsed and BOS is added as the model says; token ids are taken as they are. In the messages of
 /// a chat control tokens are letters.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum Prompt {
     /// Text for the model's tokenizer.
     Text(String),
@@ -16,6 +17,8 @@ pub enum Prompt {
     Tokens(Vec<TokenId>),
     /// Messages for the model's template.
     Chat(Box<Chat>),
+    /// What another language calls a prompt and this type cannot hold; the stream says why.
+    Refused(PromptFailure),
 }
 
 impl From<Chat> for Prompt {

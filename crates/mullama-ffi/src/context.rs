@@ -197,11 +197,14 @@ impl Context {
         }
         log::forget_said();
         self.parts.pools.wake();
+        log::hold();
         let raw_batch = batch.raw();
         let mut result = 0;
         // SAFETY: the batch outlives the call, and everything in it is in range.
         let status = unsafe { sys::mullama_decode(self.raw(), &raw const raw_batch, &raw mut result) };
-        self.poisoned_by(check("llama_decode", status).and_then(|()| outcome(result)))?;
+        let done = check("llama_decode", status).and_then(|()| outcome(result));
+        log::release(matches!(done, Err(Error::Aborted)));
+        self.poisoned_by(done)?;
         self.parts.replaced.clear();
         self.outputs.extend_from_slice(batch.wanted());
         Ok(())

@@ -25,11 +25,13 @@ struct Lines {
     level: Level,
     pending: String,
     said: VecDeque<String>,
+    /// Lines of a call that may turn out to have been stopped on purpose.
+    held: Option<Vec<(Level, String)>>,
 }
 
 thread_local! {
     static LINES: RefCell<Lines> = const {
-        RefCell::new(Lines { level: Level::INFO, pending: String::new(), said: VecDeque::new() })
+        RefCell::new(Lines { level: Level::INFO, pending: String::new(), said: VecDeque::new(), held: None })
     };
 }
 
@@ -43,6 +45,20 @@ pub(crate) fn take_said() -> Vec<String> {
     LINES.with_borrow_mut(|lines| lines.said.drain(..).collect())
 }
 
+/// Keeps this thread's lines back until [`release`].
+pub(crate) fn hold() {
+    LINES.with_borrow_mut(|lines| lines.held = Some(Vec::new()));
+}
+
+/// Passes on what was held. A call that was stopped on purpose complains of it like of a failure, which nobody needs to
+/// hear: its lines go out as `DEBUG`.
+pub(crate) fn release(stopped: bool) {
+    let held = LINES.with_borrow_mut(|lines| lines.held.take());
+    for (level, line) in held.unwrap_or_default() {
+        emit(if stopped { Level::DEBUG } else { level }, &line);
+    }
+}
+
 /// llama.cpp's log callback. It runs on any thread, inside C++: nothing may unwind out of it.
 pub(crate) extern "C" fn on_text(level: i32, text: *const c_char) {
     // A subscriber that panics loses the line, which beats losing the process.
@@ -54,7 +70,16 @@ pub(crate) extern "C" fn on_text(level: i32, text: *const c_char) {
         let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
         // A subscriber may itself end up here; its line is then not worth a double borrow.
         let finished = LINES.try_with(|lines| match lines.try_borrow_mut() {
-            Ok(mut lines) => lines.take(level, &text),
+            Ok(mut lines) => {
+                let finished = lines.take(level, &text);
+                match &mut lines.held {
+                    Some(held) => {
+                        held.extend(finished);
+                        Vec::new()
+                    }
+                    None => finished,
+                }
+            }
             Err(_) => Vec::new(),
         });
         // A thread that is ending has no lines any more.
@@ -117,7 +142,7 @@ mod tests {
     use super::*;
 
     fn lines() -> Lines {
-        Lines { level: Level::INFO, pending: String::new(), said: VecDeque::new() }
+        Lines { level: Level::INFO, pending: String::new(), said: VecDeque::new(), held: None }
     }
 
     #[test]

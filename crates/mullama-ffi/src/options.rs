@@ -48,7 +48,25 @@ pub enum KvType {
     Iq4Nl,
 }
 
+impl FlashAttn {
+    /// All of them by the names that every language has for them.
+    pub const NAMED: [(&'static str, Self); 3] = [("auto", Self::Auto), ("on", Self::On), ("off", Self::Off)];
+}
+
 impl KvType {
+    /// All of them by llama.cpp's names.
+    pub const NAMED: [(&'static str, Self); 9] = [
+        ("f32", Self::F32),
+        ("f16", Self::F16),
+        ("bf16", Self::Bf16),
+        ("q8_0", Self::Q8_0),
+        ("q5_1", Self::Q5_1),
+        ("q5_0", Self::Q5_0),
+        ("q4_1", Self::Q4_1),
+        ("q4_0", Self::Q4_0),
+        ("iq4_nl", Self::Iq4Nl),
+    ];
+
     fn raw(self) -> i32 {
         let raw = match self {
             Self::F32 => sys::GGML_TYPE_F32,

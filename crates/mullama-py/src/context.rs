@@ -1,10 +1,12 @@
 //! Where streams are asked for, for the Python class of that name.
 
+use std::sync::Arc;
+
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict};
 
 use crate::held::{Closable, Held};
-use crate::{config, error::to_py, model::Model};
+use crate::{config, error::to_py, model::Model, wait};
 
 /// How many steps, their seconds together, and the longest.
 type Seconds = (u64, f64, f64);
@@ -25,9 +27,8 @@ impl Context {
     #[new]
     fn new(py: Python<'_>, model: &Model, params: &Bound<'_, PyAny>) -> PyResult<Self> {
         let params = config::context_params(params)?;
-        let model = model.held(py)?;
-        let context = py.detach(|| mullama::Context::new(model.arc().clone(), params));
-        let context = context.map_err(|error| to_py(py, &error))?;
+        let model = Arc::clone(model.held(py)?.arc());
+        let context = wait::for_work(py, move || mullama::Context::new(model, params))?;
         Ok(Self(Closable::new("context", Held::new(context))))
     }
 

@@ -4,9 +4,8 @@ mod bell;
 mod config;
 mod context;
 mod error;
-mod exit;
 mod held;
-mod load;
+mod log;
 mod model;
 mod prompt;
 mod settings;
@@ -22,15 +21,23 @@ mod _mullama {
     #[pymodule_export]
     use crate::config::{check_context_params, check_stream_config, stream_config_defaults};
     #[pymodule_export]
+    use crate::log::{close_log, take_log, wait_for_log};
+    #[pymodule_export]
     use crate::bell::{Bell, Rope};
     #[pymodule_export]
     use crate::prompt::Chat;
     #[pymodule_export]
     use crate::{context::Context, model::Model, stream::TokenStream, token::Token};
 
+    /// Ends all engines: llama.cpp must not run on while the interpreter ends.
+    #[pyfunction]
+    fn shutdown(py: Python<'_>) {
+        py.detach(mullama::shutdown);
+    }
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        crate::exit::register(module.py())
+        Ok(())
     }
 }

@@ -1,17 +1,17 @@
 //! A loaded model, for the Python class of that name.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use mullama::{ModelOptions, TokenId};
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict, PyString, PyTuple};
 
 use crate::error::to_py;
-use crate::exit;
 use crate::held::{Closable, Held};
-use crate::load::load;
 use crate::prompt::{self, Chat};
 use crate::settings::{Field, Setting};
+use crate::wait;
 
 /// A loaded model.
 #[pyclass(frozen)]
@@ -37,11 +37,12 @@ impl Model {
         vocab_only: bool,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
+        let py = path.py();
         let n_gpu_layers = Setting::take(n_gpu_layers, Field { name: "n_gpu_layers", range: None })?;
+        let path: PathBuf = path.extract()?;
         let options = ModelOptions { n_gpu_layers, use_mmap, use_mlock, check_tensors, vocab_only };
-        let model = Held::new(load(path.py(), &path.extract::<PathBuf>()?, options, progress)?);
-        exit::remember(model.arc());
-        Ok(Self(Closable::new("model", model)))
+        let load = move |report: &mut dyn FnMut(f32) -> bool| mullama::Model::load_with(path, &options, Some(report));
+        Ok(Self(Closable::new("model", Held::new(wait::for_work_with(py, progress, load)?))))
     }
 
     /// What a model tells of itself, by name.
@@ -66,25 +67,25 @@ impl Model {
     fn tokenize(&self, text: &Bound<'_, PyString>, add_special: bool, parse_special: bool) -> PyResult<Vec<TokenId>> {
         let py = text.py();
         let model = self.held(py)?;
-        let text = prompt::text(text)?;
-        let tokens = py.detach(|| model.tokenize_with(text, add_special, parse_special));
-        tokens.map_err(|error| to_py(py, &error))
+        let text = prompt::text(text).map_err(|failure| to_py(py, &failure.into()))?.to_owned();
+        let model = Arc::clone(model.arc());
+        wait::for_work(py, move || model.tokenize_with(&text, add_special, parse_special))
     }
 
     fn apply_chat_template(&self, py: Python<'_>, chat: &Chat) -> PyResult<String> {
-        let model = self.held(py)?;
-        py.detach(|| model.apply_chat_template(&chat.0)).map_err(|error| to_py(py, &error))
+        let (model, chat) = (Arc::clone(self.held(py)?.arc()), chat.0.clone());
+        wait::for_work(py, move || model.apply_chat_template(&chat))
     }
 
     fn tokenize_chat(&self, py: Python<'_>, chat: &Chat) -> PyResult<Vec<TokenId>> {
-        let model = self.held(py)?;
-        py.detach(|| model.tokenize_chat(&chat.0)).map_err(|error| to_py(py, &error))
+        let (model, chat) = (Arc::clone(self.held(py)?.arc()), chat.0.clone());
+        wait::for_work(py, move || model.tokenize_chat(&chat))
     }
 
     fn detokenize(&self, tokens: &Bound<'_, PyAny>) -> PyResult<String> {
         let py = tokens.py();
         let model = self.held(py)?;
-        let tokens = prompt::token_ids("tokens", tokens)??;
+        let tokens = prompt::token_ids("tokens", tokens)?.map_err(|failure| to_py(py, &failure.into()))?;
         let bytes = py.detach(|| model.detokenize(&tokens)).map_err(|error| to_py(py, &error))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }

@@ -1,11 +1,11 @@
 //! A Python prompt as the core's: text or token ids.
 
-use mullama::{Chat as CoreChat, Prompt, TokenId};
+use mullama::{Chat as CoreChat, Prompt, PromptFailure, TokenId};
 use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyString};
 
-use crate::error::invalid_prompt;
+use crate::error::to_py;
 use crate::settings::{items, mistyped, shown};
 
 /// Messages for a model's template, as JSON that the package has made.
@@ -16,37 +16,34 @@ pub(crate) struct Chat(pub(crate) CoreChat);
 impl Chat {
     #[new]
     fn new(json: &Bound<'_, PyString>) -> PyResult<Self> {
-        let chat = serde_json::from_str(text(json)?);
+        let chat = serde_json::from_str(text(json).map_err(|failure| to_py(json.py(), &failure.into()))?);
         chat.map(Self).map_err(|error| PyValueError::new_err(error.to_string()))
     }
 }
 
-/// The prompt, or the `InvalidPromptError` that says why a value of the right type is none: a lone surrogate is no
-/// text, and a huge number no token id. A wrong type is a `TypeError` at once.
-pub(crate) fn read(value: &Bound<'_, PyAny>) -> PyResult<Result<Prompt, PyErr>> {
+/// The prompt. A value of the right type that is none all the same is told by the stream; a wrong type is a `TypeError`.
+pub(crate) fn read(value: &Bound<'_, PyAny>) -> PyResult<Prompt> {
     if let Ok(chat) = value.cast::<Chat>() {
-        return Ok(Ok(chat.get().0.clone().into()));
+        return Ok(chat.get().0.clone().into());
     }
-    match value.cast::<PyString>() {
-        Ok(string) => Ok(text(string).map(Prompt::from)),
-        Err(_) if items(value).is_none() => Err(mistyped("prompt", "a str or a sequence of token ids", value)),
-        Err(_) => Ok(token_ids("prompt", value)?.map(Prompt::from)),
-    }
+    let prompt = match value.cast::<PyString>() {
+        Ok(string) => text(string).map(Prompt::from),
+        Err(_) if items(value).is_none() => return Err(mistyped("prompt", "a str or a sequence of token ids", value)),
+        Err(_) => token_ids("prompt", value)?.map(Prompt::from),
+    };
+    Ok(prompt.unwrap_or_else(Prompt::Refused))
 }
 
 /// The text of a string.
-pub(crate) fn text<'a>(string: &'a Bound<'_, PyString>) -> PyResult<&'a str> {
+pub(crate) fn text<'a>(string: &'a Bound<'_, PyString>) -> Result<&'a str, PromptFailure> {
     string.to_str().map_err(|error| {
-        let py = string.py();
-        match error.value(py).getattr("start").and_then(|start| start.extract()) {
-            Ok(at) => invalid_prompt(py, &format!("character {at} is a lone surrogate, which is no text"), at),
-            Err(error) => error,
-        }
+        let position = error.value(string.py()).getattr("start").and_then(|start| start.extract());
+        PromptFailure::LoneSurrogate { position: position.unwrap_or(0) }
     })
 }
 
 /// Token ids of a sequence of integers.
-pub(crate) fn token_ids(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Result<Vec<TokenId>, PyErr>> {
+pub(crate) fn token_ids(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Result<Vec<TokenId>, PromptFailure>> {
     let items = items(value).ok_or_else(|| mistyped(name, "a sequence of token ids", value))?;
     let mut tokens = Vec::new();
     for (position, item) in items.enumerate() {
@@ -55,8 +52,7 @@ pub(crate) fn token_ids(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Result
         match token {
             Ok(token) if !item.is_instance_of::<PyBool>() => tokens.push(token),
             Err(error) if error.is_instance_of::<PyOverflowError>(item.py()) => {
-                let reason = format!("token {} at position {position} is outside every vocabulary", shown(&item));
-                return Ok(Err(invalid_prompt(item.py(), &reason, position)));
+                return Ok(Err(PromptFailure::HugeToken { token: shown(&item), position }));
             }
             _ => return Err(mistyped(&format!("{name}[{position}]"), "an int token id", &item)),
         }

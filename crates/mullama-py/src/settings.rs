@@ -126,16 +126,13 @@ impl Setting for Vec<(TokenId, f32)> {
 
 impl Setting for FlashAttn {
     fn take(value: &Bound<'_, PyAny>, field: Field) -> PyResult<Self> {
-        choose(value, field, &[("auto", Self::Auto), ("on", Self::On), ("off", Self::Off)])
+        choose(value, field, &Self::NAMED)
     }
 }
 
 impl Setting for KvType {
     fn take(value: &Bound<'_, PyAny>, field: Field) -> PyResult<Self> {
-        let floats = [("f32", Self::F32), ("f16", Self::F16), ("bf16", Self::Bf16)];
-        let fives = [("q8_0", Self::Q8_0), ("q5_1", Self::Q5_1), ("q5_0", Self::Q5_0)];
-        let fours = [("q4_1", Self::Q4_1), ("q4_0", Self::Q4_0), ("iq4_nl", Self::Iq4Nl)];
-        choose(value, field, &[floats, fives, fours].concat())
+        choose(value, field, &Self::NAMED)
     }
 }
 

@@ -1,9 +1,8 @@
 //! The reader's end of a stream: what it takes natively. The package's `TokenStream` adds the async face.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use mullama::{FinishReason, MullamaError, Waited};
+use mullama::{FinishReason, Waited};
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
 
@@ -16,26 +15,16 @@ use crate::{config, context::Context, prompt, wait};
 /// The native half of `TokenStream`.
 #[pyclass(frozen, subclass, weakref, module = "mullama._mullama")]
 pub(crate) struct TokenStream {
-    /// The stream, and the model whose engine computes it: at the exit, engines are closed through their models.
-    reader: Held<(mullama::TokenStream, Arc<mullama::Model>)>,
-    /// What the prompt is instead of a prompt; told where the core finds it empty.
-    refusal: Option<PyErr>,
+    reader: Held<mullama::TokenStream>,
 }
 
-impl TokenStream {
-    fn stream(&self) -> &mullama::TokenStream {
-        &self.reader.0
-    }
-
-    /// A token, or none yet; after the last one the exception that `end` makes.
-    fn told(&self, py: Python<'_>, waited: Waited, end: fn() -> PyErr) -> PyResult<Option<Token>> {
-        match (waited, &self.refusal) {
-            (Waited::Token(token), _) => Ok(Some(token.into())),
-            (Waited::Failed(MullamaError::InvalidPrompt(_)), Some(refusal)) => Err(refusal.clone_ref(py)),
-            (Waited::Failed(error), _) => Err(to_py(py, &error)),
-            (Waited::Nothing, _) => Ok(None),
-            (Waited::Over, _) => Err(end()),
-        }
+/// A token, or none yet; after the last one the exception that `end` makes.
+fn told(py: Python<'_>, waited: Waited, end: fn() -> PyErr) -> PyResult<Option<Token>> {
+    match waited {
+        Waited::Token(token) => Ok(Some(token.into())),
+        Waited::Failed(error) => Err(to_py(py, &error)),
+        Waited::Nothing => Ok(None),
+        Waited::Over => Err(end()),
     }
 }
 
@@ -46,72 +35,66 @@ impl TokenStream {
         let py = prompt.py();
         let context = context.held(py)?;
         let config = config::stream_config(config)?;
-        // What is no prompt goes in as an empty one: it is refused in its turn, and the stream says why.
-        let (prompt, refusal) = match prompt::read(prompt)? {
-            Ok(prompt) => (prompt, None),
-            Err(refusal) => (Vec::new().into(), Some(refusal)),
-        };
-        let stream = context.stream(prompt, config).map_err(|error| to_py(py, &error))?;
-        Ok(Self { reader: Held::new((stream, Arc::clone(context.model()))), refusal })
+        let stream = context.stream(prompt::read(prompt)?, config).map_err(|error| to_py(py, &error))?;
+        Ok(Self { reader: Held::new(stream) })
     }
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Token>> {
-        self.told(py, wait::next(py, self.stream())?, || PyStopIteration::new_err(()))
+        told(py, wait::next(py, &self.reader)?, || PyStopIteration::new_err(()))
     }
 
     /// The next token if it is there, else None; `StopAsyncIteration` after the last.
     fn take(&self, py: Python<'_>) -> PyResult<Option<Token>> {
-        let waited = self.stream().next_within(Duration::ZERO);
-        self.told(py, waited, || PyStopAsyncIteration::new_err(()))
+        told(py, self.reader.next_within(Duration::ZERO), || PyStopAsyncIteration::new_err(()))
     }
 
     /// Has the bell rung, by the stream's rope, at the next news; True if there is some now.
     fn watch(&self, rope: &Rope) -> bool {
-        self.stream().watch(&rope.0)
+        self.reader.watch(&rope.0)
     }
 
     /// Stops the generation, from any thread. What was produced can still be read; then the stream is over.
     fn cancel(&self) {
-        self.stream().cancel();
+        self.reader.cancel();
     }
 
     /// Stops the generation and throws away what was not read. Leaving a `with` block does the same.
     fn close(&self) {
-        self.stream().close();
+        self.reader.close();
     }
 
     /// Items handed out so far.
     #[getter]
     fn tokens_generated(&self) -> usize {
-        self.stream().tokens_generated()
+        self.reader.tokens_generated()
     }
 
     /// Tokens computed a second, between the first and the newest; 0.0 before there are two.
     fn tokens_per_second(&self) -> f64 {
-        self.stream().tokens_per_second()
+        self.reader.tokens_per_second()
     }
 
     /// How it ended: "stop", "length", "cancelled", "timeout" or "error"; None before everything was read.
     #[getter]
     fn finish_reason(&self) -> Option<&'static str> {
-        self.stream().finish_reason().map(FinishReason::as_str)
+        self.reader.finish_reason().map(FinishReason::as_str)
     }
 
     /// The stop sequence that ended it, if one did.
     #[getter]
     fn stop_sequence(&self) -> Option<String> {
-        self.stream().stop_sequence()
+        self.reader.stop_sequence()
     }
 
     /// Tokens so far: of the prompt, cached ones of those, and completion tokens.
     fn counts(&self) -> (usize, usize, usize) {
-        let usage = self.stream().usage();
+        let usage = self.reader.usage();
         (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
     }
 
     /// Where the time went so far, in seconds: queue, prefill, first token, decode, the reader's wait.
     fn spans(&self) -> [f64; 5] {
-        let timings = self.stream().timings();
+        let timings = self.reader.timings();
         let spans = [timings.queue, timings.prefill, timings.first_token, timings.decode, timings.reader_wait];
         spans.map(|span| span.as_secs_f64())
     }
@@ -119,12 +102,12 @@ impl TokenStream {
     /// The seed in use, chosen or given.
     #[getter]
     fn seed(&self) -> u32 {
-        self.stream().seed()
+        self.reader.seed()
     }
 
     /// All text handed out so far.
     #[getter]
     fn text(&self) -> String {
-        self.stream().text()
+        self.reader.text()
     }
 }

@@ -43,6 +43,7 @@ pub(crate) fn prepare(
         Prompt::Text(text) => vocabulary
             .tokenize(&text)
             .map_err(|error| MullamaError::InvalidPrompt(PromptFailure::Tokenizer(Arc::new(error))))?,
+        Prompt::Refused(failure) => return Err(MullamaError::InvalidPrompt(failure)),
         Prompt::Chat(chat) => vocabulary.tokenize_chat(&chat)?,
     };
     if tokens.is_empty() {

@@ -49,7 +49,7 @@ impl Desk {
         config.validate_tokens(self.vocabulary.n_tokens())?;
         let seed = config.seed.unwrap_or_else(any_seed);
         // DRY looks through the whole vocabulary for its sequence breakers.
-        let quick = matches!(prompt, Prompt::Tokens(_)) && config.dry_multiplier <= 0.0;
+        let quick = matches!(prompt, Prompt::Tokens(_) | Prompt::Refused(_)) && config.dry_multiplier <= 0.0;
         let counted = if quick { None } else { Some(Counted::enter(&self.tokenizing)?) };
         let channel = Channel::open(&self.mailbox, &self.admission, config.buffer_size, seed)?;
         let config = Arc::new(config);

@@ -17,6 +17,7 @@ use crate::config::StreamConfig;
 use crate::error::{ModelLoadFailure, MullamaError, StreamFailure};
 use crate::origin::Origin;
 use crate::request::Prompt;
+use crate::shutdown;
 use crate::stats::Stats;
 use crate::vocabulary::{LlamaVocabulary, Vocabulary};
 
@@ -65,7 +66,9 @@ impl EngineHandle {
             Ok(Err(error)) => return Err(layout.refused(ModelLoadFailure::LlamaCpp(Arc::new(error)))),
             Err(_) => return Err(MullamaError::StreamingError(StreamFailure::EngineEnded)),
         }
-        Ok(Arc::new(Self { desk, thread: Mutex::new(Some(thread)), origin: Origin::here() }))
+        let engine = Arc::new(Self { desk, thread: Mutex::new(Some(thread)), origin: Origin::here() });
+        shutdown::remember(&engine)?;
+        Ok(engine)
     }
 
     /// Opens a stream. Never waits.

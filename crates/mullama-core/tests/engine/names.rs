@@ -27,6 +27,8 @@ fn of_prompt(failure: &PromptFailure) -> Vec<String> {
         PromptFailure::UnknownToken { token, position, n_vocab } => {
             vec![token.to_string(), position.to_string(), n_vocab.to_string()]
         }
+        PromptFailure::HugeToken { token, position } => vec![token.clone(), position.to_string()],
+        PromptFailure::LoneSurrogate { position } => vec![position.to_string()],
         PromptFailure::Tokenizer(error) => vec![error.to_string()],
     }
 }
@@ -90,6 +92,11 @@ fn all() -> Vec<(&'static str, MullamaError)> {
             "INVALID_PROMPT",
             MullamaError::InvalidPrompt(PromptFailure::UnknownToken { token: -7, position: 3, n_vocab: 512 }),
         ),
+        (
+            "INVALID_PROMPT",
+            MullamaError::InvalidPrompt(PromptFailure::HugeToken { token: "99999999999".into(), position: 4 }),
+        ),
+        ("INVALID_PROMPT", MullamaError::InvalidPrompt(PromptFailure::LoneSurrogate { position: 12 })),
         ("INVALID_PROMPT", MullamaError::InvalidPrompt(PromptFailure::Tokenizer(llama()))),
         ("TEMPLATE_ERROR", MullamaError::ChatTemplate(TemplateFailure::Missing)),
         ("TEMPLATE_ERROR", template(TemplateFailure::Refused { message: "roles must alternate".into(), line: 17 })),

@@ -1,11 +1,15 @@
 //! Every way a request can fail, with its facts and one stable code.
 
+mod facts;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::chat::TemplateFailure;
 use crate::gguf::GgufError;
+
+pub use facts::Fact;
 
 /// What went wrong, for one request alone.
 ///
@@ -144,9 +148,41 @@ pub enum PromptFailure {
         /// Size of the vocabulary.
         n_vocab: usize,
     },
+    /// A token id that no vocabulary has, too large for a number of 32 bits.
+    #[error("token {token} at position {position} is outside every vocabulary")]
+    HugeToken {
+        /// The id in words.
+        token: String,
+        /// Where it stands in the prompt.
+        position: usize,
+    },
+    /// Half of a surrogate pair, which is no text. Strings of Python and JavaScript can hold it.
+    #[error("character {position} is a lone surrogate, which is no text")]
+    LoneSurrogate {
+        /// Which character of the prompt, from 0.
+        position: usize,
+    },
     /// The tokenizer refused the text.
     #[error("{0}")]
     Tokenizer(#[source] Arc<mullama_ffi::Error>),
+}
+
+impl PromptFailure {
+    /// Where in the prompt, if it is one place: a character of text, or a token.
+    pub fn position(&self) -> Option<usize> {
+        match self {
+            Self::UnknownToken { position, .. } | Self::HugeToken { position, .. } | Self::LoneSurrogate { position } => {
+                Some(*position)
+            }
+            Self::Empty | Self::Tokenizer(_) => None,
+        }
+    }
+}
+
+impl From<PromptFailure> for MullamaError {
+    fn from(failure: PromptFailure) -> Self {
+        Self::InvalidPrompt(failure)
+    }
 }
 
 /// Why the engine could not go on with a stream.

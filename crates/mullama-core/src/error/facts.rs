@@ -1,0 +1,101 @@
+//! An error taken apart, for faces that show it as an exception's attributes or as JSON.
+
+use std::error::Error;
+use std::path::Path;
+
+use super::{MullamaError, PromptFailure};
+
+/// One fact of an error.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Fact<'a> {
+    /// Words.
+    Text(String),
+    /// A count, a place, a number of milliseconds.
+    Number(i64),
+    /// A file.
+    Path(&'a Path),
+    /// It does not apply to this error.
+    None,
+}
+
+impl From<usize> for Fact<'_> {
+    fn from(number: usize) -> Self {
+        Self::Number(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<Option<usize>> for Fact<'_> {
+    fn from(number: Option<usize>) -> Self {
+        number.map_or(Self::None, Self::from)
+    }
+}
+
+impl From<&str> for Fact<'_> {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl MullamaError {
+    /// The error in words, with those of its sources that it does not repeat itself.
+    pub fn message(&self) -> String {
+        told(self)
+    }
+
+    /// The facts by the names that they have in every language.
+    ///
+    /// ```
+    /// use mullama::{Fact, MullamaError};
+    ///
+    /// let error = MullamaError::ContextOverflow { prompt_tokens: 5_001, context_len: 4_096 };
+    /// assert_eq!(error.facts(), [("prompt_tokens", Fact::Number(5_001)), ("context_len", Fact::Number(4_096))]);
+    /// ```
+    pub fn facts(&self) -> Vec<(&'static str, Fact<'_>)> {
+        match self {
+            Self::ModelNotFound { path } => vec![("path", Fact::Path(path))],
+            Self::ModelLoad { path, source } => vec![("path", Fact::Path(path)), ("reason", Fact::Text(told(source)))],
+            Self::InvalidConfig { field, value, range } => {
+                vec![("field", (*field).into()), ("value", value.as_str().into()), ("range", range.as_str().into())]
+            }
+            Self::InvalidPrompt(failure) => {
+                let token = match failure {
+                    PromptFailure::UnknownToken { token, .. } => Fact::Number((*token).into()),
+                    _ => Fact::None,
+                };
+                let position = failure.position().into();
+                vec![("reason", Fact::Text(told(failure))), ("token", token), ("position", position)]
+            }
+            Self::ChatTemplate(failure) => {
+                vec![("reason", Fact::Text(told(failure))), ("line", failure.line().into())]
+            }
+            Self::ContextOverflow { prompt_tokens, context_len } => {
+                vec![("prompt_tokens", (*prompt_tokens).into()), ("context_len", (*context_len).into())]
+            }
+            Self::Overloaded { unfinished, limit } => {
+                vec![("unfinished", (*unfinished).into()), ("limit", (*limit).into())]
+            }
+            Self::StreamTimeout { deadline, limit_ms, completion_tokens } => vec![
+                ("deadline", Fact::Text(deadline.to_string())),
+                ("limit_ms", Fact::Number(i64::try_from(*limit_ms).unwrap_or(i64::MAX))),
+                ("completion_tokens", (*completion_tokens).into()),
+            ],
+            Self::StreamingError(failure) => vec![("reason", Fact::Text(told(failure)))],
+            Self::Closed { what } => vec![("what", (*what).into())],
+        }
+    }
+}
+
+/// An error in words, with the words of its sources where it does not repeat them itself.
+fn told(error: &dyn Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !words.contains(&more) {
+            words = format!("{words}: {more}");
+        }
+        source = error.source();
+    }
+    words
+}
