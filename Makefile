@@ -87,7 +87,6 @@ soak: install
 
 $(SHAPE): benches/shape_model.py .venv/tools
 	@mkdir -p $(@D)
-	$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python benches/shape_model.py $(DEMO) qwen2.5-0.5b --type Q8_0 --out $@
 
 dist: install

@@ -1,24 +1,25 @@
-"""Measures Python streams beside a bare llama.cpp loop, and the memory of a process that streams.
+"""Measures Python streams beside a bare llama.cpp loop and beside llama-cpp-python, and what a process holds.
 
-    python benches/python_streams.py MODEL [--tokens 200] [--pairs 11] [--threads 2] [--abandoned 10000]
+    python benches/python_streams.py MODEL [--tokens 200] [--pairs 11] [--threads 2] [--abandoned 10000] [--peer PYTHON]
 
 The bare loop runs in a process of its own (`cargo bench … --bench ratios -- MODEL --raw`), a run for each line it is
-sent, so that the two take turns. Ratios are of medians.
+sent, so that the two take turns; llama-cpp-python likewise, in the interpreter PYTHON. Ratios are of medians.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import resource
 import statistics
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mullama import Context, ContextParams, Model, StreamConfig
+from mullama import AsyncModel, ContextParams, Model, StreamConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 PROMPT = "Once upon a time"
 CELLS = 4096
 PAGE_BYTES = resource.getpagesize()
+PEER = Path(__file__).with_name("peer_llama_cpp_python.py")
 
 
 def bench_binary() -> Path:
@@ -38,12 +40,10 @@ def bench_binary() -> Path:
 
 
 @contextmanager
-def bare_loop(args: argparse.Namespace) -> Iterator[Callable[[int], float]]:
-    """A bare loop on call: tokens a second of so many sequences together."""
-    numbers = ["--tokens", str(args.tokens), "--threads", str(args.threads)]
-    command = [str(bench_binary()), str(args.model), "--raw", *numbers]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as loop:
-        requests, answers = loop.stdin, loop.stdout
+def on_call(*command: str) -> Iterator[Callable[[int], float]]:
+    """A process on call: it is sent a number of streams, and answers with tokens a second."""
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        requests, answers = process.stdin, process.stdout
         assert requests is not None
         assert answers is not None
 
@@ -62,11 +62,57 @@ def resident_mib() -> float:
     return pages * PAGE_BYTES / 2**20
 
 
-def pairs(ours: Callable[[], float], other: Callable[[], float], count: int) -> tuple[float, float]:
-    """Medians of interleaved runs, after one of each to warm up."""
+def row(case: str, ours: Callable[[], float], other: Callable[[], float], count: int) -> None:
+    """Prints the ratio of the medians of interleaved runs, after one of each to warm up."""
     ours(), other()
     runs = [(ours(), other()) for _ in range(count)]
-    return statistics.median(run[0] for run in runs), statistics.median(run[1] for run in runs)
+    mine, beside = (statistics.median(column) for column in zip(*runs, strict=True))
+    print(f"| {case} | {mine / beside:.3f} | {mine:.1f} | {beside:.1f} |", flush=True)
+
+
+class Ours:
+    """The ways to read a stream in Python, in tokens a second."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        """Loads the model."""
+        params = ContextParams(n_ctx=CELLS // 8, kv_cells=CELLS, n_threads=args.threads)
+        self.model = AsyncModel(Model.load(args.model), params)
+        self.context = self.model.context
+        self.config = StreamConfig(max_tokens=args.tokens, ignore_eos=True, seed=1, timeout_ms=None)
+
+    def sync(self) -> float:
+        """One stream, `for`."""
+        began = time.perf_counter()
+        count = sum(1 for _ in self.context.generate_stream(PROMPT, config=self.config))
+        return count / (time.perf_counter() - began)
+
+    def asynchronous(self, streams: int) -> float:
+        """So many streams on one event loop, `async for`."""
+
+        async def read() -> int:
+            count = 0
+            async for _ in self.model.generate_stream(PROMPT, config=self.config):
+                count += 1
+            return count
+
+        async def together() -> float:
+            began = time.perf_counter()
+            counts = await asyncio.gather(*(read() for _ in range(streams)))
+            return sum(counts) / (time.perf_counter() - began)
+
+        return asyncio.run(together())
+
+
+def memory(ours: Ours, loaded: float, abandoned: int) -> None:
+    """Prints what the process holds after a load, after eight streams, and after streams that nobody read."""
+    streams = [ours.context.generate_stream(PROMPT, config=ours.config) for _ in range(8)]
+    for each in streams:
+        list(each)
+    after_eight = resident_mib()
+    for number in range(abandoned):
+        ours.context.generate_stream([number % 256 + 3] * 8, 5, timeout_ms=None)
+    case = f"memory after load / 8 streams / {abandoned} abandoned (MiB)"
+    print(f"| {case} | | {loaded:.0f} | {after_eight:.0f}, then {resident_mib():.0f} |")
 
 
 def arguments() -> argparse.Namespace:
@@ -77,34 +123,26 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=11)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--abandoned", type=int, default=10_000, help="streams dropped for the memory figures")
+    parser.add_argument("--peer", help="an interpreter with llama-cpp-python in it")
     return parser.parse_args()
 
 
 def main() -> None:
     """Measures, and prints a line of a table a case."""
     args = arguments()
-    model = Model.load(args.model)
-    context = Context(model, ContextParams(n_ctx=CELLS // 8, kv_cells=CELLS, n_threads=args.threads))
-    config = StreamConfig(max_tokens=args.tokens, ignore_eos=True, seed=1, timeout_ms=None)
+    ours = Ours(args)
     loaded = resident_mib()
-
-    def stream() -> float:
-        began = time.perf_counter()
-        count = sum(1 for _ in context.generate_stream(PROMPT, config=config))
-        return count / (time.perf_counter() - began)
-
+    numbers = ["--tokens", str(args.tokens), "--threads", str(args.threads)]
     print("| case | ratio | ours | beside |\n|---|---|---|---|")
-    with bare_loop(args) as raw:
-        ours, beside = pairs(stream, lambda: raw(1), args.pairs)
-        print(f"| Python `for` / raw | {ours / beside:.3f} | {ours:.1f} | {beside:.1f} |")
-    streams = [context.generate_stream(PROMPT, config=config) for _ in range(8)]
-    for each in streams:
-        list(each)
-    after_eight = resident_mib()
-    for number in range(args.abandoned):
-        context.generate_stream([number % 256 + 3] * 8, 5, timeout_ms=None)
-    case = f"memory after load / 8 streams / {args.abandoned} abandoned (MiB)"
-    print(f"| {case} | | {loaded:.0f} | {after_eight:.0f}, then {resident_mib():.0f} |")
+    with ExitStack() as processes:
+        raw = processes.enter_context(on_call(str(bench_binary()), str(args.model), "--raw", *numbers))
+        row("Python `for` / raw", ours.sync, lambda: raw(1), args.pairs)
+        row("`async for` / raw", lambda: ours.asynchronous(1), lambda: raw(1), args.pairs)
+        row("8 async streams / raw batch of 8", lambda: ours.asynchronous(8), lambda: raw(8), args.pairs)
+        if args.peer:
+            peer = processes.enter_context(on_call(args.peer, str(PEER), str(args.model), *numbers))
+            row("Python `for` / llama-cpp-python", ours.sync, lambda: peer(1), args.pairs)
+    memory(ours, loaded, args.abandoned)
 
 
 if __name__ == "__main__":

@@ -134,7 +134,8 @@ impl Model {
     /// [`MullamaError::ChatTemplate`], also for a model without a template.
     pub fn apply_chat_template(&self, chat: &Chat) -> Result<String, MullamaError> {
         self.origin.check()?;
-        self.vocabulary.dialect()?.render(chat)
+        let (vocabulary, chat) = (Arc::clone(&self.vocabulary), chat.clone());
+        on_a_big_stack(move || vocabulary.dialect()?.render(&chat))
     }
 
     /// Token ids of a chat, as an engine computes them: control tokens in the messages are letters.
@@ -145,11 +146,7 @@ impl Model {
     pub fn tokenize_chat(&self, chat: &Chat) -> Result<Vec<TokenId>, MullamaError> {
         self.origin.check()?;
         let (vocabulary, chat) = (Arc::clone(&self.vocabulary), chat.clone());
-        let (told, tokens) = std::sync::mpsc::sync_channel(1);
-        let work = move || drop(told.send(vocabulary.tokenize_chat(&chat)));
-        let thread = mullama_ffi::spawn_tokenizer_thread("mullama-prompt", work);
-        thread.map_err(|error| MullamaError::StreamingError(StreamFailure::Thread(Arc::new(error))))?;
-        tokens.recv().unwrap_or(Err(MullamaError::StreamingError(StreamFailure::EngineEnded)))
+        on_a_big_stack(move || vocabulary.tokenize_chat(&chat))
     }
 
     /// The file's metadata, keys and values as text, in the file's order.
@@ -274,4 +271,14 @@ impl Model {
     fn lock(&self) -> std::sync::MutexGuard<'_, Engines> {
         self.engines.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What `work` comes to, on a thread whose stack survives what texts and templates can do to it.
+fn on_a_big_stack<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, MullamaError> + Send + 'static,
+) -> Result<T, MullamaError> {
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    let thread = mullama_ffi::spawn_tokenizer_thread("mullama-prompt", move || drop(tell.send(work())));
+    thread.map_err(|error| MullamaError::StreamingError(StreamFailure::Thread(Arc::new(error))))?;
+    told.recv().unwrap_or(Err(MullamaError::StreamingError(StreamFailure::EngineEnded)))
 }
