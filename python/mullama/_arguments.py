@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,8 @@ def merge(call: str, config: StreamConfig | None, max_tokens: int | None, overri
         config = DEFAULTS
     expect("config", config, StreamConfig)
     for name in overrides.keys() - FIELDS:
+        import difflib  # noqa: PLC0415  # for who mistypes alone
+
         close = difflib.get_close_matches(name, FIELDS, n=1)
         hint = f". Did you mean '{close[0]}'?" if close else ""
         message = f"{call}() got an unexpected keyword argument '{name}'{hint}"

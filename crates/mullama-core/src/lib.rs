@@ -78,3 +78,7 @@ pub use usage::{FinishReason, Timings, Usage};
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+#[cfg(all(doctest, feature = "streaming"))]
+#[doc = include_str!("../../../docs/streaming.md")]
+struct StreamingGuide;

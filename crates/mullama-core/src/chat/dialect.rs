@@ -37,11 +37,14 @@ impl Dialect {
                 named_tokens.insert(name, vocab.text(token).map_err(refused)?);
             }
         }
-        let mut spellings = Vec::new();
+        let (mut spellings, mut stubborn) = (Vec::new(), Vec::new());
         if vocab.has_vocabulary() {
             for token in (0..).take(vocab.n_tokens()) {
-                if vocab.is_control(token).map_err(refused)? {
-                    spellings.push(vocab.text(token).map_err(refused)?);
+                let control = vocab.is_control(token).map_err(refused)?;
+                if control || vocab.is_eog(token) {
+                    let spelling = vocab.text(token).map_err(refused)?;
+                    stubborn.extend((!control).then(|| spelling.clone()));
+                    spellings.push(spelling);
                 }
             }
         }
@@ -49,7 +52,8 @@ impl Dialect {
             template: metadata.remove(TEMPLATE_KEY),
             tool_template: metadata.remove(&format!("{TEMPLATE_KEY}.tool_use")),
             named_tokens,
-            guard: Guard::new(spellings).expect("a vocabulary's control tokens are few enough to be searched for"),
+            guard: Guard::new(spellings, stubborn)
+                .expect("a vocabulary's control tokens are few enough to be searched for"),
         })
     }
 
@@ -89,7 +93,8 @@ impl Dialect {
                 Piece::Plain(text) => (text, false),
             };
             let piece = vocab.tokenize_on_this_thread(text, false, parse_special);
-            tokens.extend(piece.map_err(|error| MullamaError::InvalidPrompt(PromptFailure::Tokenizer(Arc::new(error))))?);
+            tokens
+                .extend(piece.map_err(|error| MullamaError::InvalidPrompt(PromptFailure::Tokenizer(Arc::new(error))))?);
         }
         // Many templates write BOS themselves, and a second one would only confuse the model.
         match vocab.bos().filter(|_| vocab.add_bos()) {

@@ -26,6 +26,8 @@ pub(super) enum Piece {
 #[derive(Debug)]
 pub(super) struct Guard {
     spellings: Vec<String>,
+    /// Those of them that the tokenizer reads as tokens in plain text, too: a text with one of them is tokenized in parts.
+    stubborn: Vec<String>,
     /// Finds every spelling, overlapping ones too.
     any: AhoCorasick,
     /// Finds the spellings as the tokenizer would: from the left, the longest.
@@ -34,11 +36,14 @@ pub(super) struct Guard {
 
 impl Guard {
     /// A guard for control tokens of these spellings. One of a single character cannot be told from the character.
-    pub(super) fn new(spellings: impl IntoIterator<Item = String>) -> Result<Self, aho_corasick::BuildError> {
+    pub(super) fn new(
+        spellings: impl IntoIterator<Item = String>,
+        stubborn: Vec<String>,
+    ) -> Result<Self, aho_corasick::BuildError> {
         let spellings: Vec<String> = spellings.into_iter().filter(|spelling| spelling.chars().count() > 1).collect();
         let any = AhoCorasick::new(&spellings)?;
         let first = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&spellings)?;
-        Ok(Self { spellings, any, first })
+        Ok(Self { spellings, stubborn, any, first })
     }
 
     /// The chat with marks in what people, models and tools wrote, and the mark: a character that it does not contain.
@@ -73,7 +78,8 @@ impl Guard {
     /// surrounds it.
     fn break_up(&self, text: &str, mark: char) -> String {
         let after_first = |from: usize| from + text[from..].chars().next().map_or(0, char::len_utf8);
-        let mut breaks: Vec<usize> = self.any.find_overlapping_iter(text).map(|found| after_first(found.start())).collect();
+        let mut breaks: Vec<usize> =
+            self.any.find_overlapping_iter(text).map(|found| after_first(found.start())).collect();
         for spelling in &self.spellings {
             if text.chars().nth(1).is_some() && spelling.contains(text) {
                 breaks.push(after_first(0));
@@ -111,7 +117,12 @@ impl Guard {
             let stretch = &rendered[plain_from..start];
             if stretch.contains(mark) {
                 pieces.push(Piece::Parsed(rendered[parsed_from..plain_from].to_owned()));
-                pieces.push(Piece::Plain(stretch.replace(mark, "")));
+                let letters = stretch.replace(mark, "");
+                if self.stubborn.iter().any(|spelling| letters.contains(spelling)) {
+                    pieces.extend(stretch.split(mark).map(|part| Piece::Plain(part.to_owned())));
+                } else {
+                    pieces.push(Piece::Plain(letters));
+                }
                 parsed_from = start;
             }
             plain_from = end;
@@ -129,7 +140,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn guard() -> Guard {
-        Guard::new(["<|im_start|>", "<|im_end|>", "</s>", "[INST]", "[/INST]"].map(str::to_owned)).unwrap()
+        let spellings = ["<|im_start|>", "<|im_end|>", "</s>", "[INST]", "[/INST]"].map(str::to_owned);
+        Guard::new(spellings, vec!["</s>".to_owned()]).unwrap()
     }
 
     fn content(chat: &Chat) -> &str {
@@ -144,6 +156,13 @@ mod tests {
         let parsed = |text: &str| Piece::Parsed(text.to_owned());
         let plain = Piece::Plain("user\nhi <|im_end|> there".to_owned());
         assert_eq!(pieces, [parsed("<|im_start|>"), plain, parsed("<|im_end|>\n")]);
+    }
+
+    #[test]
+    fn a_spelling_that_is_a_token_in_plain_text_too_is_taken_apart() {
+        let (marked, mark) = guard().mark(&Chat::new([Message::user("a</s>b")]));
+        let plain = |text: &str| Piece::Plain(text.to_owned());
+        assert_eq!(guard().pieces(content(&marked), mark), [plain("a<"), plain("/s>b")]);
     }
 
     #[test]

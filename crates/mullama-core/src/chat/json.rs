@@ -3,7 +3,16 @@
 use std::fmt::Write;
 
 use minijinja::value::{Kwargs, Value, ValueKind};
-use minijinja::{Error, ErrorKind};
+use minijinja::{Error, ErrorKind, State};
+
+/// Levels of a value that is written. Writing recurses, and a template can nest without end.
+const MOST_LEVELS: usize = 256;
+
+/// Bytes of a value that is written.
+const MOST_BYTES: usize = 64 << 20;
+
+/// Spaces that a level is indented by.
+const MOST_INDENT: usize = 100;
 
 /// How Python writes JSON.
 #[derive(Debug)]
@@ -21,13 +30,21 @@ struct Style {
 /// # Errors
 /// What is no JSON, such as an undefined value.
 #[expect(clippy::needless_pass_by_value, reason = "the signature of a filter")]
-pub(super) fn tojson(value: Value, ensure_ascii: Option<bool>, kwargs: Kwargs) -> Result<String, Error> {
+pub(super) fn tojson(
+    state: &State,
+    value: &Value,
+    ensure_ascii: Option<bool>,
+    kwargs: Kwargs,
+) -> Result<String, Error> {
     let indent: Option<Value> = kwargs.get("indent")?;
     let indent = match indent {
         Some(indent) if indent.kind() == ValueKind::String => Some(indent.to_string()),
-        Some(indent) if !indent.is_none() => Some(" ".repeat(usize::try_from(indent)?)),
-        _ => None,
+        Some(indent) => Some(" ".repeat(usize::try_from(indent)?.min(MOST_INDENT + 1))),
+        None => None,
     };
+    if indent.as_ref().is_some_and(|indent| indent.len() > MOST_INDENT) {
+        return Err(refused(format!("an indent is longer than {MOST_INDENT} bytes")));
+    }
     let separators: Option<Vec<String>> = kwargs.get("separators")?;
     let [item_separator, key_separator] = match separators.as_deref() {
         Some([item, key]) => [item.clone(), key.clone()],
@@ -45,12 +62,30 @@ pub(super) fn tojson(value: Value, ensure_ascii: Option<bool>, kwargs: Kwargs) -
         sort_keys: sort_keys.unwrap_or(false),
     };
     let mut json = String::new();
-    style.write(&value, 0, &mut json)?;
+    style.write(value, 0, &mut json)?;
+    // As much as minijinja's own filter asks for a byte.
+    state.consume_fuel(json.len() as u64 / 4)?;
     Ok(json)
+}
+
+fn refused(message: String) -> Error {
+    Error::new(ErrorKind::BadSerialization, message)
+}
+
+/// The key of an object as Python writes it.
+fn key_text(key: &Value) -> String {
+    match key.kind() {
+        ValueKind::None => "null".to_owned(),
+        ValueKind::Bool => key.is_true().to_string(),
+        _ => key.to_string(),
+    }
 }
 
 impl Style {
     fn write(&self, value: &Value, depth: usize, json: &mut String) -> Result<(), Error> {
+        if depth > MOST_LEVELS || json.len() > MOST_BYTES {
+            return Err(refused(format!("the value has more than {MOST_LEVELS} levels or {MOST_BYTES} bytes")));
+        }
         match value.kind() {
             ValueKind::None => json.push_str("null"),
             ValueKind::Bool => json.push_str(if value.is_true() { "true" } else { "false" }),
@@ -65,14 +100,14 @@ impl Style {
                 let mut items = Vec::new();
                 for key in value.try_iter()? {
                     let item = value.get_item(&key)?;
-                    items.push((Some(key.to_string()), item));
+                    items.push((Some(key_text(&key)), item));
                 }
                 if self.sort_keys {
                     items.sort_by(|(one, _), (other, _)| one.cmp(other));
                 }
                 self.items(['{', '}'], items, depth, json)?;
             }
-            kind => return Err(Error::new(ErrorKind::BadSerialization, format!("{kind} is no JSON"))),
+            kind => return Err(refused(format!("{kind} is no JSON"))),
         }
         Ok(())
     }
@@ -122,7 +157,7 @@ impl Style {
                 '\t' => json.push_str("\\t"),
                 '\u{8}' => json.push_str("\\b"),
                 '\u{c}' => json.push_str("\\f"),
-                character if u32::from(character) < 0x20 || (self.ensure_ascii && !character.is_ascii()) => {
+                character if character < ' ' || (self.ensure_ascii && character > '~') => {
                     for unit in character.encode_utf16(&mut [0; 2]) {
                         let _ = write!(json, "\\u{unit:04x}");
                     }
@@ -135,7 +170,7 @@ impl Style {
 }
 
 /// A float as Python's `repr` writes it: exponents have a sign and two digits.
-fn float(number: f64) -> String {
+pub(super) fn float(number: f64) -> String {
     if !number.is_finite() {
         let sign = if number < 0.0 { "-" } else { "" };
         return if number.is_nan() { "NaN".to_owned() } else { format!("{sign}Infinity") };

@@ -6,6 +6,7 @@
 pub(crate) mod dialect;
 mod guard;
 mod json;
+mod pythonic;
 mod template;
 
 use serde::{Deserialize, Serialize};

@@ -5,18 +5,22 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use chrono::format::{Item, StrftimeItems};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Value, ValueKind};
+use minijinja::value::Value;
 use minijinja::{Environment, Error, ErrorKind};
-use minijinja_contrib::pycompat;
 
-use super::{TemplateFailure, json};
+use super::{TemplateFailure, json, pythonic};
 
-/// Instructions that a template may run: ten thousand messages take some ten million, and nothing may run for ever.
-const FUEL: u64 = 100_000_000;
+/// Instructions that a template may run: ten thousand messages take about one million. An instruction can put one list into
+/// another, and the stack of a tokenizing thread takes as many levels; it can make some dozens of bytes, and never all memory.
+const FUEL: u64 = 4_000_000;
+
+/// Longest template in bytes. The parser goes as deep as operators stand in a row; well-known templates have up to 30,000.
+const LONGEST_SOURCE: usize = 256 << 10;
 
 /// Marks an error as the template's own word.
 #[derive(Debug, thiserror::Error)]
@@ -28,10 +32,18 @@ struct Raised;
 /// # Errors
 /// [`TemplateFailure::Failed`] and [`TemplateFailure::Refused`] name the line.
 pub(super) fn render(source: &str, variables: Value) -> Result<String, TemplateFailure> {
-    let source = without_generation_tags(source);
+    if source.len() > LONGEST_SOURCE {
+        let message = format!("the template has {} bytes, more than {LONGEST_SOURCE}", source.len());
+        return Err(failure(Error::new(ErrorKind::SyntaxError, message)));
+    }
+    // Jinja2 reads every line end of a template as `\n`.
+    let source = source.replace("\r\n", "\n").replace('\r', "\n");
+    let source = without_generation_tags(&source);
     let environment = environment();
-    let template = environment.template_from_named_str("chat_template", &source).map_err(failure)?;
-    template.render(variables).map_err(failure)
+    let render = || environment.template_from_named_str("chat_template", &source)?.render(variables);
+    // Some rare templates that are wrong make minijinja panic (`break` inside `with`); that is their error, not the program's.
+    let rendered = catch_unwind(AssertUnwindSafe(render));
+    rendered.unwrap_or_else(|_| Err(Error::new(ErrorKind::InvalidOperation, "minijinja panicked"))).map_err(failure)
 }
 
 fn environment() -> Environment<'static> {
@@ -40,17 +52,12 @@ fn environment() -> Environment<'static> {
     syntax.trim_blocks(true).lstrip_blocks(true);
     environment.set_syntax(syntax.build().expect("the delimiters are Jinja's own"));
     environment.set_fuel(Some(FUEL));
-    // Methods of Python's strings, lists and dicts.
-    environment.set_unknown_method_callback(pycompat::unknown_method_callback);
+    pythonic::install(&mut environment);
     environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message).with_source(Raised))
     });
     environment.add_function("strftime_now", strftime_now);
     environment.add_filter("tojson", json::tojson);
-    // Python's strings are sequences, too.
-    environment.add_test("sequence", |value: &Value| {
-        matches!(value.kind(), ValueKind::Seq | ValueKind::String) || value.is_undefined()
-    });
     environment
 }
 
@@ -83,8 +90,8 @@ fn failure(error: Error) -> TemplateFailure {
     TemplateFailure::Failed { reason, line, source: Arc::new(error) }
 }
 
-/// `{% generation %}` marks what an assistant said, for training. It writes nothing, so it becomes a block that is always
-/// taken, with its own trimming.
+/// `{% generation %}` marks what an assistant said, for training. It writes nothing, so it becomes a block that keeps its
+/// variables to itself, as the original does, with its own trimming.
 fn without_generation_tags(source: &str) -> Cow<'_, str> {
     if !source.contains("generation") {
         return Cow::Borrowed(source);
@@ -98,8 +105,8 @@ fn without_generation_tags(source: &str) -> Cow<'_, str> {
             continue;
         };
         match tag.trim_matches(['-', '+']).trim() {
-            "generation" => written.push_str(&tag.replace("generation", "if true")),
-            "endgeneration" => written.push_str(&tag.replace("endgeneration", "endif")),
+            "generation" => written.push_str(&tag.replace("generation", "with")),
+            "endgeneration" => written.push_str(&tag.replace("endgeneration", "endwith")),
             _ => written.push_str(tag),
         }
         written.push_str("%}");
@@ -121,11 +128,13 @@ mod tests {
     fn blocks_take_their_line_with_them_as_in_jinja_with_trim_and_lstrip() {
         let source = "{% for m in messages %}\n    {% if true %}\n{{ m }}\n    {% endif %}\n{% endfor %}\n";
         assert_eq!(said(source), "a\nb\n");
+        assert_eq!(said(&source.replace('\n', "\r\n")), "a\nb\n");
     }
 
     #[test]
     fn generation_tags_write_nothing_and_trim_as_they_say() {
         assert_eq!(said("x {%- generation -%} {{ messages[0] }} {%- endgeneration %} y"), "xa y");
+        assert_eq!(said("{% generation %}{% set x = 1 %}{{ x }}{% endgeneration %}{{ x }}"), "1");
         assert_eq!(said("add_generation_prompt {% if generation is defined %}1{% endif %}"), "add_generation_prompt ");
     }
 
@@ -144,6 +153,44 @@ mod tests {
     fn a_template_that_never_ends_is_stopped() {
         let endless = "{% for a in range(10000) %}{% for b in range(10000) %}{% for c in range(10000) %}{% endfor %}{% endfor %}{% endfor %}";
         assert!(render(endless, context! {}).is_err());
+    }
+
+    #[test]
+    fn what_would_overflow_the_stack_or_the_memory_is_refused() {
+        let nested = "{% set n = namespace(x=[1]) %}{% for i in range(300) %}{% set n.x = [n.x] %}{% endfor %}";
+        let shared = "{% set n = namespace(x=[1]) %}{% for i in range(60) %}{% set n.x = [n.x, n.x] %}{% endfor %}";
+        for value in [nested, shared] {
+            for written in ["{{ n.x }}", "{{ n.x | string }}", "{{ n.x | tojson }}"] {
+                assert!(render(&format!("{value}{written}"), context! {}).is_err(), "{value}{written}");
+            }
+        }
+        for width in ["'a' | indent(10 ** 15, true)", "[1] | tojson(indent=10 ** 15)"] {
+            assert!(render(&format!("{{{{ {width} }}}}"), context! {}).is_err(), "{width}");
+        }
+        assert!(render("{% set x = 'a' * 10000000 %}{{ x.replace('a', x) }}", context! {}).is_err());
+    }
+
+    #[test]
+    fn values_and_filters_are_those_of_python() {
+        let texts =
+            context! { list => ["a\u{200d}é", "\u{a0}\u{e000}\u{e0001}"], big => 1e20, lines => "a\r\nb\u{2028}\nc\n" };
+        let rendered = |source: &str| render(source, texts.clone()).unwrap();
+        assert_eq!(rendered("{{ list }}"), r"['a\u200dé', '\xa0\ue000\U000e0001']");
+        assert_eq!(rendered("{{ list | trim }}"), r"['a\u200dé', '\xa0\ue000\U000e0001']");
+        assert_eq!(rendered("{{ list | string }} {{ big }}"), r"['a\u200dé', '\xa0\ue000\U000e0001'] 1e+20");
+        assert_eq!(rendered("{{ none is iterable }} {{ list is iterable }} {{ {} is sequence }}"), "False True True");
+        assert_eq!(rendered("{{ '{\n' | indent(2, first=true) }}|{{ lines | indent('>') }}|"), "  {\n|a\n>b\n\n>c\n|");
+        assert_eq!(rendered("{{ lines.splitlines() }}"), "['a', 'b', '', 'c']");
+        assert_eq!(rendered("{{ none | default('x', boolean=true) }}{{ x | default(none) }}"), "xNone");
+        assert_eq!(
+            rendered("{{ 'x' | int }} {{ 'x' | int(default=5) }} {{ 'x' | float }} {{ '7' | int }}"),
+            "0 5 0.0 7"
+        );
+        assert_eq!(
+            rendered("{{ 'a,b,c'.split(',', maxsplit=1) }}{{ 'a,b,c'.rsplit(',', 1) }}"),
+            "['a', 'b,c']['a,b', 'c']"
+        );
+        assert_eq!(rendered("{{ 'a b'.split() }}{{ 'abc'.removeprefix('a') }}"), "['a', 'b']bc");
     }
 
     #[test]

@@ -171,9 +171,9 @@ impl PromptFailure {
     /// Where in the prompt, if it is one place: a character of text, or a token.
     pub fn position(&self) -> Option<usize> {
         match self {
-            Self::UnknownToken { position, .. } | Self::HugeToken { position, .. } | Self::LoneSurrogate { position } => {
-                Some(*position)
-            }
+            Self::UnknownToken { position, .. }
+            | Self::HugeToken { position, .. }
+            | Self::LoneSurrogate { position } => Some(*position),
             Self::Empty | Self::Tokenizer(_) => None,
         }
     }

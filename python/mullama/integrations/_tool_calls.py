@@ -1,0 +1,136 @@
+"""Calls of tools in a model's answer, in the form `<tool_call>{"name": …, "arguments": {…}}</tool_call>`.
+
+Hermes began it; Qwen and many others speak it, and so does the demo model. Flow: pieces of text → **reader** → text
+without the calls, and the calls.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+OPEN, CLOSE = "<tool_call>", "</tool_call>"
+
+_FORM = re.compile(OPEN + r"(\\n|\s)*\{")
+"""The form as it stands in the source of a template, where a line's end is mostly written as `\\n`."""
+
+_TEMPLATE = "tokenizer.chat_template"
+"""The metadata key of a model's template. Under the same with `.tool_use` some have one for chats with tools."""
+
+_SUFFIX = "{{ mullama_answer_begins }}"
+"""Appended to a template, so that the answer begins with words that are not the model's."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call: the tool's name, and what it is called with."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+@dataclass(slots=True)
+class ToolCallReader:
+    """Takes calls out of a text that comes in pieces. What only looks like a call stays text, to the letter."""
+
+    _held: str = ""
+    _inside: bool = False
+    _after_call: bool = False
+
+    def feed(self, piece: str) -> tuple[str, list[ToolCall]]:
+        """The text and the calls that are certain with this piece. A possible beginning of a call is held back."""
+        self._held += piece
+        text: list[str] = []
+        calls: list[ToolCall] = []
+        while (found := self._held.find(CLOSE if self._inside else OPEN)) >= 0:
+            before = self._held[:found]
+            self._held = self._held[found + len(CLOSE if self._inside else OPEN) :]
+            if self._inside:
+                self._finish(before, CLOSE, text, calls)
+            else:
+                text.append(self._past_a_call(before))
+            self._inside = not self._inside
+        if not self._inside:
+            certain = len(self._held) - _begun(self._held)
+            text.append(self._past_a_call(self._held[:certain]))
+            self._held = self._held[certain:]
+        return "".join(text), calls
+
+    def end(self) -> tuple[str, list[ToolCall]]:
+        """What was held back. A call that lacks only its end mark counts: some models stop before it."""
+        text: list[str] = []
+        calls: list[ToolCall] = []
+        if self._inside:
+            self._finish(self._held, "", text, calls)
+        else:
+            text.append(self._held)
+        self._held, self._inside = "", False
+        return "".join(text), calls
+
+    def _finish(self, body: str, mark: str, text: list[str], calls: list[ToolCall]) -> None:
+        call = _parsed(body)
+        self._after_call = call is not None
+        if call is None:
+            text.append(OPEN + body + mark)
+        else:
+            calls.append(call)
+
+    def _past_a_call(self, text: str) -> str:
+        """The text, without the line ends that templates put between two calls."""
+        if self._after_call:
+            text = text.lstrip()
+            self._after_call = not text
+        return text
+
+
+def _begun(text: str) -> int:
+    """How many letters at the text's end may be the beginning of a call."""
+    return next((size for size in range(min(len(text), len(OPEN) - 1), 0, -1) if OPEN.startswith(text[-size:])), 0)
+
+
+def _parsed(body: str) -> ToolCall | None:
+    try:
+        call = json.loads(body)
+    except ValueError:
+        return None
+    if not isinstance(call, dict) or not isinstance(call.get("name"), str):
+        return None
+    arguments = call.get("arguments", {})
+    return ToolCall(call["name"], arguments) if isinstance(arguments, dict) else None
+
+
+def template_for_tools(metadata: Mapping[str, str]) -> str:
+    """The template that a model's file has for chats with tools.
+
+    Raises:
+        ValueError: Its calls have another form, or none; we could not find them in an answer.
+    """
+    template = metadata.get(f"{_TEMPLATE}.tool_use", metadata.get(_TEMPLATE, ""))
+    if not _FORM.search(template):
+        message = f'the model\'s chat template has no tool calls of the form {OPEN}{{"name": …}}{CLOSE}'
+        raise ValueError(message)
+    return template
+
+
+def forced(template: str, names: Sequence[str], choice: str) -> tuple[str, dict[str, str], str]:
+    """A template after which the answer can be nothing but a call.
+
+    Args:
+        template: The model's template.
+        names: The tools' names.
+        choice: One of them, or "any".
+
+    Returns:
+        The template, the variable that it needs, and the beginning of the answer, which the model does not repeat.
+    """
+    name = names[0] if len(names) == 1 else choice
+    # Ends before a space: tokens begin with the space before their word.
+    begin = OPEN + '\n{"name":'
+    if name != "any":
+        begin += f' {json.dumps(name)}, "arguments":'
+    return template + _SUFFIX, {"mullama_answer_begins": begin}, begin
