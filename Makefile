@@ -3,6 +3,7 @@
 #   make install    the virtual environment .venv with mullama in it, editable
 #   make demo       the same, then a poem streams
 #   make test       formatting, lints, types, docs, Rust tests, Python tests
+#   make docs       the documentation site, in site/
 #   make fmt        formats Rust and Python
 #   make bench      the table of benches/README.md, for the demo model and a 0.5B shape
 #   make soak       ten minutes of random readers on the demo model
@@ -36,10 +37,10 @@ NATIVE_SOURCES := Cargo.toml Cargo.lock .cargo/config.toml pyproject.toml $(wild
 
 # Steps run one after another even under -j: cargo would make them wait for each other.
 .NOTPARALLEL:
-.PHONY: help install demo test format-check lint rust-test python-test fmt bench soak dist clean
+.PHONY: help install demo test format-check lint rust-test python-test docs fmt bench soak dist clean
 
 help:
-	@sed -n '3,11s/^#  //p' Makefile
+	@sed -n '3,12s/^#  //p' Makefile
 
 install: .venv/installed-$(MODE)
 
@@ -66,6 +67,10 @@ rust-test: install
 
 python-test: install
 	$(BIN)/pytest
+
+docs: install
+	$(BIN)/python -m pip install --quiet --group docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 fmt: .venv/tools
 	cargo fmt --all
@@ -94,7 +99,7 @@ dist: install
 	$(BIN)/python -m build --sdist --wheel --outdir dist
 
 clean:
-	rm -rf .venv target dist python/mullama/_build.py python/mullama/*.so
+	rm -rf .venv target dist site python/mullama/_build.py python/mullama/*.so
 
 .venv/installed-$(MODE): .venv/tools $(NATIVE_SOURCES)
 	@command -v cargo >/dev/null || { echo "cargo is missing: install the stable Rust toolchain with rustup" >&2; exit 1; }

@@ -1,0 +1,209 @@
+"""The guide `docs/streaming.md` says what is so: every block of it runs, and its tables are the package's own."""
+
+from __future__ import annotations
+
+import ast
+import json
+import logging
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from guide import GUIDE, ROOT, Block, Program, blocks, name
+
+import mullama
+from mullama import Context, InvalidConfigError, MullamaError, StreamConfig, _cli, _mullama
+from mullama.integrations.fastapi import error_response
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PAGES = (GUIDE, ROOT / "docs" / "command-line.md")
+CORE = ROOT / "crates" / "mullama-core" / "src" / "config" / "stream_config.rs"
+
+OUT_OF_RANGE = {
+    "seed": 2**32 - 1,
+    "logit_bias": {0: math.nan},
+    "logprobs": 21,
+    "stop_sequences": [""],
+    "stop_tokens": [-1],
+    "dry_sequence_breakers": ["\0"],
+}
+"""A value that a field refuses; a number of 400 digits for the others."""
+
+
+def table(beginning: str) -> list[list[str]]:
+    """The cells of the table that begins so, without its head."""
+    rows = GUIDE.read_text(encoding="utf-8").split(f"\n| {beginning} |", 1)[1].split("\n\n", 1)[0].splitlines()[2:]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+@pytest.fixture(scope="module")
+def program() -> Iterator[Program]:
+    """The program of the guide."""
+    logger = logging.getLogger("mullama")
+    before = logger.level
+    yield Program()
+    logger.setLevel(before)
+
+
+def test_there_is_something_to_run() -> None:
+    assert len(blocks("python", GUIDE)) > 10
+    assert len(blocks("rust", GUIDE)) > 5
+    assert len(blocks("sh", *PAGES)) > 5
+    languages = re.findall(r"^```(\w*)\n(?:(?!```).*\n)*```$", GUIDE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert set(languages) == {"python", "rust", "sh"}
+
+
+def test_the_rust_blocks_are_doctests_of_the_core() -> None:
+    assert (
+        '#[doc = include_str!("../../../docs/streaming.md")]' in (ROOT / "crates/mullama-core/src/lib.rs").read_text()
+    )
+
+
+@pytest.mark.parametrize("block", blocks("python", GUIDE), ids=name)
+def test_a_python_block_runs_where_it_stands(program: Program, block: Block) -> None:
+    program.run_to(block)
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        ("from mullama import Context, Model", r"\((length|stop)\)$"),
+        ("stats().parked", "parked: 1\n"),
+        ("except StreamTimeoutError", "\ntimeout_ms passed after [1-9] tokens, [1-9][0-9]* characters"),
+        ('["7", "11"]', "^, 4, 5, 6,  ended before 7\n$"),
+        ("threading.Timer", "(?s) cancelled\n.* cancelled\n$"),
+        ("chat_stream", r"(?s)\(0 of .*\n\([1-9][0-9]* of"),
+        ("get_weather", '"city": "Berlin"'),
+        ("serve(answer", r"\{'type': 'done', 'finish_reason': '(length|stop)'\}\n$"),
+        ("getLogger", r"Usage\(.*\nTimings\(.*\nStats\("),
+    ],
+)
+def test_a_python_block_does_what_the_text_says(program: Program, part: str, told: str) -> None:
+    assert re.search(told, program.written_by(part))
+
+
+def test_typed_control_tokens_are_more_tokens_than_parsed_ones(program: Program) -> None:
+    [(letters, parsed)] = re.findall(
+        r"^as letters (\d+) tokens, parsed (\d+)$", program.written_by("typed"), re.MULTILINE
+    )
+    assert int(letters) > int(parsed)
+
+
+def test_a_patient_caller_gets_its_place_when_another_reader_leaves(
+    program: Program, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program.written_by("def open_patiently")
+    with Context(context.model, mullama.ContextParams(n_parallel=1, max_queue=0)) as narrow:
+        monkeypatch.setitem(program.names, "context", narrow)
+        other = narrow.generate_stream("Once", buffer_size=1)
+        waits: list[float] = []
+
+        def sleep(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == 3:
+                other.close()
+
+        monkeypatch.setattr("time.sleep", sleep)
+        with program.names["open_patiently"]("Write a poem:", max_tokens=3) as stream:
+            assert len(list(stream)) == 3
+    assert len(waits) == 3
+
+
+@pytest.mark.parametrize("block", blocks("sh", *PAGES), ids=name)
+def test_a_shell_block_runs_as_it_stands(block: Block, tmp_path: Path) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    # Without a terminal Rich takes the width of the test's own.
+    environment = {**os.environ, "PATH": path, "COLUMNS": "100"}
+    command = ["bash", "-euo", "pipefail", "-c", block.code]
+    ran = subprocess.run(  # noqa: S603  # what it is for
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip()
+    if "exit code" in block.code:
+        assert ran.stdout.endswith("exit code 4\n")
+    if "--json | tail" in block.code:
+        assert '{"type": "done", ' in ran.stdout
+
+
+def test_the_table_of_settings_is_that_of_the_core(model: mullama.Model, context: Context) -> None:
+    core = _mullama.stream_config_defaults()
+    meanings = {
+        field: words for words, field in re.findall(r"^ +/// (.*)\n +(\w+): .*;$", CORE.read_text(), re.MULTILINE)
+    }
+    rows = table("field")
+    assert [row[0].strip("`") for row in rows] == list(core)
+    for field, default, allowed, meaning in rows:
+        name = field.strip("`")
+        told = ast.literal_eval(default.strip("`"))
+        assert told == (dict(core[name]) if name == "logit_bias" else pytest.approx(core[name])), name
+        assert meaning == meanings[name]
+        if name == "ignore_eos":
+            assert allowed == "`True` or `False`"
+            continue
+        options: Any = {name: OUT_OF_RANGE.get(name, 10**400)}
+        with pytest.raises(InvalidConfigError) as caught:
+            context.generate_stream("A", **options)
+        assert caught.value.field == name
+        assert allowed.replace("`None`,", "None").replace("`n_vocab` - 1", str(model.n_vocab - 1)) == caught.value.range
+
+
+def test_the_table_of_errors_is_that_of_the_package() -> None:
+    rows = {row[0].strip("`"): [cell.strip("`") for cell in row[1:5]] for row in table("Python")}
+    assert list(rows) == [one.__name__ for one in MullamaError.__subclasses__()]
+    for one in MullamaError.__subclasses__():
+        second = "".join(base.__name__ for base in one.__bases__[1:])
+        status = error_response(one("")).status_code
+        assert rows[one.__name__] == [one.code, second, str(status), str(_cli.EXIT_CODES[one.code])]
+
+
+def test_the_config_of_the_guide_gives_one_text(program: Program) -> None:
+    first = program.written_by("StreamConfig(max_tokens=60")
+    again = program.names["context"].generate("Write a poem:", config=program.names["config"])
+    assert first.startswith(str(again))
+    assert isinstance(program.names["config"], StreamConfig)
+
+
+def test_the_reference_has_every_public_name() -> None:
+    page = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    shown = set(re.findall(r"^::: (\S+)$", page, flags=re.MULTILINE))
+    public = {f"mullama.{one}" for one in mullama.__all__ if one != "__version__"}
+    for module in ("fastapi", "langchain"):
+        source = (ROOT / "python" / "mullama" / "integrations" / f"{module}.py").read_text(encoding="utf-8")
+        [names] = re.findall(r"^__all__ = (\[[^\]]*\])", source, flags=re.MULTILINE)
+        public |= {f"mullama.integrations.{module}.{one}" for one in json.loads(names.replace("'", '"'))}
+    assert shown == public
+
+
+def test_the_page_of_the_command_line_has_every_option() -> None:
+    import typer.main  # noqa: PLC0415
+
+    page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    group: Any = typer.main.get_command(_cli.app)
+    for command_name, command in group.commands.items():
+        section = page.split(f"\n## mullama {command_name}", 1)[1].split("\n## ", 1)[0]
+        options = {option for one in command.params for option in one.opts if option.startswith("-")}
+        assert set(re.findall(r"^\| `(--[a-z-]+)", section, flags=re.MULTILINE)) == options, command_name
+
+
+def test_what_contributing_names_is_there() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    sources = [*(ROOT / "tests").glob("**/*.py"), *(ROOT / "crates").glob("*/**/*.rs")]
+    defined = set(re.findall(r"(?:def|fn) (\w+)\(", "\n".join(file.read_text(encoding="utf-8") for file in sources)))
+    assert set(re.findall(r"`((?:test_|the_)\w+)`", page)) <= defined
+    paths = set(re.findall(r"`((?:crates|docs|python|tests)/[\w./-]+)`", page))
+    assert [path for path in paths if not (ROOT / path).exists()] == []
