@@ -9,12 +9,19 @@ import signal
 import subprocess
 import sys
 import sysconfig
+from inspect import signature
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from mullama import Context, ContextParams, MullamaError, StreamConfig, _cli
+from mullama import Context, ContextParams, MullamaError, StreamConfig, _cli, _model
 from mullama._run import Job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DEMO = Path(_model.DEMO)
 
 COMMAND = [str(Path(sysconfig.get_path("scripts")) / "mullama")]
 POEM = "Write a poem:"
@@ -27,19 +34,18 @@ from dataclasses import replace
 import _mullama_command
 from mullama import _cli
 
-job = _cli.job
+begin = _cli.begin
 
-def slow(*given):
-    asked = job(*given)
-    return replace(asked, config=replace(asked.config, ignore_eos=True, stream_delay_ms=30, max_tokens=2000))
+def slow(job):
+    begin(replace(job, config=replace(job.config, ignore_eos=True, stream_delay_ms=30, max_tokens=2000)))
 
-_cli.job = slow
+_cli.begin = slow
 sys.exit(_mullama_command.main())
 """
 SLOWLY = [sys.executable, "-c", SLOW, "run", "demo", POEM]
 
 
-def mullama(*arguments: str, text: str | bytes = "", limit: float = 30) -> subprocess.CompletedProcess[bytes]:
+def mullama(*arguments: str | bytes, text: str | bytes = "", limit: float = 30) -> subprocess.CompletedProcess[bytes]:
     """Runs the command with its output in pipes."""
     given = text.encode() if isinstance(text, str) else text
     return subprocess.run([*COMMAND, *arguments], input=given, capture_output=True, timeout=limit, check=False)  # noqa: S603
@@ -68,16 +74,24 @@ def test_without_streaming_the_text_is_the_same(poem: str) -> None:
     assert done.stdout.decode().rstrip("\n") == poem.rstrip("\n")
 
 
-def test_every_option_reaches_the_job() -> None:
+def ordered(monkeypatch: pytest.MonkeyPatch, *words: str) -> Job:
+    """The job that the words ask for."""
+    jobs: list[Job] = []
+    monkeypatch.setattr(_cli, "begin", jobs.append)
+    assert _cli.main(words) == 0
+    (job,) = jobs
+    return job
+
+
+def test_every_option_reaches_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
     sampling = ["--top-k", "5", "--top-p", "0.5", "--min-p", "0.1", "--temperature", "0.7", "--seed", "7"]
-    engine = ["--ctx-size", "256", "--threads", "1", "--gpu-layers", "0", "--timeout", "30000"]
+    engine = ["--ctx-size", "256", "--threads", "1", "--gpu-layers", "0", "--timeout", "30000", "--system", "Be brief."]
     output = ["--stop", "5", "--stop", "6", "--max-tokens", "9", "--no-stream", "--json", "--verbose"]
-    parser = _cli.run_parser()
     words = [*sampling, "model.gguf", *engine, "Count:", *output]
-    parsed = parser.parse_intermixed_args(words)
-    assert _cli.job(parsed, parser) == Job(
+    assert ordered(monkeypatch, "run", *words) == Job(
         model="model.gguf",
         prompt="Count:",
+        system="Be brief.",
         config=StreamConfig(
             max_tokens=9,
             temperature=0.7,
@@ -96,14 +110,33 @@ def test_every_option_reaches_the_job() -> None:
     )
     # An option that nobody thought of here would leave its default.
     given = {word for word in words if word.startswith("--")}
-    assert given == {text for action in parser._actions for text in action.option_strings} - {"-h", "--help"}
+    (run,) = (command for command in _cli.app.registered_commands if command.name == "run")
+    assert run.callback is not None
+    parameters = signature(run.callback).parameters.keys() - {"context", "model", "prompt"}
+    assert given == {f"--{name.replace('_', '-')}" for name in parameters}
 
 
-def test_without_options_the_defaults_of_the_package_hold_but_for_the_deadline() -> None:
-    parser = _cli.run_parser()
-    job = _cli.job(parser.parse_intermixed_args(["demo", "A"]), parser)
+def test_without_options_the_defaults_of_the_package_hold_but_for_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = ordered(monkeypatch, "run", "demo", "A")
     assert (job.config, job.params) == (StreamConfig(timeout_ms=None), ContextParams())
-    assert (job.gpu_layers, job.stream, job.json, job.verbose) == (-1, True, False, False)
+    assert (job.system, job.gpu_layers, job.stream, job.json, job.verbose) == (None, -1, True, False, False)
+
+
+def test_with_a_system_message_the_prompt_is_a_turn_of_a_chat(context: Context) -> None:
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello!"}]
+    done = mullama("run", "demo", "Hello!", "--system", "Be brief.", "--temperature", "0", "--json")
+    *tokens, end = [json.loads(line) for line in done.stdout.splitlines()]
+    answer = context.chat(messages, temperature=0)
+    assert "".join(token["text"] for token in tokens) == answer.text
+    assert end["usage"]["prompt_tokens"] == answer.usage.prompt_tokens
+
+
+def test_with_a_system_message_a_model_without_a_chat_template_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "plain.gguf"
+    file.write_bytes(DEMO.read_bytes().replace(b"tokenizer.chat_template", b"tokenizer.chat_somethin", 1))
+    done = mullama("run", str(file), "Hello!", "--system", "Be brief.")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"chat template" in done.stderr
 
 
 def test_verbose_tells_on_stderr_what_it_cost() -> None:
@@ -161,17 +194,23 @@ def test_in_json_ctrl_c_ends_with_done() -> None:
         (["run", "demo", "A B C D E F G H", "--ctx-size", "4"], 2, "the context holds 4"),
         (["run", "demo", "-"], 2, "lone surrogate"),
         (["run", "demo", ""], 2, "prompt: it is empty"),
-        (["run", "demo", "A", "--temperature", "hot"], 2, "invalid float value"),
-        (["run", "demo", "A", "--no-such-option"], 2, "unrecognized arguments"),
-        (["run"], 2, "required: MODEL"),
-        ([], 2, "required: command"),
+        (["run", "demo", "A", "--temperature", "hot"], 2, "Invalid value for '--temperature'"),
+        (["run", "demo", "A", "--no-such-option"], 2, "No such option: --no-such-option"),
+        (["run"], 2, "Missing argument 'MODEL'"),
+        ([], 2, "Missing command"),
+        (["walk"], 2, "No such command 'walk'"),
+        (["run", "demo", "A", "--max-tokens"], 2, "--max-tokens"),
+        (["run", "demo", "A", "--system", b"\xff"], 2, "lone surrogate"),
+        (["bench", "/nowhere/model.gguf"], 3, "no model at /nowhere/model.gguf"),
+        (["bench", "demo", "--seconds", "nan"], 2, "--seconds is nan"),
     ],
 )
-def test_a_failure_has_its_exit_code_and_one_line(arguments: list[str], code: int, words: str) -> None:
+def test_a_failure_has_its_exit_code_and_one_line(arguments: list[str | bytes], code: int, words: str) -> None:
     done = mullama(*arguments, text=b"\xff")
     assert (done.returncode, done.stdout) == (code, b"")
     assert words in done.stderr.decode()
-    assert "Traceback" not in done.stderr.decode()
+    assert done.stderr.startswith(b"mullama: ")
+    assert done.stderr.count(b"\n") == 1
 
 
 def test_a_deadline_has_its_exit_code_after_the_text() -> None:
@@ -185,16 +224,6 @@ def test_a_deadline_has_its_exit_code_after_the_text() -> None:
 
 def test_every_error_has_an_exit_code() -> None:
     assert set(_cli.EXIT_CODES) == {error.code for error in MullamaError.__subclasses__()}
-
-
-def test_without_a_prompt_a_terminal_gets_a_word_of_advice() -> None:
-    primary, terminal = os.openpty()
-    command = [*COMMAND, "run", "demo"]
-    done = subprocess.run(command, stdin=terminal, capture_output=True, timeout=30, check=False)  # noqa: S603
-    os.close(primary)
-    os.close(terminal)
-    assert done.returncode == 2
-    assert b"a prompt is missing" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -255,7 +284,7 @@ def test_ctrl_c_stops_the_generation() -> None:
 
 
 # From where Python has read the first module of ours, or of what that imports, to where the model loads.
-@pytest.mark.parametrize("module", ["mullama", "mullama._processor", "mullama._mullama", "argparse", "mullama._run"])
+@pytest.mark.parametrize("module", ["mullama", "mullama._processor", "mullama._mullama", "typer", "mullama._run"])
 def test_ctrl_c_while_modules_are_imported_ends_it_without_a_traceback(module: str) -> None:
     program = f"""
 import os, signal, sys
@@ -315,6 +344,46 @@ def test_the_package_runs_as_the_command() -> None:
     command = [sys.executable, "-m", "mullama", "--version"]
     done = subprocess.run(command, capture_output=True, timeout=30, check=False)  # noqa: S603
     assert (done.returncode, done.stdout) == (0, mullama("--version").stdout)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["bench", "--help"], ["doctor", "--help"]])
+def test_help_goes_to_stdout(arguments: list[str]) -> None:
+    done = mullama(*arguments)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"Usage: mullama" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"], ["doctor"], GREEDY])
+def test_whoever_hung_up_before_the_first_word_is_no_error(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([*COMMAND, *arguments], stdout=writer, stderr=subprocess.PIPE, timeout=30, check=False)  # noqa: S603
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_import_mullama_imports_nothing_of_the_command_and_no_event_loop(
+    script: Callable[[str], subprocess.CompletedProcess[str]],
+) -> None:
+    done = script("import sys, mullama; print({'typer', 'click', 'rich', 'readline', 'asyncio'} & sys.modules.keys())")
+    assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
+def test_a_package_that_cannot_run_here_is_told_in_one_line() -> None:
+    program = """
+import sys
+import _mullama_command
+
+class Broken:
+    def find_spec(self, name, *_):
+        if name == "mullama":
+            raise ImportError("compiled for another processor")
+
+sys.meta_path.insert(0, Broken())
+sys.exit(_mullama_command.main())
+"""
+    done = subprocess.run([sys.executable, "-c", program, "doctor"], capture_output=True, timeout=30, check=False)  # noqa: S603
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"mullama: compiled for another processor\n")
 
 
 def test_the_version_is_told() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,15 +25,16 @@ from mullama import (
     OverloadedError,
     StreamConfig,
     StreamTimeoutError,
+    _model,
 )
-from mullama._model import DEMO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
     from typing import TypeAlias
 
     Row: TypeAlias = tuple[type[MullamaError], Callable[[Model, Path], None], set[str], type[Exception]]
+
+DEMO = Path(_model.DEMO)
 
 STUCK = StreamConfig(stream_delay_ms=3_600_000, timeout_ms=None)
 

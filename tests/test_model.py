@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mullama import Context, EngineClosedError, InvalidConfigError, InvalidPromptError, Model, ModelLoadError
-from mullama._model import DEMO
+from mullama import Context, EngineClosedError, InvalidConfigError, InvalidPromptError, Model, ModelLoadError, _model
 
 if TYPE_CHECKING:
     import os
+
+DEMO = Path(_model.DEMO)
 
 TEXTS = ["", "Hello", "Once upon a time", "naïve café", "日本語のテキスト", "👩‍👩‍👧‍👦 family", "a\0b", "\r\n\t "]
 

@@ -9,18 +9,20 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from mullama._model import DEMO
+from mullama import _model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
     from subprocess import CompletedProcess
 
     Script = Callable[[str], CompletedProcess[str]]
+
+DEMO = Path(_model.DEMO)
 
 # A thread sends the signal once the main thread is in its call; that one tells how long the call went on.
 PROGRAM = """

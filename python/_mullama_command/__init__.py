@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import signal
+import sys
 
 INTERRUPTED = 130
 """What a shell reports for a program that Ctrl-C ended."""
+
+BROKEN = 1
+"""What is installed here cannot run here."""
 
 
 def main() -> int:
@@ -14,7 +18,13 @@ def main() -> int:
     heard = before is signal.default_int_handler  # a shell has its background jobs ignore Ctrl-C
     if heard:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from mullama._cli import main as command  # noqa: PLC0415  # takes a tenth of a second, in which Ctrl-C may come
+    try:
+        from mullama._cli import main as command  # noqa: PLC0415  # takes a tenth of a second, in which Ctrl-C may come
+    except ImportError as error:
+        # A processor that lacks what the package was compiled for, or a package that is not there.
+        if sys.stderr is not None:
+            sys.stderr.write(f"mullama: {error}\n")
+        return BROKEN
 
     try:
         signal.signal(signal.SIGINT, before)

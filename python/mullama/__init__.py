@@ -6,8 +6,9 @@
 ...     print(token.text, end="", flush=True)
 """
 
-from mullama import _processor
+from mullama import _interpreter, _processor
 
+_interpreter.check()
 # Before the native module is loaded: one instruction that the processor lacks would end the process.
 _processor.check()
 

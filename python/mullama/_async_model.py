@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from mullama._arguments import expect, merge
+from mullama._arguments import merge
 from mullama._chat import chat_of
 from mullama._context import Context
 from mullama._model import Model
@@ -64,8 +64,8 @@ class AsyncModel:
             use_mmap: Maps the file into memory instead of reading it.
             use_mlock: Keeps the weights in RAM, as far as the system allows it.
             check_tensors: Looks at every weight for a NaN or an infinity.
-            progress: Called on the loading thread with how far it is, from 0.0 to 1.0. The load ends if it returns False
-                or raises.
+            progress: Called on the loading thread with how far it is, from 0.0 to 1.0. The load ends if it returns
+                False or raises.
 
         Raises:
             ModelNotFoundError: Nothing is there.
@@ -74,7 +74,7 @@ class AsyncModel:
         """
         from mullama._background import in_thread  # noqa: PLC0415  # asyncio is slow to import, and not everybody needs it
 
-        def load(goes_on: Callable[[], bool]) -> Self:
+        def load(goes_on: Callable[[], bool]) -> AsyncModel:
             def report(fraction: float) -> bool | None:
                 return goes_on() and (None if progress is None else progress(fraction))
 
@@ -88,7 +88,7 @@ class AsyncModel:
             )
             return cls(model, context_params)
 
-        return await in_thread("mullama-load", load)
+        return cast("Self", await in_thread("mullama-load", load))
 
     def generate_stream(
         self,

@@ -31,9 +31,13 @@ async def in_thread(name: str, work: Callable[[Callable[[], bool]], T]) -> T:
             done.set_exception(error)
 
     def run() -> None:
-        result, error = None, None
+        result: T | None = None
+        error: BaseException | None = None
         try:
             result = work(lambda: not given_up.is_set())
+        except StopIteration as caught:
+            error = RuntimeError("the work raised StopIteration")  # which no future can raise
+            error.__cause__ = caught
         except BaseException as caught:  # noqa: BLE001  # passed on to who waits
             error = caught
         with suppress(RuntimeError):  # the loop is closed, so nobody waits

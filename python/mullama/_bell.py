@@ -7,7 +7,7 @@ import itertools
 import threading
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mullama import _mullama
 
@@ -22,8 +22,21 @@ _bells: weakref.WeakKeyDictionary[AbstractEventLoop, weakref.ref[LoopBell]] = we
 _keys = itertools.count()
 
 
+class Hold(NamedTuple):
+    """What a loop and a stream know each other by."""
+
+    loop: weakref.ref[AbstractEventLoop]
+    rope: _mullama.Rope
+    key: int
+    waiting: dict[int, list[Future[None]]]
+    """The loop's tasks that wait, by the keys of their streams."""
+
+
 class LoopBell:
-    """Wakes the tasks of one event loop. The engine writes to a descriptor that the loop watches; it never waits for Python."""
+    """Wakes the tasks of one event loop.
+
+    The engine writes to a descriptor that the loop watches; it never waits for Python.
+    """
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         """Has the loop watch the descriptor; a loop that cannot is called by a thread that waits instead of it."""
@@ -33,29 +46,15 @@ class LoopBell:
             loop.add_reader(self._native.fileno(), self._answer)
         except (AttributeError, NotImplementedError):
             loop._mullama_bell = self  # type: ignore[attr-defined]  # noqa: SLF001  # owns it, as the descriptor would
-            weakref.finalize(self, self._native.close)
-            ears = threading.Thread(target=_listen, args=(self._native, weakref.ref(self), weakref.ref(loop)), daemon=True)
-            ears.name = "mullama-bell"
-            ears.start()
+            answered = threading.Event()
+            weakref.finalize(self, _hush, self._native, answered)
+            heard_by = (self._native, weakref.ref(self), weakref.ref(loop), answered)
+            threading.Thread(target=_listen, args=heard_by, name="mullama-bell", daemon=True).start()
 
-    async def news(self, stream: TokenStream) -> None:
-        """Returns when the stream may have something to take. Cancelling takes nothing."""
-        held = stream._rope  # noqa: SLF001  # two halves of one thing
-        if held is None or held[0] is not self:
-            key = next(_keys)
-            held = stream._rope = (self, self._native.rope(key), key)  # noqa: SLF001
-        _, rope, key = held
-        if stream.watch(rope):
-            return
-        woken = asyncio.get_running_loop().create_future()
-        waiting = self._waiting.setdefault(key, [])
-        waiting.append(woken)
-        try:
-            await woken
-        finally:
-            waiting.remove(woken)
-            if not waiting:
-                self._waiting.pop(key, None)
+    def hold(self, loop: AbstractEventLoop) -> Hold:
+        """What one more stream and the loop know each other by."""
+        key = next(_keys)
+        return Hold(weakref.ref(loop), self._native.rope(key), key, self._waiting)
 
     def _answer(self) -> None:
         for key in self._native.answer():
@@ -64,9 +63,19 @@ class LoopBell:
                     woken.set_result(None)
 
 
-def _listen(native: _mullama.Bell, bell: weakref.ref[LoopBell], loop: weakref.ref[AbstractEventLoop]) -> None:
+def _hush(native: _mullama.Bell, answered: threading.Event) -> None:
+    """Ends `_listen`, also where the loop was closed before it answered."""
+    native.close()
+    answered.set()
+
+
+def _listen(
+    native: _mullama.Bell,
+    bell: weakref.ref[LoopBell],
+    loop: weakref.ref[AbstractEventLoop],
+    answered: threading.Event,
+) -> None:
     """Passes each ring on to a loop that cannot watch a descriptor, until the bell or the loop is gone."""
-    answered = threading.Event()
 
     def answer() -> None:
         here = bell()
@@ -83,11 +92,28 @@ def _listen(native: _mullama.Bell, bell: weakref.ref[LoopBell], loop: weakref.re
 
 
 async def news(stream: TokenStream) -> None:
-    """Returns when the stream may have something to take, on whichever loop runs."""
+    """Returns when the stream may have something to take, on whichever loop runs. Cancelling takes nothing."""
     loop = asyncio.get_running_loop()
+    hold = stream._hold  # noqa: SLF001  # two halves of one thing
+    if hold is None or hold.loop() is not loop:
+        hold = stream._hold = _bell_of(loop).hold(loop)  # noqa: SLF001
+    if stream.watch(hold.rope):
+        return
+    woken = loop.create_future()
+    waiting = hold.waiting.setdefault(hold.key, [])
+    waiting.append(woken)
+    try:
+        await woken
+    finally:
+        waiting.remove(woken)
+        if not waiting:
+            hold.waiting.pop(hold.key, None)
+
+
+def _bell_of(loop: AbstractEventLoop) -> LoopBell:
     known = _bells.get(loop)
     bell = known() if known is not None else None
     if bell is None:
         bell = LoopBell(loop)
         _bells[loop] = weakref.ref(bell)
-    await bell.news(stream)
+    return bell

@@ -28,7 +28,7 @@ def chat_of(
     """The conversation as the native module takes it. `TypeError` names what is of a wrong type."""
     chat = {
         "messages": [_message(at, message) for at, message in enumerate(_items("messages", messages))],
-        "tools": None if tools is None else [_mapping(f"tools[{at}]", tool) for at, tool in enumerate(_items("tools", tools))],
+        "tools": None if tools is None else _tools(tools),
         "chat_template": _expect("chat_template", chat_template, str, "a str"),
         "chat_template_kwargs": _mapping("chat_template_kwargs", chat_template_kwargs or {}),
         "add_generation_prompt": _expect("add_generation_prompt", add_generation_prompt, bool, "a bool"),
@@ -51,9 +51,13 @@ def _message(at: int, message: object) -> dict[str, Any]:
     fields = _mapping(f"messages[{at}]", message)
     role = fields.get("role")
     if not isinstance(role, str):
-        wrong = f"messages[{at}] must have a \"role\" that is a str, not {type(role).__name__}"
+        wrong = f"messages[{at}] must have a 'role' that is a str, not {type(role).__name__}"
         raise TypeError(wrong)
     return fields
+
+
+def _tools(tools: Tools) -> list[dict[str, Any]]:
+    return [_mapping(f"tools[{at}]", tool) for at, tool in enumerate(_items("tools", tools))]
 
 
 def _mapping(argument: str, value: object) -> dict[str, Any]:

@@ -1,17 +1,17 @@
 """The command `mullama`: reads its arguments, calls the package, and ends with the exit code of the error table."""
 
-from __future__ import annotations
-
-import argparse
+# Typer looks at the annotations when the command starts, so none is put off.
 import sys
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import typer
 
 from mullama import ContextParams, MullamaError, StreamConfig, __version__
-from mullama._run import Job, mute, run, say, write_event
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from mullama import _options as option
+from mullama._output import mute, say, write_event, write_line
+from mullama._run import Job, run
 
 EXIT_CODES = {
     "MODEL_NOT_FOUND": 3,
@@ -30,19 +30,36 @@ EXIT_CODES = {
 FAILED_OUTPUT = 1
 """What nobody can write down is no fault of the prompt or of the model."""
 
+SHORTEST, LONGEST = 0.05, 3600.0
+"""Seconds of a measurement: below, it tells nothing; above, nobody waits."""
+
+# What Click refuses has one root, but no name that all versions of Typer share: the newer bring a Click of their own.
+Refusal: type[typer.BadParameter] = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(name="mullama", add_completion=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A command as it was asked for.
+
+    Attributes:
+        carry_out: Does it.
+        json: Whether a failure is to be an event too.
+    """
+
+    carry_out: Callable[[], None]
+    json: bool = False
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code. Text goes to stdout, everything else to stderr."""
-    rest = command_parser().parse_args(arguments).arguments
-    parser = run_parser()
-    # Options may stand before, between and after MODEL and PROMPT.
-    parsed = parser.parse_intermixed_args(rest)
     if sys.stdout is None:
         say("mullama: standard output is closed")
         return FAILED_OUTPUT
     warnings.showwarning = lambda message, *_: say(f"mullama: warning: {message}")
     try:
-        return attempt(parsed, parser)
+        return attempt(sys.argv[1:] if arguments is None else arguments)
     except BrokenPipeError:
         # Nobody reads any more, which is no error.
         mute(sys.stdout)
@@ -53,90 +70,143 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED_OUTPUT
 
 
-def attempt(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
-    """Runs what was asked for. A failure is told on stderr, and as an event where events were asked for."""
+def attempt(arguments: Sequence[str]) -> int:
+    """Does what the arguments say. A failure is told on stderr, and as an event where events were asked for."""
     try:
-        run(job(parsed, parser))
+        order = parse(arguments)
+    except Refusal as refusal:
+        say(f"mullama: {refusal.format_message()} (--help tells what there is)")
+        return refusal.exit_code
+    if isinstance(order, int):
+        return order
+    try:
+        order.carry_out()
     except MullamaError as error:
         say(f"mullama: {error}")
-        if parsed.json:
+        if order.json:
             write_event(type="error", code=error.code, message=str(error))
         return EXIT_CODES[error.code]
     return 0
 
 
-def command_parser() -> argparse.ArgumentParser:
-    """The first word says which command; the rest is that command's own."""
-    parser = argparse.ArgumentParser(
-        prog="mullama",
-        description="Text from language models, streamed on this machine.",
-        epilog="`mullama run --help` tells the options of run.",
-    )
-    parser.add_argument("--version", action="version", version=f"mullama {__version__}")
-    parser.add_argument("command", choices=["run"], help="run: write what follows a prompt")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    return parser
+def parse(arguments: Sequence[str]) -> Order | int:
+    """What the arguments ask for; the exit code where that is done already, as help is."""
+    try:
+        order: Order | int | None = app(list(arguments), prog_name="mullama", standalone_mode=False)
+    except SystemExit:
+        return 0  # nobody reads the help any more
+    return 0 if order is None else order
 
 
-def run_parser() -> argparse.ArgumentParser:
-    """The options of `mullama run`. Where one is not given, the package's default holds."""
-    defaults = StreamConfig()
-    parser = argparse.ArgumentParser(prog="mullama run", description="Writes what follows a prompt.")
-    parser.add_argument("model", metavar="MODEL", help="a GGUF file, or demo: the model inside the package")
-    parser.add_argument("prompt", metavar="PROMPT", nargs="?", help="- or none: read from standard input")
-    generation = parser.add_argument_group("generation")
-    generation.add_argument("--max-tokens", type=int, metavar="N", help=f"most tokens ({defaults.max_tokens})")
-    generation.add_argument("--temperature", type=float, metavar="T", help=f"0 is greedy ({defaults.temperature})")
-    generation.add_argument("--top-k", type=int, metavar="N", help=f"0 is off ({defaults.top_k})")
-    generation.add_argument("--top-p", type=float, metavar="P", help=f"1.0 is off ({defaults.top_p})")
-    generation.add_argument("--min-p", type=float, metavar="P", help=f"0.0 is off ({defaults.min_p})")
-    generation.add_argument("--seed", type=int, metavar="N", help="same seed, same text")
-    generation.add_argument("--stop", action="append", metavar="TEXT", help="end before this text; can be repeated")
-    generation.add_argument("--timeout", type=int, metavar="MS", help="most milliseconds (no limit)")
-    engine = parser.add_argument_group("engine")
-    engine.add_argument("--ctx-size", type=int, metavar="N", help="most tokens, the prompt's included (the model's)")
-    engine.add_argument("--threads", type=int, metavar="N", help="threads that compute (one a physical core)")
-    engine.add_argument("--gpu-layers", type=int, default=-1, metavar="N", help="layers on a GPU; -1 is all of them")
-    output = parser.add_argument_group("output")
-    output.add_argument("--no-stream", action="store_true", help="write the text when it is complete")
-    output.add_argument("--json", action="store_true", help="write a JSON object a line: token, ..., done or error")
-    output.add_argument("--verbose", action="store_true", help="tell tokens, speed and times on stderr")
-    return parser
+@app.callback(invoke_without_command=True)
+def command(context: typer.Context, *, version: option.Version = False) -> Order | None:
+    """Text from language models, streamed on this machine."""
+    if version:
+        return Order(lambda: write_line(f"mullama {__version__}"))
+    if context.invoked_subcommand is None:
+        context.fail("Missing command: run, bench or doctor.")
+    return None
 
 
-def job(parsed: argparse.Namespace, parser: argparse.ArgumentParser) -> Job:
-    """What is to be run. A setting that is out of its range is refused here, before the model is loaded."""
-    options = {
-        "max_tokens": parsed.max_tokens,
-        "temperature": parsed.temperature,
-        "top_k": parsed.top_k,
-        "top_p": parsed.top_p,
-        "min_p": parsed.min_p,
-        "seed": parsed.seed,
-        "stop_sequences": parsed.stop,
-    }
+@app.command("run")
+def run_command(  # noqa: PLR0913  # an option each
+    context: typer.Context,
+    model: option.ModelName,
+    prompt: option.Prompt = None,
+    *,
+    max_tokens: option.MaxTokens = None,
+    temperature: option.Temperature = None,
+    top_k: option.TopK = None,
+    top_p: option.TopP = None,
+    min_p: option.MinP = None,
+    seed: option.Seed = None,
+    stop: option.Stop = None,
+    system: option.System = None,
+    timeout: option.Timeout = None,
+    ctx_size: option.ContextSize = None,
+    threads: option.Threads = None,
+    gpu_layers: option.GpuLayers = -1,
+    no_stream: option.NoStream = False,
+    json: option.Json = False,
+    verbose: option.Verbose = False,
+) -> Order:
+    """Writes what follows a prompt. Without one, on a terminal: a conversation."""
+    text = read_prompt(prompt, context)
+    if text is None and json:
+        context.fail("--json needs a PROMPT: a conversation is no line an event.")
+    options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "stop_sequences": stop}
+    options |= {"top_k": top_k, "top_p": top_p, "min_p": min_p}
     given = {name: value for name, value in options.items() if value is not None}
-    return Job(
-        model=parsed.model,
-        prompt=read_prompt(parsed.prompt, parser),
-        config=StreamConfig(timeout_ms=parsed.timeout, **given),
-        params=ContextParams(n_ctx=parsed.ctx_size, n_threads=parsed.threads),
-        gpu_layers=parsed.gpu_layers,
-        stream=not parsed.no_stream,
-        json=parsed.json,
-        verbose=parsed.verbose,
-    )
+    output = {"stream": not no_stream, "json": json, "verbose": verbose}
+
+    def start() -> None:
+        # A setting that is out of its range is refused here, before the model is loaded.
+        config = replace(StreamConfig(timeout_ms=timeout), **given)  # type: ignore[arg-type]  # names of its fields
+        params = ContextParams(n_ctx=ctx_size, n_threads=threads)
+        begin(
+            Job(model=model, prompt=text, system=system, config=config, params=params, gpu_layers=gpu_layers, **output)
+        )
+
+    return Order(start, json)
 
 
-def read_prompt(prompt: str | None, parser: argparse.ArgumentParser) -> str:
-    """The prompt of the command line, or all of standard input without its last line end."""
+def begin(job: Job) -> None:
+    """Runs a prompt, or begins a conversation."""
+    if job.prompt is not None:
+        run(job, job.prompt)
+        return
+    from mullama._talk import talk  # noqa: PLC0415  # a prompt needs none of it
+
+    talk(job)
+
+
+def read_prompt(prompt: str | None, context: typer.Context) -> str | None:
+    """The prompt of the command line, or all of standard input without its last line end; none from a terminal."""
     if prompt is not None and prompt != "-":
         return prompt
-    if sys.stdin is None or (prompt is None and sys.stdin.isatty()):
-        parser.error("a prompt is missing: give it as PROMPT, or pipe it in")
+    if sys.stdin is None:
+        context.fail("a prompt is missing: give it as PROMPT, or pipe it in")
+    if prompt is None and sys.stdin.isatty():
+        return None
     try:
         given = sys.stdin.buffer.read()
     except OSError as error:
-        parser.error(f"cannot read the prompt from standard input: {error.strerror}")
+        context.fail(f"cannot read the prompt from standard input: {error.strerror}")
     # What is no UTF-8 becomes lone surrogates, and those are refused as what they are: no text.
     return given.decode(errors="surrogateescape").removesuffix("\n").removesuffix("\r")
+
+
+@app.command("bench")
+def bench_command(  # noqa: PLR0913  # an option each
+    context: typer.Context,
+    model: option.ModelName,
+    *,
+    ctx_size: option.ContextSize = None,
+    threads: option.Threads = None,
+    gpu_layers: option.GpuLayers = -1,
+    seconds: option.Seconds = 2.0,
+    json: option.Json = False,
+) -> Order:
+    """Measures a model on this machine: speed, first token, what Python costs, memory."""
+    if not SHORTEST <= seconds <= LONGEST:  # nor is it one that is no number
+        context.fail(f"--seconds is {seconds}, but must be {SHORTEST} to {LONGEST}")
+
+    def start() -> None:
+        from mullama._bench import Bench, bench  # noqa: PLC0415  # a prompt needs none of it
+
+        params = ContextParams(n_ctx=ctx_size, n_threads=threads)
+        bench(Bench(model=model, params=params, gpu_layers=gpu_layers, seconds=seconds, json=json))
+
+    return Order(start, json)
+
+
+@app.command("doctor")
+def doctor_command(model: option.MaybeModelName = None) -> Order:
+    """Tells what this machine is, what of it mullama uses, and what is wrong with a model."""
+
+    def start() -> None:
+        from mullama._doctor import doctor  # noqa: PLC0415  # a prompt needs none of it
+
+        doctor(model)
+
+    return Order(start)

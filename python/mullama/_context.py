@@ -46,12 +46,16 @@ class Context:
             InvalidConfigError: `n_ctx` is beyond the positions that the model has learnt one by one.
             EngineClosedError: The model is closed.
         """
+        from mullama import _log  # noqa: PLC0415  # loaded by the model
+
         params = ContextParams() if params is None else params
         expect("model", model, Model)
         expect("params", params, ContextParams)
         self._model = model
         self._params = params
+        _log.flush()
         self._native = _mullama.Context(model._native, params)  # noqa: SLF001  # two halves of one package
+        _log.flush()
         if params.n_ctx is not None and params.n_ctx > model.n_ctx_train:
             trained = f"the model was trained for {model.n_ctx_train} tokens"
             warnings.warn(f"n_ctx is {params.n_ctx}, but {trained}: text beyond them may be noise", stacklevel=2)
@@ -115,7 +119,7 @@ class Context:
         config: StreamConfig | None = None,
         **overrides: Unpack[StreamOptions],
     ) -> TokenStream:
-        """Opens a stream of the answer to a conversation. Never blocks; a chat is a prompt with the model's own template.
+        """Opens a stream of the answer to a conversation: a prompt that the model's own template makes. Never blocks.
 
         Control tokens in the messages are letters: typing `<|im_end|>` ends nobody's turn.
 

@@ -1,26 +1,33 @@
-"""Passes what the engine and llama.cpp say on to `logging`, under the logger `mullama`; quiet until somebody listens."""
+"""Passes what the engine and llama.cpp say on to `logging`, under `mullama`; quiet until somebody listens."""
 
 from __future__ import annotations
 
 import atexit
 import logging
 import threading
+import traceback
 
 from mullama import _mullama
 
 LOGGER = logging.getLogger("mullama")
 LOGGER.addHandler(logging.NullHandler())
+_LLAMA = logging.getLogger("mullama.llama")
+
+_order = threading.RLock()
+"""Held while lines are taken and passed on: each is there when a call returns, and after those before it. A handler may
+call mullama again."""
 
 _LEVELS = {"ERROR": logging.ERROR, "WARN": logging.WARNING, "INFO": logging.INFO}
 
 
 def flush() -> None:
-    """Passes on what was said so far, and listens from now on to what the logger lets through."""
-    _pass_on(_mullama.take_log(_wanted()))
+    """Passes on what was said so far, and listens from now on to what the loggers let through."""
+    with _order:
+        _pass_on(_mullama.take_log(_wanted()))
 
 
 def _wanted() -> str:
-    level = LOGGER.getEffectiveLevel()
+    level = min(LOGGER.getEffectiveLevel(), _LLAMA.getEffectiveLevel())
     named = ((logging.DEBUG, "debug"), (logging.INFO, "info"), (logging.WARNING, "warn"), (logging.ERROR, "error"))
     return next((name for most, name in named if level <= most), "off")
 
@@ -28,12 +35,16 @@ def _wanted() -> str:
 def _pass_on(lines: list[tuple[str, str, str]]) -> None:
     for level, target, message in lines:
         logger = logging.getLogger(target.replace("::", "."))
-        logger.log(_LEVELS.get(level, logging.DEBUG), "%s", message)
+        try:
+            logger.log(_LEVELS.get(level, logging.DEBUG), "%s", message)
+        except Exception:  # noqa: BLE001  # a handler's: no load fails for it, and later lines are passed on
+            if logging.raiseExceptions:
+                traceback.print_exc()
 
 
 def _listen() -> None:
-    while (lines := _mullama.wait_for_log()) is not None:
-        _pass_on(lines)
+    while _mullama.wait_for_log():
+        flush()
 
 
 def _stop(listener: threading.Thread) -> None:

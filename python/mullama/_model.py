@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mullama import _mullama
@@ -13,6 +12,7 @@ from mullama._chat import chat_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from typing_extensions import Self
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # An engine that runs on while the interpreter ends would crash it.
 atexit.register(_mullama.shutdown)
 
-DEMO = Path(__file__).with_name("models") / "demo.gguf"
+DEMO = os.path.join(os.path.dirname(__file__), "models", "demo.gguf")  # noqa: PTH118, PTH120  # pathlib is slow to import
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -128,7 +128,7 @@ class Model:
         add_generation_prompt: bool = True,
         **chat_template_kwargs: object,
     ) -> str:
-        """The prompt that the model's own Jinja template makes of a conversation, as Hugging Face's libraries render it.
+        """The prompt that the model's Jinja template makes of a conversation, as Hugging Face's libraries render it.
 
         It is text to look at. Given back to `generate_stream`, control tokens that a user typed into a message would be
         parsed; `chat_stream` keeps them letters.
@@ -147,8 +147,8 @@ class Model:
         Example:
             >>> print(model.apply_chat_template([{"role": "user", "content": "Hello!"}]))
         """
-        chat = chat_of(messages, tools, chat_template, chat_template_kwargs, add_generation_prompt=add_generation_prompt)
-        return self._native.apply_chat_template(chat)
+        prompt = {"add_generation_prompt": add_generation_prompt}
+        return self._native.apply_chat_template(chat_of(messages, tools, chat_template, chat_template_kwargs, **prompt))
 
     def close(self) -> None:
         """Ends everything that runs on the model: open streams and later calls raise `EngineClosedError`.

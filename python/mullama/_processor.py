@@ -59,7 +59,7 @@ def check() -> None:
 
     Takes well under a millisecond. Where the system does not list its processor's features, nothing is compared.
     """
-    lacking = missing(TARGET_FEATURES, _feature_line())
+    lacking = missing(TARGET_FEATURES, feature_line())
     if lacking:
         message = (
             f"mullama was compiled for a processor with {', '.join(lacking)}, which this one lacks. Install it again "
@@ -77,7 +77,7 @@ def missing(target_features: Iterable[str], feature_line: str) -> list[str]:
     return [feature for feature in target_features if KERNEL_NAMES.get(feature, "") not in present | {""}]
 
 
-def _feature_line() -> str:
+def feature_line() -> str:
     """The names after `flags` (x86) or `Features` (Arm) of the first processor; empty where there is no such line."""
     try:
         # The file grows with the number of processors and the first one is enough. Importing pathlib takes longer.

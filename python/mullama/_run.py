@@ -1,27 +1,36 @@
-"""The command `mullama run`: one prompt, one stream, written as it comes."""
+"""The command `mullama run` with a prompt: one stream, written as it comes."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from mullama import Context, Model
+from mullama._output import say, write_event, write_pieces, write_rest
 
 if TYPE_CHECKING:
-    from typing import TextIO
-
     from mullama import ContextParams, StreamConfig, TokenStream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What is to be run, and how it is to be written."""
+    """What is to be run, and how it is to be written.
+
+    Attributes:
+        model: A GGUF file, or "demo".
+        prompt: What the text is to follow, or a user's message if `system` is there; None is a conversation.
+        system: What the model is told before the first message.
+        config: How streams are generated.
+        params: How the engine is laid out.
+        gpu_layers: Layers that go to a GPU.
+        stream: Whether each piece is written as it comes.
+        json: Whether events are written instead of text.
+        verbose: Whether stderr gets what a stream cost.
+    """
 
     model: str
-    prompt: str
+    prompt: str | None
+    system: str | None
     config: StreamConfig
     params: ContextParams
     gpu_layers: int
@@ -29,12 +38,19 @@ class Job:
     json: bool
     verbose: bool
 
+    def load(self) -> Context:
+        """The model, ready to run."""
+        return Context(Model.load(self.model, n_gpu_layers=self.gpu_layers), self.params)
 
-def run(job: Job) -> None:
-    """Loads the model and writes what follows the prompt."""
-    model = Model.load(job.model, n_gpu_layers=job.gpu_layers)
-    context = Context(model, job.params)
-    with context.generate_stream(job.prompt, config=job.config) as stream:
+    def beginning(self) -> list[dict[str, str]]:
+        """The messages that a conversation begins with."""
+        return [] if self.system is None else [{"role": "system", "content": self.system}]
+
+
+def run(job: Job, prompt: str) -> None:
+    """Loads the model and writes what follows the prompt, or the answer to it."""
+    context = job.load()
+    with open_stream(context, job, prompt) as stream:
         if job.json:
             write_events(stream)
         else:
@@ -43,22 +59,19 @@ def run(job: Job) -> None:
             say(summary(stream))
 
 
+def open_stream(context: Context, job: Job, prompt: str) -> TokenStream:
+    """A stream of what follows the prompt; with a system message, of the answer to a user's first message."""
+    if job.system is None:
+        return context.generate_stream(prompt, config=job.config)
+    return context.chat_stream([*job.beginning(), {"role": "user", "content": prompt}], config=job.config)
+
+
 def write_text(stream: TokenStream, *, at_once: bool) -> None:
     """Writes the text, each piece at once or all of it at its end, and ends the last line however the stream ends."""
-    # A terminal that cannot show a character gets a question mark, not a traceback.
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
-        for token in stream:
-            if at_once:
-                sys.stdout.write(token.text)
-                sys.stdout.flush()
+        write_pieces(stream, at_once=at_once)
     finally:
-        text = stream.text
-        if not at_once:
-            sys.stdout.write(text)
-        if text and not text.endswith("\n"):
-            sys.stdout.write("\n")
-        sys.stdout.flush()
+        write_rest(stream, at_once=at_once)
 
 
 def write_events(stream: TokenStream) -> None:
@@ -83,28 +96,6 @@ def write_end(stream: TokenStream) -> None:
         timings=asdict(stream.timings),
         seed=stream.seed,
     )
-
-
-def write_event(**event: object) -> None:
-    """Writes one line of JSON."""
-    sys.stdout.write(json.dumps(event) + "\n")
-    sys.stdout.flush()
-
-
-def say(line: str) -> None:
-    """Writes a line to stderr, if anyone takes it."""
-    if sys.stderr is None:
-        return
-    try:
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()
-    except OSError:
-        mute(sys.stderr)
-
-
-def mute(file: TextIO) -> None:
-    """Sends what the file still holds nowhere: Python would complain when it flushes it at its exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
 
 
 def summary(stream: TokenStream) -> str:

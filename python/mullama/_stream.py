@@ -11,12 +11,16 @@ from mullama import _mullama
 from mullama._usage import Timings, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Coroutine, Generator, Sequence
 
     from typing_extensions import Self
 
+    from mullama._bell import Hold
     from mullama._config import StreamConfig
     from mullama._mullama import Chat, Token
+
+_news: Callable[[TokenStream], Coroutine[None, None, None]] | None = None
+"""Waits for news on the running event loop; None until somebody does."""
 
 _blocked_a_loop = False
 """Whether somebody was told that a plain `for` stops the event loop; once is enough."""
@@ -50,13 +54,12 @@ class TokenStream(_mullama.TokenStream):
         del context, prompt  # the native half took them
         self._most_at_once = config.buffer_size
         self._at_once = 0
-        self._rope: tuple[object, _mullama.Rope, int] | None = None
+        self._hold: Hold | None = None
+        """What an event loop knows the stream by."""
 
     def __iter__(self) -> Self:
         """The stream itself. Warns once where reading would block a running event loop."""
-        asyncio = sys.modules.get("asyncio")
-        if asyncio is not None and asyncio._get_running_loop() is not None:  # noqa: SLF001  # exported under this name
-            _warn_of_a_blocked_loop()
+        warn_of_a_blocked_loop(3)
         return self
 
     def __aiter__(self) -> Self:
@@ -74,10 +77,8 @@ class TokenStream(_mullama.TokenStream):
             await _let_others_run()
         token = self.take()
         while token is None:
-            from mullama._bell import news  # noqa: PLC0415  # asyncio is slow to import, and not everybody needs it
-
             self._at_once = 0
-            await news(self)
+            await (_news or _import_news())(self)
             token = self.take()
         self._at_once += 1
         return token
@@ -117,12 +118,24 @@ class TokenStream(_mullama.TokenStream):
         return f"<TokenStream {self.finish_reason or 'open'}, {self.tokens_generated} tokens read>"
 
 
-def _warn_of_a_blocked_loop() -> None:
+def warn_of_a_blocked_loop(stacklevel: int) -> None:
+    """Warns, once a process, if an event loop runs on this thread: reading without `async` stops it."""
     global _blocked_a_loop  # noqa: PLW0603  # once a process
-    if not _blocked_a_loop:
-        _blocked_a_loop = True
-        message = "a plain `for` over a stream blocks the running event loop; `async for` does not"
-        warnings.warn(message, RuntimeWarning, stacklevel=3)
+    asyncio = sys.modules.get("asyncio")
+    if _blocked_a_loop or asyncio is None or asyncio._get_running_loop() is None:  # noqa: SLF001  # exported so
+        return
+    _blocked_a_loop = True
+    message = "reading a stream without `async` blocks the running event loop; `async for` and AsyncModel do not"
+    warnings.warn(message, RuntimeWarning, stacklevel=stacklevel)
+
+
+def _import_news() -> Callable[[TokenStream], Coroutine[None, None, None]]:
+    """Asyncio is slow to import, and not everybody needs it."""
+    global _news  # noqa: PLW0603  # once a process
+    from mullama._bell import news  # noqa: PLC0415
+
+    _news = news
+    return news
 
 
 @types.coroutine

@@ -77,6 +77,9 @@ class Completion:
 
 def read_to_end(stream: TokenStream) -> Completion:
     """Folds a stream into a completion. However it ends, the stream is closed."""
+    from mullama._stream import warn_of_a_blocked_loop  # noqa: PLC0415  # streams know what they cost
+
+    warn_of_a_blocked_loop(4)
     with stream:
         return _completion(stream, tuple(stream))
 

@@ -9,20 +9,19 @@ use std::os::fd::{AsRawFd, RawFd};
 #[cfg(unix)]
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Wake, Waker};
 
-/// Rings when a stream that one event loop waits for has news. From the first ring to the answer it stays silent, so that
-/// one wake-up of the loop serves all streams.
+/// Rings when a stream that one event loop waits for has news: once for all streams of an engine's step, and not again
+/// before the answer.
 ///
 /// ```
 /// use std::sync::Arc;
 /// use mullama::Bell;
 ///
 /// let bell = Arc::new(Bell::new()?);
-/// let (first, second) = (bell.waker(1), bell.waker(2));
-/// first.wake_by_ref();
-/// second.wake_by_ref();
-/// first.wake_by_ref();
+/// let (first, second) = (bell.rope(1), bell.rope(2));
+/// first.pull();
+/// second.pull();
+/// first.pull();
 /// assert_eq!(bell.answer(), [1, 2]);
 /// assert!(bell.answer().is_empty());
 /// # Ok::<(), std::io::Error>(())
@@ -71,21 +70,20 @@ impl Bell {
         self.wire.1.as_raw_fd()
     }
 
-    /// A waker that rings and leaves `key`; two of one key [wake the same](Waker::will_wake) only if one is the other's
-    /// clone.
-    pub fn waker(self: &Arc<Self>, key: u64) -> Waker {
-        Arc::new(Rope { bell: Arc::clone(self), key }).into()
+    /// A rope that rings it and leaves `key`.
+    pub fn rope(self: &Arc<Self>, key: u64) -> Rope {
+        Rope { bell: Arc::clone(self), key }
     }
 
     /// The keys of those who rang since the last answer, in their order. The next one rings anew.
     pub fn answer(&self) -> Vec<u64> {
-        let keys = std::mem::take(&mut self.lock().keys);
+        // First the wire, then the keys: whoever comes between writes a byte too many, which costs a wake-up. The other way
+        // round its byte would be lost, and with it every later ring.
         #[cfg(unix)]
         {
-            // One byte a ring, and a second one at most where a ring and an answer met.
             let _ = io::Read::read(&mut &self.wire.1, &mut [0; 8]);
         }
-        keys
+        std::mem::take(&mut self.lock().keys)
     }
 
     /// Sleeps until it rings; `false` once it is closed.
@@ -100,16 +98,17 @@ impl Bell {
         self.rung.notify_all();
     }
 
-    fn ring(&self, key: u64) {
+    /// Leaves a key; whether the bell was silent and is to be rung.
+    fn note(&self, key: u64) -> bool {
         let mut state = self.lock();
         if state.keys.contains(&key) {
-            return;
+            return false;
         }
         state.keys.push(key);
-        if state.keys.len() > 1 {
-            return;
-        }
-        drop(state);
+        state.keys.len() == 1
+    }
+
+    fn ring(&self) {
         self.rung.notify_all();
         #[cfg(unix)]
         {
@@ -124,18 +123,31 @@ impl Bell {
 }
 
 /// One stream's hold on a bell.
-struct Rope {
+#[derive(Debug, Clone)]
+pub struct Rope {
     bell: Arc<Bell>,
     key: u64,
 }
 
-impl Wake for Rope {
-    fn wake(self: Arc<Self>) {
-        self.bell.ring(self.key);
+impl Rope {
+    /// Rings the bell, and leaves the key.
+    pub fn pull(&self) {
+        if self.bell.note(self.key) {
+            self.bell.ring();
+        }
     }
 
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.bell.ring(self.key);
+    /// Whether both ring the same bell and leave the same key.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.key == other.key && Arc::ptr_eq(&self.bell, &other.bell)
+    }
+}
+
+/// Pulls many ropes; each bell rings once, when all its keys are there.
+pub(crate) fn pull_all(ropes: &[Rope]) {
+    let silent: Vec<&Rope> = ropes.iter().filter(|rope| rope.bell.note(rope.key)).collect();
+    for rope in silent {
+        rope.bell.ring();
     }
 }
 
@@ -155,11 +167,11 @@ mod tests {
     fn many_rings_before_an_answer_are_one_byte_on_the_wire() {
         let bell = Arc::new(Bell::new().unwrap());
         for key in 0..100 {
-            bell.waker(key).wake();
+            bell.rope(key).pull();
         }
         assert_eq!(bytes_waiting(&bell), 1);
         assert_eq!(bell.answer().len(), 100);
-        bell.waker(7).wake();
+        bell.rope(7).pull();
         assert_eq!((bytes_waiting(&bell), bell.answer()), (1, vec![7]));
         bell.answer();
         assert_eq!(bytes_waiting(&bell), 0);
@@ -171,7 +183,7 @@ mod tests {
         let ringer = Arc::clone(&bell);
         let rings = thread::spawn(move || {
             for key in 0..10_000 {
-                ringer.waker(key).wake();
+                ringer.rope(key).pull();
             }
             ringer.close();
         });
@@ -182,6 +194,39 @@ mod tests {
         rings.join().unwrap();
         heard.extend(bell.answer());
         assert_eq!(heard, (0..10_000).collect::<Vec<_>>());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn no_ring_is_lost_where_two_ring_while_a_loop_answers_by_the_wire_alone() {
+        use std::time::{Duration, Instant};
+        let bell = Arc::new(Bell::new().unwrap());
+        let ringers: Vec<_> = (0..2_u64)
+            .map(|ringer| {
+                let bell = Arc::clone(&bell);
+                thread::spawn(move || (0..20_000).for_each(|key| bell.rope(2 * key + ringer).pull()))
+            })
+            .collect();
+        let mut heard = 0;
+        let limit = Instant::now() + Duration::from_secs(10);
+        while heard < 40_000 {
+            // A loop hears the wire and nothing else.
+            if bytes_waiting(&bell) > 0 {
+                heard += bell.answer().len();
+            }
+            assert!(Instant::now() < limit, "silent after {heard}");
+        }
+        ringers.into_iter().for_each(|ringer| ringer.join().unwrap());
+    }
+
+    #[test]
+    fn many_ropes_ring_each_bell_once() {
+        let bells = [Arc::new(Bell::new().unwrap()), Arc::new(Bell::new().unwrap())];
+        let ropes: Vec<Rope> = (0..8).map(|key| bells[usize::from(key >= 5)].rope(key)).collect();
+        pull_all(&ropes);
+        #[cfg(unix)]
+        assert_eq!([bytes_waiting(&bells[0]), bytes_waiting(&bells[1])], [1, 1]);
+        assert_eq!([bells[0].answer(), bells[1].answer()], [vec![0, 1, 2, 3, 4], vec![5, 6, 7]]);
     }
 
     #[test]

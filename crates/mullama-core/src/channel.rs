@@ -11,6 +11,7 @@ use std::task::Waker;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use crate::bell::Rope;
 use crate::engine::mailbox::{Mailbox, StreamId};
 use crate::error::MullamaError;
 use crate::token::Token;
@@ -145,8 +146,10 @@ struct State {
     /// The engine passed this stream over because its buffer was full.
     parked: bool,
     sleepers: usize,
-    /// Tasks that wait for news, each once.
-    wakers: Vec<Waker>,
+    /// The task that waits for news.
+    waker: Option<Waker>,
+    /// Event loops whose tasks wait for news, each once.
+    ropes: Vec<Rope>,
     progress: Progress,
     taken: usize,
     text: String,
@@ -246,21 +249,22 @@ impl Channel {
     /// Wakes blocking readers now, and tasks when the engine's step is over: then one wake-up serves all streams of a task
     /// or of an event loop.
     fn announce(&self, mut state: MutexGuard<'_, State>) {
-        let wakers = std::mem::take(&mut state.wakers);
+        let (waker, ropes) = (state.waker.take(), std::mem::take(&mut state.ropes));
         let sleepers = state.sleepers;
         drop(state);
         if sleepers > 0 {
             self.readable.notify_all();
         }
-        self.mailbox.wake_later(wakers);
+        self.mailbox.wake_later(waker, ropes);
     }
 
     /// Wakes everybody at once.
     fn wake(&self, mut state: MutexGuard<'_, State>) {
-        let wakers = std::mem::take(&mut state.wakers);
+        let (waker, ropes) = (state.waker.take(), std::mem::take(&mut state.ropes));
         drop(state);
         self.readable.notify_all();
-        wakers.into_iter().for_each(Waker::wake);
+        waker.into_iter().for_each(Waker::wake);
+        ropes.iter().for_each(Rope::pull);
     }
 
     // The reader's side.
@@ -321,9 +325,8 @@ impl Channel {
         let mut state = self.lock();
         match self.take_locked(&mut state) {
             Take::Empty => {
-                if !state.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
-                    state.wakers.clear();
-                    state.wakers.push(cx.waker().clone());
+                if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                    state.waker = Some(cx.waker().clone());
                 }
                 Poll::Pending
             }
@@ -331,14 +334,14 @@ impl Channel {
         }
     }
 
-    /// Has this waker woken, too, when there is news; `true` if there is something to take already.
-    pub(crate) fn watch(&self, waker: &Waker) -> bool {
+    /// Has this rope pulled, too, when there is news; `true` if there is something to take already.
+    pub(crate) fn watch(&self, rope: &Rope) -> bool {
         let mut state = self.lock();
         if !state.items.is_empty() || state.end.is_some() {
             return true;
         }
-        if !state.wakers.iter().any(|known| known.will_wake(waker)) {
-            state.wakers.push(waker.clone());
+        if !state.ropes.iter().any(|known| known.is(rope)) {
+            state.ropes.push(rope.clone());
         }
         false
     }

@@ -59,7 +59,7 @@ mod vocabulary;
 
 #[cfg(feature = "streaming")]
 pub use async_model::AsyncModel;
-pub use bell::Bell;
+pub use bell::{Bell, Rope};
 pub use chat::{Chat, Message, TemplateFailure};
 pub use completion::Completion;
 pub use config::{ContextParams, FlashAttn, KvType, Range, StreamConfig};

@@ -74,5 +74,9 @@ pub fn shutdown() {
         std::mem::take(&mut running.engines)
     };
     engines.iter().filter_map(Weak::upgrade).for_each(|engine| engine.close());
-    drop(WORK_ENDED.wait_timeout_while(working(), PATIENCE, |running| *running > 0));
+    let waited = WORK_ENDED.wait_timeout_while(working(), PATIENCE, |running| *running > 0);
+    if waited.unwrap_or_else(PoisonError::into_inner).1.timed_out() {
+        // It reads llama.cpp's tables, which the end of the process would take away under it.
+        mullama_ffi::keep_statics_at_exit();
+    }
 }

@@ -3,9 +3,9 @@
 //! Flow: stop → **stream** → face.
 
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::Duration;
 
+use crate::bell::Rope;
 use crate::channel::{Channel, Take};
 use crate::completion::Completion;
 use crate::engine::handle::EngineHandle;
@@ -80,11 +80,9 @@ impl TokenStream {
         }
     }
 
-    /// Has `waker` woken at the next news, beside other wakers; `true`, and no wake-up, if something can be taken now.
-    ///
-    /// For event loops that are not Rust's, with a [`Bell`](crate::Bell) for the loop.
-    pub fn watch(&self, waker: &Waker) -> bool {
-        self.origin.is_forked() || self.channel.watch(waker)
+    /// Has an event loop's bell rung by this rope at the next news; `true`, and no ring, if something can be taken now.
+    pub fn watch(&self, rope: &Rope) -> bool {
+        self.origin.is_forked() || self.channel.watch(rope)
     }
 
     /// Iterates over the items without taking the stream; blocks as [`next_blocking`](Self::next_blocking) does.

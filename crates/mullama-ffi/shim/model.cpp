@@ -2,6 +2,8 @@
 
 #include "guard.h"
 
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 using namespace mullama;
@@ -116,6 +118,13 @@ int32_t mullama_vocab_eog(const llama_vocab * vocab, int32_t * out, size_t capac
             }
         }
     });
+}
+
+void mullama_keep_statics_at_exit(void) {
+#ifdef __GLIBC__
+    // The handler that was registered last runs first: before the destructors of what llama.cpp has built so far.
+    on_exit([](int status, void *) { fflush(nullptr); _Exit(status); }, nullptr);
+#endif
 }
 
 int32_t mullama_vocab_is_control(const llama_vocab * vocab, int32_t token, bool * out) {

@@ -34,3 +34,10 @@ pub fn system_info() -> String {
     })
     .clone()
 }
+
+/// Has the process end without C++'s destructors of static objects, for a thread may still read what they would destroy. Open
+/// files of C are flushed. Where the C library is not glibc, nothing changes.
+pub fn keep_statics_at_exit() {
+    // SAFETY: registers a handler; it touches nothing of ours.
+    unsafe { sys::mullama_keep_statics_at_exit() };
+}

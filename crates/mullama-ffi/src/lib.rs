@@ -36,7 +36,7 @@ pub mod token;
 pub mod tokenize;
 pub mod vocab;
 
-pub use backend::system_info;
+pub use backend::{keep_statics_at_exit, system_info};
 pub use batch::Batch;
 pub use context::Context;
 #[cfg(feature = "test-support")]

@@ -210,6 +210,7 @@ unsafe extern "C" {
         capacity: usize,
         count: *mut usize,
     ) -> i32;
+    pub(crate) fn mullama_keep_statics_at_exit();
     pub(crate) fn mullama_vocab_is_control(vocab: *const llama_vocab, token: i32, out: *mut bool) -> i32;
     pub(crate) fn mullama_vocab_text(vocab: *const llama_vocab, token: i32, out: *mut *const c_char) -> i32;
     pub(crate) fn mullama_vocab_piece(

@@ -1,7 +1,6 @@
 //! The doorbell of one event loop.
 
 use std::sync::Arc;
-use std::task::Waker;
 
 use pyo3::prelude::*;
 
@@ -11,7 +10,7 @@ pub(crate) struct Bell(Arc<mullama::Bell>);
 
 /// One stream's hold on a bell.
 #[pyclass(frozen)]
-pub(crate) struct Rope(pub(crate) Waker);
+pub(crate) struct Rope(pub(crate) mullama::Rope);
 
 #[pymethods]
 impl Bell {
@@ -28,7 +27,7 @@ impl Bell {
 
     /// A rope that rings it and leaves this key.
     fn rope(&self, key: u64) -> Rope {
-        Rope(self.0.waker(key))
+        Rope(self.0.rope(key))
     }
 
     /// The keys of those who rang; the next one rings anew.

@@ -35,6 +35,12 @@ mod _mullama {
         py.detach(mullama::shutdown);
     }
 
+    /// What llama.cpp was compiled for and finds here.
+    #[pyfunction]
+    fn system_info() -> String {
+        mullama::system_info()
+    }
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("__version__", env!("CARGO_PKG_VERSION"))?;

@@ -16,21 +16,17 @@ static QUEUE: LazyLock<LogQueue> = LazyLock::new(|| {
 /// Level, who says it, and the words.
 type Line = (&'static str, &'static str, String);
 
-fn lines(said: Vec<mullama::LogLine>) -> Vec<Line> {
-    said.into_iter().map(|line| (line.level.as_str(), line.target, line.message)).collect()
-}
-
 /// Listens to lines of this level and worse, and takes what was said since the last time.
 #[pyfunction]
 pub(crate) fn take_log(level: &str) -> Vec<Line> {
     QUEUE.listen_to(level.parse().unwrap_or(LevelFilter::WARN));
-    lines(QUEUE.take())
+    QUEUE.take().into_iter().map(|line| (line.level.as_str(), line.target, line.message)).collect()
 }
 
-/// Waits for lines; None once the log is closed.
+/// Waits for lines to take; False once the log is closed.
 #[pyfunction]
-pub(crate) fn wait_for_log(py: Python<'_>) -> Option<Vec<Line>> {
-    py.detach(|| QUEUE.wait()).map(lines)
+pub(crate) fn wait_for_log(py: Python<'_>) -> bool {
+    py.detach(|| QUEUE.wait())
 }
 
 /// Ends every wait for lines.

@@ -9,6 +9,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::arrival::{Arrival, Prepared};
+use crate::bell::{Rope, pull_all};
 use crate::error::MullamaError;
 
 /// Names a stream within its engine; never used twice.
@@ -43,8 +44,8 @@ struct Inner {
 pub(crate) struct Mailbox {
     inner: Mutex<Inner>,
     wake: Condvar,
-    /// Tasks with news from the running step; woken at its end, on the engine's thread.
-    readers: Mutex<Vec<Waker>>,
+    /// Tasks and event loops with news from the running step; woken at its end, on the engine's thread.
+    readers: Mutex<(Vec<Waker>, Vec<Rope>)>,
     /// Whether there is anything new, a letter or room for a parked stream; lets a step begin without the lock.
     fresh: AtomicBool,
     /// Tells llama.cpp to stop the running step. Set when nobody is left to read its rows, and to end the engine.
@@ -145,17 +146,20 @@ impl Mailbox {
         Some(std::mem::take(&mut self.lock().letters))
     }
 
-    /// Keeps wakers for the end of the step.
-    pub(crate) fn wake_later(&self, wakers: Vec<Waker>) {
-        if !wakers.is_empty() {
-            self.readers.lock().unwrap_or_else(PoisonError::into_inner).extend(wakers);
+    /// Keeps for the end of the step who is to be woken.
+    pub(crate) fn wake_later(&self, waker: Option<Waker>, ropes: Vec<Rope>) {
+        if waker.is_some() || !ropes.is_empty() {
+            let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+            readers.0.extend(waker);
+            readers.1.extend(ropes);
         }
     }
 
-    /// Wakes the tasks for which there was news.
+    /// Wakes the tasks for which there was news, and each event loop once.
     pub(crate) fn wake_readers(&self) {
-        let readers = std::mem::take(&mut *self.readers.lock().unwrap_or_else(PoisonError::into_inner));
-        readers.into_iter().for_each(Waker::wake);
+        let (wakers, ropes) = std::mem::take(&mut *self.readers.lock().unwrap_or_else(PoisonError::into_inner));
+        pull_all(&ropes);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Sleeps until a letter comes or `limit` has passed.

@@ -1,0 +1,115 @@
+"""The command `mullama doctor`: what it finds out, and what it says of a model."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mullama import Model, __version__, _doctor, _machine, _model
+from mullama._build import TARGET_FEATURES
+
+GIB = 1 << 30
+
+
+def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs the command."""
+    command = [sys.executable, "-m", "mullama", "doctor", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
+
+
+def test_it_tells_versions_processor_threads_and_memory() -> None:
+    done = doctor()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert __version__ in done.stdout
+    for name in ("Python", "platform", "processor", "usable", "threads", "compiled for", "verdict", "memory"):
+        assert f"\n{name} " in done.stdout
+    assert "it has what mullama was compiled for" in done.stdout
+
+
+def test_it_tells_what_a_model_is() -> None:
+    done = doctor("demo")
+    assert (done.returncode, done.stderr) == (0, "")
+    for words in ("mullama demo", "llama", "1,024 tokens", "trained for 1024 tokens", "yes", "are sound"):
+        assert words in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("beginning", "words"), [(b"no model", "cannot load"), (b"", "cannot load"), (None, "no model at")]
+)
+def test_a_file_that_is_no_model_is_told_in_one_line(tmp_path: Path, beginning: bytes | None, words: str) -> None:
+    file = tmp_path / "model.gguf"
+    if beginning is not None:
+        file.write_bytes(beginning)
+    done = doctor(str(file))
+    assert done.returncode == 3
+    assert done.stderr.startswith("mullama: ")
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_model_that_was_cut_off_in_its_header_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_bytes(Path(_model.DEMO).read_bytes()[:4096])
+    done = doctor(str(file))
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+
+
+def test_a_model_without_a_template_is_told_that_it_cannot_chat(tmp_path: Path) -> None:
+    file = tmp_path / "plain.gguf"
+    file.write_bytes(Path(_model.DEMO).read_bytes().replace(b"tokenizer.chat_template", b"tokenizer.chat_somethin", 1))
+    model = Model.load(file, vocab_only=True)
+    assert dict(_doctor.described(model))["chat template"].startswith("none")
+
+
+def test_what_the_processor_lacks_is_named() -> None:
+    assert TARGET_FEATURES
+    assert _doctor.verdict("fpu").startswith("it lacks ")
+    assert _doctor.verdict("").startswith("unknown")
+
+
+@pytest.mark.parametrize(
+    ("available", "words"), [(None, "are sound"), (GIB, "take 4.0 GiB and 1.0 GiB are"), (8 * GIB, "fit into")]
+)
+def test_whether_the_weights_fit_is_told(available: int | None, words: str) -> None:
+    assert words in _doctor.fit(4 * GIB, available)
+
+
+@pytest.mark.parametrize(
+    ("line", "files", "quota", "limit"),
+    [
+        ("0::/pod/job", {"pod/cpu.max": "150000 100000", "pod/job/memory.max": "1073741824"}, 1.5, GIB),
+        ("0::/", {"cpu.max": "max 100000", "memory.max": "max"}, None, None),
+        ("1:cpu,cpuacct:/a", {"cpu/a/cpu.cfs_quota_us": "50000", "cpu/a/cpu.cfs_period_us": "100000"}, 0.5, None),
+        ("1:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None, None),
+        ("4:memory:/gone", {"memory/memory.limit_in_bytes": "1073741824"}, None, GIB),
+        ("4:memory:/", {"memory/memory.limit_in_bytes": "9223372036854771712"}, None, None),
+    ],
+)
+def test_the_limits_of_control_groups_count(  # noqa: PLR0913, PLR0917  # a table
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    line: str,
+    files: dict[str, str],
+    quota: float | None,
+    limit: int | None,
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    group = tmp_path / "cgroup"
+    group.write_text(line + "\n")
+    monkeypatch.setattr(_machine, "CGROUP", group)
+    monkeypatch.setattr(_machine, "CGROUPS", tmp_path)
+    assert (_machine.cpu_quota(), _machine.memory_limit()) == (quota, limit)
+
+
+def test_a_system_that_tells_nothing_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("CGROUP", "CGROUPS", "CPUS", "MEMINFO", "STATUS"):
+        monkeypatch.setattr(_machine, name, tmp_path / "nothing")
+    assert (_machine.memory(), _machine.memory_limit(), _machine.cpu_quota(), _machine.resident()) == (None,) * 4
+    assert _machine.cores(frozenset({0, 1})) == 2
+    assert dict(_doctor.memories()) == {"memory": "unknown"}

@@ -1,0 +1,400 @@
+"""A conversation with `mullama run`, on a terminal of its own."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mullama import Context, ContextParams, Model, StreamConfig, _model, _talk
+from mullama._run import Job
+from mullama._talk import Talk
+from mullama._typed import Typed, read_message, read_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from typing_extensions import Self
+
+DEMO = Path(_model.DEMO)
+
+LIMIT = 20
+"""Seconds that anything may take on a machine that is busy elsewhere."""
+
+CTRL_C, CTRL_D, CTRL_P, BACKSPACE = b"\x03", b"\x04", b"\x10", b"\x7f"
+
+# Ctrl-C reaches whoever has the terminal, as a shell would give it.
+PROGRAM = """
+import fcntl, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+import _mullama_command
+sys.exit(_mullama_command.main())
+"""
+GREEDY = ["--temperature", "0"]
+SLOWLY = ["/set ignore_eos true", "/set stream_delay_ms 30", "/set max_tokens 900"]
+
+
+class Terminal:
+    """A terminal with the command in it."""
+
+    def __init__(self, *arguments: str, stdout: int | None = None) -> None:
+        """Starts the command; its output goes to the terminal, or stdout elsewhere."""
+        self._primary, terminal = os.openpty()
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 50, 200, 0, 0))
+        command = [sys.executable, "-c", PROGRAM, "run", *arguments]
+        plain = {**os.environ, "TERM": "dumb", "INPUTRC": os.devnull, "PYTHONUTF8": "1"}
+        out = terminal if stdout is None else stdout
+        self.child = subprocess.Popen(  # noqa: S603
+            command, stdin=terminal, stdout=out, stderr=terminal, env=plain, start_new_session=True
+        )
+        os.close(terminal)
+        self._unread = ""
+        self.reads = 0
+
+    def press(self, keys: bytes) -> None:
+        """Presses keys."""
+        os.write(self._primary, keys)
+
+    def press_in_rest(self, keys: bytes) -> None:
+        """Presses keys once the command waits for some, which is a moment after its prompt is seen."""
+        until = time.monotonic() + LIMIT
+        while self._state() != "S":
+            assert time.monotonic() < until, "it never waited"
+            time.sleep(0.001)
+        self.press(keys)
+
+    def _state(self) -> str:
+        """What Linux says of the main thread: R runs or would like to, S waits."""
+        return Path(f"/proc/{self.child.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+
+    def until(self, words: str) -> str:
+        """What is shown before the words; what is shown after them is for the next call."""
+        until = time.monotonic() + LIMIT
+        while words not in self._unread:
+            assert self._read(until - time.monotonic()), f"{words!r} never came, but {self._unread!r}"
+        before, _, self._unread = self._unread.partition(words)
+        return before
+
+    def say(self, *lines: str) -> str:
+        """Types lines, each when it is asked for; what is shown between the last of them and the next prompt."""
+        shown = ""
+        for line in lines:
+            self.press(line.encode() + b"\r")
+            shown = self.until(">>> ")
+        return shown
+
+    def end(self) -> tuple[int, str]:
+        """The exit code, and what was shown last."""
+        until = time.monotonic() + LIMIT
+        while self._read(until - time.monotonic()):
+            pass
+        return self.child.wait(timeout=LIMIT), self._unread
+
+    def _read(self, limit: float) -> bool:
+        """Reads what is shown next; false when the command is gone."""
+        ready, _, _ = select.select([self._primary], [], [], max(limit, 0))
+        assert ready, f"nothing more came after {self._unread!r}"
+        try:
+            shown = os.read(self._primary, 65_536)
+        except OSError:  # nobody has the terminal any more
+            return False
+        self._unread += shown.decode(errors="replace")
+        self.reads += 1
+        return bool(shown)
+
+    def __enter__(self) -> Self:
+        """The terminal; the end of the block ends the command."""
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """Ends the command."""
+        self.child.kill()
+        self.child.wait(timeout=LIMIT)
+        os.close(self._primary)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    """A conversation with the demo model, at its first prompt."""
+    with Terminal("demo", *GREEDY) as terminal:
+        terminal.until(">>> ")
+        yield terminal
+
+
+def saved(terminal: Terminal, directory: Path) -> list[dict[str, str]]:
+    """The conversation, by `/save`."""
+    file = directory / "conversation.json"
+    assert f"messages saved to {file}" in terminal.say(f"/save {file}")
+    messages: list[dict[str, str]] = json.loads(file.read_text(encoding="utf-8"))
+    return messages
+
+
+def user(text: str) -> dict[str, str]:
+    """What a user says."""
+    return {"role": "user", "content": text}
+
+
+def test_a_conversation_begins_with_a_greeting_and_ends_with_ctrl_d() -> None:
+    with Terminal("demo") as terminal:
+        assert "mullama demo listens. /help lists the commands" in terminal.until(">>> ")
+        terminal.press(CTRL_D)
+        code, rest = terminal.end()
+    assert (code, rest.strip()) == (0, "")
+
+
+def test_an_answer_is_shown_piece_by_piece(terminal: Terminal, context: Context) -> None:
+    answer = context.chat([user("Hello!")], temperature=0).text
+    terminal.say("/set stream_delay_ms 20")
+    before = terminal.reads
+    assert answer in terminal.say("Hello!")
+    assert terminal.reads - before > 5
+
+
+def test_an_answer_knows_what_was_said_before(tmp_path: Path, context: Context) -> None:
+    with Terminal("demo", *GREEDY, "--system", "Be brief.", "--verbose") as terminal:
+        terminal.until(">>> ")
+        terminal.say("Hello!")
+        shown = terminal.say("Count to three.")
+        messages = saved(terminal, tmp_path)
+    assert [message["role"] for message in messages] == ["system", "user", "assistant", "user", "assistant"]
+    assert messages[0] == {"role": "system", "content": "Be brief."}
+    prompt_tokens = context.chat(messages[:4], 1).usage.prompt_tokens
+    assert f"; prompt {prompt_tokens} tokens, " in shown
+    assert messages[4]["content"] in shown.replace("\r\n", "\n")
+
+
+def test_a_setting_is_changed_checked_and_shown(terminal: Terminal) -> None:
+    assert "temperature 0.0" in terminal.say("/set")
+    assert 'stop_sequences ["END"]' in terminal.say("/set stop_sequences END")
+    assert "top_k 7" in terminal.say("/set top_k 7")
+    assert "mullama: temperature is -1, but must be" in terminal.say("/set temperature -1")
+    assert "mullama: temperature must be a number" in terminal.say("/set temperature hot")
+    assert "did you mean temperature?" in terminal.say("/set temprature 1")
+    assert "seed null" in terminal.say("/set seed none")
+    assert "top_p 0.9" in terminal.say("/set top_p")
+    shown = terminal.say("/set").splitlines()[1:]
+    assert [line.split()[0] for line in shown if line] == ["temperature", "top_k", "stop_sequences"]
+
+
+def test_a_setting_holds_for_the_next_answer(terminal: Terminal, tmp_path: Path) -> None:
+    terminal.say("/set max_tokens 1", "Hello!")
+    assert len(saved(terminal, tmp_path)[1]["content"].split()) == 1
+
+
+def test_clear_forgets_the_conversation_but_not_the_system_message(tmp_path: Path) -> None:
+    with Terminal("demo", "--system", "Be brief.") as terminal:
+        terminal.until(">>> ")
+        terminal.say("Hello!")
+        assert len(saved(terminal, tmp_path)) == 3
+        terminal.say("/clear")
+        assert saved(terminal, tmp_path) == [{"role": "system", "content": "Be brief."}]
+
+
+def test_commands_are_listed_and_an_unknown_one_is_told(terminal: Terminal) -> None:
+    shown = terminal.say("/help")
+    assert all(command in shown for command in ("/set NAME VALUE", "/clear", "/save FILE", "/bye"))
+    assert "mullama: there is no command /fly" in terminal.say("/fly away")
+    assert "mullama: cannot save to /nowhere/file: No such file" in terminal.say("/save /nowhere/file")
+    assert "mullama: /save needs the name" in terminal.say("/save")
+    terminal.press(b"/bye\r")
+    assert terminal.end()[0] == 0
+
+
+def test_a_message_of_several_lines_is_one_message(terminal: Terminal, tmp_path: Path) -> None:
+    terminal.press(b'"""\r')
+    for line in (b"/help me", b"  with this"):
+        terminal.until("... ")
+        terminal.press(line + b"\r")
+    terminal.until("... ")
+    terminal.say('"""')
+    terminal.press(b"One\\\r")
+    terminal.until("... ")
+    terminal.say("two")
+    said = [message["content"] for message in saved(terminal, tmp_path) if message["role"] == "user"]
+    assert said == ["/help me\n  with this", "One\ntwo"]
+
+
+def test_a_line_comes_back_and_can_be_edited(terminal: Terminal) -> None:
+    terminal.say("/set top_k 7")
+    terminal.press(CTRL_P + BACKSPACE + b"8\r")
+    terminal.until("top_k 8\r\n")
+
+
+def test_ctrl_c_stops_an_answer_and_what_was_written_is_remembered(terminal: Terminal, tmp_path: Path) -> None:
+    terminal.say(*SLOWLY)
+    terminal.press(b"Hello!\r")
+    terminal.until("Hello!\r\n")
+    terminal.until("Hel")
+    terminal.press(CTRL_C)
+    terminal.until(">>> ")
+    asked, answered = saved(terminal, tmp_path)
+    assert asked == user("Hello!")
+    assert answered["content"].startswith("Hel")
+    assert "max_tokens 1" in terminal.say("/set max_tokens 1")
+    terminal.say("And then?")
+    assert len(saved(terminal, tmp_path)) == 4
+
+
+def test_a_second_ctrl_c_ends_the_program(terminal: Terminal) -> None:
+    terminal.say(*SLOWLY)
+    terminal.press(b"Hello!\r")
+    terminal.until("Hello!\r\n")
+    terminal.until("Hel")
+    terminal.press(CTRL_C)
+    terminal.until(">>> ")
+    # What comes between its prompt and its wait, Python's readline hears of with the next key.
+    terminal.press_in_rest(CTRL_C)
+    code, rest = terminal.end()
+    assert code == 130
+    assert "Traceback" not in rest
+
+
+def test_a_second_ctrl_c_while_an_answer_stops_ends_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    talk = Talk(job())
+    monkeypatch.setattr(_talk, "write_pieces", interrupted)
+    monkeypatch.setattr(_talk, "write_rest", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        talk._answer("Hello!")
+
+
+def test_a_turn_that_was_stopped_before_its_first_word_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    talk = Talk(job())
+    monkeypatch.setattr(_talk, "write_pieces", interrupted)
+    talk._answer("Hello!")
+    assert talk._messages == []
+
+
+def test_a_name_in_a_file_gives_the_terminal_no_orders(tmp_path: Path) -> None:
+    file = tmp_path / "sly.gguf"
+    file.write_bytes(DEMO.read_bytes().replace(b"mullama demo", b"\x1b[31m\rdemo!!", 1))
+    assert _talk.greeting(Model.load(file)).startswith("?[31m?demo!! listens.")
+
+
+def test_a_turn_that_fails_is_told_and_forgotten(tmp_path: Path) -> None:
+    with Terminal("demo", *GREEDY, "--ctx-size", "64") as terminal:
+        terminal.until(">>> ")
+        shown = terminal.say("again " * 90)
+        assert re.search(r"mullama: the prompt has \d+ tokens, but the context holds 64", shown)
+        assert "/clear forgets" in shown
+        assert saved(terminal, tmp_path) == []
+        terminal.say("Hello!")
+        assert len(saved(terminal, tmp_path)) == 2
+
+
+def test_only_text_goes_to_a_pipe_and_what_is_no_text_is_told(context: Context) -> None:
+    answer = context.chat([user("Hello!")], temperature=0).text
+    reader, writer = os.pipe()
+    with Terminal("demo", *GREEDY, stdout=writer) as terminal, open(reader, encoding="utf-8") as text:  # noqa: PTH123
+        os.close(writer)
+        terminal.until(">>> ")
+        terminal.press(b"\xff\r")
+        assert "lone surrogate" in terminal.until(">>> ")
+        terminal.say("Hello!")
+        terminal.press(CTRL_D)
+        assert terminal.end()[0] == 0
+        assert text.read() == f"{answer}\n"
+
+
+def test_a_reader_that_closes_its_pipe_ends_the_conversation_quietly() -> None:
+    reader, writer = os.pipe()
+    with Terminal("demo", stdout=writer) as terminal:
+        os.close(writer)
+        os.close(reader)
+        terminal.until(">>> ")
+        terminal.press(b"Hello!\r")
+        code, rest = terminal.end()
+    assert (code, rest.strip()) == (0, "Hello!")
+
+
+def test_a_model_without_a_chat_template_is_refused_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "plain.gguf"
+    file.write_bytes(DEMO.read_bytes().replace(b"tokenizer.chat_template", b"tokenizer.chat_somethin", 1))
+    with Terminal(str(file)) as terminal:
+        code, shown = terminal.end()
+    assert code == 2
+    assert shown.startswith("mullama: ")
+    assert "chat template" in shown
+    assert shown.count("\n") == 1
+
+
+def test_a_conversation_is_no_line_an_event() -> None:
+    with Terminal("demo", "--json") as terminal:
+        code, shown = terminal.end()
+    assert (code, "--json needs a PROMPT" in shown) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("lines", "typed"),
+    [
+        (["Hello"], Typed("Hello")),
+        (["One\\", "two\\", "three"], Typed("One\ntwo\nthree")),
+        (['"""/bye"""'], Typed("/bye", fenced=True)),
+        (['"""One', "", 'two"""'], Typed("One\n\ntwo", fenced=True)),
+        (['"""', "One\\", "two", '"""'], Typed("One\\\ntwo", fenced=True)),
+    ],
+)
+def test_lines_become_a_message(lines: list[str], typed: Typed) -> None:
+    left = iter(lines)
+    assert read_message(lambda _: next(left)) == typed
+    assert list(left) == []
+
+
+def test_ctrl_d_in_a_message_of_several_lines_leaves() -> None:
+    with pytest.raises(EOFError):
+        read_message(reader_of(['"""One']))
+
+
+def reader_of(lines: list[str]) -> Callable[[str], str]:
+    """Reads the lines, then Ctrl-D."""
+    left = iter(lines)
+
+    def read(_: str) -> str:
+        try:
+            return next(left)
+        except StopIteration:
+            raise EOFError from None
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("temperature", "0.5", 0.5),
+        ("ignore_eos", "True", True),
+        ("seed", "None", None),
+        ("stop_sequences", "5", ["5"]),
+        ("stop_sequences", '"\\n"', ["\n"]),
+        ("stop_sequences", '["a", "b"]', ["a", "b"]),
+        ("stop_sequences", "none", []),
+        ("stop_tokens", "5", [5]),
+        ("logit_bias", '{"5": -1.5}', {5: -1.5}),
+        ("temperature", "[" * 100_000, "[" * 100_000),
+    ],
+)
+def test_a_value_is_read_as_what_the_setting_takes(name: str, text: str, value: object) -> None:
+    assert read_value(name, text) == value
+
+
+def job() -> Job:
+    """A conversation with the demo model."""
+    output = {"stream": True, "json": False, "verbose": False}
+    config = StreamConfig(timeout_ms=None)
+    return Job(model="demo", prompt=None, system=None, config=config, params=ContextParams(), gpu_layers=-1, **output)
