@@ -47,7 +47,7 @@ install: .venv/installed-$(MODE)
 demo: install
 	@$(BIN)/mullama run demo "Write a poem:"
 
-test: format-check lint rust-test python-test
+test: format-check lint rust-test python-test docs
 
 format-check: .venv/tools
 	cargo fmt --all --check

@@ -60,6 +60,6 @@ def script() -> Callable[[str], subprocess.CompletedProcess[str]]:
     def run(program: str) -> subprocess.CompletedProcess[str]:
         strictly = ["-X", "faulthandler", "-W", "error", "-W", f"ignore:{BEYOND_TRAINING}"]
         command = [sys.executable, *strictly, "-c", program]
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
     return run

@@ -70,7 +70,7 @@ PHASES = {
 def interrupted(program: str) -> tuple[float, str]:
     """Seconds from Ctrl-C, once the program says that it waits, until it hears of it; and what it says at last."""
     command = [sys.executable, "-X", "faulthandler", "-c", program]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:  # noqa: S603
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stderr is not None
         try:

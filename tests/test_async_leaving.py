@@ -29,7 +29,7 @@ async def waits(context: Context) -> tuple[TokenStream, asyncio.Task[list[Token]
     stream = context.generate_stream("A", config=STUCK)
     await stream.__anext__()
     reading = asyncio.ensure_future(read(stream))
-    assert await soon(lambda: bool(stream._hold and stream._hold[0]._waiting))  # type: ignore[attr-defined]
+    assert await soon(lambda: bool(stream._hold and stream._hold.waiting))
     return stream, reading
 
 

@@ -123,7 +123,7 @@ def test_a_cancelled_load_ends_whatever_the_file_system_does(tmp_path: Path, eve
         fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         command = [sys.executable, "-c", LOAD, str(file), "cancel"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        with subprocess.Popen(command, text=True, **pipes) as child:  # type: ignore[call-overload]  # noqa: S603
+        with subprocess.Popen(command, text=True, **pipes) as child:  # type: ignore[call-overload]
             assert eventually(lambda: bool(opened))
             began = time.monotonic()
             said = child.communicate("\n", timeout=20)

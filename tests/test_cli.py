@@ -48,7 +48,7 @@ SLOWLY = [sys.executable, "-c", SLOW, "run", "demo", POEM]
 def mullama(*arguments: str | bytes, text: str | bytes = "", limit: float = 30) -> subprocess.CompletedProcess[bytes]:
     """Runs the command with its output in pipes."""
     given = text.encode() if isinstance(text, str) else text
-    return subprocess.run([*COMMAND, *arguments], input=given, capture_output=True, timeout=limit, check=False)  # noqa: S603
+    return subprocess.run([*COMMAND, *arguments], input=given, capture_output=True, timeout=limit, check=False)
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_in_json_a_failure_is_an_event_wherever_it_happens(arguments: list[str],
 
 
 def test_in_json_ctrl_c_ends_with_done() -> None:
-    with subprocess.Popen([*SLOWLY, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:  # noqa: S603
+    with subprocess.Popen([*SLOWLY, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout is not None
         first = json.loads(child.stdout.readline())
         child.send_signal(signal.SIGINT)
@@ -215,7 +215,7 @@ def test_a_failure_has_its_exit_code_and_one_line(arguments: list[str | bytes], 
 
 def test_a_deadline_has_its_exit_code_after_the_text() -> None:
     command = [*SLOWLY, "--timeout", "2000"]
-    done = subprocess.run(command, capture_output=True, timeout=30, check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, timeout=30, check=False)
     assert done.returncode == 4
     assert len(done.stdout) > 1
     assert done.stdout.endswith(b"\n")
@@ -265,7 +265,7 @@ def shell(line: str) -> subprocess.CompletedProcess[bytes]:
     """Runs a line of a shell."""
     # With nothing left in a buffer, Python has nothing to complain about when it flushes it at its exit.
     buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
-    return subprocess.run(["/bin/sh", "-c", line], capture_output=True, env=buffered, timeout=30, check=False)  # noqa: S603
+    return subprocess.run(["/bin/sh", "-c", line], capture_output=True, env=buffered, timeout=30, check=False)
 
 
 def test_a_reader_that_closes_its_pipe_ends_it_quietly() -> None:
@@ -274,7 +274,7 @@ def test_a_reader_that_closes_its_pipe_ends_it_quietly() -> None:
 
 
 def test_ctrl_c_stops_the_generation() -> None:
-    with subprocess.Popen(SLOWLY, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:  # noqa: S603
+    with subprocess.Popen(SLOWLY, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout is not None
         assert child.stdout.read(10)
         child.send_signal(signal.SIGINT)
@@ -299,7 +299,7 @@ sys.meta_path.insert(0, Interrupt())
 sys.exit(_mullama_command.main())
 """
     command = [sys.executable, "-c", program, *GREEDY]
-    done = subprocess.run(command, capture_output=True, timeout=30, check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, timeout=30, check=False)
     # A shell reports a program that a signal ended with 128 and the signal's number: 130 too.
     assert done.returncode == -signal.SIGINT
     assert (done.stdout, done.stderr) == (b"", b"")
@@ -320,7 +320,7 @@ Model.load = lambda path, **options: load(path, progress=interrupt, **options)
 sys.exit(_mullama_command.main())
 """
     command = [sys.executable, "-c", program, *GREEDY]
-    done = subprocess.run(command, capture_output=True, timeout=30, check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, timeout=30, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
 
@@ -335,14 +335,14 @@ def test_a_terminal_of_few_characters_gets_question_marks(tmp_path: Path) -> Non
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     command = [*COMMAND, "run", "demo", "日本語", "--max-tokens", "20", "--seed", "1"]
     with (tmp_path / "out").open("wb") as out:
-        done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, env=environment, timeout=30, check=False)  # noqa: S603
+        done = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, env=environment, timeout=30, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert (tmp_path / "out").read_bytes().isascii()
 
 
 def test_the_package_runs_as_the_command() -> None:
     command = [sys.executable, "-m", "mullama", "--version"]
-    done = subprocess.run(command, capture_output=True, timeout=30, check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, timeout=30, check=False)
     assert (done.returncode, done.stdout) == (0, mullama("--version").stdout)
 
 
@@ -357,7 +357,7 @@ def test_help_goes_to_stdout(arguments: list[str]) -> None:
 def test_whoever_hung_up_before_the_first_word_is_no_error(arguments: list[str]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run([*COMMAND, *arguments], stdout=writer, stderr=subprocess.PIPE, timeout=30, check=False)  # noqa: S603
+    done = subprocess.run([*COMMAND, *arguments], stdout=writer, stderr=subprocess.PIPE, timeout=30, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")
 
@@ -382,7 +382,7 @@ class Broken:
 sys.meta_path.insert(0, Broken())
 sys.exit(_mullama_command.main())
 """
-    done = subprocess.run([sys.executable, "-c", program, "doctor"], capture_output=True, timeout=30, check=False)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", program, "doctor"], capture_output=True, timeout=30, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"mullama: compiled for another processor\n")
 
 

@@ -17,7 +17,7 @@ GIB = 1 << 30
 def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs the command."""
     command = [sys.executable, "-m", "mullama", "doctor", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
 
 def test_it_tells_versions_processor_threads_and_memory() -> None:

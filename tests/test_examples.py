@@ -18,7 +18,7 @@ def test_there_are_examples() -> None:
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_the_example_runs(example: Path) -> None:
     command = [sys.executable, "-W", "error", str(example)]
-    done = subprocess.run(command, capture_output=True, timeout=60, check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout
     assert len(example.read_text(encoding="utf-8").splitlines()) <= 40

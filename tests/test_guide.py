@@ -122,7 +122,7 @@ def test_a_shell_block_runs_as_it_stands(block: Block, tmp_path: Path) -> None:
     # Without a terminal Rich takes the width of the test's own.
     environment = {**os.environ, "PATH": path, "COLUMNS": "100"}
     command = ["bash", "-euo", "pipefail", "-c", block.code]
-    ran = subprocess.run(  # noqa: S603  # what it is for
+    ran = subprocess.run(  # what it is for
         command,
         cwd=tmp_path,
         env=environment,

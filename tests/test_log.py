@@ -174,7 +174,7 @@ def test_threads_that_load_at_once_are_all_heard(heard: Heard) -> None:
     assert len(heard.lines) == 4 * one
 
 
-def test_a_slow_handler_does_not_slow_the_engine(model: Model, heard: Heard) -> None:
+def test_streams_go_on_beside_a_slow_handler(model: Model, heard: Heard) -> None:
     def sleepy(_: logging.LogRecord) -> bool:
         time.sleep(0.01)
         return True

@@ -130,7 +130,7 @@ def interrupted_load(file: Path, waits: Callable[[], bool], opened: list[int]) -
     try:
         fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         command = [sys.executable, "-c", LOAD, str(file)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:  # noqa: S603
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
             assert child.stdout is not None
             assert waits()
             sent = time.monotonic()

@@ -55,7 +55,7 @@ class Terminal:
         command = [sys.executable, "-c", PROGRAM, "run", *arguments]
         plain = {**os.environ, "TERM": "dumb", "INPUTRC": os.devnull, "PYTHONUTF8": "1"}
         out = terminal if stdout is None else stdout
-        self.child = subprocess.Popen(  # noqa: S603
+        self.child = subprocess.Popen(
             command, stdin=terminal, stdout=out, stderr=terminal, env=plain, start_new_session=True
         )
         os.close(terminal)

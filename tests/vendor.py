@@ -66,7 +66,7 @@ def _fetch(folder: Path) -> Path:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
     # Only of this package: what its build backend is made of comes in wheels.
     source = ["--no-binary", PACKAGE, "--dest", str(folder), "--requirement", str(wanted)]
-    subprocess.run([*pip, *source], check=True, timeout=FETCH_SECONDS)  # noqa: S603
+    subprocess.run([*pip, *source], check=True, timeout=FETCH_SECONDS)
     (archive,) = folder.glob("*.tar.gz")
     return archive
 

@@ -27,7 +27,8 @@ def main() -> int:
         return BROKEN
 
     try:
-        signal.signal(signal.SIGINT, before)
+        if heard:
+            signal.signal(signal.SIGINT, before)
         return command()
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from mullama._arguments import merge
+from mullama._arguments import expect, merge
 from mullama._chat import chat_of
+from mullama._config import ContextParams
 from mullama._context import Context
 from mullama._model import Model
-from mullama._stream import TokenStream
 from mullama._usage import Completion, read_to_end_async
 
 if TYPE_CHECKING:
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from mullama._chat import Messages, Tools
-    from mullama._config import ContextParams, StreamConfig, StreamOptions
+    from mullama._config import StreamConfig, StreamOptions
     from mullama._stats import Stats
+    from mullama._stream import TokenStream
 
 
 class AsyncModel:
@@ -72,6 +73,8 @@ class AsyncModel:
             ModelLoadError: The file is no model that can run, or `progress` returned False.
             InvalidConfigError: `n_ctx` is beyond the positions that the model has learnt one by one.
         """
+        if context_params is not None:
+            expect("context_params", context_params, ContextParams)
         from mullama._background import in_thread  # noqa: PLC0415  # asyncio is slow to import, and not everybody needs it
 
         def load(goes_on: Callable[[], bool]) -> AsyncModel:
@@ -119,7 +122,7 @@ class AsyncModel:
         Takes the arguments of `generate_stream`, and raises what it raises and what reading its stream raises.
         """
         config = merge("generate", config, max_tokens, overrides)
-        return await read_to_end_async(TokenStream(self._context._native, prompt, config))  # noqa: SLF001  # one package
+        return await read_to_end_async(self._context._open(prompt, config))  # noqa: SLF001  # one package
 
     def chat_stream(  # noqa: PLR0913  # keywords, named at each call
         self,
@@ -134,8 +137,7 @@ class AsyncModel:
     ) -> TokenStream:
         """Opens a stream of the answer to a conversation, at once. Takes and raises what `Context.chat_stream` does."""
         chat = chat_of(messages, tools, chat_template, chat_template_kwargs)
-        config = merge("chat_stream", config, max_tokens, overrides)
-        return TokenStream(self._context._native, chat, config)  # noqa: SLF001  # one package
+        return self._context._open(chat, merge("chat_stream", config, max_tokens, overrides))  # noqa: SLF001  # one package
 
     async def chat(  # noqa: PLR0913  # keywords, named at each call
         self,
@@ -154,7 +156,7 @@ class AsyncModel:
         """
         chat = chat_of(messages, tools, chat_template, chat_template_kwargs)
         config = merge("chat", config, max_tokens, overrides)
-        return await read_to_end_async(TokenStream(self._context._native, chat, config))  # noqa: SLF001  # one package
+        return await read_to_end_async(self._context._open(chat, config))  # noqa: SLF001  # one package
 
     @property
     def model(self) -> Model:

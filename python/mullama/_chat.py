@@ -35,9 +35,9 @@ def chat_of(
     }
     try:
         return _mullama.Chat(json.dumps(chat, ensure_ascii=False, allow_nan=False))
-    except ValueError as error:
+    except (TypeError, ValueError, RecursionError) as error:
         message = f"messages, tools and chat_template_kwargs must be JSON: {error}"
-        raise type(error)(message) if type(error) is ValueError else error from None
+        raise TypeError(message) from None
 
 
 def _items(argument: str, value: object) -> Sequence[Any]:

@@ -10,7 +10,7 @@ import typer
 
 from mullama import ContextParams, MullamaError, StreamConfig, __version__
 from mullama import _options as option
-from mullama._output import mute, say, write_event, write_line
+from mullama._output import mute, plain, say, write_event, write_line
 from mullama._run import Job, run
 
 EXIT_CODES = {
@@ -82,7 +82,7 @@ def attempt(arguments: Sequence[str]) -> int:
     try:
         order.carry_out()
     except MullamaError as error:
-        say(f"mullama: {error}")
+        say(plain(f"mullama: {error}"))
         if order.json:
             write_event(type="error", code=error.code, message=str(error))
         return EXIT_CODES[error.code]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from mullama._chat import Messages, Tools
     from mullama._config import StreamConfig, StreamOptions
+    from mullama._mullama import Chat
 
 
 class Context:
@@ -90,8 +91,7 @@ class Context:
             >>> for token in context.generate_stream("Write a poem:", max_tokens=200):
             ...     print(token.text, end="", flush=True)
         """
-        config = merge("generate_stream", config, max_tokens, overrides)
-        return TokenStream(self._native, prompt, config)
+        return self._open(prompt, merge("generate_stream", config, max_tokens, overrides))
 
     def generate(
         self,
@@ -105,8 +105,7 @@ class Context:
 
         Takes the arguments of `generate_stream`, and raises what it raises and what reading its stream raises.
         """
-        config = merge("generate", config, max_tokens, overrides)
-        return read_to_end(TokenStream(self._native, prompt, config))
+        return read_to_end(self._open(prompt, merge("generate", config, max_tokens, overrides)))
 
     def chat_stream(  # noqa: PLR0913  # keywords, named at each call
         self,
@@ -145,7 +144,7 @@ class Context:
             ...     print(token.text, end="", flush=True)
         """
         chat = chat_of(messages, tools, chat_template, chat_template_kwargs)
-        return TokenStream(self._native, chat, merge("chat_stream", config, max_tokens, overrides))
+        return self._open(chat, merge("chat_stream", config, max_tokens, overrides))
 
     def chat(  # noqa: PLR0913  # keywords, named at each call
         self,
@@ -166,7 +165,10 @@ class Context:
             >>> print(context.chat([{"role": "user", "content": "Hello!"}]))
         """
         chat = chat_of(messages, tools, chat_template, chat_template_kwargs)
-        return read_to_end(TokenStream(self._native, chat, merge("chat", config, max_tokens, overrides)))
+        return read_to_end(self._open(chat, merge("chat", config, max_tokens, overrides)))
+
+    def _open(self, prompt: str | Sequence[int] | Chat, config: StreamConfig) -> TokenStream:
+        return TokenStream(self._native, prompt, config)
 
     @property
     def model(self) -> Model:

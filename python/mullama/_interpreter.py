@@ -6,7 +6,7 @@ from importlib import import_module
 
 
 def check() -> None:
-    """Raises `ImportError` in a subinterpreter: the engines of a process and its exit belong to its main interpreter."""
+    """Raises `ImportError` in a subinterpreter: a process's engines and its exit belong to its main interpreter."""
     for name in ("_interpreters", "_xxsubinterpreters"):  # from CPython 3.13 on, and before
         try:
             interpreters = import_module(name)

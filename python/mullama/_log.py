@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import threading
 import traceback
 
@@ -14,6 +15,7 @@ LOGGER.addHandler(logging.NullHandler())
 _LLAMA = logging.getLogger("mullama.llama")
 
 _order = threading.RLock()
+_forked = threading.Event()
 """Held while lines are taken and passed on: each is there when a call returns, and after those before it. A handler may
 call mullama again."""
 
@@ -22,6 +24,9 @@ _LEVELS = {"ERROR": logging.ERROR, "WARN": logging.WARNING, "INFO": logging.INFO
 
 def flush() -> None:
     """Passes on what was said so far, and listens from now on to what the loggers let through."""
+    if _forked.is_set():
+        # The listener may have held a lock in the parent, and in the child nothing is said any more.
+        return
     with _order:
         _pass_on(_mullama.take_log(_wanted()))
 
@@ -57,6 +62,7 @@ def start() -> None:
     flush()
     listener = threading.Thread(target=_listen, name="mullama-log", daemon=True)
     listener.start()
+    os.register_at_fork(after_in_child=_forked.set)
     atexit.register(_stop, listener)
 
 

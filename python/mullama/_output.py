@@ -61,8 +61,8 @@ def write_table(table: Table) -> None:
 
 
 def plain(words: str) -> str:
-    """The words without what a terminal obeys: a model's file is a stranger's."""
-    return "".join(letter if letter.isprintable() else "?" for letter in words)
+    """The words without what a terminal obeys, lines apart: a model's file is a stranger's."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in words)
 
 
 def say(words: str, end: str = "\n") -> None:

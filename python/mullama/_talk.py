@@ -109,9 +109,9 @@ class Talk:
                 if stream.text:
                     self._messages = [*said, {"role": "assistant", "content": stream.text}]
         except ContextOverflowError as error:
-            say(f"mullama: {error}; /clear forgets the conversation")
+            say(plain(f"mullama: {error}; /clear forgets the conversation"))
         except MullamaError as error:
-            say(f"mullama: {error}")
+            say(plain(f"mullama: {error}"))
 
     def _set(self, name: str | None = None, value: str | None = None) -> None:
         """Changes a setting, or shows one or all that were changed."""

@@ -216,7 +216,9 @@ mod tests {
             }
             assert!(Instant::now() < limit, "silent after {heard}");
         }
-        ringers.into_iter().for_each(|ringer| ringer.join().unwrap());
+        for ringer in ringers {
+            ringer.join().unwrap();
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::engine::llama::Layout;
 use crate::error::{ModelLoadFailure, MullamaError, PromptFailure, StreamFailure};
 use crate::gguf;
 use crate::origin::Origin;
+use crate::shutdown::Working;
 use crate::vocabulary::{LlamaVocabulary, Vocabulary};
 
 pub use mullama_ffi::ModelOptions;
@@ -278,7 +279,12 @@ fn on_a_big_stack<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, MullamaError> + Send + 'static,
 ) -> Result<T, MullamaError> {
     let (tell, told) = std::sync::mpsc::sync_channel(1);
-    let thread = mullama_ffi::spawn_tokenizer_thread("mullama-prompt", move || drop(tell.send(work())));
+    let working = Working::begin();
+    let thread = mullama_ffi::spawn_tokenizer_thread("mullama-prompt", move || {
+        let _working = working;
+        // Nobody listens any more if the caller has given up.
+        let _ = tell.send(work());
+    });
     thread.map_err(|error| MullamaError::StreamingError(StreamFailure::Thread(Arc::new(error))))?;
     told.recv().unwrap_or(Err(MullamaError::StreamingError(StreamFailure::EngineEnded)))
 }

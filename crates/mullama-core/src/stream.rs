@@ -3,6 +3,7 @@
 //! Flow: stop → **stream** → face.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::bell::Rope;
@@ -23,6 +24,8 @@ use crate::usage::{FinishReason, Timings, Usage};
 pub struct TokenStream {
     channel: Arc<Channel>,
     origin: Origin,
+    /// The refusal of a process that got its copy by a fork was told.
+    refused: AtomicBool,
     /// An engine lives while a stream uses it; `None` where a test steps the engine itself.
     _engine: Option<Arc<EngineHandle>>,
 }
@@ -53,7 +56,13 @@ impl From<Take> for Waited {
 
 impl TokenStream {
     pub(crate) fn new(channel: Arc<Channel>, engine: Option<Arc<EngineHandle>>) -> Self {
-        Self { channel, origin: Origin::here(), _engine: engine }
+        Self { channel, origin: Origin::here(), refused: AtomicBool::new(false), _engine: engine }
+    }
+
+    /// What a process that got its copy by a fork iterates over: an error, and then the end.
+    fn refusal(&self) -> Option<Take> {
+        let error = self.origin.check().err()?;
+        Some(Take::Over((!self.refused.swap(true, Ordering::Relaxed)).then_some(error)))
     }
 
     /// Waits for the next item; `None` after the last one.
@@ -61,10 +70,7 @@ impl TokenStream {
     /// # Errors
     /// What ended the stream, once, after everything that was produced.
     pub fn next_blocking(&self) -> Option<Result<Token, MullamaError>> {
-        if let Err(error) = self.origin.check() {
-            return Some(Err(error));
-        }
-        match self.channel.take_within(None) {
+        match self.refusal().unwrap_or_else(|| self.channel.take_within(None)) {
             Take::Item(token) => Some(Ok(token)),
             Take::Over(error) => error.map(Err),
             Take::Empty => None,
@@ -220,10 +226,8 @@ impl futures_core::Stream for TokenStream {
         self: std::pin::Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Self::Item>> {
-        if let Err(error) = self.origin.check() {
-            return std::task::Poll::Ready(Some(Err(error)));
-        }
-        self.channel.poll(cx).map(|take| match take {
+        let polled = self.refusal().map_or_else(|| self.channel.poll(cx), std::task::Poll::Ready);
+        polled.map(|take| match take {
             Take::Item(token) => Some(Ok(token)),
             Take::Over(error) => error.map(Err),
             Take::Empty => None,

@@ -55,6 +55,7 @@ impl<T: Send + Sync> Closable<T> {
     pub(crate) fn get(&self, py: Python<'_>) -> PyResult<Held<T>> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = held.as_ref().map(|held| Held(held.0.clone()));
+        drop(held);
         shared.ok_or_else(|| to_py(py, &MullamaError::Closed { what: self.what }))
     }
 

@@ -5,26 +5,33 @@ use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyString};
 
-use crate::error::to_py;
 use crate::settings::{items, mistyped, shown};
 
 /// Messages for a model's template, as JSON that the package has made.
 #[pyclass(frozen)]
-pub(crate) struct Chat(pub(crate) CoreChat);
+pub(crate) struct Chat(Result<CoreChat, PromptFailure>);
+
+impl Chat {
+    /// The chat, or why it is none.
+    pub(crate) fn core(&self) -> Result<CoreChat, PromptFailure> {
+        self.0.clone()
+    }
+}
 
 #[pymethods]
 impl Chat {
     #[new]
     fn new(json: &Bound<'_, PyString>) -> PyResult<Self> {
-        let chat = serde_json::from_str(text(json).map_err(|failure| to_py(json.py(), &failure.into()))?);
-        chat.map(Self).map_err(|error| PyValueError::new_err(error.to_string()))
+        let Ok(json) = json.to_str() else { return Ok(Self(Err(PromptFailure::SurrogateInMessage))) };
+        let chat = serde_json::from_str(json).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        Ok(Self(Ok(chat)))
     }
 }
 
 /// The prompt. A value of the right type that is none all the same is told by the stream; a wrong type is a `TypeError`.
 pub(crate) fn read(value: &Bound<'_, PyAny>) -> PyResult<Prompt> {
     if let Ok(chat) = value.cast::<Chat>() {
-        return Ok(chat.get().0.clone().into());
+        return Ok(chat.get().core().map_or_else(Prompt::Refused, Prompt::from));
     }
     let prompt = match value.cast::<PyString>() {
         Ok(string) => text(string).map(Prompt::from),

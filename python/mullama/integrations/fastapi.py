@@ -175,9 +175,9 @@ class _EventResponse(Response):
                 group.cancel_scope.cancel()
 
     async def _send(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         # So a server says that the client is gone; there is nobody left to be told.
         with suppress(OSError):
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             more = True
             while more:
                 event, more = await self._next()

@@ -65,6 +65,21 @@ impl Dialect {
         template::render(source, self.variables(chat)).map_err(MullamaError::ChatTemplate)
     }
 
+    /// The prompt in pieces with control tokens and without. Marks can change what a template computes of a text, such as
+    /// its length, so what was rendered with them counts only where they kept a token from being forged.
+    fn pieces(&self, chat: &Chat) -> Result<Vec<Piece>, MullamaError> {
+        let rendered = self.render(chat)?;
+        let (marked, mark) = self.guard.mark(chat);
+        if marked == *chat {
+            return Ok(vec![Piece::Parsed(rendered)]);
+        }
+        let guarded = self.render(&marked)?;
+        if self.guard.tokens(&rendered).eq(self.guard.tokens(&guarded)) {
+            return Ok(vec![Piece::Parsed(rendered)]);
+        }
+        Ok(self.guard.pieces(&guarded, mark))
+    }
+
     /// What Hugging Face's libraries give a template: what there is none of is none, and the caller's own come last.
     fn variables(&self, chat: &Chat) -> Value {
         let mut variables: BTreeMap<&str, Value> = BTreeMap::new();
@@ -83,11 +98,9 @@ impl Dialect {
 
     /// The prompt as token ids. What a message says never becomes a control token. Needs a big stack.
     pub(crate) fn tokens(&self, chat: &Chat, model: &Model) -> Result<Vec<TokenId>, MullamaError> {
-        let (marked, mark) = self.guard.mark(chat);
-        let rendered = self.render(&marked)?;
         let vocab = model.vocab();
         let mut tokens = Vec::new();
-        for piece in self.guard.pieces(&rendered, mark) {
+        for piece in self.pieces(chat)? {
             let (text, parse_special) = match &piece {
                 Piece::Parsed(text) => (text, true),
                 Piece::Plain(text) => (text, false),

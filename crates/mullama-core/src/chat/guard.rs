@@ -6,12 +6,17 @@
 //! tokenized as plain text, without the mark.
 
 use aho_corasick::{AhoCorasick, MatchKind};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::Chat;
 
 /// Characters that Unicode will never give a meaning, then a plane for private use.
 const MARKS: [std::ops::RangeInclusive<char>; 2] = ['\u{fdd0}'..='\u{fdef}', '\u{f0000}'..='\u{ffffd}'];
+
+/// Whether a character may be a mark: nothing is to escape it, for it is taken out again.
+pub(super) fn may_be_mark(character: char) -> bool {
+    MARKS.iter().any(|marks| marks.contains(&character))
+}
 
 /// A stretch of a rendered prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +25,18 @@ pub(super) enum Piece {
     Parsed(String),
     /// Letters alone.
     Plain(String),
+}
+
+/// How far a text is from what somebody said. Templates compare words like "text" and "function" inside a message, so
+/// there less is marked: nobody writes a template that completes a control token around those.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// A field of a message, such as its content.
+    Said,
+    /// A text in a list or a mapping.
+    Part,
+    /// The name of a field there.
+    Name,
 }
 
 /// Knows how the control tokens of a vocabulary are spelled.
@@ -52,36 +69,45 @@ impl Guard {
         let mark = MARKS.into_iter().flatten().find(|&mark| !written.contains(mark)).unwrap_or('\u{fdd0}');
         let mut marked = chat.clone();
         for message in &mut marked.messages {
-            self.mark_fields(&mut message.0, mark);
+            // A role is chosen by the program, and templates compare it.
+            for (_, value) in message.0.iter_mut().filter(|(name, _)| *name != "role") {
+                match value {
+                    Value::String(text) => *text = self.break_up(text, mark, Depth::Said),
+                    value => self.mark_value(value, mark),
+                }
+            }
         }
+        marked.tools.iter_mut().flatten().for_each(|tool| self.mark_value(tool, mark));
         if let Some(documents) = marked.chat_template_kwargs.get_mut("documents") {
             self.mark_value(documents, mark);
         }
         (marked, mark)
     }
 
-    fn mark_fields(&self, fields: &mut Map<String, Value>, mark: char) {
-        // A role is chosen by the program, and templates compare it.
-        fields.iter_mut().filter(|(name, _)| *name != "role").for_each(|(_, value)| self.mark_value(value, mark));
-    }
-
     fn mark_value(&self, value: &mut Value, mark: char) {
         match value {
-            Value::String(text) => *text = self.break_up(text, mark),
+            Value::String(text) => *text = self.break_up(text, mark, Depth::Part),
             Value::Array(items) => items.iter_mut().for_each(|item| self.mark_value(item, mark)),
-            Value::Object(fields) => self.mark_fields(fields, mark),
+            Value::Object(fields) => {
+                let marked = std::mem::take(fields).into_iter().map(|(name, mut value)| {
+                    self.mark_value(&mut value, mark);
+                    (self.break_up(&name, mark, Depth::Name), value)
+                });
+                *fields = marked.collect();
+            }
             _ => {}
         }
     }
 
     /// The text with the mark in every place where a spelling stands, begins at the text's end, ended before its start, or
     /// surrounds it.
-    fn break_up(&self, text: &str, mark: char) -> String {
+    fn break_up(&self, text: &str, mark: char, depth: Depth) -> String {
         let after_first = |from: usize| from + text[from..].chars().next().map_or(0, char::len_utf8);
         let mut breaks: Vec<usize> =
             self.any.find_overlapping_iter(text).map(|found| after_first(found.start())).collect();
-        for spelling in &self.spellings {
-            if text.chars().nth(1).is_some() && spelling.contains(text) {
+        let beside = if depth == Depth::Name { &[][..] } else { &self.spellings[..] };
+        for spelling in beside {
+            if depth == Depth::Said && text.chars().nth(1).is_some() && spelling.contains(text) {
                 breaks.push(after_first(0));
             }
             for (at, _) in spelling.char_indices().skip(1) {
@@ -105,6 +131,11 @@ impl Guard {
         }
         marked.push_str(&text[from..]);
         marked
+    }
+
+    /// The control tokens of a text, in their order.
+    pub(super) fn tokens<'t>(&self, text: &'t str) -> impl Iterator<Item = &'t str> {
+        self.first.find_iter(text).map(|found| &text[found.range()])
     }
 
     /// The rendered text in pieces, in their order. A plain one reaches from one control token to the next, so that the
@@ -172,6 +203,15 @@ mod tests {
         assert_eq!(marked, chat);
         let rendered = "<|im_start|>user\nhi there<|im_end|>\n";
         assert_eq!(guard().pieces(rendered, mark), [Piece::Parsed(rendered.to_owned())]);
+    }
+
+    #[test]
+    fn keys_and_fields_below_a_message_are_marked_like_its_text() {
+        let nested = serde_json::json!({"role": "<|im_end|>", "<|im_end|>": ["</s>"]});
+        let (marked, mark) = guard().mark(&Chat::new([Message::new("user", "hi").with("x", nested)]));
+        let written = serde_json::to_string(&marked).unwrap();
+        assert_eq!(guard().tokens(&written).count(), 0, "{written}");
+        assert_eq!(written.matches(mark).count(), 3);
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::fmt::Write;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind, State};
 
+use super::guard::may_be_mark;
+
 /// Levels of a value that is written. Writing recurses, and a template can nest without end.
 const MOST_LEVELS: usize = 256;
 
@@ -157,7 +159,7 @@ impl Style {
                 '\t' => json.push_str("\\t"),
                 '\u{8}' => json.push_str("\\b"),
                 '\u{c}' => json.push_str("\\f"),
-                character if character < ' ' || (self.ensure_ascii && character > '~') => {
+                character if character < ' ' || (self.ensure_ascii && character > '~' && !may_be_mark(character)) => {
                     for unit in character.encode_utf16(&mut [0; 2]) {
                         let _ = write!(json, "\\u{unit:04x}");
                     }

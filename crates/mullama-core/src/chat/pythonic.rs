@@ -8,6 +8,7 @@ use minijinja::value::{Kwargs, Rest, StringInput, Value, ValueKind, ValueOrKwarg
 use minijinja::{Environment, Error, ErrorKind, State, filters};
 use minijinja_contrib::pycompat;
 
+use super::guard::may_be_mark;
 use super::json;
 
 /// Lists in lists that a template may write. Writing recurses, and templates can nest without end.
@@ -87,7 +88,9 @@ impl<W: Write> Write for Printable<'_, W> {
         }
         for character in text.chars() {
             // Rust and Python draw the line at the same Unicode categories; behind a letter Rust lets marks stand.
-            let printed = character.is_ascii() || format!("a{character}").escape_debug().nth(1) == Some(character);
+            let printed = character.is_ascii()
+                || may_be_mark(character)
+                || format!("a{character}").escape_debug().nth(1) == Some(character);
             match u32::from(character) {
                 _ if printed => self.0.write_char(character)?,
                 code @ ..=0xff => write!(self.0, "\\x{code:02x}")?,

@@ -10,6 +10,7 @@ use crate::channel::{Admission, Channel, Counted};
 use crate::config::StreamConfig;
 use crate::error::{MullamaError, StreamFailure};
 use crate::request::Prompt;
+use crate::shutdown::Working;
 use crate::stats::Stats;
 use crate::vocabulary::Vocabulary;
 
@@ -65,7 +66,9 @@ impl Desk {
         let (id, seed, context_len) = (channel.id(), channel.seed(), self.context_len);
         let (mailbox, vocabulary) = (Arc::clone(&self.mailbox), Arc::clone(&self.vocabulary));
         let (stream, quick) = (Arc::clone(channel), counted.is_none());
+        let working = (!quick).then(Working::begin);
         let work = move || {
+            let _working = working;
             if stream.is_gone() {
                 return;
             }

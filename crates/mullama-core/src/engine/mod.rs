@@ -365,9 +365,15 @@ impl<B: Backend> Engine<B> {
     /// Ends every stream with the same error; the engine is about to end.
     pub(crate) fn close(&mut self, error: &MullamaError) {
         let now = self.parts.clock.now();
-        self.hear(now);
+        // After a panic nobody knows what pool and backend hold, so nothing here touches them.
+        let letters = self.parts.mailbox.collect().unwrap_or_default();
+        self.sequences.extend(letters.arrivals.into_iter().map(Sequence::new));
         for sequence in &mut self.sequences {
-            sequence.fail(error.clone(), now);
+            if letters.left.contains(&sequence.id()) {
+                sequence.finish(FinishReason::Cancelled, now);
+            } else {
+                sequence.fail(error.clone(), now);
+            }
         }
         self.sequences.clear();
         self.parts.mailbox.wake_readers();

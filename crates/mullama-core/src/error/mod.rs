@@ -162,6 +162,9 @@ pub enum PromptFailure {
         /// Which character of the prompt, from 0.
         position: usize,
     },
+    /// The same, somewhere in a chat.
+    #[error("a message holds a lone surrogate, which is no text")]
+    SurrogateInMessage,
     /// The tokenizer refused the text.
     #[error("{0}")]
     Tokenizer(#[source] Arc<mullama_ffi::Error>),
@@ -174,7 +177,7 @@ impl PromptFailure {
             Self::UnknownToken { position, .. }
             | Self::HugeToken { position, .. }
             | Self::LoneSurrogate { position } => Some(*position),
-            Self::Empty | Self::Tokenizer(_) => None,
+            Self::Empty | Self::SurrogateInMessage | Self::Tokenizer(_) => None,
         }
     }
 }

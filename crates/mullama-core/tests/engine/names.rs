@@ -29,6 +29,7 @@ fn of_prompt(failure: &PromptFailure) -> Vec<String> {
         }
         PromptFailure::HugeToken { token, position } => vec![token.clone(), position.to_string()],
         PromptFailure::LoneSurrogate { position } => vec![position.to_string()],
+        PromptFailure::SurrogateInMessage => vec!["message".into()],
         PromptFailure::Tokenizer(error) => vec![error.to_string()],
     }
 }
@@ -97,6 +98,7 @@ fn all() -> Vec<(&'static str, MullamaError)> {
             MullamaError::InvalidPrompt(PromptFailure::HugeToken { token: "99999999999".into(), position: 4 }),
         ),
         ("INVALID_PROMPT", MullamaError::InvalidPrompt(PromptFailure::LoneSurrogate { position: 12 })),
+        ("INVALID_PROMPT", MullamaError::InvalidPrompt(PromptFailure::SurrogateInMessage)),
         ("INVALID_PROMPT", MullamaError::InvalidPrompt(PromptFailure::Tokenizer(llama()))),
         ("TEMPLATE_ERROR", MullamaError::ChatTemplate(TemplateFailure::Missing)),
         ("TEMPLATE_ERROR", template(TemplateFailure::Refused { message: "roles must alternate".into(), line: 17 })),
