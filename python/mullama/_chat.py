@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +32,8 @@ def chat_of(
         "chat_template_kwargs": _mapping("chat_template_kwargs", chat_template_kwargs or {}),
         "add_generation_prompt": _expect("add_generation_prompt", add_generation_prompt, bool, "a bool"),
     }
+    import json  # noqa: PLC0415  # for who has a chat
+
     try:
         return _mullama.Chat(json.dumps(chat, ensure_ascii=False, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
