@@ -31,6 +31,14 @@ def context(model: Model) -> Iterator[Context]:
 
 
 @pytest.fixture
+def steady(model: Model) -> Iterator[Context]:
+    """A context that writes the same again: where cells are many, another number of threads moves the last bits."""
+    with Context(model, ContextParams(n_ctx=256, n_threads=1)) as context:
+        context.generate("Write a poem:", 1)  # which so is a whole batch of its own once, and never again
+        yield context
+
+
+@pytest.fixture
 def endless(model: Model) -> Iterator[Context]:
     """A context with one place and room for streams that run for a minute."""
     params = ContextParams(n_ctx=65_536, n_parallel=1, n_threads=1)

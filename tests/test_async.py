@@ -141,9 +141,9 @@ def test_the_engine_wakes_a_loop_at_most_once_a_step(context: Context, answers: 
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("buffer_size", [1, 4])
-def test_a_cancelled_wait_loses_no_token(context: Context, loop: str, buffer_size: int) -> None:
+def test_a_cancelled_wait_loses_no_token(steady: Context, loop: str, buffer_size: int) -> None:
     config = StreamConfig(max_tokens=200, seed=7, ignore_eos=True, buffer_size=buffer_size)
-    whole = context.generate(POEM, config=config)
+    whole = steady.generate(POEM, config=config)
     timeout: Any = getattr(asyncio, "timeout", None)  # since Python 3.11
     chance = random.Random(buffer_size)  # noqa: S311  # no secret
     cancelled = 0
@@ -169,7 +169,7 @@ def test_a_cancelled_wait_loses_no_token(context: Context, loop: str, buffer_siz
 
     async def main() -> str:
         nonlocal cancelled
-        stream = context.generate_stream(POEM, config=config, stream_delay_ms=1)
+        stream = steady.generate_stream(POEM, config=config, stream_delay_ms=1)
         text = ""
         while True:
             try:

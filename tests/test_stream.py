@@ -21,12 +21,12 @@ STUCK = StreamConfig(stream_delay_ms=3_600_000, timeout_ms=None)
 
 
 @pytest.mark.parametrize("buffer_size", [1, 2, 64])
-def test_joined_pieces_are_the_text_of_generate_and_of_the_ids(context: Context, buffer_size: int) -> None:
-    whole = context.generate(POEM, config=GREEDY)
-    stream = context.generate_stream(POEM, config=GREEDY, buffer_size=buffer_size)
+def test_joined_pieces_are_the_text_of_generate_and_of_the_ids(steady: Context, buffer_size: int) -> None:
+    whole = steady.generate(POEM, config=GREEDY)
+    stream = steady.generate_stream(POEM, config=GREEDY, buffer_size=buffer_size)
     tokens = list(stream)
     assert "".join(token.text for token in tokens) == stream.text == whole.text == str(whole)
-    assert context.model.detokenize([token.id for token in tokens if token.id is not None]) == whole.text
+    assert steady.model.detokenize([token.id for token in tokens if token.id is not None]) == whole.text
     assert b"".join(token.bytes for token in tokens).decode() == whole.text
 
 
@@ -54,9 +54,9 @@ def test_tokens_are_values(context: Context) -> None:
         one.text = "other"  # type: ignore[misc]
 
 
-def test_a_prompt_is_text_or_its_token_ids(context: Context) -> None:
-    by_text = context.generate(POEM, config=GREEDY)
-    assert context.generate(context.model.tokenize(POEM), config=GREEDY).text == by_text.text
+def test_a_prompt_is_text_or_its_token_ids(steady: Context) -> None:
+    by_text = steady.generate(POEM, config=GREEDY)
+    assert steady.generate(steady.model.tokenize(POEM), config=GREEDY).text == by_text.text
 
 
 def test_after_the_end_it_is_over_again_and_again(context: Context) -> None:
@@ -98,10 +98,10 @@ def test_a_completion_tells_what_its_stream_told(context: Context) -> None:
     assert answer.tokens[0] == next(context.generate_stream("Count: 1, 2, 3,", 20, temperature=0))
 
 
-def test_the_same_seed_gives_the_same_text(context: Context) -> None:
-    first = context.generate(POEM, 40)
-    assert context.generate(POEM, 40, seed=first.seed).text == first.text
-    assert context.generate(POEM, 40, seed=first.seed + 1).text != first.text
+def test_the_same_seed_gives_the_same_text(steady: Context) -> None:
+    first = steady.generate(POEM, 40)
+    assert steady.generate(POEM, 40, seed=first.seed).text == first.text
+    assert steady.generate(POEM, 40, seed=first.seed + 1).text != first.text
 
 
 def test_cancel_keeps_what_was_produced(context: Context, eventually: Callable[[Callable[[], bool]], bool]) -> None:
