@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     Script = Callable[[str], CompletedProcess[str]]
 
 OPEN = """
-import asyncio, gc, os, sys, threading, time, warnings
+import asyncio, gc, os, signal, sys, threading, time, warnings
 from contextlib import suppress
 from mullama import AsyncModel, Context, ContextParams, EngineClosedError, Model, StreamConfig
 
+# Who starts the tests in the background has them ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 warnings.filterwarnings("ignore", "n_ctx is")
 STUCK = StreamConfig(stream_delay_ms=3_600_000, timeout_ms=None)
 LONG = StreamConfig(max_tokens=60_000, ignore_eos=True, buffer_size=65_536, timeout_ms=None)
@@ -54,7 +56,8 @@ print(context.unfinished)
 
 PHASES = {
     "queue": (
-        'global running; running = context.generate_stream("A", config=LONG); stream = context.generate_stream("A")',
+        'global running; running = context.generate_stream("A", config=LONG); await running.__anext__(); '
+        'stream = context.generate_stream("A")',
         "context.unfinished == 2",
         1,
     ),
