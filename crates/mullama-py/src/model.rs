@@ -73,12 +73,12 @@ impl Model {
     }
 
     fn apply_chat_template(&self, py: Python<'_>, chat: &Chat) -> PyResult<String> {
-        let (model, chat) = (Arc::clone(self.held(py)?.arc()), chat.core());
+        let (model, chat) = (Arc::clone(self.held(py)?.arc()), chat.0.clone());
         wait::for_work(py, move || model.apply_chat_template(&chat?))
     }
 
     fn tokenize_chat(&self, py: Python<'_>, chat: &Chat) -> PyResult<Vec<TokenId>> {
-        let (model, chat) = (Arc::clone(self.held(py)?.arc()), chat.core());
+        let (model, chat) = (Arc::clone(self.held(py)?.arc()), chat.0.clone());
         wait::for_work(py, move || model.tokenize_chat(&chat?))
     }
 

@@ -9,14 +9,7 @@ use crate::settings::{items, mistyped, shown};
 
 /// Messages for a model's template, as JSON that the package has made.
 #[pyclass(frozen)]
-pub(crate) struct Chat(Result<CoreChat, PromptFailure>);
-
-impl Chat {
-    /// The chat, or why it is none.
-    pub(crate) fn core(&self) -> Result<CoreChat, PromptFailure> {
-        self.0.clone()
-    }
-}
+pub(crate) struct Chat(pub(crate) Result<CoreChat, PromptFailure>);
 
 #[pymethods]
 impl Chat {
@@ -31,7 +24,7 @@ impl Chat {
 /// The prompt. A value of the right type that is none all the same is told by the stream; a wrong type is a `TypeError`.
 pub(crate) fn read(value: &Bound<'_, PyAny>) -> PyResult<Prompt> {
     if let Ok(chat) = value.cast::<Chat>() {
-        return Ok(chat.get().core().map_or_else(Prompt::Refused, Prompt::from));
+        return Ok(chat.get().0.clone().map_or_else(Prompt::Refused, Prompt::from));
     }
     let prompt = match value.cast::<PyString>() {
         Ok(string) => text(string).map(Prompt::from),
