@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from mullama._arguments import expect, merge
 from mullama._chat import chat_of
+from mullama._closing import AsyncClosing
 from mullama._config import ContextParams
 from mullama._context import Context
 from mullama._model import Model
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from mullama._stream import TokenStream
 
 
-class AsyncModel:
+class AsyncModel(AsyncClosing):
     """A model with a context, for async programs: what may wait is awaited, and the event loop goes on.
 
     Example:
@@ -136,8 +137,15 @@ class AsyncModel:
         **overrides: Unpack[StreamOptions],
     ) -> TokenStream:
         """Opens a stream of the answer to a conversation, at once. Takes and raises what `Context.chat_stream` does."""
-        chat = chat_of(messages, tools, chat_template, chat_template_kwargs)
-        return self._context._open(chat, merge("chat_stream", config, max_tokens, overrides))  # noqa: SLF001  # one package
+        return self._context.chat_stream(
+            messages,
+            max_tokens,
+            tools=tools,
+            chat_template=chat_template,
+            chat_template_kwargs=chat_template_kwargs,
+            config=config,
+            **overrides,
+        )
 
     async def chat(  # noqa: PLR0913  # keywords, named at each call
         self,
@@ -175,22 +183,6 @@ class AsyncModel:
     def close(self) -> None:
         """Lets go of the engine. Open streams go on; later calls raise `EngineClosedError`."""
         self._context.close()
-
-    def __enter__(self) -> Self:
-        """The model; the end of the block closes it."""
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        """Closes it."""
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        """The model; the end of the block closes it."""
-        return self
-
-    async def __aexit__(self, *_exception: object) -> None:
-        """Closes it."""
-        self.close()
 
     def __repr__(self) -> str:
         """Model and params."""

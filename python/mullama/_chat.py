@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mullama import _mullama
+from mullama._arguments import expect
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,12 +26,15 @@ def chat_of(
     add_generation_prompt: bool = True,
 ) -> _mullama.Chat:
     """The conversation as the native module takes it. `TypeError` names what is of a wrong type."""
+    if chat_template is not None:
+        expect("chat_template", chat_template, str)
+    expect("add_generation_prompt", add_generation_prompt, bool)
     chat = {
         "messages": [_message(at, message) for at, message in enumerate(_items("messages", messages))],
         "tools": None if tools is None else _tools(tools),
-        "chat_template": _expect("chat_template", chat_template, str, "a str"),
+        "chat_template": chat_template,
         "chat_template_kwargs": _mapping("chat_template_kwargs", chat_template_kwargs or {}),
-        "add_generation_prompt": _expect("add_generation_prompt", add_generation_prompt, bool, "a bool"),
+        "add_generation_prompt": add_generation_prompt,
     }
     import json  # noqa: PLC0415  # for who has a chat
 
@@ -66,10 +70,3 @@ def _mapping(argument: str, value: object) -> dict[str, Any]:
         message = f"{argument} must be a mapping, not {type(value).__name__}"
         raise TypeError(message)
     return dict(value)
-
-
-def _expect(argument: str, value: object, kind: type, wanted: str) -> object:
-    if value is not None and not isinstance(value, kind):
-        message = f"{argument} must be {wanted}, not {type(value).__name__}"
-        raise TypeError(message)
-    return value

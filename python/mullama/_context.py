@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mullama import _mullama
 from mullama._arguments import expect, merge
 from mullama._chat import chat_of
+from mullama._closing import Closing
 from mullama._config import ContextParams
 from mullama._model import Model
 from mullama._stats import Stats, Steps
@@ -18,14 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from typing_extensions import Self, Unpack
+    from typing_extensions import Unpack
 
     from mullama._chat import Messages, Tools
     from mullama._config import StreamConfig, StreamOptions
     from mullama._mullama import Chat
 
 
-class Context:
+class Context(Closing):
     """Where streams are asked for. Light: contexts of equal params over one model share an engine and its memory.
 
     Example:
@@ -199,14 +200,6 @@ class Context:
     def close(self) -> None:
         """Lets go of the engine. Open streams go on; later calls raise `EngineClosedError`."""
         self._native.close()
-
-    def __enter__(self) -> Self:
-        """The context; the end of the block closes it."""
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        """Closes the context."""
-        self.close()
 
     def __repr__(self) -> str:
         """Model and params."""

@@ -52,8 +52,7 @@ def processor() -> Iterator[tuple[str, str]]:
     yield "processor", processor_name()
     yield "usable", f"{len(usable)} logical processors on {cores(usable)} cores"
     yield "control group", "no limit of processor time" if quota is None else f"{quota:.3g} processors' worth of time"
-    threads = max(1, min(cores(usable), cores(usable) if quota is None else int(quota)))
-    yield "threads", f"{threads}, unless --threads or n_threads says another number"
+    yield "threads", f"{_mullama.usable_cores()}, unless --threads or n_threads says another number"
     yield "compiled for", " ".join(sorted(TARGET_FEATURES)) or "any processor of this architecture"
     yield "verdict", verdict(_processor.feature_line())
 

@@ -15,9 +15,11 @@ LOGGER.addHandler(logging.NullHandler())
 _LLAMA = logging.getLogger("mullama.llama")
 
 _order = threading.RLock()
-_forked = threading.Event()
 """Held while lines are taken and passed on: each is there when a call returns, and after those before it. A handler may
 call mullama again."""
+
+_forked = threading.Event()
+"""Set in a process that got its copy by a fork."""
 
 _LEVELS = {"ERROR": logging.ERROR, "WARN": logging.WARNING, "INFO": logging.INFO}
 

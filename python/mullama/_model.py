@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mullama import _mullama
 from mullama._chat import chat_of
+from mullama._closing import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ DEMO = os.path.join(os.path.dirname(__file__), "models", "demo.gguf")  # noqa: P
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Model:
+class Model(Closing):
     """A loaded model, made by `Model.load`. Contexts on it generate text; any number of them may share it.
 
     Example:
@@ -156,14 +157,6 @@ class Model:
         The weights are freed when the last context and the last stream on them is gone. Closing again does nothing.
         """
         self._native.close()
-
-    def __enter__(self) -> Self:
-        """The model; the end of the block closes it."""
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        """Closes the model."""
-        self.close()
 
     def __repr__(self) -> str:
         """Path and description."""

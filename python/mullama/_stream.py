@@ -8,6 +8,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from mullama import _mullama
+from mullama._closing import AsyncClosing
 from mullama._usage import Timings, Usage
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _blocked_a_loop = False
 """Whether somebody was told that a plain `for` stops the event loop; once is enough."""
 
 
-class TokenStream(_mullama.TokenStream):
+class TokenStream(_mullama.TokenStream, AsyncClosing):
     """A stream of tokens, each there as soon as it exists. `generate_stream` and `chat_stream` open it.
 
     Read it with `for`, which blocks without the GIL until the next token is there, or with `async for`, which lets the
@@ -85,22 +86,6 @@ class TokenStream(_mullama.TokenStream):
 
     async def aclose(self) -> None:
         """As `close()`, which does not block either."""
-        self.close()
-
-    def __enter__(self) -> Self:
-        """The stream; the end of the block closes it."""
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        """Closes the stream."""
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        """The stream; the end of the block closes it."""
-        return self
-
-    async def __aexit__(self, *_exception: object) -> None:
-        """Closes the stream."""
         self.close()
 
     @property

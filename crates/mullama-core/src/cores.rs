@@ -5,7 +5,7 @@ use std::fs::read_to_string;
 use std::num::NonZero;
 
 /// How many physical cores this process may use: its affinity and its cgroup's quota count, hyper-threads do not.
-pub(crate) fn usable() -> usize {
+pub fn usable_cores() -> usize {
     let logical = std::thread::available_parallelism().map_or(1, NonZero::get);
     physical().map_or(logical, |physical| physical.min(logical))
 }
@@ -45,6 +45,6 @@ mod tests {
     #[test]
     fn there_are_at_most_as_many_cores_as_threads() {
         let logical = std::thread::available_parallelism().unwrap().get();
-        assert!((1..=logical).contains(&usable()));
+        assert!((1..=logical).contains(&usable_cores()));
     }
 }

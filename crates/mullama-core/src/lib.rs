@@ -64,6 +64,7 @@ pub use chat::{Chat, Message, TemplateFailure};
 pub use completion::Completion;
 pub use config::{ContextParams, FlashAttn, KvType, Range, StreamConfig};
 pub use context::Context;
+pub use cores::usable_cores;
 pub use error::{Deadline, Fact, ModelLoadFailure, MullamaError, PromptFailure, StreamFailure};
 pub use log::{LogLine, LogQueue};
 pub use model::{Model, ModelOptions};

@@ -104,7 +104,7 @@ impl Model {
     ) -> Result<Vec<TokenId>, MullamaError> {
         self.origin.check()?;
         let tokens = self.weights().vocab().tokenize(text, add_special, parse_special);
-        tokens.map_err(|error| MullamaError::InvalidPrompt(PromptFailure::Tokenizer(Arc::new(error))))
+        tokens.map_err(MullamaError::untokenizable)
     }
 
     /// Bytes of the tokens, joined; control tokens have none.

@@ -41,9 +41,14 @@ mod _mullama {
         mullama::system_info()
     }
 
+    /// Threads that an engine has where nobody names a number.
+    #[pyfunction]
+    fn usable_cores() -> usize {
+        mullama::usable_cores()
+    }
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-        Ok(())
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

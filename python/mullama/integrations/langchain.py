@@ -22,6 +22,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr
 
 from mullama._arguments import merge
+from mullama._closing import AsyncClosing
 from mullama._config import ContextParams, StreamConfig, StreamOptions
 from mullama._context import Context
 from mullama._model import Model
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import AIMessage, BaseMessage
     from langchain_core.runnables import Runnable
     from langchain_core.tools import BaseTool
-    from typing_extensions import Self, Unpack
+    from typing_extensions import Unpack
 
     from mullama._mullama import Token
     from mullama._stream import TokenStream
@@ -74,7 +75,7 @@ class ChatOptions(StreamOptions, total=False):
     profile: Any
 
 
-class ChatMullama(BaseChatModel):
+class ChatMullama(BaseChatModel, AsyncClosing):
     """A chat model in your own process, with LangChain's ways: `invoke`, `stream`, `batch`, their async twins, tools.
 
     Each call is a stream of mullama. It runs beside the others in one engine; its compute is free within one step when
@@ -159,22 +160,6 @@ class ChatMullama(BaseChatModel):
         self._context.close()
         if self._owns_model:
             self.model.close()
-
-    def __enter__(self) -> Self:
-        """The chat model; the end of the block closes it."""
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        """Closes it."""
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        """The chat model; the end of the block closes it."""
-        return self
-
-    async def __aexit__(self, *_exception: object) -> None:
-        """Closes it."""
-        self.close()
 
     def bind_tools(
         self,

@@ -1,14 +1,13 @@
 //! How one model talks: its template, and what becomes of a chat in its tokens.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use minijinja::value::{Serde, Value};
 use mullama_ffi::{Model, TokenId};
 
 use super::guard::{Guard, Piece};
 use super::{Chat, TemplateFailure, template};
-use crate::error::{MullamaError, PromptFailure};
+use crate::error::MullamaError;
 
 /// The key of a model's template. Others stand under the same with `.` and a name behind it.
 const TEMPLATE_KEY: &str = "tokenizer.chat_template";
@@ -27,22 +26,21 @@ pub(crate) struct Dialect {
 impl Dialect {
     /// Reads the model's metadata and looks through its vocabulary once.
     pub(crate) fn of(model: &Model) -> Result<Self, MullamaError> {
-        let refused = |error| MullamaError::InvalidPrompt(PromptFailure::Tokenizer(Arc::new(error)));
         let mut metadata: BTreeMap<String, String> = model.metadata().into_iter().collect();
         let vocab = model.vocab();
         let named = [("bos_token", vocab.bos()), ("eos_token", vocab.eos()), ("pad_token", vocab.pad())];
         let mut named_tokens = BTreeMap::new();
         for (name, token) in named {
             if let Some(token) = token {
-                named_tokens.insert(name, vocab.text(token).map_err(refused)?);
+                named_tokens.insert(name, vocab.text(token).map_err(MullamaError::untokenizable)?);
             }
         }
         let (mut spellings, mut stubborn) = (Vec::new(), Vec::new());
         if vocab.has_vocabulary() {
             for token in (0..).take(vocab.n_tokens()) {
-                let control = vocab.is_control(token).map_err(refused)?;
+                let control = vocab.is_control(token).map_err(MullamaError::untokenizable)?;
                 if control || vocab.is_eog(token) {
-                    let spelling = vocab.text(token).map_err(refused)?;
+                    let spelling = vocab.text(token).map_err(MullamaError::untokenizable)?;
                     stubborn.extend((!control).then(|| spelling.clone()));
                     spellings.push(spelling);
                 }
@@ -106,8 +104,7 @@ impl Dialect {
                 Piece::Plain(text) => (text, false),
             };
             let piece = vocab.tokenize_on_this_thread(text, false, parse_special);
-            tokens
-                .extend(piece.map_err(|error| MullamaError::InvalidPrompt(PromptFailure::Tokenizer(Arc::new(error))))?);
+            tokens.extend(piece.map_err(MullamaError::untokenizable)?);
         }
         // Many templates write BOS themselves, and a second one would only confuse the model.
         match vocab.bos().filter(|_| vocab.add_bos()) {

@@ -40,9 +40,7 @@ pub(crate) fn prepare(
         Prompt::Tokens(tokens) => known(tokens, vocabulary.n_tokens())?,
         // The token that the model adds by itself is no prompt.
         Prompt::Text(text) if text.is_empty() => Vec::new(),
-        Prompt::Text(text) => vocabulary
-            .tokenize(&text)
-            .map_err(|error| MullamaError::InvalidPrompt(PromptFailure::Tokenizer(Arc::new(error))))?,
+        Prompt::Text(text) => vocabulary.tokenize(&text).map_err(MullamaError::untokenizable)?,
         Prompt::Refused(failure) => return Err(MullamaError::InvalidPrompt(failure)),
         Prompt::Chat(chat) => vocabulary.tokenize_chat(&chat)?,
     };

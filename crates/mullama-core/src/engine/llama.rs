@@ -59,7 +59,7 @@ impl Layout {
         let wanted =
             if model.is_recurrent() || model.is_hybrid() { params.n_parallel as usize } else { max_unfinished };
         let seats = u32::try_from(wanted).map_or(MAX_SEQUENCES, |seats| seats.min(MAX_SEQUENCES));
-        let cores = u32::try_from(cores::usable()).unwrap_or(1);
+        let cores = u32::try_from(cores::usable_cores()).unwrap_or(1);
         let n_threads = params.n_threads.unwrap_or(cores);
         Ok(Self {
             path,

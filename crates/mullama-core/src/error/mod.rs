@@ -101,6 +101,11 @@ impl MullamaError {
         }
     }
 
+    /// What the tokenizer refuses.
+    pub(crate) fn untokenizable(error: mullama_ffi::Error) -> Self {
+        Self::InvalidPrompt(PromptFailure::Tokenizer(Arc::new(error)))
+    }
+
     pub(crate) fn invalid(field: &'static str, value: impl std::fmt::Display, range: impl Into<String>) -> Self {
         Self::InvalidConfig { field, value: value.to_string(), range: range.into() }
     }
