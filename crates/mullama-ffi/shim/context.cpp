@@ -8,11 +8,6 @@
 
 using namespace mullama;
 
-// The owner of the flag outlives the context; Rust writes it as an atomic byte from any thread.
-static bool should_abort(void * flag) {
-    return __atomic_load_n(static_cast<const uint8_t *>(flag), __ATOMIC_RELAXED) != 0;
-}
-
 int32_t mullama_context_new(llama_model * model, const ml_context_options * options, llama_context ** out) {
     *out = nullptr;
     return guarded([&] {
@@ -30,8 +25,8 @@ int32_t mullama_context_new(llama_model * model, const ml_context_options * opti
         params.kv_unified          = true;
         params.swa_full            = true;
         params.no_perf             = true;
-        params.abort_callback      = should_abort;
-        params.abort_callback_data = const_cast<uint8_t *>(options->abort_flag);
+        params.abort_callback      = options->should_abort;
+        params.abort_callback_data = options->lookout;
         *out = llama_init_from_model(model, params);
     });
 }

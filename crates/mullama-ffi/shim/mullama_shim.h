@@ -78,7 +78,8 @@ struct ml_context_options {
     int32_t         flash_attn;
     int32_t         type_k;
     int32_t         type_v;
-    const uint8_t * abort_flag;
+    bool (*should_abort)(void *);
+    void * lookout;
 };
 
 struct ml_context_facts {

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::batch::Batch;
 use crate::error::{Error, check};
+use crate::lookout::Lookout;
 use crate::model::Model;
 use crate::options::ContextOptions;
 use crate::threads::Pools;
@@ -39,7 +40,7 @@ pub(crate) struct Parts {
     /// Pools that were replaced: llama.cpp's CPU backend holds the last one it used until it uses another.
     pub(crate) replaced: Vec<Pools>,
     raw: RawContext,
-    abort: Arc<AtomicBool>,
+    pub(crate) lookout: Box<Lookout>,
     model: Arc<Model>,
 }
 
@@ -130,9 +131,10 @@ impl Context {
         check_model(model)?;
         let n_outputs_max = options.n_outputs_max.max(options.n_seq_max);
         let pools = Pools::new(options.n_threads, options.n_threads_batch, options.poll)?;
-        let raw = make(model, options, n_outputs_max, &abort)?;
-        let parts = Parts { pools, replaced: Vec::new(), raw, abort, model: Arc::clone(model) };
-        parts.pools.attach(parts.raw.0.as_ptr())?;
+        let lookout = Box::new(Lookout::new(abort, options.give_up_crowded));
+        let raw = make(model, options, n_outputs_max, &lookout)?;
+        let parts = Parts { pools, replaced: Vec::new(), raw, lookout, model: Arc::clone(model) };
+        parts.pools.attach(parts.raw.0.as_ptr(), &parts.lookout)?;
         let mut facts = sys::ContextFacts::default();
         // SAFETY: the context is alive.
         let status = unsafe { sys::mullama_context_facts(parts.raw.0.as_ptr(), &raw mut facts) };
@@ -177,15 +179,15 @@ impl Context {
 
     /// Computes the batch: its tokens enter the KV pool, and the logits of the rows that asked for them can be read.
     ///
-    /// Blocks until it is computed or the abort flag ends it. After [`Error::Aborted`] and [`Error::DecodeFailed`] a part
-    /// of the batch may have entered the pool: ask [`seq_pos_max`](Self::seq_pos_max). After other errors that do not
+    /// Blocks until it is computed, the abort flag ends it, or it is given up because its threads wait for cores. After
+    /// [`Error::Aborted`], [`Error::Crowded`] and [`Error::DecodeFailed`] a part of the batch may have entered the pool: ask [`seq_pos_max`](Self::seq_pos_max). After other errors that do not
     /// [poison](Error::poisons) the pool is as it was.
     ///
     /// # Errors
     ///
     /// [`Error::EmptyBatch`], [`Error::BatchTooLarge`], [`Error::TooManyOutputs`], [`Error::TokenOutOfRange`],
     /// [`Error::SequenceOutOfRange`], [`Error::PositionOutOfRange`] and [`Error::PositionGap`] before anything is computed;
-    /// then [`Error::NoKvSlot`], [`Error::Aborted`], [`Error::InvalidBatch`], [`Error::DecodeFailed`], or what comes out
+    /// then [`Error::NoKvSlot`], [`Error::Aborted`], [`Error::Crowded`], [`Error::InvalidBatch`], [`Error::DecodeFailed`], or what comes out
     /// of C++.
     pub fn decode(&mut self, batch: &Batch) -> Result<(), Error> {
         self.usable()?;
@@ -197,13 +199,16 @@ impl Context {
         }
         log::forget_said();
         self.parts.pools.wake();
+        self.parts.lookout.begin();
         log::hold();
         let raw_batch = batch.raw();
         let mut result = 0;
         // SAFETY: the batch outlives the call, and everything in it is in range.
         let status = unsafe { sys::mullama_decode(self.raw(), &raw const raw_batch, &raw mut result) };
         let done = check("llama_decode", status).and_then(|()| outcome(result));
-        log::release(matches!(done, Err(Error::Aborted)));
+        let early = matches!(done, Err(Error::Aborted));
+        log::release(early);
+        let done = if early && self.parts.lookout.gave_up() { Err(Error::Crowded) } else { done };
         self.poisoned_by(done)?;
         self.parts.replaced.clear();
         self.outputs.extend_from_slice(batch.wanted());
@@ -279,7 +284,7 @@ impl Context {
     /// Ends the running decode when set, from any thread; every later one too, until it is cleared. The context only
     /// reads it.
     pub fn abort_flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.parts.abort)
+        Arc::clone(self.parts.lookout.abort_flag())
     }
 
     /// The model underneath.
@@ -355,12 +360,12 @@ fn make(
     model: &Arc<Model>,
     options: &ContextOptions,
     n_outputs_max: u32,
-    abort: &Arc<AtomicBool>,
+    lookout: &Lookout,
 ) -> Result<RawContext, Error> {
-    let raw_options = options.raw(n_outputs_max, abort);
+    let raw_options = options.raw(n_outputs_max, lookout);
     log::forget_said();
     let mut raw = ptr::null_mut();
-    // SAFETY: the model is alive and stays so by the `Arc` in the context, and so does the flag.
+    // SAFETY: the model is alive and stays so by the `Arc` in the context, and so does the lookout.
     let status = unsafe { sys::mullama_context_new(model.raw(), &raw const raw_options, &raw mut raw) };
     check("llama_init_from_model", status)?;
     let raw = NonNull::new(raw).ok_or_else(|| Error::ContextRefused { said: log::take_said() })?;

@@ -154,6 +154,9 @@ pub enum Error {
     /// The abort flag ended the decode; positions computed before it stay.
     #[error("the decode was aborted")]
     Aborted,
+    /// The decode was given up because its threads waited for cores; positions computed before it stay.
+    #[error("the decode was given up: its threads waited for cores that others use")]
+    Crowded,
     /// llama.cpp found the batch invalid; the pool is as it was.
     #[error("llama.cpp refused the batch: {}", said.join("; "))]
     InvalidBatch {

@@ -25,6 +25,7 @@ pub mod batch;
 pub mod context;
 pub mod error;
 mod log;
+mod lookout;
 mod memory;
 pub mod model;
 pub mod options;

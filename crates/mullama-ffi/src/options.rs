@@ -1,9 +1,10 @@
 //! How a context is made: the size of its pool, its threads, its number formats.
 
-use std::sync::atomic::AtomicBool;
+use std::ptr;
 use std::thread;
 
 use crate::error::Error;
+use crate::lookout::{self, Lookout};
 use crate::sys;
 use crate::threads::{MAX_THREADS, POLL_DEFAULT, check_threads};
 
@@ -102,6 +103,8 @@ pub struct ContextOptions {
     pub n_threads_batch: u32,
     /// How eagerly the threads poll for work before they sleep: 0 not at all, 100 for long.
     pub poll: u32,
+    /// Whether a decode whose threads wait for cores that others use is given up ([`Error::Crowded`]).
+    pub give_up_crowded: bool,
     /// Whether attention is fused.
     pub flash_attn: FlashAttn,
     /// The format of the K cache.
@@ -123,6 +126,7 @@ impl Default for ContextOptions {
             n_threads: threads,
             n_threads_batch: threads,
             poll: POLL_DEFAULT,
+            give_up_crowded: false,
             flash_attn: FlashAttn::Auto,
             type_k: KvType::F16,
             type_v: KvType::F16,
@@ -148,7 +152,7 @@ impl ContextOptions {
         check_threads(self.n_threads, self.n_threads_batch)
     }
 
-    pub(crate) fn raw(&self, n_outputs_max: u32, abort: &AtomicBool) -> sys::ContextOptions {
+    pub(crate) fn raw(&self, n_outputs_max: u32, lookout: &Lookout) -> sys::ContextOptions {
         sys::ContextOptions {
             n_ctx: self.n_ctx,
             n_batch: self.n_batch,
@@ -164,7 +168,8 @@ impl ContextOptions {
             },
             type_k: self.type_k.raw(),
             type_v: self.type_v.raw(),
-            abort_flag: abort.as_ptr().cast::<u8>(),
+            should_abort: lookout::should_abort,
+            lookout: ptr::from_ref(lookout).cast(),
         }
     }
 }

@@ -91,7 +91,8 @@ pub(crate) struct ContextOptions {
     pub(crate) flash_attn: i32,
     pub(crate) type_k: i32,
     pub(crate) type_v: i32,
-    pub(crate) abort_flag: *const u8,
+    pub(crate) should_abort: unsafe extern "C" fn(*mut c_void) -> bool,
+    pub(crate) lookout: *const c_void,
 }
 
 #[repr(C)]

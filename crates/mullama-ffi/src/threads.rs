@@ -6,6 +6,7 @@ use std::ptr::{self, NonNull};
 
 use crate::context::Context;
 use crate::error::{Error, check};
+use crate::lookout::{self, Lookout};
 use crate::sys;
 
 /// Most threads of one pool (ggml's `GGML_MAX_N_THREADS`).
@@ -18,16 +19,19 @@ pub(crate) const POLL_DEFAULT: u32 = 50;
 struct Pool {
     raw: NonNull<sys::ggml_threadpool>,
     n_threads: u32,
+    /// Its threads, where the system tells.
+    workers: Vec<u32>,
 }
 
 impl Pool {
     fn new(n_threads: u32, poll: u32) -> Result<Self, Error> {
         let mut raw = ptr::null_mut();
         // SAFETY: the shim only writes the pointer.
-        let status = unsafe { sys::mullama_pool_new(n_threads.cast_signed(), poll, &raw mut raw) };
+        let start = || unsafe { sys::mullama_pool_new(n_threads.cast_signed(), poll, &raw mut raw) };
+        let (status, workers) = lookout::starting(start);
         check("ggml_threadpool_new", status)?;
         let raw = NonNull::new(raw).ok_or(Error::PoolRefused { n_threads })?;
-        Ok(Self { raw, n_threads })
+        Ok(Self { raw, n_threads, workers })
     }
 }
 
@@ -61,8 +65,8 @@ impl Pools {
         self.batch.as_ref().unwrap_or(&self.single)
     }
 
-    /// Gives the context these pools and their thread counts.
-    pub(crate) fn attach(&self, context: *mut sys::llama_context) -> Result<(), Error> {
+    /// Gives the context these pools and their thread counts, and the lookout their threads.
+    pub(crate) fn attach(&self, context: *mut sys::llama_context, lookout: &Lookout) -> Result<(), Error> {
         let batch = self.batch();
         let pools = sys::Pools {
             single: self.single.raw.as_ptr(),
@@ -72,6 +76,12 @@ impl Pools {
         };
         // SAFETY: all three are alive; whoever drops the pools has freed the context or attached others before.
         let status = unsafe { sys::mullama_pool_attach(context, &raw const pools) };
+        lookout.watch(
+            [Some(&self.single), self.batch.as_ref()]
+                .into_iter()
+                .flatten()
+                .flat_map(|pool| pool.workers.iter().copied()),
+        );
         check("llama_attach_threadpool", status)
     }
 
@@ -107,12 +117,18 @@ impl Context {
             return Ok(());
         }
         let pools = Pools::new(n_threads, n_threads_batch, self.poll)?;
-        let attached = pools.attach(self.raw());
+        let attached = pools.attach(self.raw(), &self.parts.lookout);
         self.poisoned_by(attached)?;
         let mut replaced = std::mem::replace(&mut self.parts.pools, pools);
         let slept = replaced.sleep();
         self.parts.replaced.push(replaced);
         self.poisoned_by(slept)
+    }
+
+    /// How many threads of the last decode waited for a core, on average over its worst stretch, if they were so many that
+    /// fewer threads had been better; `None` too where the system does not tell.
+    pub fn crowding(&self) -> Option<f64> {
+        self.parts.lookout.crowding()
     }
 
     /// Sends the compute threads to sleep at once, instead of letting them poll for more work for a while. The next

@@ -2,6 +2,12 @@
 
 mod support;
 
+#[cfg(target_os = "linux")]
+use std::hint;
+#[cfg(target_os = "linux")]
+use std::panic::{self, AssertUnwindSafe};
+#[cfg(target_os = "linux")]
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread;
@@ -294,6 +300,62 @@ fn the_abort_flag_works_from_another_thread() {
     let error = finished.recv_timeout(LIMIT).expect("the decode ends");
     assert!(matches!(error, Error::Aborted), "{error:?}");
     runner.join().expect("no panic");
+}
+
+/// Runs while threads that never rest want all cores.
+#[cfg(target_os = "linux")]
+fn on_busy_cores<T>(work: impl FnOnce() -> T) -> T {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 * thread::available_parallelism().expect("a number").get() {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    hint::spin_loop();
+                }
+            });
+        }
+        // The scope waits for them, even when the work panics.
+        let done = panic::catch_unwind(AssertUnwindSafe(work));
+        stop.store(true, Ordering::Relaxed);
+        done.unwrap_or_else(|panicked| panic::resume_unwind(panicked))
+    })
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_decode_whose_threads_wait_for_cores_is_given_up_and_works_with_fewer() {
+    let cores = thread::available_parallelism().expect("a number").get();
+    let threads = u32::try_from(cores).expect("few") + 1;
+    let busy = ContextOptions {
+        n_ctx: 8192,
+        n_batch: 4096,
+        n_threads: threads,
+        n_threads_batch: threads,
+        give_up_crowded: true,
+        ..options()
+    };
+    let mut context = Context::new(&demo(), &busy).expect("made");
+    let started = Instant::now();
+    on_busy_cores(|| {
+        while feed(&mut context, 0, &[1; 4096]).map_err(|error| assert!(matches!(error, Error::Crowded))).is_ok() {
+            context.clear().expect("cleared");
+            assert!(started.elapsed() < LIMIT, "{threads} threads never waited for {cores} busy cores");
+        }
+        assert!(context.crowding().is_some_and(|waiting| waiting > 0.0 && waiting <= f64::from(threads)));
+        assert!(!context.is_poisoned());
+        context.set_threads(1, 1).expect("one thread");
+        context.clear().expect("cleared");
+        feed(&mut context, 0, &[1, 2, 3]).expect("one thread waits for no other");
+    });
+    assert_eq!(context.crowding(), None);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_decode_that_may_not_be_given_up_ends_however_busy_the_cores_are() {
+    let mut context = context();
+    on_busy_cores(|| feed(&mut context, 0, &[1; 64]).expect("it is decoded"));
+    assert_eq!(context.seq_pos_max(0).expect("seq 0"), Some(63));
 }
 
 #[test]

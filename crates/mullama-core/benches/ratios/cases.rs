@@ -25,7 +25,8 @@ pub(crate) fn run(args: &Args) -> Outcome<()> {
     let alone = || together(&context, tokens, 7);
     pairs(args, "7 beside 1 parked / 7 alone", || beside_parked(&context, tokens), alone)?;
     small_pool(args)?;
-    busy_thread(args)
+    busy_thread(args)?;
+    busy_cores(args)
 }
 
 /// A context of its own layout over the model; `share` parts of the usual pool.
@@ -64,17 +65,42 @@ fn busy_thread(args: &Args) -> Outcome<()> {
     if !name.contains(&args.only) {
         return Ok(());
     }
-    let (adapting, one) = (context(args, 1)?, context(&Args { threads: 1, ..args.clone() }, 1)?);
+    let (adapting, one) = adapting_and_one(args)?;
     let mut two = Raw::with_threads(args, 8, 2)?;
+    beside_busy_threads(1, || {
+        let best = || Ok(together(&one, args.tokens, 8)?.max(two.run(args.tokens)?));
+        pairs(args, name, || together(&adapting, args.tokens, 8), best)
+    })
+}
+
+/// Eight streams beside as many threads that never rest as the engine has, against one fixed thread: with more, a bare
+/// loop would need minutes.
+fn busy_cores(args: &Args) -> Outcome<()> {
+    let name = "8 streams where all cores are busy / one fixed thread";
+    if !name.contains(&args.only) {
+        return Ok(());
+    }
+    let (adapting, one) = adapting_and_one(args)?;
+    beside_busy_threads(args.threads, || {
+        pairs(args, name, || together(&adapting, args.tokens, 8), || together(&one, args.tokens, 8))
+    })
+}
+
+fn adapting_and_one(args: &Args) -> Outcome<(Context, Context)> {
+    Ok((context(args, 1)?, context(&Args { threads: 1, ..args.clone() }, 1)?))
+}
+
+fn beside_busy_threads<T>(threads: u32, work: impl FnOnce() -> T) -> T {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                std::hint::black_box((0..1000_u64).sum::<u64>());
-            }
-        });
-        let best = || Ok(together(&one, args.tokens, 8)?.max(two.run(args.tokens)?));
-        let done = pairs(args, name, || together(&adapting, args.tokens, 8), best);
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::black_box((0..1000_u64).sum::<u64>());
+                }
+            });
+        }
+        let done = work();
         stop.store(true, Ordering::Relaxed);
         done
     })

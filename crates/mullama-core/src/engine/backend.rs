@@ -40,9 +40,13 @@ pub trait Backend {
     /// Computes all rows in one call; positions of a seat continue where its cells end.
     ///
     /// # Errors
+    /// [`Error::Crowded`] leaves all cells as they were, and the same rows are wanted again with fewer threads;
     /// [`Error::NoKvSlot`] and [`Error::Aborted`] leave earlier cells as they were or shorter; an error that
     /// [`poisons`](Error::poisons) means that nothing but [`rebuild`](Self::rebuild) may follow.
     fn decode(&mut self, rows: &[Row]) -> Result<(), Error>;
+
+    /// How many threads of the last decode waited for a core, on average, if they were so many that fewer had been better.
+    fn crowding(&self) -> Option<f64>;
 
     /// Logits of a row of the last decode, by its index; one for each token of the vocabulary.
     ///

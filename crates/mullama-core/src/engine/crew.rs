@@ -3,6 +3,9 @@
 //! ggml's threads wait for each other by spinning. Where a reader or another process takes a core away, fewer threads
 //! than cores are faster, often by far. Pure: it is told how long steps took and says how many threads the next one gets.
 //!
+//! Where so many threads wait for cores that a step would take many times its time, the backend says so, and the next
+//! step has fewer at once: no trial is needed, nor steps of the same shape to compare.
+//!
 //! A step grows longer with the texts, so a trial takes turns: the number in use, the other, the other, the number in
 //! use. What grows evenly is then the same for both.
 
@@ -73,6 +76,9 @@ pub(crate) struct Crew {
     /// The same in steps of the usual length; the longer of the two counts.
     apart: f64,
     trial: Option<Trial>,
+    /// Whether threads were sent away because they waited for cores, and how long ago the last of them went.
+    short: bool,
+    since_shrunk: Duration,
     /// Which neighbour is tried next.
     turn: usize,
 }
@@ -91,6 +97,8 @@ impl Crew {
             pause: SOON,
             apart: APART,
             trial: None,
+            short: false,
+            since_shrunk: LATE,
             turn: 0,
         }
     }
@@ -106,6 +114,7 @@ impl Crew {
         if self.most == 1 {
             return;
         }
+        self.since_shrunk += took;
         if rows != self.shape {
             // Another number of rows is another length: a trial across the change would compare nothing.
             (self.shape, self.trial) = (rows, None);
@@ -114,6 +123,32 @@ impl Crew {
         match self.trial.take() {
             Some(trial) => self.judge(trial, took),
             None => self.watch(took),
+        }
+    }
+
+    /// So many threads of the last step waited for a core, on average: the next ones do without them. They are tried again
+    /// soon if that is news, and later and later while they fail.
+    pub(crate) fn shrink(&mut self, waiting: f64) {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is not negative")]
+        let needless = (waiting.round() as u32).max(1);
+        self.threads = self.threads.min(self.threads().saturating_sub(needless).max(1));
+        self.short = true;
+        let news = self.trial.take().is_none() && self.since_shrunk >= LATE;
+        self.since_shrunk = Duration::ZERO;
+        self.settle(news);
+    }
+
+    /// A step with prompts took this long. No two of them are alike, so nothing is compared; but where cores were short,
+    /// all threads are called back in time, and go again if they still are.
+    pub(crate) fn pass(&mut self, took: Duration) {
+        self.since_shrunk += took;
+        if !self.short || self.trial.is_some() {
+            return;
+        }
+        self.since_trial += took;
+        if self.since_trial >= self.pause {
+            (self.threads, self.short, self.since_trial) = (self.most, false, Duration::ZERO);
+            self.forget();
         }
     }
 
@@ -170,10 +205,10 @@ impl Crew {
     }
 
     /// A trial is over: the next one soon if things moved, else later and later.
-    fn settle(&mut self, better: bool) {
+    fn settle(&mut self, moved: bool) {
         self.since_trial = Duration::ZERO;
         (self.pause, self.apart) =
-            if better { (SOON, APART) } else { ((self.pause * 4).min(LATE), (self.apart * FARTHER).min(FAR_APART)) };
+            if moved { (SOON, APART) } else { ((self.pause * 4).min(LATE), (self.apart * FARTHER).min(FAR_APART)) };
         self.forget();
     }
 
@@ -224,6 +259,60 @@ mod tests {
             assert!(crew.threads <= left, "{} of {left} and {most}", crew.threads);
             assert!(lost < 0.4, "{lost} of the time with {left} of {most}");
         }
+    }
+
+    #[test]
+    fn threads_that_wait_for_cores_go_at_once() {
+        for (most, waiting, left) in [(2, 1.0, 1), (8, 1.2, 7), (8, 4.1, 4), (4, 30.0, 1), (2, 0.85, 1), (16, 8.0, 8)] {
+            let mut crew = Crew::new(most);
+            crew.shrink(waiting);
+            assert_eq!(crew.threads(), left, "{waiting} of {most} waited");
+        }
+    }
+
+    #[test]
+    fn threads_that_went_by_mistake_are_back_soon_however_rare_trials_had_become() {
+        let mut crew = Crew::new(2);
+        let cost = |threads: u32| 0.001 / f64::from(threads);
+        run(&mut crew, 60.0, cost);
+        crew.shrink(1.0);
+        run(&mut crew, 0.3, cost);
+        assert_eq!(crew.threads(), 2);
+    }
+
+    #[test]
+    fn a_trial_whose_threads_wait_for_cores_is_over() {
+        let mut crew = Crew::new(2);
+        crew.shrink(1.0);
+        for round in 0..3 {
+            let mut steps = 0;
+            while crew.threads() == 1 {
+                crew.learn(1, Duration::from_millis(2));
+                steps += 1;
+                assert!(steps < 10_000, "round {round}: nothing is tried");
+            }
+            crew.shrink(1.0);
+            assert_eq!(crew.threads(), 1);
+        }
+    }
+
+    #[test]
+    fn prompts_too_call_back_the_threads_that_went_later_each_time_they_go_again() {
+        let mut crew = Crew::new(4);
+        let away = |crew: &mut Crew| {
+            crew.shrink(3.0);
+            let back = |_: &i32| {
+                crew.pass(Duration::from_millis(10));
+                crew.threads() == 4
+            };
+            (1..1_000).find(back)
+        };
+        let steps = [(); 4].map(|()| away(&mut crew));
+        assert_eq!(steps, [15, 60, 240, 400].map(Some), "from soon to late");
+        let mut quiet = Crew::new(4);
+        quiet.threads = 2;
+        (0..1_000).for_each(|_| quiet.pass(Duration::from_millis(10)));
+        assert_eq!(quiet.threads(), 2, "what a trial found stays");
     }
 
     #[test]

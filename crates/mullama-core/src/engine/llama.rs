@@ -148,10 +148,11 @@ pub(crate) struct LlamaBackend {
 impl LlamaBackend {
     /// Makes the context on the calling thread, which then owns it.
     pub(crate) fn new(model: Arc<Model>, layout: &Layout, abort: Arc<AtomicBool>) -> Result<Self, Error> {
-        let options = layout.options();
+        let reuse = if model.is_recurrent() || model.is_hybrid() { Reuse::Whole } else { Reuse::Parts };
+        // A state that cannot be cut cannot be taken back either: all would be computed again.
+        let options = ContextOptions { give_up_crowded: reuse == Reuse::Parts, ..layout.options() };
         let context = Context::with_abort_flag(&model, &options, Arc::clone(&abort))?;
         let rows = context.n_batch() as usize;
-        let reuse = if model.is_recurrent() || model.is_hybrid() { Reuse::Whole } else { Reuse::Parts };
         let limits = Limits { rows, cells: layout.kv_cells as usize, seats: layout.seats as usize, reuse };
         Ok(Self { model, options, abort, context: Some(context), batch: Batch::new(rows), limits, resting: false })
     }
@@ -163,6 +164,20 @@ impl LlamaBackend {
             context.fail_next_decode(failure);
         }
     }
+}
+
+/// Takes back what a decode that was given up has computed of these rows.
+fn undo(context: &mut Context, rows: &[Row]) -> Error {
+    let starts = rows.iter().enumerate().filter(|(at, row)| *at == 0 || rows[at - 1].seat != row.seat);
+    for (_, first) in starts {
+        match context.seq_rm(seat_id(first.seat), position(first.position), None) {
+            Ok(true) => {}
+            // Then all is computed again.
+            Ok(false) => return Error::Aborted,
+            Err(error) => return error,
+        }
+    }
+    Error::Crowded
 }
 
 impl LlamaBackend {
@@ -182,7 +197,15 @@ impl Backend for LlamaBackend {
         for row in rows {
             self.batch.push(row.token, position(row.position), seat_id(row.seat), row.output)?;
         }
-        self.context.as_mut().ok_or(Error::Poisoned)?.decode(&self.batch)
+        let context = self.context.as_mut().ok_or(Error::Poisoned)?;
+        match context.decode(&self.batch) {
+            Err(Error::Crowded) => Err(undo(context, rows)),
+            done => done,
+        }
+    }
+
+    fn crowding(&self) -> Option<f64> {
+        self.context.as_ref()?.crowding()
     }
 
     fn logits(&mut self, row: usize) -> Result<&[f32], Error> {

@@ -147,6 +147,9 @@ impl<B: Backend> Engine<B> {
                 Ok(()) => self.advance(&shares, &outputs, began),
                 Err(error) => self.recover(&plan, &shares, error),
             }
+            if let Some(waiting) = self.pool.backend().crowding() {
+                self.crew.shrink(waiting);
+            }
         }
         self.tell();
         Step::Worked
@@ -317,6 +320,7 @@ impl<B: Backend> Engine<B> {
             self.crew.learn(continuing, took);
             self.stats.decode_steps.add(took);
         } else {
+            self.crew.pass(took);
             self.stats.prefill_steps.add(took);
             // A computed prompt is a beginning for others.
             self.pool.announce();

@@ -13,6 +13,8 @@ impl<B: Backend> Engine<B> {
     pub(super) fn recover(&mut self, plan: &Plan, shares: &[Share], error: Error) {
         self.refusals += usize::from(matches!(error, Error::NoKvSlot));
         match error {
+            // All is as it was before the step, which is planned again, for fewer threads.
+            Error::Crowded => {}
             Error::NoKvSlot if self.make_room(plan, shares) => {}
             Error::NoKvSlot => {
                 let rows = self.rows.len();

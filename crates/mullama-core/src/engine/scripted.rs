@@ -107,6 +107,8 @@ pub struct ScriptedBackend {
     outputs: BTreeMap<usize, Vec<f32>>,
     /// A decode failed in a way after which only a rebuild may follow.
     poisoned: bool,
+    /// Whether the last decode was given up for want of cores.
+    crowded: bool,
 }
 
 impl ScriptedBackend {
@@ -114,7 +116,15 @@ impl ScriptedBackend {
     pub fn new(script: Script) -> Self {
         let n_vocab = ByteVocabulary.n_tokens();
         let cells = Cells::new(script.limits.cells, script.limits.seats);
-        Self { script, n_vocab, tokens: BTreeMap::new(), cells, outputs: BTreeMap::new(), poisoned: false }
+        Self {
+            script,
+            n_vocab,
+            tokens: BTreeMap::new(),
+            cells,
+            outputs: BTreeMap::new(),
+            poisoned: false,
+            crowded: false,
+        }
     }
 
     fn faults(&self) -> MutexGuard<'_, Faults> {
@@ -148,6 +158,7 @@ impl Backend for ScriptedBackend {
             clock.advance((self.script.cost)(rows.len()));
         }
         let fault = self.faults().decode.take();
+        self.crowded = matches!(fault, Some(Error::Crowded));
         if let Some(error) = fault {
             self.poisoned = error.poisons();
             return Err(error);
@@ -162,6 +173,10 @@ impl Backend for ScriptedBackend {
             decodes.lock().unwrap_or_else(PoisonError::into_inner).push(rows.to_vec());
         }
         Ok(())
+    }
+
+    fn crowding(&self) -> Option<f64> {
+        self.crowded.then_some(1.0)
     }
 
     fn logits(&mut self, row: usize) -> Result<&[f32], Error> {

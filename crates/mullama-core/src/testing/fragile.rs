@@ -75,6 +75,10 @@ impl Backend for Fragile {
         self.inner.decode(rows)
     }
 
+    fn crowding(&self) -> Option<f64> {
+        self.inner.crowding()
+    }
+
     fn logits(&mut self, row: usize) -> Result<&[f32], Error> {
         self.inner.logits(row)
     }

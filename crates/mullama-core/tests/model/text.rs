@@ -102,7 +102,7 @@ fn bare_loop(path: &Path, prompt: &str, max_tokens: usize) -> Vec<TokenId> {
 #[test]
 fn greedy_equals_a_bare_decode_loop() {
     let context = context(params());
-    for prompt in PROMPTS.into_iter().chain(CERTAIN) {
+    for prompt in CERTAIN.into_iter().chain(["List of fruits:", "天地玄黃"]) {
         let tokens = context.generate(prompt, greedy(80)).unwrap().tokens;
         let ids: Vec<TokenId> = tokens.iter().filter_map(|token| token.id).collect();
         assert_eq!(ids, bare_loop(&demo_path(), prompt, 80), "{prompt:?}");

@@ -72,6 +72,7 @@ fn the_threads_of_an_engine_go_with_its_last_user() {
     let context = Context::new(Arc::clone(&model), two_threads()).unwrap();
     let stream = context.stream("Write a poem:", greedy(500)).unwrap();
     stream.next_blocking().unwrap().unwrap();
+    eventually("the prompt's thread is gone", || threads_named("mullama-prompt") == 0);
     let working = engine_threads();
     assert!(working >= 2, "its own and those of llama.cpp: {working}");
     drop((context, model));
