@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,9 @@ from mullama import Context, ContextParams, Model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+# A shell has its background jobs ignore Ctrl-C, and so would the programs that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 BEYOND_TRAINING = "n_ctx is 65536, but the model was trained for "
 

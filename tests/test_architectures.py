@@ -21,7 +21,7 @@ PROMPTS = [HEAD, HEAD, [*HEAD, 500, 501], [*HEAD[:60], *range(600, 660)], [*HEAD
 
 GREEDY = StreamConfig(max_tokens=40, temperature=0.0, ignore_eos=True, logprobs=2)
 
-TIE = 0.01
+TIE = 0.05
 """Two tokens whose log-probabilities are closer may change places: other rows in a step move the last bits."""
 
 

@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from patience import quickest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,12 +19,10 @@ if TYPE_CHECKING:
     Script = Callable[[str], CompletedProcess[str]]
 
 OPEN = """
-import asyncio, gc, os, signal, sys, threading, time, warnings
+import asyncio, gc, os, sys, threading, time, warnings
 from contextlib import suppress
 from mullama import AsyncModel, Context, ContextParams, EngineClosedError, Model, StreamConfig
 
-# Who starts the tests in the background has them ignore Ctrl-C.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 warnings.filterwarnings("ignore", "n_ctx is")
 STUCK = StreamConfig(stream_delay_ms=3_600_000, timeout_ms=None)
 LONG = StreamConfig(max_tokens=60_000, ignore_eos=True, buffer_size=65_536, timeout_ms=None)
@@ -72,8 +71,8 @@ PHASES = {
 }
 
 
-def interrupted(program: str) -> tuple[float, str]:
-    """Seconds from Ctrl-C, once the program says that it waits, until it hears of it; and what it says at last."""
+def interrupted(program: str, last: str) -> float:
+    """Seconds from Ctrl-C, once the program says that it waits, until it hears of it. It says `last` at last."""
     command = [sys.executable, "-X", "faulthandler", "-c", program]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
@@ -84,21 +83,19 @@ def interrupted(program: str) -> tuple[float, str]:
             child.send_signal(signal.SIGINT)
             assert child.stdout.readline() == "interrupted\n"
             took = time.monotonic() - sent
-            last = child.stdout.read()
+            assert child.stdout.read() == last
             assert child.wait(timeout=20) == 0
             assert child.stderr.read() == ""
         finally:
             child.kill()
-    return took, last
+    return took
 
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_ctrl_c_ends_asyncio_run_at_once_and_frees_the_place(phase: str) -> None:
     setup, waits, left = PHASES[phase]
-    runs = [interrupted(ASYNC.format(setup=setup, waits=waits, left=left)) for _ in range(3)]
-    assert {last for _, last in runs} == {f"{left}\n"}
-    # A machine that is busy elsewhere may hold one of the processes up.
-    assert min(took for took, _ in runs) < 0.2
+    program = ASYNC.format(setup=setup, waits=waits, left=left)
+    assert quickest(lambda: interrupted(program, f"{left}\n"), within=0.2) < 0.2
 
 
 CALLS = {
@@ -126,9 +123,7 @@ except KeyboardInterrupt:
 print(len(Context(model).generate("A", 3, ignore_eos=True).tokens))
 """
     )
-    runs = [interrupted(program) for _ in range(3)]
-    assert {last for _, last in runs} == {"3\n"}
-    assert min(took for took, _ in runs) < 0.2
+    assert quickest(lambda: interrupted(program, "3\n"), within=0.2) < 0.2
 
 
 EXITS = {

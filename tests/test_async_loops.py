@@ -141,9 +141,9 @@ def test_the_helper_thread_ends_with_its_loop(context: Context, eventually: Even
         await asyncio.gather(*(read(context.generate_stream("A", 30, ignore_eos=True)) for _ in range(4)))
         return len(ears())
 
-    before = len(ears())
-    assert run(main(), WithoutReaders) == before + 1
-    assert eventually(lambda: len(ears()) == before)
+    assert eventually(lambda: not ears())
+    assert run(main(), WithoutReaders) == 1
+    assert eventually(lambda: not ears())
 
 
 def test_the_helper_thread_ends_where_the_loop_never_answered(context: Context, eventually: Eventually) -> None:
@@ -159,7 +159,7 @@ def test_the_helper_thread_ends_where_the_loop_never_answered(context: Context, 
         loop.call_soon(ring_and_stop, loop, stream)
         await stream.__anext__()
 
-    before = len(ears())
+    assert eventually(lambda: not ears())
     rung: list[bool] = []
     loop = WithoutReaders()
     loop.set_exception_handler(lambda *_: None)
@@ -170,7 +170,7 @@ def test_the_helper_thread_ends_where_the_loop_never_answered(context: Context, 
     loop.close()
     del loop, waiting
     gc.collect()
-    assert eventually(lambda: len(ears()) == before)
+    assert eventually(lambda: not ears())
 
 
 BLOCKING = """
@@ -220,7 +220,8 @@ def test_abandoned_async_streams_leave_memory_flat(model: Model) -> None:
 
     async def open_and_abandon(times: int) -> int:
         for turn in range(times):
-            stream = context.generate_stream(prompt, 50)
+            # Greedy: what is kept of beginnings that differ would grow.
+            stream = context.generate_stream(prompt, 50, temperature=0)
             if turn % 10 == 0:
                 await stream.__anext__()
             elif turn % 10 == 1:

@@ -123,8 +123,8 @@ def test_without_options_the_defaults_of_the_package_hold_but_for_the_deadline(m
 
 
 def test_with_a_system_message_the_prompt_is_a_turn_of_a_chat(context: Context) -> None:
-    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello!"}]
-    done = mullama("run", "demo", "Hello!", "--system", "Be brief.", "--temperature", "0", "--json")
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who are you?"}]
+    done = mullama("run", "demo", "Who are you?", "--system", "Be brief.", "--temperature", "0", "--json")
     *tokens, end = [json.loads(line) for line in done.stdout.splitlines()]
     answer = context.chat(messages, temperature=0)
     assert "".join(token["text"] for token in tokens) == answer.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import time
 from contextlib import suppress
@@ -112,6 +113,12 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def least_growth(work: Callable[[], int]) -> int:
+    """By how much more memory there is after a round, at least: a leak shows in each, the allocator's moods in some."""
+    marks = [work() for _ in range(4)]
+    return min(after - before for before, after in itertools.pairwise(marks))
+
+
 def test_ten_thousand_opened_and_abandoned_streams_leave_memory_flat(
     model: Model, eventually: Callable[[Callable[[], bool]], bool]
 ) -> None:
@@ -120,7 +127,8 @@ def test_ten_thousand_opened_and_abandoned_streams_leave_memory_flat(
 
     def open_and_abandon(times: int) -> int:
         for turn in range(times):
-            stream = context.generate_stream(prompt, 50)
+            # Greedy: what is kept of beginnings that differ would grow.
+            stream = context.generate_stream(prompt, 50, temperature=0)
             if turn % 10 == 0:
                 next(stream)
         del stream
@@ -137,12 +145,12 @@ def test_abandoned_streams_of_text_leave_memory_flat(
 ) -> None:
     def open_and_abandon(times: int) -> int:
         for _ in range(times):
-            context.generate_stream("Write a poem:", 50)
+            context.generate_stream("Write a poem:", 50, temperature=0)
         assert eventually(lambda: context.unfinished == 0)
         return resident()
 
-    warm = open_and_abandon(300)
-    assert open_and_abandon(1000) - warm < 8 << 20
+    open_and_abandon(300)
+    assert least_growth(lambda: open_and_abandon(700)) < 8 << 20
 
 
 def test_models_that_come_and_go_leave_memory_flat() -> None:
@@ -154,12 +162,12 @@ def test_models_that_come_and_go_leave_memory_flat() -> None:
                 next(Context(model, params).generate_stream("A", config=STUCK))
         return resident()
 
-    warm = come_and_go(10)
-    assert come_and_go(30) - warm < 16 << 20
+    come_and_go(10)
+    assert least_growth(lambda: come_and_go(30)) < 16 << 20
 
 
 def engines() -> int:
-    """Threads of engines in this process; llama.cpp's have the name of the one that started them."""
+    """Threads of engines in this process, without those that compute for them."""
     count = 0
     for task in Path("/proc/self/task").iterdir():
         # It may end while we look.

@@ -101,7 +101,11 @@ def test_a_completion_tells_what_its_stream_told(context: Context) -> None:
 def test_the_same_seed_gives_the_same_text(steady: Context) -> None:
     first = steady.generate(POEM, 40)
     assert steady.generate(POEM, 40, seed=first.seed).text == first.text
-    assert steady.generate(POEM, 40, seed=first.seed + 1).text != first.text
+
+
+def test_other_seeds_give_other_texts(steady: Context) -> None:
+    # Two seeds may well write the same poem, which the model knows by heart; eight do not.
+    assert len({steady.generate(POEM, 40, seed=seed).text for seed in range(8)}) > 1
 
 
 def test_cancel_keeps_what_was_produced(context: Context, eventually: Callable[[Callable[[], bool]], bool]) -> None:
@@ -157,7 +161,7 @@ def test_a_slow_reader_never_has_more_than_its_buffer_ahead_of_it(context: Conte
 
 
 def test_a_deadline_is_told_after_what_was_produced(context: Context) -> None:
-    stream = context.generate_stream(POEM, config=STUCK, timeout_ms=200)
+    stream = context.generate_stream(POEM, config=STUCK, timeout_ms=1_000)
     text = next(stream).text
     with pytest.raises(StreamTimeoutError):
         next(stream)

@@ -154,10 +154,10 @@ def test_a_conversation_begins_with_a_greeting_and_ends_with_ctrl_d() -> None:
 
 
 def test_an_answer_is_shown_piece_by_piece(terminal: Terminal, context: Context) -> None:
-    answer = context.chat([user("Hello!")], temperature=0).text
+    answer = context.chat([user("Who are you?")], temperature=0).text
     terminal.say("/set stream_delay_ms 20")
     before = terminal.reads
-    assert answer in terminal.say("Hello!")
+    assert answer in terminal.say("Who are you?")
     assert terminal.reads - before > 5
 
 
@@ -299,14 +299,14 @@ def test_a_turn_that_fails_is_told_and_forgotten(tmp_path: Path) -> None:
 
 
 def test_only_text_goes_to_a_pipe_and_what_is_no_text_is_told(context: Context) -> None:
-    answer = context.chat([user("Hello!")], temperature=0).text
+    answer = context.chat([user("Who are you?")], temperature=0).text
     reader, writer = os.pipe()
     with Terminal("demo", *GREEDY, stdout=writer) as terminal, open(reader, encoding="utf-8") as text:  # noqa: PTH123
         os.close(writer)
         terminal.until(">>> ")
         terminal.press(b"\xff\r")
         assert "lone surrogate" in terminal.until(">>> ")
-        terminal.say("Hello!")
+        terminal.say("Who are you?")
         terminal.press(CTRL_D)
         assert terminal.end()[0] == 0
         assert text.read() == f"{answer}\n"

@@ -66,7 +66,10 @@ def _fetch(folder: Path) -> Path:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
     # Only of this package: what its build backend is made of comes in wheels.
     source = ["--no-binary", PACKAGE, "--dest", str(folder), "--requirement", str(wanted)]
-    subprocess.run([*pip, *source], check=True, timeout=FETCH_SECONDS)
+    for more in (2, 1, 0):
+        # A registry far away may break off.
+        if subprocess.run([*pip, *source], check=not more, timeout=FETCH_SECONDS).returncode == 0:
+            break
     (archive,) = folder.glob("*.tar.gz")
     return archive
 
