@@ -4,17 +4,35 @@ from __future__ import annotations
 
 import pkgutil
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import pytest
 
 import mullama
 from mullama import _exceptions
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from subprocess import CompletedProcess
+
 
 def test_all_is_sorted_and_complete() -> None:
-    public = {name for name in vars(mullama) if not name.startswith("_")} - {"integrations"} | {"__version__"}
+    public = {name for name in dir(mullama) if not name.startswith("_")} - {"integrations", "TYPE_CHECKING"}
+    public |= {"__version__"}
     assert list(mullama.__all__) == sorted(mullama.__all__)
     assert set(mullama.__all__) == public
+
+
+def test_the_import_loads_nothing_slow_that_only_some_need(script: Callable[[str], CompletedProcess[str]]) -> None:
+    slow = {"asyncio", "difflib", "json", "logging", "pathlib", "typing"}
+    program = f"import sys; before = {{*sys.modules}}; import mullama; print({slow} & ({{*sys.modules}} - before))"
+    assert script(program).stdout == "set()\n"
+
+
+def test_a_name_that_is_not_there_is_named() -> None:
+    with pytest.raises(AttributeError, match="module 'mullama' has no attribute 'Modell'") as raised:
+        getattr(mullama, "Modell")  # noqa: B009  # type checkers know that too
+    assert raised.value.name == "Modell"
 
 
 def test_every_module_but_the_integrations_is_private() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
 
 from mullama._config import StreamConfig
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
 DEFAULTS = StreamConfig()
 FIELDS = frozenset(field.name for field in fields(StreamConfig))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
-
 from mullama._arguments import expect, merge
 from mullama._chat import chat_of
 from mullama._closing import AsyncClosing
@@ -12,6 +10,7 @@ from mullama._context import Context
 from mullama._model import Model
 from mullama._usage import Completion, read_to_end_async
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping, Sequence
@@ -20,9 +19,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from mullama._chat import Messages, Tools
-    from mullama._config import StreamConfig, StreamOptions
+    from mullama._config import StreamConfig
     from mullama._stats import Stats
     from mullama._stream import TokenStream
+    from mullama._stream_options import StreamOptions
 
 
 class AsyncModel(AsyncClosing):
@@ -76,7 +76,10 @@ class AsyncModel(AsyncClosing):
         """
         if context_params is not None:
             expect("context_params", context_params, ContextParams)
-        from mullama._background import in_thread  # noqa: PLC0415  # asyncio is slow to import, and not everybody needs it
+        # Both are slow to import, and not everybody needs them.
+        from typing import cast  # noqa: PLC0415
+
+        from mullama._background import in_thread  # noqa: PLC0415
 
         def load(goes_on: Callable[[], bool]) -> AsyncModel:
             def report(fraction: float) -> bool | None:

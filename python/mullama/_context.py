@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
 
 from mullama import _mullama
 from mullama._arguments import expect, merge
@@ -11,10 +10,10 @@ from mullama._chat import chat_of
 from mullama._closing import Closing
 from mullama._config import ContextParams
 from mullama._model import Model
-from mullama._stats import Stats, Steps
 from mullama._stream import TokenStream
 from mullama._usage import Completion, read_to_end
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
@@ -22,8 +21,10 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from mullama._chat import Messages, Tools
-    from mullama._config import StreamConfig, StreamOptions
+    from mullama._config import StreamConfig
     from mullama._mullama import Chat
+    from mullama._stats import Stats
+    from mullama._stream_options import StreamOptions
 
 
 class Context(Closing):
@@ -194,6 +195,8 @@ class Context(Closing):
     def stats(self) -> Stats:
         """What the engine is doing, and has done since it began. Cheap: the engine writes it down after each step."""
         counts, steps = self._native.stats()
+        from mullama._stats import Stats, Steps  # noqa: PLC0415  # for who looks
+
         decode, prefill = (Steps(*each) for each in steps)
         return Stats(**counts, decode_steps=decode, prefill_steps=prefill)
 

@@ -18,10 +18,11 @@ The codes are the same in every language. Each error belongs to one request; the
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, ClassVar
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import ClassVar
 
 
 class MullamaError(Exception):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import atexit
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from mullama import _mullama
 from mullama._chat import chat_of
 from mullama._closing import Closing
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path

@@ -5,10 +5,9 @@ A source build uses the whole instruction set of its machine, so a package carri
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from mullama._build import TARGET_FEATURES
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

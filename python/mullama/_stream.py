@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 import types
 import warnings
-from typing import TYPE_CHECKING
 
 from mullama import _mullama
 from mullama._closing import AsyncClosing
 from mullama._usage import Timings, Usage
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Sequence
 

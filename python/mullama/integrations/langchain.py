@@ -23,9 +23,10 @@ from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr
 
 from mullama._arguments import merge
 from mullama._closing import AsyncClosing
-from mullama._config import ContextParams, StreamConfig, StreamOptions
+from mullama._config import ContextParams, StreamConfig
 from mullama._context import Context
 from mullama._model import Model
+from mullama._stream_options import StreamOptions
 from mullama.integrations._messages import to_mappings
 from mullama.integrations._tool_calls import ToolCallReader, forced, template_for_tools
 
