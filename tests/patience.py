@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TRIES = 10
+TRIES = 5
 
 
 def quickest(measure: Callable[[], float], within: float) -> float:

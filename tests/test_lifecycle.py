@@ -150,7 +150,7 @@ def test_abandoned_streams_of_text_leave_memory_flat(
         return resident()
 
     open_and_abandon(300)
-    assert least_growth(lambda: open_and_abandon(700)) < 8 << 20
+    assert least_growth(lambda: open_and_abandon(700)) < 6 << 20
 
 
 def test_models_that_come_and_go_leave_memory_flat() -> None:

@@ -26,7 +26,7 @@ class Closing:
 
 
 class AsyncClosing(Closing):
-    """Closed at the end of its `with` or `async with` block; closing it never blocks an event loop."""
+    """Closed at the end of its `with` or `async with` block."""
 
     __slots__ = ()
 

@@ -32,6 +32,11 @@ pub enum Failure {
     Assertion,
     /// This status of `llama_decode`.
     Status(i32),
+    /// It computes so many nodes of its graph, at least one, and is given up as if its threads had waited for cores.
+    Crowded {
+        /// How many.
+        nodes: u32,
+    },
 }
 
 /// What a context is made of, in the order in which it goes: no thread computes any more when the buffers are freed.
@@ -40,7 +45,7 @@ pub(crate) struct Parts {
     /// Pools that were replaced: llama.cpp's CPU backend holds the last one it used until it uses another.
     pub(crate) replaced: Vec<Pools>,
     raw: RawContext,
-    pub(crate) lookout: Box<Lookout>,
+    pub(crate) lookout: Arc<Lookout>,
     model: Arc<Model>,
 }
 
@@ -131,10 +136,10 @@ impl Context {
         check_model(model)?;
         let n_outputs_max = options.n_outputs_max.max(options.n_seq_max);
         let pools = Pools::new(options.n_threads, options.n_threads_batch, options.poll)?;
-        let lookout = Box::new(Lookout::new(abort, options.give_up_crowded));
+        let lookout = Arc::new(Lookout::new(abort, options.give_up_crowded));
         let raw = make(model, options, n_outputs_max, &lookout)?;
         let parts = Parts { pools, replaced: Vec::new(), raw, lookout, model: Arc::clone(model) };
-        parts.pools.attach(parts.raw.0.as_ptr(), &parts.lookout)?;
+        parts.pools.attach(parts.raw.0.as_ptr())?;
         let mut facts = sys::ContextFacts::default();
         // SAFETY: the context is alive.
         let status = unsafe { sys::mullama_context_facts(parts.raw.0.as_ptr(), &raw mut facts) };
@@ -180,26 +185,29 @@ impl Context {
     /// Computes the batch: its tokens enter the KV pool, and the logits of the rows that asked for them can be read.
     ///
     /// Blocks until it is computed, the abort flag ends it, or it is given up because its threads wait for cores. After
-    /// [`Error::Aborted`], [`Error::Crowded`] and [`Error::DecodeFailed`] a part of the batch may have entered the pool: ask [`seq_pos_max`](Self::seq_pos_max). After other errors that do not
-    /// [poison](Error::poisons) the pool is as it was.
+    /// [`Error::Aborted`], [`Error::Crowded`] and [`Error::DecodeFailed`] a part of the batch may have entered the pool:
+    /// ask [`seq_pos_max`](Self::seq_pos_max). After other errors that do not [poison](Error::poisons) the pool is as it
+    /// was.
     ///
     /// # Errors
     ///
     /// [`Error::EmptyBatch`], [`Error::BatchTooLarge`], [`Error::TooManyOutputs`], [`Error::TokenOutOfRange`],
-    /// [`Error::SequenceOutOfRange`], [`Error::PositionOutOfRange`] and [`Error::PositionGap`] before anything is computed;
-    /// then [`Error::NoKvSlot`], [`Error::Aborted`], [`Error::Crowded`], [`Error::InvalidBatch`], [`Error::DecodeFailed`], or what comes out
-    /// of C++.
+    /// [`Error::SequenceOutOfRange`], [`Error::PositionOutOfRange`] and [`Error::PositionGap`] before anything is
+    /// computed; then [`Error::NoKvSlot`], [`Error::Aborted`], [`Error::Crowded`], [`Error::InvalidBatch`],
+    /// [`Error::DecodeFailed`], or what comes out of C++.
     pub fn decode(&mut self, batch: &Batch) -> Result<(), Error> {
         self.usable()?;
+        self.parts.lookout.begin(self.parts.pools.told(batch.len()));
         self.check_batch(batch)?;
         self.outputs.clear();
         #[cfg(feature = "test-support")]
-        if let Some(failure) = self.fail_next.take() {
-            return self.poisoned_by(failure.happen());
+        match self.fail_next.take() {
+            Some(Failure::Crowded { nodes }) => self.parts.lookout.give_up_after(nodes),
+            Some(failure) => return self.poisoned_by(failure.happen()),
+            None => {}
         }
         log::forget_said();
         self.parts.pools.wake();
-        self.parts.lookout.begin();
         log::hold();
         let raw_batch = batch.raw();
         let mut result = 0;
@@ -209,8 +217,11 @@ impl Context {
         let early = matches!(done, Err(Error::Aborted));
         log::release(early);
         let done = if early && self.parts.lookout.gave_up() { Err(Error::Crowded) } else { done };
+        if matches!(done, Ok(()) | Err(Error::Crowded)) {
+            // A graph ran with the pools of today.
+            self.parts.replaced.clear();
+        }
         self.poisoned_by(done)?;
-        self.parts.replaced.clear();
         self.outputs.extend_from_slice(batch.wanted());
         Ok(())
     }
@@ -275,7 +286,7 @@ impl Context {
         Ok(unsafe { slice::from_raw_parts(logits, self.n_vocab) })
     }
 
-    /// Makes the next decode fail in this way instead of computing.
+    /// Makes the next decode fail in this way.
     #[cfg(feature = "test-support")]
     pub fn fail_next_decode(&mut self, failure: Failure) {
         self.fail_next = Some(failure);
@@ -335,6 +346,7 @@ impl Failure {
             Self::Exception => sys::ML_EXCEPTION,
             Self::Assertion => sys::ML_ASSERTION,
             Self::Status(result) => return outcome(result),
+            Self::Crowded { .. } => return Err(Error::Crowded),
         };
         // SAFETY: the function only fails, inside its guard.
         check("llama_decode", unsafe { sys::mullama_fail(status) })
@@ -360,7 +372,7 @@ fn make(
     model: &Arc<Model>,
     options: &ContextOptions,
     n_outputs_max: u32,
-    lookout: &Lookout,
+    lookout: &Arc<Lookout>,
 ) -> Result<RawContext, Error> {
     let raw_options = options.raw(n_outputs_max, lookout);
     log::forget_said();

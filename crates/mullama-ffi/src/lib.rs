@@ -43,6 +43,7 @@ pub use context::Context;
 #[cfg(feature = "test-support")]
 pub use context::Failure;
 pub use error::Error;
+pub use lookout::Crowding;
 pub use model::{Model, ModelOptions};
 pub use options::{ContextOptions, FlashAttn, KvType};
 pub use sampler::{Sampler, SamplerOptions};

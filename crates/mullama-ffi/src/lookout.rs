@@ -1,4 +1,4 @@
-//! Looks, while a decode runs, whether it should go on: its owner may have called it off, or its threads wait for cores.
+//! Looks, while a decode runs, whether it should go on: its owner may have called it off, its threads may wait for cores.
 //!
 //! ggml's threads wait for each other by spinning after each node of a graph. Where others compute as well, such a wait
 //! can last until the scheduler comes back to the thread that is missing, and a step of a millisecond takes a second.
@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Threads that wait on average where a decode is crowded. A thread that shares its core with one other waits half its
-/// time, and whether one thread less is then better is for the clock to say; two such threads are better gone.
+/// Time that the threads of a crowded decode wait, together, in the time of one. A thread that shares its core with one
+/// other waits half its time, and whether one thread less is then better is for the clock to say.
 const CROWDED: f64 = 0.8;
 /// Nodes of a graph between two looks at the clock: they take microseconds on a quiet machine.
 const NODES: u32 = 4;
@@ -20,8 +20,20 @@ const NODES: u32 = 4;
 const FIRST: Duration = Duration::from_millis(4);
 /// Least time over which waiting is measured: some slices of the scheduler, which last some milliseconds each.
 const WINDOW: Duration = Duration::from_millis(16);
-/// How much longer than the look itself the time to the next one is.
+/// Windows that must be crowded, one after the other. A group whose processor time is rationed waits now and then for
+/// longer than a window, and needs no fewer threads for that.
+const IN_A_ROW: u32 = 2;
+/// How much longer than a look itself the time to the next one is, at least.
 const REST: u32 = 200;
+
+/// Who waited in a crowded decode.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Crowding {
+    /// Threads that waited for a core, on average.
+    pub waiting: f64,
+    /// Threads that computed.
+    pub threads: u32,
+}
 
 /// What a running decode asks after each node of its graph.
 #[derive(Debug)]
@@ -32,24 +44,47 @@ pub(crate) struct Lookout {
     gave_up: AtomicBool,
     nodes: AtomicU32,
     view: Mutex<View>,
+    /// Nodes after which the next decode is given up, whoever waits; 0 for none.
+    #[cfg(feature = "test-support")]
+    pretended: AtomicU32,
 }
 
 #[derive(Debug)]
 struct View {
     /// Where Linux tells of the threads that compute; empty for a thread alone, which waits for none.
-    threads: Vec<String>,
+    threads: Arc<[String]>,
     /// When the next look is due.
     next: Instant,
     window: Duration,
+    /// How long a look takes, at least: one that takes longer was kept from its core itself.
+    cost: Duration,
     /// The last look, and how long the threads had waited by then, in nanoseconds.
     before: Option<(Instant, u64)>,
-    crowding: Option<f64>,
+    /// Crowded windows since one that was not.
+    crowded: u32,
+    crowding: Option<Crowding>,
 }
 
 impl Lookout {
     pub(crate) fn new(abort: Arc<AtomicBool>, gives_up: bool) -> Self {
-        let view = View { threads: Vec::new(), next: Instant::now(), window: WINDOW, before: None, crowding: None };
-        Self { abort, gives_up, gave_up: AtomicBool::new(false), nodes: AtomicU32::new(0), view: Mutex::new(view) }
+        let view = View {
+            threads: Arc::default(),
+            next: Instant::now(),
+            window: WINDOW,
+            cost: Duration::MAX,
+            before: None,
+            crowded: 0,
+            crowding: None,
+        };
+        Self {
+            abort,
+            gives_up,
+            gave_up: AtomicBool::new(false),
+            nodes: AtomicU32::new(0),
+            view: Mutex::new(view),
+            #[cfg(feature = "test-support")]
+            pretended: AtomicU32::new(0),
+        }
     }
 
     fn view(&self) -> MutexGuard<'_, View> {
@@ -60,21 +95,16 @@ impl Lookout {
         &self.abort
     }
 
-    /// These threads compute from now on, beside the one that calls.
-    pub(crate) fn watch(&self, workers: impl Iterator<Item = u32>) {
-        let mut threads: Vec<_> = workers.map(|id| format!("/proc/self/task/{id}/schedstat")).collect();
-        if !threads.is_empty() {
-            threads.push("/proc/thread-self/schedstat".to_owned());
-        }
-        self.view().threads = threads;
-    }
-
-    /// A decode begins.
-    pub(crate) fn begin(&self) {
+    /// A decode begins; Linux tells of its threads in these files.
+    pub(crate) fn begin(&self, threads: &Arc<[String]>) {
         self.gave_up.store(false, Ordering::Relaxed);
+        self.nodes.store(0, Ordering::Relaxed);
         let mut view = self.view();
-        (view.before, view.crowding, view.window) = (None, None, WINDOW);
-        view.next = Instant::now() + FIRST;
+        if !Arc::ptr_eq(&view.threads, threads) {
+            (view.threads, view.cost) = (Arc::clone(threads), Duration::MAX);
+        }
+        (view.before, view.crowding, view.crowded, view.window) = (None, None, 0, WINDOW);
+        view.next = Instant::now() + FIRST.max(view.rest());
     }
 
     /// Whether the last decode was ended because it was crowded.
@@ -82,8 +112,8 @@ impl Lookout {
         self.gave_up.load(Ordering::Relaxed) && !self.abort.load(Ordering::Acquire)
     }
 
-    /// How many threads of the last decode waited for a core, on average, if it was crowded.
-    pub(crate) fn crowding(&self) -> Option<f64> {
+    /// Who waited, if the last decode was crowded.
+    pub(crate) fn crowding(&self) -> Option<Crowding> {
         self.view().crowding
     }
 
@@ -91,42 +121,69 @@ impl Lookout {
         if self.abort.load(Ordering::Relaxed) || self.gave_up.load(Ordering::Relaxed) {
             return true;
         }
-        if !self.nodes.fetch_add(1, Ordering::Relaxed).is_multiple_of(NODES) {
-            return false;
-        }
-        let crowded = self.view().look();
-        if crowded && self.gives_up {
+        let node = self.nodes.fetch_add(1, Ordering::Relaxed);
+        #[cfg(feature = "test-support")]
+        self.pretend(node);
+        let crowded = node.is_multiple_of(NODES) && self.view().look() && self.gives_up;
+        self.gave_up.fetch_or(crowded, Ordering::Relaxed) || crowded
+    }
+}
+
+#[cfg(feature = "test-support")]
+impl Lookout {
+    /// The next decode is given up after so many nodes, whoever waits.
+    pub(crate) fn give_up_after(&self, nodes: u32) {
+        self.pretended.store(nodes, Ordering::Relaxed);
+    }
+
+    fn pretend(&self, node: u32) {
+        let pretended = self.pretended.load(Ordering::Relaxed);
+        if pretended > 0 && node >= pretended && self.gives_up {
+            self.pretended.store(0, Ordering::Relaxed);
             self.gave_up.store(true, Ordering::Relaxed);
+            self.view().crowding = Some(Crowding { waiting: 1.0, threads: 2 });
         }
-        crowded && self.gives_up
     }
 }
 
 impl View {
-    /// Whether the threads have mostly waited since the last look.
+    /// Time between two looks, so that they cost little.
+    fn rest(&self) -> Duration {
+        // Nothing is known before the first.
+        if self.cost == Duration::MAX { Duration::ZERO } else { REST * self.cost }
+    }
+
+    /// Whether the threads have mostly waited for some time.
     fn look(&mut self) -> bool {
-        if self.threads.is_empty() {
-            return false;
-        }
         let now = Instant::now();
-        if now < self.next {
+        if self.threads.is_empty() || now < self.next {
             return false;
         }
-        let Some(waited) = self.threads.iter().map(|path| run_delay(path)).sum::<Option<u64>>() else {
-            // A system that does not say will not say later.
-            self.threads.clear();
+        let Some(waited) = self.threads.iter().map(|file| run_delay(file)).sum::<Option<u64>>() else {
+            // Not again in this decode: a system that does not tell, or has no descriptor left, would be asked in vain.
+            self.next = now + Duration::from_hours(1);
             return false;
         };
-        self.next = now + self.window.max(REST * now.elapsed());
-        let Some((then, waited_then)) = self.before.replace((now, waited)) else { return false };
-        self.window *= 2;
+        self.cost = self.cost.min(now.elapsed());
+        let Some((then, waited_then)) = self.before.replace((now, waited)) else {
+            self.next = now + self.window.max(self.rest());
+            return false;
+        };
         let waiting = Duration::from_nanos(waited.saturating_sub(waited_then)).as_secs_f64();
-        // A wait counts when it is over, all of it: one that began before the last look may be longer than the time since.
+        // A wait counts when it is over, all of it: one that began before the last look may be longer than this window.
         #[expect(clippy::cast_precision_loss, reason = "threads are few")]
         let waiting = (waiting / now.duration_since(then).as_secs_f64()).min(self.threads.len() as f64);
-        let crowded = waiting >= CROWDED;
+        if waiting >= CROWDED {
+            self.crowded += 1;
+        } else {
+            // What went well for so long is looked at less often.
+            (self.crowded, self.window) = (0, 2 * self.window);
+        }
+        self.next = now + self.window.max(self.rest());
+        let crowded = self.crowded >= IN_A_ROW;
         if crowded {
-            self.crowding = Some(self.crowding.map_or(waiting, |most| most.max(waiting)));
+            let threads = u32::try_from(self.threads.len()).unwrap_or(u32::MAX);
+            self.crowding = Some(Crowding { waiting, threads });
         }
         crowded
     }
@@ -142,36 +199,6 @@ pub(crate) unsafe extern "C" fn should_abort(lookout: *mut c_void) -> bool {
     unsafe { &*lookout.cast::<Lookout>() }.should_abort()
 }
 
-fn run_delay(path: &str) -> Option<u64> {
-    fs::read_to_string(path).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
-}
-
-/// What the threads of a pool are called; a name has 15 bytes at most.
-const NAME: &str = "mullama-compute";
-const OWN_NAME: &str = "/proc/thread-self/comm";
-
-/// Whoever starts threads bears their name for that time, and it is how they are found.
-static STARTING: Mutex<()> = Mutex::new(());
-
-/// What `start` returns, and the ids of the threads that it started on Linux. They are called [`NAME`] there.
-pub(crate) fn starting<T>(start: impl FnOnce() -> T) -> (T, Vec<u32>) {
-    let _alone = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
-    let Ok(name) = fs::read(OWN_NAME) else { return (start(), Vec::new()) };
-    let before = compute_threads();
-    // A system that forbids it leaves the threads uncounted.
-    let _ = fs::write(OWN_NAME, NAME);
-    let started = start();
-    let _ = fs::write(OWN_NAME, name.trim_ascii_end());
-    let mut threads = compute_threads();
-    threads.retain(|id| !before.contains(id));
-    (started, threads)
-}
-
-fn compute_threads() -> Vec<u32> {
-    let Ok(tasks) = fs::read_dir("/proc/self/task") else { return Vec::new() };
-    let is_one = |id: &u32| {
-        fs::read(format!("/proc/self/task/{id}/comm")).is_ok_and(|name| name.trim_ascii_end() == NAME.as_bytes())
-    };
-    let ids = tasks.filter_map(|task| task.ok()?.file_name().to_str()?.parse().ok());
-    ids.filter(is_one).collect()
+fn run_delay(file: &str) -> Option<u64> {
+    fs::read_to_string(file).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
 }

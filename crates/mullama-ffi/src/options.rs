@@ -1,6 +1,6 @@
 //! How a context is made: the size of its pool, its threads, its number formats.
 
-use std::ptr;
+use std::sync::Arc;
 use std::thread;
 
 use crate::error::Error;
@@ -152,7 +152,7 @@ impl ContextOptions {
         check_threads(self.n_threads, self.n_threads_batch)
     }
 
-    pub(crate) fn raw(&self, n_outputs_max: u32, lookout: &Lookout) -> sys::ContextOptions {
+    pub(crate) fn raw(&self, n_outputs_max: u32, lookout: &Arc<Lookout>) -> sys::ContextOptions {
         sys::ContextOptions {
             n_ctx: self.n_ctx,
             n_batch: self.n_batch,
@@ -169,7 +169,7 @@ impl ContextOptions {
             type_k: self.type_k.raw(),
             type_v: self.type_v.raw(),
             should_abort: lookout::should_abort,
-            lookout: ptr::from_ref(lookout).cast(),
+            lookout: Arc::as_ptr(lookout).cast(),
         }
     }
 }

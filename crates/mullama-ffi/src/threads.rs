@@ -2,11 +2,16 @@
 //!
 //! Without a pool of its own, llama.cpp would start and join its threads for every graph.
 
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 
 use crate::context::Context;
 use crate::error::{Error, check};
-use crate::lookout::{self, Lookout};
+use crate::lookout::Crowding;
 use crate::sys;
 
 /// Most threads of one pool (ggml's `GGML_MAX_N_THREADS`).
@@ -19,19 +24,19 @@ pub(crate) const POLL_DEFAULT: u32 = 50;
 struct Pool {
     raw: NonNull<sys::ggml_threadpool>,
     n_threads: u32,
-    /// Its threads, where the system tells.
-    workers: Vec<u32>,
+    /// Where Linux tells of its threads and the one that decodes; empty if that one is alone, and elsewhere.
+    told: Arc<[String]>,
 }
 
 impl Pool {
     fn new(n_threads: u32, poll: u32) -> Result<Self, Error> {
         let mut raw = ptr::null_mut();
         // SAFETY: the shim only writes the pointer.
-        let start = || unsafe { sys::mullama_pool_new(n_threads.cast_signed(), poll, &raw mut raw) };
-        let (status, workers) = lookout::starting(start);
+        let mut start = || unsafe { sys::mullama_pool_new(n_threads.cast_signed(), poll, &raw mut raw) };
+        let (status, told) = if n_threads == 1 { (start(), Arc::default()) } else { told_of(start) };
         check("ggml_threadpool_new", status)?;
         let raw = NonNull::new(raw).ok_or(Error::PoolRefused { n_threads })?;
-        Ok(Self { raw, n_threads, workers })
+        Ok(Self { raw, n_threads, told })
     }
 }
 
@@ -65,8 +70,13 @@ impl Pools {
         self.batch.as_ref().unwrap_or(&self.single)
     }
 
-    /// Gives the context these pools and their thread counts, and the lookout their threads.
-    pub(crate) fn attach(&self, context: *mut sys::llama_context, lookout: &Lookout) -> Result<(), Error> {
+    /// Where Linux tells of the threads that a decode of so many rows has.
+    pub(crate) fn told(&self, rows: usize) -> &Arc<[String]> {
+        if rows > 1 { &self.batch().told } else { &self.single.told }
+    }
+
+    /// Gives the context these pools and their thread counts.
+    pub(crate) fn attach(&self, context: *mut sys::llama_context) -> Result<(), Error> {
         let batch = self.batch();
         let pools = sys::Pools {
             single: self.single.raw.as_ptr(),
@@ -76,12 +86,6 @@ impl Pools {
         };
         // SAFETY: all three are alive; whoever drops the pools has freed the context or attached others before.
         let status = unsafe { sys::mullama_pool_attach(context, &raw const pools) };
-        lookout.watch(
-            [Some(&self.single), self.batch.as_ref()]
-                .into_iter()
-                .flatten()
-                .flat_map(|pool| pool.workers.iter().copied()),
-        );
         check("llama_attach_threadpool", status)
     }
 
@@ -117,7 +121,7 @@ impl Context {
             return Ok(());
         }
         let pools = Pools::new(n_threads, n_threads_batch, self.poll)?;
-        let attached = pools.attach(self.raw(), &self.parts.lookout);
+        let attached = pools.attach(self.raw());
         self.poisoned_by(attached)?;
         let mut replaced = std::mem::replace(&mut self.parts.pools, pools);
         let slept = replaced.sleep();
@@ -125,9 +129,9 @@ impl Context {
         self.poisoned_by(slept)
     }
 
-    /// How many threads of the last decode waited for a core, on average over its worst stretch, if they were so many that
-    /// fewer threads had been better; `None` too where the system does not tell.
-    pub fn crowding(&self) -> Option<f64> {
+    /// Who waited for cores in the last decode, if they were so many that fewer threads had been better; `None` too where
+    /// the system does not tell.
+    pub fn crowding(&self) -> Option<Crowding> {
         self.parts.lookout.crowding()
     }
 
@@ -142,6 +146,35 @@ impl Context {
         let slept = self.parts.pools.sleep();
         self.poisoned_by(slept)
     }
+}
+
+/// What `start` returns, and where Linux tells of the threads that it started and of the one that calls. They bear the
+/// caller's name at their start, and so are found by one that nobody else has: `mullama-` and its number.
+fn told_of<T>(start: impl FnOnce() -> T) -> (T, Arc<[String]>) {
+    let own = Path::new("/proc/thread-self");
+    let number = fs::read_link(own).ok().and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
+    let (Some(number), Ok(name)) = (number, fs::read(own.join("comm"))) else { return (start(), Arc::default()) };
+    let before: HashSet<OsString> = tasks().collect();
+    // A system that forbids it leaves the threads unknown. A number has seven digits at most, a name fifteen letters.
+    let theirs = format!("mullama-{number}");
+    let _ = fs::write(own.join("comm"), &theirs);
+    let started = start();
+    let _ = fs::write(own.join("comm"), name.trim_ascii_end());
+    let is_theirs = |task: &OsString| {
+        let comm = fs::read(Path::new("/proc/self/task").join(task).join("comm"));
+        comm.is_ok_and(|name| name.trim_ascii_end() == theirs.as_bytes())
+    };
+    let new = tasks().filter(|task| !before.contains(task) && is_theirs(task));
+    let mut told: Vec<String> = new.map(|task| format!("/proc/self/task/{}/schedstat", task.display())).collect();
+    if !told.is_empty() {
+        told.push(own.join("schedstat").display().to_string());
+    }
+    (started, told.into())
+}
+
+/// The threads of this process.
+fn tasks() -> impl Iterator<Item = OsString> {
+    fs::read_dir("/proc/self/task").into_iter().flatten().filter_map(|task| Some(task.ok()?.file_name()))
 }
 
 /// Checks both counts against what ggml can start.

@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mullama_ffi::{Batch, Context, ContextOptions, Error, Failure, FlashAttn, KvType, Model, ModelOptions};
+use mullama_ffi::{Batch, Context, ContextOptions, Crowding, Error, Failure, FlashAttn, KvType, Model, ModelOptions};
 use support::{argmax, context, demo, demo_path, feed, options, write};
 
 /// Long enough for the slowest machine, short enough to end a hang.
@@ -321,27 +321,39 @@ fn on_busy_cores<T>(work: impl FnOnce() -> T) -> T {
     })
 }
 
+/// A context with a thread more than there are cores.
 #[cfg(target_os = "linux")]
-#[test]
-fn a_decode_whose_threads_wait_for_cores_is_given_up_and_works_with_fewer() {
+fn too_many_threads(give_up_crowded: bool) -> (Context, u32) {
     let cores = thread::available_parallelism().expect("a number").get();
     let threads = u32::try_from(cores).expect("few") + 1;
-    let busy = ContextOptions {
+    let options = ContextOptions {
         n_ctx: 8192,
         n_batch: 4096,
         n_threads: threads,
         n_threads_batch: threads,
-        give_up_crowded: true,
+        give_up_crowded,
         ..options()
     };
-    let mut context = Context::new(&demo(), &busy).expect("made");
+    (Context::new(&demo(), &options).expect("made"), threads)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_decode_whose_threads_wait_for_cores_is_given_up_and_works_with_fewer() {
+    let (mut context, threads) = too_many_threads(true);
     let started = Instant::now();
     on_busy_cores(|| {
-        while feed(&mut context, 0, &[1; 4096]).map_err(|error| assert!(matches!(error, Error::Crowded))).is_ok() {
+        let error = loop {
+            assert!(started.elapsed() < LIMIT, "{threads} threads never waited for cores");
+            if let Err(error) = feed(&mut context, 0, &[1; 4096]) {
+                break error;
+            }
             context.clear().expect("cleared");
-            assert!(started.elapsed() < LIMIT, "{threads} threads never waited for {cores} busy cores");
-        }
-        assert!(context.crowding().is_some_and(|waiting| waiting > 0.0 && waiting <= f64::from(threads)));
+        };
+        assert!(matches!(error, Error::Crowded), "{error:?}");
+        let Crowding { waiting, threads: computed } = context.crowding().expect("who waited");
+        assert!(waiting > 0.0 && waiting <= f64::from(threads), "{waiting}");
+        assert_eq!(computed, threads);
         assert!(!context.is_poisoned());
         context.set_threads(1, 1).expect("one thread");
         context.clear().expect("cleared");
@@ -352,10 +364,17 @@ fn a_decode_whose_threads_wait_for_cores_is_given_up_and_works_with_fewer() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_decode_that_may_not_be_given_up_ends_however_busy_the_cores_are() {
-    let mut context = context();
-    on_busy_cores(|| feed(&mut context, 0, &[1; 64]).expect("it is decoded"));
-    assert_eq!(context.seq_pos_max(0).expect("seq 0"), Some(63));
+fn a_decode_that_may_not_be_given_up_ends_however_long_its_threads_wait() {
+    let (mut context, threads) = too_many_threads(false);
+    let started = Instant::now();
+    on_busy_cores(|| {
+        while context.crowding().is_none() {
+            assert!(started.elapsed() < LIMIT, "{threads} threads never waited for cores");
+            context.clear().expect("cleared");
+            feed(&mut context, 0, &[1; 128]).expect("it is decoded");
+        }
+    });
+    assert_eq!(context.seq_pos_max(0).expect("seq 0"), Some(127));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 #![cfg_attr(not(feature = "test-support"), expect(unreachable_pub, reason = "a stage of `testing` shows it"))]
 
-use mullama_ffi::{Error, TokenId};
+use mullama_ffi::{Crowding, Error, TokenId};
 
 use crate::prefix::Reuse;
 
@@ -45,8 +45,8 @@ pub trait Backend {
     /// [`poisons`](Error::poisons) means that nothing but [`rebuild`](Self::rebuild) may follow.
     fn decode(&mut self, rows: &[Row]) -> Result<(), Error>;
 
-    /// How many threads of the last decode waited for a core, on average, if they were so many that fewer had been better.
-    fn crowding(&self) -> Option<f64>;
+    /// Who waited for cores in the last decode, if they were so many that fewer threads had been better.
+    fn crowding(&self) -> Option<Crowding>;
 
     /// Logits of a row of the last decode, by its index; one for each token of the vocabulary.
     ///

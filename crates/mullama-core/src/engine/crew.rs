@@ -4,12 +4,15 @@
 //! than cores are faster, often by far. Pure: it is told how long steps took and says how many threads the next one gets.
 //!
 //! Where so many threads wait for cores that a step would take many times its time, the backend says so, and the next
-//! step has fewer at once: no trial is needed, nor steps of the same shape to compare.
+//! step has fewer at once: no trial is needed, nor steps of the same shape to compare. Times here are those of steps that
+//! came to their end.
 //!
 //! A step grows longer with the texts, so a trial takes turns: the number in use, the other, the other, the number in
 //! use. What grows evenly is then the same for both.
 
 use std::time::Duration;
+
+use mullama_ffi::Crowding;
 
 /// Least time of a turn: a scheduler's slice lasts some milliseconds.
 const TURN_TIME: Duration = Duration::from_millis(8);
@@ -76,9 +79,10 @@ pub(crate) struct Crew {
     /// The same in steps of the usual length; the longer of the two counts.
     apart: f64,
     trial: Option<Trial>,
-    /// Whether threads were sent away because they waited for cores, and how long ago the last of them went.
+    /// Whether threads were sent away because they waited for cores, and no trial has found a number since.
     short: bool,
-    since_shrunk: Duration,
+    /// Whether all were called back while prompts ran, without a trial.
+    recalled: bool,
     /// Which neighbour is tried next.
     turn: usize,
 }
@@ -98,7 +102,7 @@ impl Crew {
             apart: APART,
             trial: None,
             short: false,
-            since_shrunk: LATE,
+            recalled: false,
             turn: 0,
         }
     }
@@ -114,7 +118,6 @@ impl Crew {
         if self.most == 1 {
             return;
         }
-        self.since_shrunk += took;
         if rows != self.shape {
             // Another number of rows is another length: a trial across the change would compare nothing.
             (self.shape, self.trial) = (rows, None);
@@ -126,28 +129,28 @@ impl Crew {
         }
     }
 
-    /// So many threads of the last step waited for a core, on average: the next ones do without them. They are tried again
-    /// soon if that is news, and later and later while they fail.
-    pub(crate) fn shrink(&mut self, waiting: f64) {
+    /// Threads of the last step waited for cores: the next ones do without so many. They are tried again soon, but later
+    /// and later while it is on their return that they wait.
+    pub(crate) fn shrink(&mut self, crowding: Crowding) {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is not negative")]
-        let needless = (waiting.round() as u32).max(1);
-        self.threads = self.threads.min(self.threads().saturating_sub(needless).max(1));
-        self.short = true;
-        let news = self.trial.take().is_none() && self.since_shrunk >= LATE;
-        self.since_shrunk = Duration::ZERO;
-        self.settle(news);
+        let needless = (crowding.waiting.round() as u32).max(1);
+        let again =
+            self.trial.take().is_some_and(|trial| trial.is_others_turn()) || (self.recalled && self.since_trial < LATE);
+        self.threads = self.threads.min(crowding.threads.saturating_sub(needless).max(1));
+        (self.short, self.recalled, self.turn) = (true, false, 0);
+        self.settle(!again);
     }
 
     /// A step with prompts took this long. No two of them are alike, so nothing is compared; but where cores were short,
     /// all threads are called back in time, and go again if they still are.
     pub(crate) fn pass(&mut self, took: Duration) {
-        self.since_shrunk += took;
-        if !self.short || self.trial.is_some() {
+        if self.trial.is_some() {
             return;
         }
         self.since_trial += took;
-        if self.since_trial >= self.pause {
-            (self.threads, self.short, self.since_trial) = (self.most, false, Duration::ZERO);
+        if self.short && self.since_trial >= self.pause {
+            (self.threads, self.short, self.recalled) = (self.most, false, true);
+            self.since_trial = Duration::ZERO;
             self.forget();
         }
     }
@@ -169,9 +172,14 @@ impl Crew {
         }
     }
 
-    /// The number to try next: one or some fewer, one or some more, by turns.
+    /// The number to try next: one or some fewer, one or some more, by turns. Where threads were sent away, first and then
+    /// every other time all of them: whoever took their cores may have gone.
     fn neighbour(&mut self) -> u32 {
         let now = self.threads;
+        if self.short && self.turn.is_multiple_of(2) {
+            self.turn += 1;
+            return self.most;
+        }
         let all = [now - 1, now + 1, now / 2, now * 2, now / 4].map(|n| n.clamp(1, self.most));
         let others: Vec<u32> = all.into_iter().filter(|&n| n != now).collect();
         self.turn += 1;
@@ -196,7 +204,7 @@ impl Crew {
             [before, first, second, after] => {
                 let better = first < BETTER * before && second < BETTER * after;
                 if better {
-                    self.threads = trial.threads;
+                    (self.threads, self.short) = (trial.threads, false);
                 }
                 self.settle(better);
             }
@@ -261,58 +269,89 @@ mod tests {
         }
     }
 
+    fn shrink(crew: &mut Crew, waiting: f64) {
+        let threads = crew.threads();
+        crew.shrink(Crowding { waiting, threads });
+    }
+
     #[test]
     fn threads_that_wait_for_cores_go_at_once() {
         for (most, waiting, left) in [(2, 1.0, 1), (8, 1.2, 7), (8, 4.1, 4), (4, 30.0, 1), (2, 0.85, 1), (16, 8.0, 8)] {
             let mut crew = Crew::new(most);
-            crew.shrink(waiting);
+            shrink(&mut crew, waiting);
             assert_eq!(crew.threads(), left, "{waiting} of {most} waited");
         }
     }
 
     #[test]
-    fn threads_that_went_by_mistake_are_back_soon_however_rare_trials_had_become() {
-        let mut crew = Crew::new(2);
-        let cost = |threads: u32| 0.001 / f64::from(threads);
-        run(&mut crew, 60.0, cost);
-        crew.shrink(1.0);
-        run(&mut crew, 0.3, cost);
-        assert_eq!(crew.threads(), 2);
+    fn a_step_with_fewer_threads_than_all_is_what_threads_are_taken_from() {
+        let mut crew = Crew::new(16);
+        crew.shrink(Crowding { waiting: 1.0, threads: 4 });
+        assert_eq!(crew.threads(), 3);
     }
 
     #[test]
-    fn a_trial_whose_threads_wait_for_cores_is_over() {
-        let mut crew = Crew::new(2);
-        crew.shrink(1.0);
-        for round in 0..3 {
-            let mut steps = 0;
-            while crew.threads() == 1 {
-                crew.learn(1, Duration::from_millis(2));
-                steps += 1;
-                assert!(steps < 10_000, "round {round}: nothing is tried");
-            }
-            crew.shrink(1.0);
-            assert_eq!(crew.threads(), 1);
+    fn threads_that_went_are_back_soon_once_cores_are_free_however_many_there_were() {
+        for most in [2, 8, 16, 64] {
+            let mut crew = Crew::new(most);
+            let cost = |threads: u32| 0.02 / f64::from(threads);
+            // Trials have become rare.
+            run(&mut crew, 60.0, cost);
+            shrink(&mut crew, 0.9 * f64::from(most));
+            run(&mut crew, 1.0, cost);
+            assert_eq!(crew.threads(), most);
         }
+    }
+
+    #[test]
+    fn a_trial_whose_threads_wait_for_cores_is_over_and_the_next_one_later() {
+        let mut crew = Crew::new(2);
+        shrink(&mut crew, 1.0);
+        let tried = |crew: &mut Crew| {
+            let learn = |_: &i32| {
+                crew.learn(1, Duration::from_millis(2));
+                crew.threads() == 2
+            };
+            let steps = (1..100_000).find(learn);
+            shrink(crew, 1.0);
+            assert_eq!(crew.threads(), 1);
+            steps.expect("it is tried")
+        };
+        let steps = [(); 6].map(|()| tried(&mut crew));
+        assert!(steps.is_sorted() && steps[0] < 100 && steps[5] > 1_000, "{steps:?}");
     }
 
     #[test]
     fn prompts_too_call_back_the_threads_that_went_later_each_time_they_go_again() {
         let mut crew = Crew::new(4);
         let away = |crew: &mut Crew| {
-            crew.shrink(3.0);
+            shrink(crew, 3.0);
             let back = |_: &i32| {
                 crew.pass(Duration::from_millis(10));
                 crew.threads() == 4
             };
             (1..1_000).find(back)
         };
-        let steps = [(); 4].map(|()| away(&mut crew));
-        assert_eq!(steps, [15, 60, 240, 400].map(Some), "from soon to late");
-        let mut quiet = Crew::new(4);
-        quiet.threads = 2;
-        (0..1_000).for_each(|_| quiet.pass(Duration::from_millis(10)));
-        assert_eq!(quiet.threads(), 2, "what a trial found stays");
+        let steps = [(); 7].map(|()| away(&mut crew));
+        assert_eq!(steps, [15, 60, 240, 400, 400, 400, 400].map(Some), "from soon to late");
+        (0..1_000).for_each(|_| crew.pass(Duration::from_millis(10)));
+        assert_eq!(away(&mut crew), Some(15), "after a good time it is news");
+    }
+
+    #[test]
+    fn prompts_call_back_nobody_whom_a_trial_sent_away() {
+        let mut crew = Crew::new(8);
+        let cost = |threads: u32| if threads > 3 { 0.02 } else { 0.004 / f64::from(threads) };
+        for crowded in [false, true] {
+            if crowded {
+                shrink(&mut crew, 1.0);
+            }
+            run(&mut crew, 60.0, cost);
+            let found = crew.threads;
+            assert!(found <= 3, "{found}");
+            (0..1_000).for_each(|_| crew.pass(Duration::from_millis(10)));
+            assert_eq!(crew.threads, found, "what a trial found stays");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use mullama_ffi::{Batch, Context, ContextOptions, Error, FlashAttn, KvType, Model};
+use mullama_ffi::{Batch, Context, ContextOptions, Crowding, Error, FlashAttn, KvType, Model};
 
 use super::backend::{Backend, Limits, Row};
 use crate::config::{ContextParams, MAX_SEQUENCES};
@@ -166,13 +166,17 @@ impl LlamaBackend {
     }
 }
 
-/// Takes back what a decode that was given up has computed of these rows.
+/// Takes back what a decode that was given up has computed of these rows. What cannot be cut is all computed again.
 fn undo(context: &mut Context, rows: &[Row]) -> Error {
+    // A later part of the batch may lie where an earlier one had pushed tokens out of a sliding window, which the first
+    // still needs.
+    if context.model().n_swa() > 0 && rows.len() > context.n_ubatch() as usize {
+        return Error::Aborted;
+    }
     let starts = rows.iter().enumerate().filter(|(at, row)| *at == 0 || rows[at - 1].seat != row.seat);
     for (_, first) in starts {
         match context.seq_rm(seat_id(first.seat), position(first.position), None) {
             Ok(true) => {}
-            // Then all is computed again.
             Ok(false) => return Error::Aborted,
             Err(error) => return error,
         }
@@ -204,7 +208,7 @@ impl Backend for LlamaBackend {
         }
     }
 
-    fn crowding(&self) -> Option<f64> {
+    fn crowding(&self) -> Option<Crowding> {
         self.context.as_ref()?.crowding()
     }
 

@@ -147,8 +147,8 @@ impl<B: Backend> Engine<B> {
                 Ok(()) => self.advance(&shares, &outputs, began),
                 Err(error) => self.recover(&plan, &shares, error),
             }
-            if let Some(waiting) = self.pool.backend().crowding() {
-                self.crew.shrink(waiting);
+            if let Some(crowding) = self.pool.backend().crowding() {
+                self.crew.shrink(crowding);
             }
         }
         self.tell();

@@ -13,14 +13,18 @@ impl<B: Backend> Engine<B> {
     pub(super) fn recover(&mut self, plan: &Plan, shares: &[Share], error: Error) {
         self.refusals += usize::from(matches!(error, Error::NoKvSlot));
         match error {
-            // All is as it was before the step, which is planned again, for fewer threads.
-            Error::Crowded => {}
+            // All is as it was before the step; the next one has fewer threads.
+            Error::Crowded => {
+                let threads = self.stats.threads;
+                tracing::debug!(target: "mullama", threads, "a step was given up: its threads waited for cores");
+            }
             Error::NoKvSlot if self.make_room(plan, shares) => {}
             Error::NoKvSlot => {
                 let rows = self.rows.len();
                 self.fail_all(shares, &MullamaError::StreamingError(StreamFailure::NoCells { rows }));
             }
-            // Everybody of the step has left, or the engine ends. What an aborted step left behind is not used again.
+            // Everybody of the step has left, the engine ends, or a step that was given up cannot be taken back. What an
+            // aborted step left behind is not used again.
             Error::Aborted => shares.iter().for_each(|share| self.evict(share.at)),
             error => {
                 let lost = error.poisons();

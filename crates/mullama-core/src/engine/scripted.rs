@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mullama_ffi::{Error, Sampler, SamplerOptions, TokenId};
+use mullama_ffi::{Crowding, Error, Sampler, SamplerOptions, TokenId};
 
 use super::backend::{Backend, Limits, Row};
 use super::clock::Clock;
@@ -175,8 +175,8 @@ impl Backend for ScriptedBackend {
         Ok(())
     }
 
-    fn crowding(&self) -> Option<f64> {
-        self.crowded.then_some(1.0)
+    fn crowding(&self) -> Option<Crowding> {
+        self.crowded.then_some(Crowding { waiting: 1.0, threads: 2 })
     }
 
     fn logits(&mut self, row: usize) -> Result<&[f32], Error> {

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mullama_ffi::Error;
+use mullama_ffi::{Crowding, Error};
 
 use crate::config::{ContextParams, StreamConfig};
 use crate::engine::backend::{Backend, Limits, Row};
@@ -75,7 +75,7 @@ impl Backend for Fragile {
         self.inner.decode(rows)
     }
 
-    fn crowding(&self) -> Option<f64> {
+    fn crowding(&self) -> Option<Crowding> {
         self.inner.crowding()
     }
 

@@ -3,7 +3,7 @@
 use mullama::testing::{Failure, FragileContext};
 use mullama::{ContextParams, FinishReason, MullamaError, StreamFailure, TokenStream};
 
-use crate::support::{eventually, fresh_demo, greedy, params, read};
+use crate::support::{context, eventually, fresh_demo, greedy, params, read};
 
 const COUNT: &str = "Count: 1, 2, 3";
 
@@ -51,6 +51,24 @@ fn a_parked_stream_outlives_a_poisoned_context_with_its_text_whole() {
     let hit = context.stream("Write a poem:", greedy(10)).unwrap();
     assert_eq!(read(&hit).1.map(|error| error.code()), Some("GENERATION_ERROR"));
     assert_eq!(read(&parked).0, whole);
+}
+
+#[test]
+fn a_step_that_is_given_up_anywhere_for_want_of_cores_changes_no_text() {
+    let params = ContextParams { n_ctx: Some(256), n_ubatch: 16, ..params() };
+    let (fragile, calm) = (FragileContext::new(&fresh_demo(), &params).unwrap(), context(params));
+    // A part of a batch has some two hundred nodes. A new head is computed, in several parts, and shared by two streams.
+    let nodes = [1, 30, 150, 400, 700];
+    for (nodes, head) in nodes.into_iter().zip(["One. ", "Two. ", "Three. ", "Four. ", "Five. "]) {
+        let prompts = [1, 4].map(|n| format!("{}Count: {n}, {}, {}", head.repeat(9), n + 1, n + 2));
+        let expected = prompts.clone().map(|prompt| calm.generate(prompt, greedy(30)).unwrap().text);
+        for nodes in [nodes, 20] {
+            fragile.fail_next_decode(Failure::Crowded { nodes });
+            let streams = prompts.clone().map(|prompt| fragile.stream(prompt, greedy(30)).unwrap());
+            let (texts, errors): (Vec<_>, Vec<_>) = streams.iter().map(read).unzip();
+            assert_eq!(texts, expected, "given up after {nodes} nodes: {errors:?}");
+        }
+    }
 }
 
 #[test]
