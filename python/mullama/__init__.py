@@ -45,7 +45,7 @@ else:
     def __getattr__(name: str) -> object:
         if name not in _LATER:
             message = f"module {__name__!r} has no attribute {name!r}"
-            raise AttributeError(message, name=name)
+            raise AttributeError(message)
         from importlib import import_module  # noqa: PLC0415  # no name of the package's
 
         value = globals()[name] = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
@@ -53,6 +53,9 @@ else:
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *_LATER})
+
+
+del TYPE_CHECKING
 
 
 __all__ = [

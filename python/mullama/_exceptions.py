@@ -22,7 +22,6 @@ import errno
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import ClassVar
 
 
 class MullamaError(Exception):
@@ -32,7 +31,7 @@ class MullamaError(Exception):
         code: The failure's stable name.
     """
 
-    code: ClassVar[str]
+    code: str
 
 
 class ModelNotFoundError(MullamaError, FileNotFoundError):

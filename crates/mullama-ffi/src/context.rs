@@ -68,6 +68,7 @@ pub struct Context {
     pub(crate) parts: ManuallyDrop<Parts>,
     pub(crate) facts: sys::ContextFacts,
     pub(crate) poll: u32,
+    give_up_crowded: bool,
     n_outputs_max: u32,
     n_vocab: usize,
     /// Which rows of the last decode have logits.
@@ -136,7 +137,7 @@ impl Context {
         check_model(model)?;
         let n_outputs_max = options.n_outputs_max.max(options.n_seq_max);
         let pools = Pools::new(options.n_threads, options.n_threads_batch, options.poll)?;
-        let lookout = Arc::new(Lookout::new(abort, options.give_up_crowded));
+        let lookout = Arc::new(Lookout::new(abort));
         let raw = make(model, options, n_outputs_max, &lookout)?;
         let parts = Parts { pools, replaced: Vec::new(), raw, lookout, model: Arc::clone(model) };
         parts.pools.attach(parts.raw.0.as_ptr())?;
@@ -158,6 +159,7 @@ impl Context {
             expected: vec![None; facts.n_seq_max as usize],
             poisoned: Cell::new(false),
             poll: options.poll,
+            give_up_crowded: options.give_up_crowded,
             facts,
             parts: ManuallyDrop::new(parts),
             #[cfg(feature = "test-support")]
@@ -197,7 +199,7 @@ impl Context {
     /// [`Error::DecodeFailed`], or what comes out of C++.
     pub fn decode(&mut self, batch: &Batch) -> Result<(), Error> {
         self.usable()?;
-        self.parts.lookout.begin(self.parts.pools.told(batch.len()));
+        self.parts.lookout.begin(self.parts.pools.told(batch.len()), self.may_give_up(batch.len()));
         self.check_batch(batch)?;
         self.outputs.clear();
         #[cfg(feature = "test-support")]
@@ -224,6 +226,13 @@ impl Context {
         self.poisoned_by(done)?;
         self.outputs.extend_from_slice(batch.wanted());
         Ok(())
+    }
+
+    /// Whether a decode of so many rows may be given up: what it has computed must be possible to take back. In a batch of
+    /// several parts, a later one may lie where an earlier one had pushed tokens out of a sliding window, which the first
+    /// row still needs.
+    fn may_give_up(&self, rows: usize) -> bool {
+        self.give_up_crowded && (self.parts.model.n_swa() == 0 || rows <= self.facts.n_ubatch as usize)
     }
 
     fn check_batch(&mut self, batch: &Batch) -> Result<(), Error> {
@@ -346,7 +355,7 @@ impl Failure {
             Self::Exception => sys::ML_EXCEPTION,
             Self::Assertion => sys::ML_ASSERTION,
             Self::Status(result) => return outcome(result),
-            Self::Crowded { .. } => return Err(Error::Crowded),
+            Self::Crowded { .. } => unreachable!("a decode that is given up computes first"),
         };
         // SAFETY: the function only fails, inside its guard.
         check("llama_decode", unsafe { sys::mullama_fail(status) })

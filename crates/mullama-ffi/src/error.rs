@@ -151,10 +151,11 @@ pub enum Error {
     /// No room in the KV pool for the batch; the pool is as it was.
     #[error("no room in the KV pool for the batch")]
     NoKvSlot,
-    /// The abort flag ended the decode, or what was given up could not be taken back; positions computed before it stay.
+    /// The abort flag ended the decode; positions computed before it stay.
     #[error("the decode was aborted")]
     Aborted,
-    /// The decode was given up because its threads waited for cores; positions computed before it stay.
+    /// The decode was given up because its threads waited for cores; positions computed before it stay. Never a decode of
+    /// several parts (`n_ubatch`) where the model has sliding windows: that would lose what its first row needs.
     #[error("the decode was given up: its threads waited for cores that others use")]
     Crowded,
     /// llama.cpp found the batch invalid; the pool is as it was.

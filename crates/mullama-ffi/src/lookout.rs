@@ -39,12 +39,12 @@ pub struct Crowding {
 #[derive(Debug)]
 pub(crate) struct Lookout {
     abort: Arc<AtomicBool>,
-    /// Whether a crowded decode is ended.
-    gives_up: bool,
+    /// Whether the running decode is ended if it is crowded.
+    gives_up: AtomicBool,
     gave_up: AtomicBool,
     nodes: AtomicU32,
     view: Mutex<View>,
-    /// Nodes after which the next decode is given up, whoever waits; 0 for none.
+    /// Nodes after which the running decode is given up, whoever waits; 0 for none.
     #[cfg(feature = "test-support")]
     pretended: AtomicU32,
 }
@@ -66,7 +66,7 @@ struct View {
 }
 
 impl Lookout {
-    pub(crate) fn new(abort: Arc<AtomicBool>, gives_up: bool) -> Self {
+    pub(crate) fn new(abort: Arc<AtomicBool>) -> Self {
         let view = View {
             threads: Arc::default(),
             next: Instant::now(),
@@ -78,7 +78,7 @@ impl Lookout {
         };
         Self {
             abort,
-            gives_up,
+            gives_up: AtomicBool::new(false),
             gave_up: AtomicBool::new(false),
             nodes: AtomicU32::new(0),
             view: Mutex::new(view),
@@ -95,8 +95,11 @@ impl Lookout {
         &self.abort
     }
 
-    /// A decode begins; Linux tells of its threads in these files.
-    pub(crate) fn begin(&self, threads: &Arc<[String]>) {
+    /// A decode begins, which may be given up or not; Linux tells of its threads in these files.
+    pub(crate) fn begin(&self, threads: &Arc<[String]>, gives_up: bool) {
+        self.gives_up.store(gives_up, Ordering::Relaxed);
+        #[cfg(feature = "test-support")]
+        self.pretended.store(0, Ordering::Relaxed);
         self.gave_up.store(false, Ordering::Relaxed);
         self.nodes.store(0, Ordering::Relaxed);
         let mut view = self.view();
@@ -124,21 +127,21 @@ impl Lookout {
         let node = self.nodes.fetch_add(1, Ordering::Relaxed);
         #[cfg(feature = "test-support")]
         self.pretend(node);
-        let crowded = node.is_multiple_of(NODES) && self.view().look() && self.gives_up;
+        let crowded = node.is_multiple_of(NODES) && self.view().look() && self.gives_up.load(Ordering::Relaxed);
         self.gave_up.fetch_or(crowded, Ordering::Relaxed) || crowded
     }
 }
 
 #[cfg(feature = "test-support")]
 impl Lookout {
-    /// The next decode is given up after so many nodes, whoever waits.
+    /// The decode that has begun is given up after so many nodes, whoever waits.
     pub(crate) fn give_up_after(&self, nodes: u32) {
         self.pretended.store(nodes, Ordering::Relaxed);
     }
 
     fn pretend(&self, node: u32) {
         let pretended = self.pretended.load(Ordering::Relaxed);
-        if pretended > 0 && node >= pretended && self.gives_up {
+        if pretended > 0 && node + 1 >= pretended && self.gives_up.load(Ordering::Relaxed) {
             self.pretended.store(0, Ordering::Relaxed);
             self.gave_up.store(true, Ordering::Relaxed);
             self.view().crowding = Some(Crowding { waiting: 1.0, threads: 2 });
@@ -174,7 +177,7 @@ impl View {
         #[expect(clippy::cast_precision_loss, reason = "threads are few")]
         let waiting = (waiting / now.duration_since(then).as_secs_f64()).min(self.threads.len() as f64);
         if waiting >= CROWDED {
-            self.crowded += 1;
+            (self.crowded, self.window) = (self.crowded + 1, WINDOW);
         } else {
             // What went well for so long is looked at less often.
             (self.crowded, self.window) = (0, 2 * self.window);

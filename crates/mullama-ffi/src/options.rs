@@ -103,7 +103,8 @@ pub struct ContextOptions {
     pub n_threads_batch: u32,
     /// How eagerly the threads poll for work before they sleep: 0 not at all, 100 for long.
     pub poll: u32,
-    /// Whether a decode whose threads wait for cores that others use is given up ([`Error::Crowded`]).
+    /// Whether a decode whose threads wait for cores that others use is given up ([`Error::Crowded`]), where what it has
+    /// computed can be taken back: see there.
     pub give_up_crowded: bool,
     /// Whether attention is fused.
     pub flash_attn: FlashAttn,

@@ -70,7 +70,8 @@ impl Pools {
         self.batch.as_ref().unwrap_or(&self.single)
     }
 
-    /// Where Linux tells of the threads that a decode of so many rows has.
+    /// Where Linux tells of the threads that a decode of so many rows has. (A last part of one row has those of a single
+    /// token; that does not matter.)
     pub(crate) fn told(&self, rows: usize) -> &Arc<[String]> {
         if rows > 1 { &self.batch().told } else { &self.single.told }
     }

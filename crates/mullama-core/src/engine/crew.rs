@@ -81,8 +81,10 @@ pub(crate) struct Crew {
     trial: Option<Trial>,
     /// Whether threads were sent away because they waited for cores, and no trial has found a number since.
     short: bool,
-    /// Whether all were called back while prompts ran, without a trial.
-    recalled: bool,
+    /// Time since threads last waited for cores.
+    since_crowded: Duration,
+    /// Time since all were called back while prompts ran, without a trial.
+    since_recalled: Duration,
     /// Which neighbour is tried next.
     turn: usize,
 }
@@ -102,7 +104,8 @@ impl Crew {
             apart: APART,
             trial: None,
             short: false,
-            recalled: false,
+            since_crowded: Duration::ZERO,
+            since_recalled: LATE,
             turn: 0,
         }
     }
@@ -113,10 +116,15 @@ impl Crew {
         trial.map_or(self.threads, |trial| trial.threads)
     }
 
-    /// A step of running streams alone, with this many rows, took this long.
-    pub(crate) fn learn(&mut self, rows: usize, took: Duration) {
+    /// A step with this many rows of running streams and of prompts took this long.
+    pub(crate) fn learn(&mut self, rows: usize, prompt: usize, took: Duration) {
+        self.since_crowded = self.since_crowded.saturating_add(took);
+        self.since_recalled = self.since_recalled.saturating_add(took);
         if self.most == 1 {
             return;
+        }
+        if prompt > 0 {
+            return self.recall();
         }
         if rows != self.shape {
             // Another number of rows is another length: a trial across the change would compare nothing.
@@ -134,23 +142,22 @@ impl Crew {
     pub(crate) fn shrink(&mut self, crowding: Crowding) {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is not negative")]
         let needless = (crowding.waiting.round() as u32).max(1);
-        let again =
-            self.trial.take().is_some_and(|trial| trial.is_others_turn()) || (self.recalled && self.since_trial < LATE);
+        self.since_crowded = Duration::ZERO;
+        if self.trial.take().is_some_and(|trial| trial.is_others_turn() && trial.threads > self.threads) {
+            // What the trial's number suffered says nothing against the one in use.
+            return self.settle(false);
+        }
         self.threads = self.threads.min(crowding.threads.saturating_sub(needless).max(1));
-        (self.short, self.recalled, self.turn) = (true, false, 0);
-        self.settle(!again);
+        (self.short, self.turn) = (true, 0);
+        let returned = self.since_recalled < LATE;
+        self.settle(!returned);
     }
 
-    /// A step with prompts took this long. No two of them are alike, so nothing is compared; but where cores were short,
-    /// all threads are called back in time, and go again if they still are.
-    pub(crate) fn pass(&mut self, took: Duration) {
-        if self.trial.is_some() {
-            return;
-        }
-        self.since_trial += took;
-        if self.short && self.since_trial >= self.pause {
-            (self.threads, self.short, self.recalled) = (self.most, false, true);
-            self.since_trial = Duration::ZERO;
+    /// No two steps with prompts are alike, so nothing is compared; but where cores were short, all threads are called back
+    /// in time, and go again if they still are.
+    fn recall(&mut self) {
+        if self.short && self.trial.is_none() && self.since_crowded >= self.pause {
+            (self.threads, self.short, self.since_recalled) = (self.most, false, Duration::ZERO);
             self.forget();
         }
     }
@@ -236,7 +243,7 @@ mod tests {
         let (mut spent, mut steps) = (0.0, 0.0);
         while spent < seconds {
             let took = cost(crew.threads());
-            crew.learn(1, Duration::from_secs_f64(took));
+            crew.learn(1, 0, Duration::from_secs_f64(took));
             spent += took;
             steps += 1.0;
         }
@@ -252,7 +259,7 @@ mod tests {
         // Texts of 256 tokens, one after the other; a step of the last costs twice one of the first.
         for step in 0..60_000_u32 {
             let grown = 1.0 + f64::from(step % 256) / 256.0;
-            crew.learn(1, Duration::from_secs_f64(0.0005 * grown / f64::from(crew.threads()).sqrt()));
+            crew.learn(1, 0, Duration::from_secs_f64(0.0005 * grown / f64::from(crew.threads()).sqrt()));
             assert_eq!(crew.threads, 2, "step {step}");
         }
     }
@@ -304,12 +311,33 @@ mod tests {
     }
 
     #[test]
+    fn where_some_cores_are_free_threads_climb_to_their_number() {
+        let mut crew = Crew::new(16);
+        shrink(&mut crew, 13.0);
+        assert_eq!(crew.threads, 3);
+        let mut spent = 0.0;
+        while spent < 60.0 {
+            // Twelve of sixteen cores are free; the backend ends a step that has more threads than that.
+            let threads = crew.threads();
+            if threads > 13 {
+                shrink(&mut crew, f64::from(threads - 12));
+                spent += 0.05;
+            } else {
+                let took = 0.02 / f64::from(threads.min(12));
+                crew.learn(1, 0, Duration::from_secs_f64(took));
+                spent += took;
+            }
+        }
+        assert!((8..=13).contains(&crew.threads), "{}", crew.threads);
+    }
+
+    #[test]
     fn a_trial_whose_threads_wait_for_cores_is_over_and_the_next_one_later() {
         let mut crew = Crew::new(2);
         shrink(&mut crew, 1.0);
         let tried = |crew: &mut Crew| {
             let learn = |_: &i32| {
-                crew.learn(1, Duration::from_millis(2));
+                crew.learn(1, 0, Duration::from_millis(2));
                 crew.threads() == 2
             };
             let steps = (1..100_000).find(learn);
@@ -327,14 +355,14 @@ mod tests {
         let away = |crew: &mut Crew| {
             shrink(crew, 3.0);
             let back = |_: &i32| {
-                crew.pass(Duration::from_millis(10));
+                crew.learn(0, 30, Duration::from_millis(10));
                 crew.threads() == 4
             };
             (1..1_000).find(back)
         };
         let steps = [(); 7].map(|()| away(&mut crew));
         assert_eq!(steps, [15, 60, 240, 400, 400, 400, 400].map(Some), "from soon to late");
-        (0..1_000).for_each(|_| crew.pass(Duration::from_millis(10)));
+        (0..1_000).for_each(|_| crew.learn(0, 30, Duration::from_millis(10)));
         assert_eq!(away(&mut crew), Some(15), "after a good time it is news");
     }
 
@@ -349,7 +377,7 @@ mod tests {
             run(&mut crew, 60.0, cost);
             let found = crew.threads;
             assert!(found <= 3, "{found}");
-            (0..1_000).for_each(|_| crew.pass(Duration::from_millis(10)));
+            (0..1_000).for_each(|_| crew.learn(0, 30, Duration::from_millis(10)));
             assert_eq!(crew.threads, found, "what a trial found stays");
         }
     }

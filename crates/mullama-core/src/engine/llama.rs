@@ -166,17 +166,13 @@ impl LlamaBackend {
     }
 }
 
-/// Takes back what a decode that was given up has computed of these rows. What cannot be cut is all computed again.
+/// Takes back what a decode that was given up has computed of these rows.
 fn undo(context: &mut Context, rows: &[Row]) -> Error {
-    // A later part of the batch may lie where an earlier one had pushed tokens out of a sliding window, which the first
-    // still needs.
-    if context.model().n_swa() > 0 && rows.len() > context.n_ubatch() as usize {
-        return Error::Aborted;
-    }
     let starts = rows.iter().enumerate().filter(|(at, row)| *at == 0 || rows[at - 1].seat != row.seat);
     for (_, first) in starts {
         match context.seq_rm(seat_id(first.seat), position(first.position), None) {
             Ok(true) => {}
+            // Nothing that may be given up refuses; if it did, all would be computed again.
             Ok(false) => return Error::Aborted,
             Err(error) => return error,
         }

@@ -143,12 +143,13 @@ impl<B: Backend> Engine<B> {
             let began = self.parts.clock.now();
             let decoded = self.pool.backend().decode(&self.rows);
             self.parts.mailbox.end_step();
-            match decoded {
-                Ok(()) => self.advance(&shares, &outputs, began),
-                Err(error) => self.recover(&plan, &shares, error),
-            }
-            if let Some(crowding) = self.pool.backend().crowding() {
+            let crowding = self.pool.backend().crowding();
+            if let Some(crowding) = crowding {
                 self.crew.shrink(crowding);
+            }
+            match decoded {
+                Ok(()) => self.advance(&shares, &outputs, began, crowding.is_some()),
+                Err(error) => self.recover(&plan, &shares, error),
             }
         }
         self.tell();
@@ -279,10 +280,10 @@ impl<B: Backend> Engine<B> {
     }
 
     /// The decode went well: counts the cells, and lets each sequence with logits take its token.
-    fn advance(&mut self, shares: &[Share], outputs: &[(usize, usize)], began: Duration) {
+    fn advance(&mut self, shares: &[Share], outputs: &[(usize, usize)], began: Duration, crowded: bool) {
         self.refusals = 0;
         let now = self.parts.clock.now();
-        self.learn(shares, now.saturating_sub(began));
+        self.learn(shares, now.saturating_sub(began), crowded);
         for share in shares {
             let sequence = &mut self.sequences[share.at];
             sequence.computed += share.rows;
@@ -311,16 +312,18 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Keeps in mind how long the step took, for the next ones.
-    fn learn(&mut self, shares: &[Share], took: Duration) {
+    /// Keeps in mind how long the step took, for the next ones. How long one took whose threads waited for cores says
+    /// nothing about their number.
+    fn learn(&mut self, shares: &[Share], took: Duration, crowded: bool) {
         let rows = |prompt: bool| shares.iter().filter(|share| share.prompt == prompt).map(|share| share.rows).sum();
         let (continuing, prompt): (usize, usize) = (rows(false), rows(true));
         self.pace.learn(continuing, prompt, took);
+        if !crowded {
+            self.crew.learn(continuing, prompt, took);
+        }
         if prompt == 0 {
-            self.crew.learn(continuing, took);
             self.stats.decode_steps.add(took);
         } else {
-            self.crew.pass(took);
             self.stats.prefill_steps.add(took);
             // A computed prompt is a beginning for others.
             self.pool.announce();

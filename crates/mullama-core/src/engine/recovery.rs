@@ -23,8 +23,7 @@ impl<B: Backend> Engine<B> {
                 let rows = self.rows.len();
                 self.fail_all(shares, &MullamaError::StreamingError(StreamFailure::NoCells { rows }));
             }
-            // Everybody of the step has left, the engine ends, or a step that was given up cannot be taken back. What an
-            // aborted step left behind is not used again.
+            // Everybody of the step has left, or the engine ends. What an aborted step left behind is not used again.
             Error::Aborted => shares.iter().for_each(|share| self.evict(share.at)),
             error => {
                 let lost = error.poisons();

@@ -1,5 +1,6 @@
 //! A context over a real model whose next decode can be made to fail, as if llama.cpp had.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mullama_ffi::{Crowding, Error};
@@ -21,6 +22,7 @@ pub use mullama_ffi::Failure;
 pub struct FragileContext {
     engine: Arc<EngineHandle>,
     next: Arc<Mutex<Option<Failure>>>,
+    given_up: Arc<AtomicUsize>,
 }
 
 impl FragileContext {
@@ -30,11 +32,14 @@ impl FragileContext {
     /// As [`Context::new`](crate::Context::new).
     pub fn new(model: &Model, params: &ContextParams) -> Result<Self, MullamaError> {
         let (layout, weights) = model.parts(params)?;
-        let next: Arc<Mutex<Option<Failure>>> = Arc::default();
+        let (next, given_up): (Arc<Mutex<Option<Failure>>>, Arc<AtomicUsize>) = Default::default();
         let vocabulary = Arc::new(LlamaVocabulary::new(Arc::clone(&weights)));
-        let (options, failure) = (layout.clone(), Arc::clone(&next));
-        let make = move |abort| Ok(Fragile { inner: LlamaBackend::new(weights, &options, abort)?, next: failure });
-        Ok(Self { engine: EngineHandle::start_with(&layout, vocabulary, make)?, next })
+        let (options, failure, count) = (layout.clone(), Arc::clone(&next), Arc::clone(&given_up));
+        let make = move |abort| {
+            let inner = LlamaBackend::new(weights, &options, abort)?;
+            Ok(Fragile { inner, next: failure, given_up: count })
+        };
+        Ok(Self { engine: EngineHandle::start_with(&layout, vocabulary, make)?, next, given_up })
     }
 
     /// Opens a stream.
@@ -51,6 +56,11 @@ impl FragileContext {
         self.engine.unfinished()
     }
 
+    /// Decodes that were given up so far.
+    pub fn given_up(&self) -> usize {
+        self.given_up.load(Ordering::Relaxed)
+    }
+
     /// Has the next decode fail in this way.
     pub fn fail_next_decode(&self, failure: Failure) {
         *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
@@ -61,6 +71,7 @@ impl FragileContext {
 struct Fragile {
     inner: LlamaBackend,
     next: Arc<Mutex<Option<Failure>>>,
+    given_up: Arc<AtomicUsize>,
 }
 
 impl Backend for Fragile {
@@ -72,7 +83,9 @@ impl Backend for Fragile {
         if let Some(failure) = self.next.lock().unwrap_or_else(PoisonError::into_inner).take() {
             self.inner.fail_next_decode(failure);
         }
-        self.inner.decode(rows)
+        let done = self.inner.decode(rows);
+        self.given_up.fetch_add(usize::from(matches!(done, Err(Error::Crowded))), Ordering::Relaxed);
+        done
     }
 
     fn crowding(&self) -> Option<Crowding> {

@@ -57,16 +57,17 @@ fn a_parked_stream_outlives_a_poisoned_context_with_its_text_whole() {
 fn a_step_that_is_given_up_anywhere_for_want_of_cores_changes_no_text() {
     let params = ContextParams { n_ctx: Some(256), n_ubatch: 16, ..params() };
     let (fragile, calm) = (FragileContext::new(&fresh_demo(), &params).unwrap(), context(params));
-    // A part of a batch has some two hundred nodes. A new head is computed, in several parts, and shared by two streams.
-    let nodes = [1, 30, 150, 400, 700];
-    for (nodes, head) in nodes.into_iter().zip(["One. ", "Two. ", "Three. ", "Four. ", "Five. "]) {
+    // A part of a batch has more than a hundred nodes. A new head is computed, in several parts, and shared by two streams.
+    for (nodes, head) in [1, 30, 80, 150, 250].into_iter().zip(["One. ", "Two. ", "Three. ", "Four. ", "Five. "]) {
         let prompts = [1, 4].map(|n| format!("{}Count: {n}, {}, {}", head.repeat(9), n + 1, n + 2));
         let expected = prompts.clone().map(|prompt| calm.generate(prompt, greedy(30)).unwrap().text);
         for nodes in [nodes, 20] {
+            let before = fragile.given_up();
             fragile.fail_next_decode(Failure::Crowded { nodes });
             let streams = prompts.clone().map(|prompt| fragile.stream(prompt, greedy(30)).unwrap());
             let (texts, errors): (Vec<_>, Vec<_>) = streams.iter().map(read).unzip();
             assert_eq!(texts, expected, "given up after {nodes} nodes: {errors:?}");
+            assert_eq!(fragile.given_up(), before + 1);
         }
     }
 }
