@@ -27,6 +27,7 @@ pub use crate::engine::clock::Clock;
 pub use crate::engine::scripted::{ByteVocabulary, Faults, Logits, Script, ScriptedBackend, VirtualClock};
 pub use crate::prefix::Reuse;
 pub use crate::vocabulary::Vocabulary;
+pub use mullama_ffi::beside_busy_threads;
 
 /// The size of a stage.
 #[derive(Debug, Clone, Copy)]

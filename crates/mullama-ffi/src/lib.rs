@@ -22,6 +22,8 @@
 
 pub mod backend;
 pub mod batch;
+#[cfg(feature = "test-support")]
+mod busy;
 pub mod context;
 pub mod error;
 mod log;
@@ -39,6 +41,8 @@ pub mod vocab;
 
 pub use backend::{keep_statics_at_exit, system_info};
 pub use batch::Batch;
+#[cfg(feature = "test-support")]
+pub use busy::beside_busy_threads;
 pub use context::Context;
 #[cfg(feature = "test-support")]
 pub use context::Failure;

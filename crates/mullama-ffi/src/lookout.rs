@@ -168,27 +168,27 @@ impl View {
             return false;
         };
         self.cost = self.cost.min(now.elapsed());
-        let Some((then, waited_then)) = self.before.replace((now, waited)) else {
-            self.next = now + self.window.max(self.rest());
-            return false;
-        };
-        let waiting = Duration::from_nanos(waited.saturating_sub(waited_then)).as_secs_f64();
-        // A wait counts when it is over, all of it: one that began before the last look may be longer than this window.
-        #[expect(clippy::cast_precision_loss, reason = "threads are few")]
-        let waiting = (waiting / now.duration_since(then).as_secs_f64()).min(self.threads.len() as f64);
-        if waiting >= CROWDED {
-            (self.crowded, self.window) = (self.crowded + 1, WINDOW);
-        } else {
-            // What went well for so long is looked at less often.
-            (self.crowded, self.window) = (0, 2 * self.window);
+        if let Some((then, waited_then)) = self.before.replace((now, waited)) {
+            let waited = Duration::from_nanos(waited.saturating_sub(waited_then));
+            self.judge(waited.as_secs_f64() / now.duration_since(then).as_secs_f64());
         }
         self.next = now + self.window.max(self.rest());
-        let crowded = self.crowded >= IN_A_ROW;
-        if crowded {
-            let threads = u32::try_from(self.threads.len()).unwrap_or(u32::MAX);
-            self.crowding = Some(Crowding { waiting, threads });
+        self.crowded >= IN_A_ROW
+    }
+
+    /// So many threads waited on average since the last look.
+    fn judge(&mut self, waiting: f64) {
+        let threads = u32::try_from(self.threads.len()).unwrap_or(u32::MAX);
+        if waiting < CROWDED {
+            // What went well for so long is looked at less often.
+            (self.crowded, self.window) = (0, 2 * self.window);
+            return;
         }
-        crowded
+        (self.crowded, self.window) = (self.crowded + 1, WINDOW);
+        if self.crowded >= IN_A_ROW {
+            // A wait counts when it is over, all of it: one that began before the last look may be longer than this window.
+            self.crowding = Some(Crowding { waiting: waiting.min(f64::from(threads)), threads });
+        }
     }
 }
 

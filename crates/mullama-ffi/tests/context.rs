@@ -2,12 +2,6 @@
 
 mod support;
 
-#[cfg(target_os = "linux")]
-use std::hint;
-#[cfg(target_os = "linux")]
-use std::panic::{self, AssertUnwindSafe};
-#[cfg(target_os = "linux")]
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread;
@@ -305,20 +299,7 @@ fn the_abort_flag_works_from_another_thread() {
 /// Runs while threads that never rest want all cores.
 #[cfg(target_os = "linux")]
 fn on_busy_cores<T>(work: impl FnOnce() -> T) -> T {
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for _ in 0..2 * thread::available_parallelism().expect("a number").get() {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    hint::spin_loop();
-                }
-            });
-        }
-        // The scope waits for them, even when the work panics.
-        let done = panic::catch_unwind(AssertUnwindSafe(work));
-        stop.store(true, Ordering::Relaxed);
-        done.unwrap_or_else(|panicked| panic::resume_unwind(panicked))
-    })
+    mullama_ffi::beside_busy_threads(2 * thread::available_parallelism().expect("a number").get(), work)
 }
 
 /// A context with a thread more than there are cores.

@@ -2,10 +2,10 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use mullama::testing::beside_busy_threads;
 use mullama::{Context, ContextParams, Model, MullamaError, StreamConfig, TokenStream};
 
 use crate::args::Args;
@@ -81,29 +81,13 @@ fn busy_cores(args: &Args) -> Outcome<()> {
         return Ok(());
     }
     let (adapting, one) = adapting_and_one(args)?;
-    beside_busy_threads(args.threads, || {
+    beside_busy_threads(args.threads as usize, || {
         pairs(args, name, || together(&adapting, args.tokens, 8), || together(&one, args.tokens, 8))
     })
 }
 
 fn adapting_and_one(args: &Args) -> Outcome<(Context, Context)> {
     Ok((context(args, 1)?, context(&Args { threads: 1, ..args.clone() }, 1)?))
-}
-
-fn beside_busy_threads<T>(threads: u32, work: impl FnOnce() -> T) -> T {
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    std::hint::black_box((0..1000_u64).sum::<u64>());
-                }
-            });
-        }
-        let done = work();
-        stop.store(true, Ordering::Relaxed);
-        done
-    })
 }
 
 pub(crate) fn config(tokens: u32) -> StreamConfig {

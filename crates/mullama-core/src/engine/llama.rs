@@ -168,9 +168,8 @@ impl LlamaBackend {
 
 /// Takes back what a decode that was given up has computed of these rows.
 fn undo(context: &mut Context, rows: &[Row]) -> Error {
-    let starts = rows.iter().enumerate().filter(|(at, row)| *at == 0 || rows[at - 1].seat != row.seat);
-    for (_, first) in starts {
-        match context.seq_rm(seat_id(first.seat), position(first.position), None) {
+    for share in rows.chunk_by(|one, next| one.seat == next.seat) {
+        match context.seq_rm(seat_id(share[0].seat), position(share[0].position), None) {
             Ok(true) => {}
             // Nothing that may be given up refuses; if it did, all would be computed again.
             Ok(false) => return Error::Aborted,

@@ -1,15 +1,11 @@
 //! Streams beside each other: one engine for equal params, one batch for all, and no reader at another's cost.
 
-#[cfg(target_os = "linux")]
-use std::hint;
-#[cfg(target_os = "linux")]
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
-#[cfg(target_os = "linux")]
-use std::sync::atomic::{AtomicBool, Ordering};
 #[cfg(target_os = "linux")]
 use std::thread;
 
+#[cfg(target_os = "linux")]
+use mullama::testing::beside_busy_threads;
 use mullama::{Completion, Context, ContextParams, FinishReason, MullamaError, Token, TokenStream};
 
 use crate::support::{context, eventually, fresh_demo, greedy, params, read};
@@ -161,23 +157,10 @@ fn where_others_use_all_cores_streams_do_with_fewer_threads_and_lose_nothing() {
     let cores = thread::available_parallelism().unwrap().get();
     let threads = u32::try_from(cores).unwrap() + 1;
     let context = context(ContextParams { n_threads: Some(threads), ..params() });
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for _ in 0..2 * cores {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    hint::spin_loop();
-                }
-            });
-        }
-        // The scope waits for them, even when a check fails.
-        let checked = panic::catch_unwind(AssertUnwindSafe(|| {
-            eventually("threads go", || {
-                assert_eq!(context.generate(counting(1), greedy(50)).unwrap().text, expected);
-                context.stats().unwrap().threads < threads
-            });
-        }));
-        stop.store(true, Ordering::Relaxed);
-        checked.unwrap_or_else(|panicked| panic::resume_unwind(panicked));
+    beside_busy_threads(2 * cores, || {
+        eventually("threads go", || {
+            assert_eq!(context.generate(counting(1), greedy(50)).unwrap().text, expected);
+            context.stats().unwrap().threads < threads
+        });
     });
 }
