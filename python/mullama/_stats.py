@@ -31,7 +31,7 @@ class Stats:
         cells: Cells of the KV pool, a token each.
         cells_used: Cells that hold something.
         cells_shared: Cells that more than one stream or idle beginning holds.
-        cells_idle: Cells that beginnings of finished streams hold, those that running streams share included.
+        cells_cached: Cells that beginnings of finished streams hold, those that running streams share included.
         prefix_bytes: Bytes of such beginnings in host memory.
         prefix_hits: Streams that began with tokens that were computed before.
         tokens_saved: Tokens of prompts that were not computed again.
@@ -48,7 +48,7 @@ class Stats:
     cells: int
     cells_used: int
     cells_shared: int
-    cells_idle: int
+    cells_cached: int
     prefix_bytes: int
     prefix_hits: int
     tokens_saved: int

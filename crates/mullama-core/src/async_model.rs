@@ -7,13 +7,13 @@ use std::sync::Arc;
 use futures_core::Stream;
 use tokio::sync::oneshot;
 
-use crate::completion::Completion;
 use crate::config::{ContextParams, StreamConfig};
 use crate::context::Context;
 use crate::error::{ModelLoadFailure, MullamaError, StreamFailure};
 use crate::model::Model;
 use crate::request::Prompt;
 use crate::stream::TokenStream;
+use crate::stream::completion::Completion;
 
 /// A model with a context, for async programs.
 ///

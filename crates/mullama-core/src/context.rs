@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::completion::Completion;
 use crate::config::{ContextParams, StreamConfig};
 use crate::engine::handle::EngineHandle;
 use crate::error::MullamaError;
@@ -10,6 +9,7 @@ use crate::model::Model;
 use crate::request::Prompt;
 use crate::stats::Stats;
 use crate::stream::TokenStream;
+use crate::stream::completion::Completion;
 
 /// Where streams are asked for. Light: contexts of equal params over one model share an engine and its KV pool.
 ///
@@ -160,7 +160,7 @@ impl Context {
     fn engine(&self) -> Result<Arc<EngineHandle>, MullamaError> {
         let engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
         let engine = engine.clone().ok_or(MullamaError::Closed { what: "context" })?;
-        engine.check_origin()?;
+        engine.check_fork()?;
         Ok(engine)
     }
 }

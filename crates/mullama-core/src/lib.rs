@@ -27,54 +27,46 @@
 
 #[cfg(feature = "streaming")]
 mod async_model;
-mod bell;
-mod cells;
-mod channel;
 mod chat;
-mod completion;
+mod clock;
 mod config;
 mod context;
 mod cores;
-mod detokenize;
 mod engine;
 mod error;
+mod fork_guard;
 pub mod gguf;
+mod in_flight;
+mod kv;
 mod log;
 mod model;
-mod origin;
-mod prefix;
 mod request;
-mod sample;
-mod scheduler;
-mod sequence;
 mod shutdown;
 mod stats;
-mod stop;
 mod stream;
 #[cfg(feature = "test-support")]
 pub mod testing;
-mod token;
-mod usage;
-mod vocabulary;
+mod text;
 
 #[cfg(feature = "streaming")]
 pub use async_model::AsyncModel;
-pub use bell::{Bell, Rope};
 pub use chat::{Chat, Message, TemplateFailure};
-pub use completion::Completion;
 pub use config::{ContextParams, FlashAttn, KvType, Range, StreamConfig};
 pub use context::Context;
 pub use cores::usable_cores;
 pub use error::{Deadline, Fact, ModelLoadFailure, MullamaError, PromptFailure, StreamFailure};
+pub use in_flight::InFlightGuard;
 pub use log::{LogLine, LogQueue};
 pub use model::{Model, ModelOptions};
 pub use mullama_ffi::{TokenId, system_info};
 pub use request::Prompt;
-pub use shutdown::{Working, shutdown};
+pub use shutdown::shutdown;
 pub use stats::{Stats, Steps};
-pub use stream::{IntoTokens, TokenStream, Tokens, Waited};
-pub use token::Token;
-pub use usage::{FinishReason, Timings, Usage};
+pub use stream::completion::Completion;
+pub use stream::notifier::{LoopNotifier, NotifyHandle};
+pub use stream::token::Token;
+pub use stream::usage::{FinishReason, Timings, Usage};
+pub use stream::{IntoTokens, TokenStream, Tokens, TryNext};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]

@@ -121,7 +121,7 @@ impl Subscriber for Queued {
     }
 
     fn event(&self, event: &Event<'_>) {
-        let mut words = Words::default();
+        let mut words = VocabularyView::default();
         event.record(&mut words);
         let metadata = event.metadata();
         let line =
@@ -151,12 +151,12 @@ impl Subscriber for Queued {
 
 /// An event in words: its message, then ` name=value` for each field.
 #[derive(Default)]
-struct Words {
+struct VocabularyView {
     message: String,
     fields: String,
 }
 
-impl Visit for Words {
+impl Visit for VocabularyView {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         // Writing into a string does not fail.
         let _ = match field.name() {

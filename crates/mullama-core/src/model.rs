@@ -7,13 +7,14 @@ use mullama_ffi::TokenId;
 
 use crate::chat::Chat;
 use crate::config::ContextParams;
+use crate::config::ResolvedParams;
 use crate::engine::handle::EngineHandle;
-use crate::engine::llama::Layout;
 use crate::error::{ModelLoadFailure, MullamaError, PromptFailure, StreamFailure};
+use crate::fork_guard::ForkGuard;
 use crate::gguf;
-use crate::origin::Origin;
-use crate::shutdown::Working;
-use crate::vocabulary::{LlamaVocabulary, Vocabulary};
+use crate::in_flight::InFlightGuard;
+use crate::shutdown::Close;
+use crate::text::vocabulary::{LlamaVocabulary, Vocabulary};
 
 pub use mullama_ffi::ModelOptions;
 
@@ -26,13 +27,13 @@ pub struct Model {
     /// Longest context of a model that learnt a table of positions.
     positions: Option<u32>,
     engines: Mutex<Engines>,
-    origin: Origin,
+    fork_guard: ForkGuard,
 }
 
-/// Contexts of equal layout share an engine, and the one used last stays warm for the next.
+/// Contexts of equal params share an engine, and the one used last stays warm for the next.
 #[derive(Debug, Default)]
 struct Engines {
-    shared: Vec<(Layout, Weak<EngineHandle>)>,
+    shared: Vec<(ResolvedParams, Weak<EngineHandle>)>,
     last: Option<Arc<EngineHandle>>,
     closed: bool,
 }
@@ -76,7 +77,13 @@ impl Model {
             error => refused(ModelLoadFailure::LlamaCpp(Arc::new(error))),
         })?;
         let vocabulary = Arc::new(LlamaVocabulary::new(inner));
-        Ok(Self { vocabulary, path, positions: checked.positions, engines: Mutex::default(), origin: Origin::here() })
+        Ok(Self {
+            vocabulary,
+            path,
+            positions: checked.positions,
+            engines: Mutex::default(),
+            fork_guard: ForkGuard::new(),
+        })
     }
 
     /// The path it was loaded from.
@@ -102,7 +109,7 @@ impl Model {
         add_special: bool,
         parse_special: bool,
     ) -> Result<Vec<TokenId>, MullamaError> {
-        self.origin.check()?;
+        self.fork_guard.check()?;
         let tokens = self.weights().vocab().tokenize(text, add_special, parse_special);
         tokens.map_err(MullamaError::untokenizable)
     }
@@ -134,7 +141,7 @@ impl Model {
     /// # Errors
     /// [`MullamaError::ChatTemplate`], also for a model without a template.
     pub fn apply_chat_template(&self, chat: &Chat) -> Result<String, MullamaError> {
-        self.origin.check()?;
+        self.fork_guard.check()?;
         let (vocabulary, chat) = (Arc::clone(&self.vocabulary), chat.clone());
         on_a_big_stack(move || vocabulary.dialect()?.render(&chat))
     }
@@ -145,7 +152,7 @@ impl Model {
     /// As [`apply_chat_template`](Self::apply_chat_template), and [`MullamaError::InvalidPrompt`] if the tokenizer refuses
     /// the text.
     pub fn tokenize_chat(&self, chat: &Chat) -> Result<Vec<TokenId>, MullamaError> {
-        self.origin.check()?;
+        self.fork_guard.check()?;
         let (vocabulary, chat) = (Arc::clone(&self.vocabulary), chat.clone());
         on_a_big_stack(move || vocabulary.tokenize_chat(&chat))
     }
@@ -207,7 +214,7 @@ impl Model {
 
     /// Ends all engines over this model; their streams end with [`MullamaError::Closed`]. Weights go with the last user.
     pub fn close(&self) {
-        if self.origin.is_forked() {
+        if self.fork_guard.is_forked() {
             return;
         }
         // Engines end outside the lock: their threads are waited for.
@@ -220,28 +227,28 @@ impl Model {
         engines.iter().filter_map(|(_, engine)| engine.upgrade()).for_each(|engine| engine.close());
     }
 
-    /// The engine of this layout: a running one, or a new one.
+    /// The engine of this params: a running one, or a new one.
     pub(crate) fn engine(&self, params: &ContextParams) -> Result<Arc<EngineHandle>, MullamaError> {
-        self.origin.check()?;
-        let layout = Layout::resolve(params, self.weights(), self.path.clone(), self.positions)?;
+        self.fork_guard.check()?;
+        let params = ResolvedParams::resolve(params, self.weights(), self.path.clone(), self.positions)?;
         self.check_decoder()?;
         let mut engines = self.lock();
         if engines.closed {
             return Err(MullamaError::Closed { what: "model" });
         }
         // Handles that may turn out to be the last ones are dropped after the lock: an engine's thread is waited for.
-        let known: Vec<_> = engines.shared.iter().map(|(layout, engine)| (layout.clone(), engine.upgrade())).collect();
+        let known: Vec<_> = engines.shared.iter().map(|(params, engine)| (params.clone(), engine.upgrade())).collect();
         let alive = |engine: &Option<Arc<EngineHandle>>| engine.as_ref().is_some_and(|engine| !engine.is_closed());
         let mut lives = known.iter().map(|(_, engine)| alive(engine));
         // One whose thread has ended serves nobody any more.
         engines.shared.retain(|_| lives.next().unwrap_or(false));
-        let running = known.iter().find(|(other, engine)| *other == layout && alive(engine));
+        let running = known.iter().find(|(other, engine)| *other == params && alive(engine));
         let engine = if let Some(engine) = running.and_then(|(_, engine)| engine.clone()) {
             engine
         } else {
-            // One layout at a time: two contexts made at once must not make two pools.
-            let engine = EngineHandle::start(&self.vocabulary, &layout)?;
-            engines.shared.push((layout, Arc::downgrade(&engine)));
+            // One params at a time: two contexts made at once must not make two pools.
+            let engine = EngineHandle::start(&self.vocabulary, &params)?;
+            engines.shared.push((params, Arc::downgrade(&engine)));
             engine
         };
         let replaced = engines.last.replace(Arc::clone(&engine));
@@ -250,10 +257,16 @@ impl Model {
         Ok(engine)
     }
 
-    /// The layout of these params, and the weights for an engine that a test starts itself.
+    /// The params of these params, and the weights for an engine that a test starts itself.
     #[cfg(feature = "test-support")]
-    pub(crate) fn parts(&self, params: &ContextParams) -> Result<(Layout, Arc<mullama_ffi::Model>), MullamaError> {
-        Ok((Layout::resolve(params, self.weights(), self.path.clone(), self.positions)?, Arc::clone(self.weights())))
+    pub(crate) fn parts(
+        &self,
+        params: &ContextParams,
+    ) -> Result<(ResolvedParams, Arc<mullama_ffi::Model>), MullamaError> {
+        Ok((
+            ResolvedParams::resolve(params, self.weights(), self.path.clone(), self.positions)?,
+            Arc::clone(self.weights()),
+        ))
     }
 
     fn weights(&self) -> &Arc<mullama_ffi::Model> {
@@ -278,12 +291,12 @@ impl Model {
 fn on_a_big_stack<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, MullamaError> + Send + 'static,
 ) -> Result<T, MullamaError> {
-    let (tell, told) = std::sync::mpsc::sync_channel(1);
-    let working = Working::begin();
+    let (publish_stats, told) = std::sync::mpsc::sync_channel(1);
+    let working = InFlightGuard::begin();
     let thread = mullama_ffi::spawn_tokenizer_thread("mullama-prompt", move || {
         let _working = working;
         // Nobody listens any more if the caller has given up.
-        let _ = tell.send(work());
+        let _ = publish_stats.send(work());
     });
     thread.map_err(|error| MullamaError::StreamingError(StreamFailure::Thread(Arc::new(error))))?;
     told.recv().unwrap_or(Err(MullamaError::StreamingError(StreamFailure::EngineEnded)))

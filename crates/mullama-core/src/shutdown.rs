@@ -1,82 +1,61 @@
-//! The end of a process: every engine ends before it does, whoever still holds a stream.
+//! Ends every engine before the process ends, whoever still holds a stream.
 //!
-//! llama.cpp's threads must not run on while a process takes its statics down. A Rust program that drops what it made needs
-//! nothing of this; an interpreter ends with handles still in its variables.
+//! llama.cpp's threads must not run while the process destroys its static objects. A Rust program that drops its values
+//! does not need this module; an interpreter exits with handles still in its variables.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use crate::engine::handle::EngineHandle;
 use crate::error::MullamaError;
+use crate::in_flight;
 
-/// The engines that are to end. Locked for a few instructions at a time, never over a wait.
-static ENGINES: Mutex<Running> = Mutex::new(Running { engines: Vec::new(), over: false });
-
-#[derive(Debug)]
-struct Running {
-    engines: Vec<Weak<EngineHandle>>,
-    over: bool,
+/// Something with threads of its own that can be closed from any thread.
+pub(crate) trait Close: Send + Sync {
+    /// Ends the threads and waits for them.
+    fn close(&self);
 }
 
-/// Threads that work for somebody, waited for or given up.
-static WORKING: Mutex<usize> = Mutex::new(0);
-static WORK_ENDED: Condvar = Condvar::new();
+/// The engines to close at shutdown. Locked for a few instructions at a time, never over a wait.
+static ENGINES: Mutex<Registry> = Mutex::new(Registry { engines: Vec::new(), shut_down: false });
 
-/// How long the end waits for work that was given up; a file system may hold it for ever.
-const PATIENCE: Duration = Duration::from_secs(1);
-
-/// Says, for as long as it lives, that a thread works in llama.cpp: a load, a tokenizer. [`shutdown`] waits for it a while.
-#[derive(Debug)]
-pub struct Working(());
-
-impl Working {
-    /// A thread begins to work.
-    pub fn begin() -> Self {
-        *working() += 1;
-        Self(())
-    }
+struct Registry {
+    engines: Vec<Weak<dyn Close>>,
+    shut_down: bool,
 }
 
-impl Drop for Working {
-    fn drop(&mut self) {
-        *working() -= 1;
-        WORK_ENDED.notify_all();
-    }
-}
+/// How long [`shutdown`] waits for loads and tokenizers that nobody waits for any more; a file system can block them
+/// for ever.
+const IN_FLIGHT_LIMIT: Duration = Duration::from_secs(1);
 
-fn working() -> MutexGuard<'static, usize> {
-    WORKING.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Notes a new engine.
+/// Registers a new engine.
 ///
 /// # Errors
 /// [`MullamaError::Closed`] after [`shutdown`].
-pub(crate) fn remember(engine: &Arc<EngineHandle>) -> Result<(), MullamaError> {
-    let mut running = ENGINES.lock().unwrap_or_else(PoisonError::into_inner);
-    if running.over {
+pub(crate) fn register(engine: Weak<dyn Close>) -> Result<(), MullamaError> {
+    let mut registry = ENGINES.lock().unwrap_or_else(PoisonError::into_inner);
+    if registry.shut_down {
         return Err(MullamaError::Closed { what: "engine" });
     }
-    running.engines.retain(|engine| engine.strong_count() > 0);
-    running.engines.push(Arc::downgrade(engine));
+    registry.engines.retain(|engine| engine.strong_count() > 0);
+    registry.engines.push(engine);
     Ok(())
 }
 
-/// Ends all engines of the process, for good: their streams end with [`MullamaError::Closed`], and so does every later
-/// attempt to start one. Waits until their threads have ended, which takes a part of a step, and a second at most for other
-/// [work](Working).
+/// Closes all engines of the process for good: their streams end with [`MullamaError::Closed`], and so does every later
+/// attempt to start an engine. Waits for their threads, which takes at most a part of a step, and up to a second for
+/// other [work in flight](crate::InFlightGuard).
 ///
-/// For the exit of an interpreter or of another host that cannot drop what it holds.
+/// Call it at the exit of an interpreter, or of another host that cannot drop what it holds.
 pub fn shutdown() {
     let engines = {
-        let mut running = ENGINES.lock().unwrap_or_else(PoisonError::into_inner);
-        running.over = true;
-        std::mem::take(&mut running.engines)
+        let mut registry = ENGINES.lock().unwrap_or_else(PoisonError::into_inner);
+        registry.shut_down = true;
+        std::mem::take(&mut registry.engines)
     };
-    engines.iter().filter_map(Weak::upgrade).for_each(|engine| engine.close());
-    let waited = WORK_ENDED.wait_timeout_while(working(), PATIENCE, |running| *running > 0);
-    if waited.unwrap_or_else(PoisonError::into_inner).1.timed_out() {
-        // It reads llama.cpp's tables, which the end of the process would take away under it.
+    let alive: Vec<Arc<dyn Close>> = engines.iter().filter_map(Weak::upgrade).collect();
+    alive.iter().for_each(|engine| engine.close());
+    if !in_flight::wait_until_idle(IN_FLIGHT_LIMIT) {
+        // That work reads llama.cpp's static tables, which must then outlive the end of the process.
         mullama_ffi::keep_statics_at_exit();
     }
 }

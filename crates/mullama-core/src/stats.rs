@@ -30,7 +30,7 @@ pub struct Stats {
     /// Streams that are computed.
     pub running: usize,
     /// Streams that wait for their readers, for a delay or for cells.
-    pub parked: usize,
+    pub paused: usize,
     /// Cells of the KV pool.
     pub cells: usize,
     /// Cells that hold something.
@@ -38,7 +38,7 @@ pub struct Stats {
     /// Cells that more than one stream or idle beginning holds.
     pub cells_shared: usize,
     /// Cells that idle beginnings hold, those that running streams share included.
-    pub cells_idle: usize,
+    pub cells_cached: usize,
     /// Bytes of idle beginnings in host memory.
     pub prefix_bytes: usize,
     /// Streams that began with tokens that were computed before.
@@ -63,11 +63,11 @@ impl Stats {
         [
             ("queued", self.queued as u64),
             ("running", self.running as u64),
-            ("parked", self.parked as u64),
+            ("paused", self.paused as u64),
             ("cells", self.cells as u64),
             ("cells_used", self.cells_used as u64),
             ("cells_shared", self.cells_shared as u64),
-            ("cells_idle", self.cells_idle as u64),
+            ("cells_cached", self.cells_cached as u64),
             ("prefix_bytes", self.prefix_bytes as u64),
             ("prefix_hits", self.prefix_hits),
             ("tokens_saved", self.tokens_saved),

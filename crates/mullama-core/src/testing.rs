@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use mullama_ffi::{Error, TokenId};
 
+use crate::config::ResolvedParams;
 use crate::config::StreamConfig;
-use crate::engine::desk::Desk;
+use crate::engine::client::EngineClient;
 use crate::engine::handle::EngineHandle;
-use crate::engine::llama::Layout;
-use crate::engine::mailbox::Mailbox;
+use crate::engine::inbox::Inbox;
 use crate::engine::{Engine, Parts};
 use crate::error::MullamaError;
 use crate::request::Prompt;
@@ -21,19 +21,19 @@ mod fragile;
 
 pub use fragile::{Failure, FragileContext};
 
+pub use crate::clock::Clock;
 pub use crate::engine::Step;
-pub use crate::engine::backend::{Backend, Limits, Row};
-pub use crate::engine::clock::Clock;
-pub use crate::engine::scripted::{ByteVocabulary, Faults, Logits, Script, ScriptedBackend, VirtualClock};
-pub use crate::prefix::Reuse;
-pub use crate::vocabulary::Vocabulary;
+pub use crate::kv::backend::{Backend, Limits, Row};
+pub use crate::kv::prefix_cache::Reuse;
+pub use crate::kv::scripted::{ByteVocabulary, Faults, Logits, Script, ScriptedBackend, VirtualClock};
+pub use crate::text::vocabulary::Vocabulary;
 pub use mullama_ffi::beside_busy_threads;
 
 /// The size of a stage.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
     /// Sequences computed at once.
-    pub places: usize,
+    pub slots: usize,
     /// Streams that may wait.
     pub queue: usize,
     /// Most tokens of one sequence.
@@ -46,15 +46,15 @@ pub struct Size {
 
 impl Default for Size {
     fn default() -> Self {
-        let limits = Limits { rows: 512, cells: 1024, seats: 72, reuse: Reuse::Nothing };
-        Self { places: 8, queue: 64, context_len: 1024, limits, prefix_cache_bytes: 0 }
+        let limits = Limits { rows: 512, cells: 1024, n_seq: 72, reuse: Reuse::Nothing };
+        Self { slots: 8, queue: 64, context_len: 1024, limits, prefix_cache_bytes: 0 }
     }
 }
 
 /// An engine without a thread: it moves when the test calls [`step`](Self::step).
 pub struct Stage {
     engine: Engine<ScriptedBackend>,
-    desk: Desk,
+    client: EngineClient,
     /// The engine's clock.
     pub clock: Arc<VirtualClock>,
     faults: Arc<Mutex<Faults>>,
@@ -72,11 +72,11 @@ impl Stage {
     pub fn new(size: Size, logits: Logits, cost: fn(usize) -> Duration) -> Self {
         let clock = Arc::new(VirtualClock::default());
         let parts = Parts {
-            mailbox: Arc::new(Mailbox::new(Arc::new(AtomicBool::new(false)))),
+            inbox: Arc::new(Inbox::new(Arc::new(AtomicBool::new(false)))),
             clock: clock.clone(),
             vocabulary: Arc::new(ByteVocabulary),
             context_len: size.context_len,
-            places: size.places,
+            slots: size.slots,
             prefix_cache_bytes: size.prefix_cache_bytes,
             threads: 1,
             stats: Arc::default(),
@@ -91,8 +91,8 @@ impl Stage {
             faults: Arc::clone(&faults),
             decodes: Some(Arc::clone(&decodes)),
         };
-        let desk = Desk::new(&parts, size.places + size.queue);
-        Self { engine: Engine::new(ScriptedBackend::new(script), parts), desk, clock, faults, decodes }
+        let client = EngineClient::new(&parts, size.slots + size.queue);
+        Self { engine: Engine::new(ScriptedBackend::new(script), parts), client, clock, faults, decodes }
     }
 
     /// Opens a stream.
@@ -100,7 +100,7 @@ impl Stage {
     /// # Errors
     /// As [`Context::stream`](crate::Context::stream).
     pub fn open(&self, prompt: &[TokenId], config: StreamConfig) -> Result<TokenStream, MullamaError> {
-        let channel = self.desk.submit(Prompt::Tokens(prompt.to_vec()), config)?;
+        let channel = self.client.submit(Prompt::Tokens(prompt.to_vec()), config)?;
         Ok(TokenStream::new(channel, None))
     }
 
@@ -139,12 +139,12 @@ impl Stage {
 
     /// What the engine did up to its newest step.
     pub fn stats(&self) -> Stats {
-        self.desk.stats()
+        self.client.stats()
     }
 
     /// Streams that have not ended.
     pub fn unfinished(&self) -> usize {
-        self.desk.unfinished()
+        self.client.unfinished()
     }
 }
 
@@ -162,7 +162,7 @@ impl ScriptedContext {
     /// # Errors
     /// If no thread can be had.
     pub fn start(size: Size, logits: Logits) -> Result<Self, MullamaError> {
-        let layout = Layout::scripted(size.places, size.queue, size.context_len, size.prefix_cache_bytes);
+        let params = ResolvedParams::scripted(size.slots, size.queue, size.context_len, size.prefix_cache_bytes);
         let flag: Arc<OnceLock<Arc<AtomicBool>>> = Arc::default();
         let told = Arc::clone(&flag);
         let make = move |abort| {
@@ -176,7 +176,7 @@ impl ScriptedContext {
                 decodes: None,
             }))
         };
-        let engine = EngineHandle::start_with(&layout, Arc::new(ByteVocabulary), make)?;
+        let engine = EngineHandle::start_with(&params, Arc::new(ByteVocabulary), make)?;
         let abort = flag.get().map(Arc::clone).unwrap_or_default();
         Ok(Self { engine, abort })
     }

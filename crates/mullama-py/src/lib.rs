@@ -1,12 +1,12 @@
 //! The native module of the Python package: converts, lets go of the interpreter, calls. No decision is taken here.
 
-mod bell;
 mod config;
 mod context;
 mod error;
 mod held;
 mod log;
 mod model;
+mod notifier;
 mod prompt;
 mod settings;
 mod stream;
@@ -19,11 +19,11 @@ mod _mullama {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use crate::bell::{Bell, Rope};
-    #[pymodule_export]
     use crate::config::{check_context_params, check_stream_config, stream_config_defaults};
     #[pymodule_export]
     use crate::log::{close_log, take_log, wait_for_log};
+    #[pymodule_export]
+    use crate::notifier::{LoopNotifier, NotifyHandle};
     #[pymodule_export]
     use crate::prompt::Chat;
     #[pymodule_export]

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use mullama::{FinishReason, Waited};
+use mullama::{FinishReason, TryNext};
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
 
-use crate::bell::Rope;
 use crate::error::to_py;
 use crate::held::Held;
+use crate::notifier::NotifyHandle;
 use crate::token::Token;
 use crate::{config, context::Context, prompt, wait};
 
@@ -19,12 +19,12 @@ pub(crate) struct TokenStream {
 }
 
 /// A token, or none yet; after the last one the exception that `end` makes.
-fn told(py: Python<'_>, waited: Waited, end: fn() -> PyErr) -> PyResult<Option<Token>> {
-    match waited {
-        Waited::Token(token) => Ok(Some(token.into())),
-        Waited::Failed(error) => Err(to_py(py, &error)),
-        Waited::Nothing => Ok(None),
-        Waited::Over => Err(end()),
+fn told(py: Python<'_>, next: TryNext, end: fn() -> PyErr) -> PyResult<Option<Token>> {
+    match next {
+        TryNext::Token(token) => Ok(Some(token.into())),
+        TryNext::Failed(error) => Err(to_py(py, &error)),
+        TryNext::Pending => Ok(None),
+        TryNext::Ended => Err(end()),
     }
 }
 
@@ -49,7 +49,7 @@ impl TokenStream {
     }
 
     /// Has the bell rung, by the stream's rope, at the next news; True if there is some now.
-    fn watch(&self, rope: &Rope) -> bool {
+    fn watch(&self, rope: &NotifyHandle) -> bool {
         self.reader.watch(&rope.0)
     }
 

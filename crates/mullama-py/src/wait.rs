@@ -4,7 +4,7 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use mullama::{MullamaError, StreamFailure::EngineEnded, TokenStream, Waited, Working};
+use mullama::{InFlightGuard, MullamaError, StreamFailure::EngineEnded, TokenStream, TryNext};
 use pyo3::prelude::*;
 
 use crate::error::to_py;
@@ -12,14 +12,14 @@ use crate::error::to_py;
 /// How long a wait goes on before signals are looked at; half of the 100 ms in which Ctrl-C has to end it.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// Waits for more than [`Waited::Nothing`]; does not let go if it is there. A signal handler that raises ends the stream.
-pub(crate) fn next(py: Python<'_>, stream: &TokenStream) -> PyResult<Waited> {
-    let mut waited = stream.next_within(Duration::ZERO);
-    while matches!(waited, Waited::Nothing) {
+/// Waits for more than [`TryNext::Pending`]; does not let go if it is there. A signal handler that raises ends the stream.
+pub(crate) fn next(py: Python<'_>, stream: &TokenStream) -> PyResult<TryNext> {
+    let mut next = stream.next_within(Duration::ZERO);
+    while matches!(next, TryNext::Pending) {
         py.check_signals().inspect_err(|_| stream.cancel())?;
-        waited = py.detach(|| stream.next_within(SLICE));
+        next = py.detach(|| stream.next_within(SLICE));
     }
-    Ok(waited)
+    Ok(next)
 }
 
 /// What the working thread tells the caller.
@@ -45,17 +45,17 @@ pub(crate) fn for_work_with<T: Send + 'static>(
 ) -> PyResult<T> {
     let mut waiting = Some(Arc::new(()));
     let waits = waiting.as_ref().map(Arc::downgrade).unwrap_or_default();
-    let (tell, mut news) = sync_channel(1);
-    let (working, reports) = (Working::begin(), progress.is_some());
+    let (publish_stats, mut news) = sync_channel(1);
+    let (working, reports) = (InFlightGuard::begin(), progress.is_some());
     let body = move || {
         let _working = working;
         let mut report = |fraction| {
             // Nobody listens once the caller has given up, which ends the work.
-            let _ = reports.then(|| tell.send(News::Progress(fraction)));
+            let _ = reports.then(|| publish_stats.send(News::Progress(fraction)));
             Weak::strong_count(&waits) > 0
         };
         let done = work(&mut report);
-        let _ = tell.send(News::Done(done));
+        let _ = publish_stats.send(News::Done(done));
     };
     std::thread::Builder::new().name("mullama-work".into()).spawn(body)?;
     loop {

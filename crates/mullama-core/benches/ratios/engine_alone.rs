@@ -13,7 +13,7 @@ const TOKENS: u32 = 2_000;
 
 /// Prints the microseconds a token of one stream and of eight.
 pub(crate) fn run(args: &Args) -> Outcome<()> {
-    let limits = Limits { rows: 512, cells: 1 << 16, seats: 72, reuse: Reuse::Nothing };
+    let limits = Limits { rows: 512, cells: 1 << 16, n_seq: 72, reuse: Reuse::Nothing };
     let size = Size { context_len: 4096, limits, ..Size::default() };
     let context = ScriptedContext::start(size, always(|tokens| 97 + i32::try_from(tokens.len() % 26).unwrap_or(0)))?;
     for streams in [1, 8] {

@@ -18,7 +18,7 @@ type Phase = fn(&Context) -> Outcome<TokenStream>;
 /// Prints the latency of a cancel in each phase.
 pub(crate) fn run(args: &Args) -> Outcome<()> {
     let context = context(args, 1)?;
-    let phases: [(&str, Phase); 3] = [("prefill", in_prefill), ("decode", in_decode), ("parked", parked)];
+    let phases: [(&str, Phase); 3] = [("prefill", in_prefill), ("decode", in_decode), ("paused", paused)];
     for (phase, enter) in phases {
         let name = format!("cancel in {phase}, p50 and p99 (ms)");
         if !name.contains(&args.only) {
@@ -68,8 +68,8 @@ fn in_decode(context: &Context) -> Outcome<TokenStream> {
     Ok(stream)
 }
 
-fn parked(context: &Context) -> Outcome<TokenStream> {
+fn paused(context: &Context) -> Outcome<TokenStream> {
     let stream = context.stream("Once upon a time", config(400).buffer_size(2))?;
-    wait(|| Ok(stream.buffered() == 2 && context.stats()?.parked == 1))?;
+    wait(|| Ok(stream.buffered() == 2 && context.stats()?.paused == 1))?;
     Ok(stream)
 }

@@ -39,8 +39,8 @@ fn first_token(context: &Context, prompt: Vec<TokenId>) -> Outcome<f64> {
 }
 
 /// The first token of a prompt that comes again. In a pool of 32 prompts an idle one keeps its cells.
-fn warm_prefix(args: &Args, name: &str, rested: bool) -> Outcome<()> {
-    let cells = u32::try_from(args.prompt)? * if rested { 2 } else { 32 };
+fn warm_prefix(args: &Args, name: &str, offloaded: bool) -> Outcome<()> {
+    let cells = u32::try_from(args.prompt)? * if offloaded { 2 } else { 32 };
     let context = roomy(args, u32::try_from(args.prompt)? + 64, cells.max(2048))?;
     let mut seed = 0;
     let mut cold_then = |again: bool| {

@@ -95,7 +95,7 @@ pub(crate) fn serve(args: &Args) -> Result<(), Box<dyn Error>> {
         let streams: usize = line?.trim().parse()?;
         let raw = match loops.entry(streams) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(place) => place.insert(Raw::new(args, streams)?),
+            Entry::Vacant(slot) => slot.insert(Raw::new(args, streams)?),
         };
         crate::table::say(&raw.run(args.tokens)?.to_string());
     }

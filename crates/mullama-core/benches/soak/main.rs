@@ -7,14 +7,14 @@
 //! form is checked.
 
 mod chance;
-mod house;
-mod visitor;
+mod client;
+mod harness;
 
 use std::error::Error;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use house::House;
+use harness::Harness;
 
 /// Readers at work at once: more than there are places and a queue.
 const VISITORS: u64 = 16;
@@ -30,15 +30,15 @@ fn main() -> Result<(), Box<dyn Error>> {
             _ => model = Some(PathBuf::from(arg)),
         }
     }
-    let house = House::open(model)?;
+    let harness = Harness::open(model)?;
     // The first tenth fills caches and pools; memory is measured against its end.
-    let warm = soak(&house, seed, Duration::from_secs(seconds) / 10)?;
+    let warm = soak(&harness, seed, Duration::from_secs(seconds) / 10)?;
     let before = resident_bytes()?;
-    let report = soak(&house, seed + 1, Duration::from_secs(seconds) * 9 / 10)?;
-    house.check_empty()?;
+    let report = soak(&harness, seed + 1, Duration::from_secs(seconds) * 9 / 10)?;
+    harness.check_empty()?;
     let growth = resident_bytes()?.saturating_sub(before);
     say(&format!("{report}"));
-    say(&format!("{:#?}", house.stats()?));
+    say(&format!("{:#?}", harness.stats()?));
     say(&format!("warm-up: {warm}"));
     say(&format!("memory grew by {} KiB over {} streams", growth / 1024, report.streams));
     if growth > 64 << 20 {
@@ -48,15 +48,15 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Lets all visitors come and go until the time is over.
-fn soak(house: &House, seed: u64, time: Duration) -> Result<visitor::Report, Box<dyn Error>> {
+fn soak(harness: &Harness, seed: u64, time: Duration) -> Result<client::Report, Box<dyn Error>> {
     let until = Instant::now() + time;
     std::thread::scope(|scope| {
-        let visitors: Vec<_> = (0..VISITORS)
-            .map(|number| scope.spawn(move || visitor::come_and_go(house, seed * 1000 + number, until)))
+        let clients: Vec<_> = (0..VISITORS)
+            .map(|number| scope.spawn(move || client::come_and_go(harness, seed * 1000 + number, until)))
             .collect();
-        let mut all = visitor::Report::default();
-        for visitor in visitors {
-            all += visitor.join().map_err(|_| "a visitor panicked")?.map_err(|error| error.to_string())?;
+        let mut all = client::Report::default();
+        for client in clients {
+            all += client.join().map_err(|_| "a client panicked")?.map_err(|error| error.to_string())?;
         }
         Ok(all)
     })

@@ -4,33 +4,33 @@ use std::sync::Arc;
 
 use mullama_ffi::Error;
 
-use super::backend::Backend;
-use super::{Engine, Share};
+use super::{Engine, RowGrant};
+use crate::engine::scheduler::Plan;
 use crate::error::{MullamaError, StreamFailure};
-use crate::scheduler::Plan;
+use crate::kv::backend::Backend;
 
 impl<B: Backend> Engine<B> {
-    pub(super) fn recover(&mut self, plan: &Plan, shares: &[Share], error: Error) {
+    pub(super) fn recover(&mut self, plan: &Plan, grants: &[RowGrant], error: Error) {
         self.refusals += usize::from(matches!(error, Error::NoKvSlot));
         match error {
             // All is as it was before the step; the next one has fewer threads.
             Error::Crowded => {
                 let threads = self.stats.threads;
-                tracing::debug!(target: "mullama", threads, "a step was given up: its threads waited for cores");
+                tracing::debug!(target: "mullama", threads, "a step was given up: its threads next for cores");
             }
-            Error::NoKvSlot if self.make_room(plan, shares) => {}
+            Error::NoKvSlot if self.make_room(plan, grants) => {}
             Error::NoKvSlot => {
                 let rows = self.rows.len();
-                self.fail_all(shares, &MullamaError::StreamingError(StreamFailure::NoCells { rows }));
+                self.fail_all(grants, &MullamaError::StreamingError(StreamFailure::NoCells { rows }));
             }
             // Everybody of the step has left, or the engine ends. What an aborted step left behind is not used again.
-            Error::Aborted => shares.iter().for_each(|share| self.evict(share.at)),
+            Error::Aborted => grants.iter().for_each(|share| self.evict(share.at)),
             error => {
                 let lost = error.poisons();
                 tracing::error!(target: "mullama", %error, lost, "decode failed");
-                self.fail_all(shares, &decode_failed(&Arc::new(error)));
+                self.fail_all(grants, &decode_failed(&Arc::new(error)));
                 if lost {
-                    self.lose_context();
+                    self.rebuild_context();
                 }
             }
         }
@@ -38,9 +38,9 @@ impl<B: Backend> Engine<B> {
 
     /// Takes cells away after a refusal. The plan counts cells exactly, so that is fragmentation or a special cache: one
     /// sequence less must fit, or one less than that; `false` where nothing fits for long, for nobody waits for ever.
-    fn make_room(&mut self, plan: &Plan, shares: &[Share]) -> bool {
-        match shares {
-            _ if self.refusals > 2 * self.parts.places => false,
+    fn make_room(&mut self, plan: &Plan, grants: &[RowGrant]) -> bool {
+        match grants {
+            _ if self.refusals > 2 * self.parts.slots => false,
             [_, .., last] => {
                 self.evict(last.at);
                 true
@@ -51,19 +51,19 @@ impl<B: Backend> Engine<B> {
 
     /// Takes the cells of whoever needs them least: an idle beginning, else the longest parked.
     fn evict_an_idle_one(&mut self, plan: &Plan) -> bool {
-        let idle = self.pool.prefixes().idle_seats().next();
-        if let Some(seat) = idle {
-            self.pool.drop_idle(seat);
+        let idle = self.pool.prefixes().pool_seq_ids().next();
+        if let Some(seq_id) = idle {
+            self.pool.drop_cached(seq_id);
             return true;
         }
-        let holds = |at: &usize| self.sequences[*at].seat.is_some() && !plan.running.contains(at);
-        let victim = (0..self.sequences.len()).filter(holds).min_by_key(|&at| self.sequences[at].standing.since());
+        let holds = |at: &usize| self.sequences[*at].seq_id.is_some() && !plan.running.contains(at);
+        let victim = (0..self.sequences.len()).filter(holds).min_by_key(|&at| self.sequences[at].run_state.since());
         victim.map(|at| self.preempt(at)).is_some()
     }
 
-    fn fail_all(&mut self, shares: &[Share], error: &MullamaError) {
+    fn fail_all(&mut self, grants: &[RowGrant], error: &MullamaError) {
         let now = self.parts.clock.now();
-        let mut failed: Vec<usize> = shares.iter().map(|share| share.at).collect();
+        let mut failed: Vec<usize> = grants.iter().map(|share| share.at).collect();
         failed.sort_unstable();
         for at in failed.into_iter().rev() {
             // Nobody begins with what a failed step left behind.
@@ -73,11 +73,11 @@ impl<B: Backend> Engine<B> {
     }
 
     /// All cells are gone with the context. Who had no rows in the failed step computes its tokens again.
-    fn lose_context(&mut self) {
+    fn rebuild_context(&mut self) {
         for sequence in &mut self.sequences {
             sequence.give_up_cells();
         }
-        self.pool.lose();
+        self.pool.reset();
         self.broken = true;
         self.revive();
     }

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use mullama_ffi::{Crowding, Error};
 
 use crate::config::{ContextParams, StreamConfig};
-use crate::engine::backend::{Backend, Limits, Row};
 use crate::engine::handle::EngineHandle;
-use crate::engine::llama::LlamaBackend;
 use crate::error::MullamaError;
+use crate::kv::backend::{Backend, Limits, Row};
+use crate::kv::llama::LlamaBackend;
 use crate::model::Model;
 use crate::request::Prompt;
 use crate::stream::TokenStream;
-use crate::vocabulary::LlamaVocabulary;
+use crate::text::vocabulary::LlamaVocabulary;
 
 pub use mullama_ffi::Failure;
 
@@ -31,15 +31,15 @@ impl FragileContext {
     /// # Errors
     /// As [`Context::new`](crate::Context::new).
     pub fn new(model: &Model, params: &ContextParams) -> Result<Self, MullamaError> {
-        let (layout, weights) = model.parts(params)?;
+        let (params, weights) = model.parts(params)?;
         let (next, given_up): (Arc<Mutex<Option<Failure>>>, Arc<AtomicUsize>) = Default::default();
         let vocabulary = Arc::new(LlamaVocabulary::new(Arc::clone(&weights)));
-        let (options, failure, count) = (layout.clone(), Arc::clone(&next), Arc::clone(&given_up));
+        let (options, failure, count) = (params.clone(), Arc::clone(&next), Arc::clone(&given_up));
         let make = move |abort| {
             let inner = LlamaBackend::new(weights, &options, abort)?;
             Ok(Fragile { inner, next: failure, given_up: count })
         };
-        Ok(Self { engine: EngineHandle::start_with(&layout, vocabulary, make)?, next, given_up })
+        Ok(Self { engine: EngineHandle::start_with(&params, vocabulary, make)?, next, given_up })
     }
 
     /// Opens a stream.
@@ -96,24 +96,24 @@ impl Backend for Fragile {
         self.inner.logits(row)
     }
 
-    fn forget(&mut self, seat: usize) -> Result<(), Error> {
-        self.inner.forget(seat)
+    fn forget(&mut self, seq_id: usize) -> Result<(), Error> {
+        self.inner.forget(seq_id)
     }
 
     fn share(&mut self, from: usize, to: usize, tokens: usize) -> Result<bool, Error> {
         self.inner.share(from, to, tokens)
     }
 
-    fn save(&mut self, seat: usize, limit: usize) -> Result<Option<Vec<u8>>, Error> {
-        self.inner.save(seat, limit)
+    fn save(&mut self, seq_id: usize, limit: usize) -> Result<Option<Vec<u8>>, Error> {
+        self.inner.save(seq_id, limit)
     }
 
-    fn restore(&mut self, seat: usize, state: &[u8]) -> Result<(), Error> {
-        self.inner.restore(seat, state)
+    fn restore(&mut self, seq_id: usize, state: &[u8]) -> Result<(), Error> {
+        self.inner.restore(seq_id, state)
     }
 
-    fn truncate(&mut self, seat: usize, keep: usize, of: usize) -> Result<bool, Error> {
-        self.inner.truncate(seat, keep, of)
+    fn truncate(&mut self, seq_id: usize, keep: usize, of: usize) -> Result<bool, Error> {
+        self.inner.truncate(seq_id, keep, of)
     }
 
     fn set_threads(&mut self, threads: u32) -> Result<(), Error> {

@@ -20,13 +20,13 @@ fn as_alone(got: &[Got], len: usize, max_tokens: u32) {
 
 #[test]
 fn streams_that_need_more_cells_than_there_are_all_end_with_the_text_that_each_writes_alone() {
-    for (places, cells) in [(8, 128), (8, 100), (4, 90), (2, 90), (3, 81)] {
-        let mut stage = stage(pool(places, cells, 16));
+    for (slots, cells) in [(8, 128), (8, 100), (4, 90), (2, 90), (3, 81)] {
+        let mut stage = stage(pool(slots, cells, 16));
         let streams = open(&stage, 12, 30, 50, 64);
         let got = read_all(&mut stage, &streams);
         as_alone(&got, 30, 50);
         let computed = stage.decodes().concat().len();
-        assert!(computed > 12 * 79, "{places} places and {cells} cells: nobody was preempted, {computed} rows");
+        assert!(computed > 12 * 79, "{slots} slots and {cells} cells: nobody was preempted, {computed} rows");
     }
 }
 
@@ -58,7 +58,8 @@ fn the_youngest_running_stream_is_preempted_and_those_before_it_never() {
     let rows = stage.decodes().concat();
     for seed in 0..2 {
         let first = rows.iter().find(|row| row.position == 0 && row.token == prompt(20, seed)[0]).expect("it began");
-        let positions: Vec<usize> = rows.iter().filter(|row| row.seat == first.seat).map(|row| row.position).collect();
+        let positions: Vec<usize> =
+            rows.iter().filter(|row| row.seq_id == first.seq_id).map(|row| row.position).collect();
         assert!(
             positions.starts_with(&(0..59).collect::<Vec<_>>()),
             "stream {seed} was computed in one go: {positions:?}"
@@ -71,22 +72,22 @@ fn the_oldest_is_computed_once_however_many_come_after_it() {
     let mut stage = stage(pool(4, 100, 8));
     let first = stage.open(&prompt(30, 0), config(60)).unwrap();
     steps(&mut stage, 1);
-    let seat = stage.decodes()[0][0].seat;
+    let seq_id = stage.decodes()[0][0].seq_id;
     let _others: Vec<TokenStream> = (1..6).map(|seed| stage.open(&prompt(30, seed), config(60)).unwrap()).collect();
     read(&mut stage, &first);
     let positions: Vec<usize> =
-        stage.decodes().concat().iter().filter(|row| row.seat == seat).map(|row| row.position).collect();
+        stage.decodes().concat().iter().filter(|row| row.seq_id == seq_id).map(|row| row.position).collect();
     assert!(positions.starts_with(&(30..89).collect::<Vec<_>>()), "{positions:?}");
 }
 
 #[test]
 fn the_longest_parked_stream_gives_its_cells_first_and_the_others_keep_theirs() {
     let mut stage = stage(pool(4, 100, 8));
-    let parked = open(&stage, 3, 20, 30, 2);
+    let paused = open(&stage, 3, 20, 30, 2);
     // The second is read again later, so it has been parked for the shortest time.
     stage.settle();
     for at in [0, 2, 1] {
-        take(&parked[at]);
+        take(&paused[at]);
         stage.settle();
     }
     let late = stage.open(&prompt(30, 9), config(10)).unwrap();
@@ -94,14 +95,14 @@ fn the_longest_parked_stream_gives_its_cells_first_and_the_others_keep_theirs() 
     let recomputed: Vec<usize> = [1, 2, 0]
         .map(|at| {
             stage.decodes();
-            parked[at].next_blocking().unwrap().unwrap();
+            paused[at].next_blocking().unwrap().unwrap();
             stage.settle();
             rows(&stage).iter().sum()
         })
         .to_vec();
-    assert_eq!(recomputed, [1, 1, 24], "the first was parked longest: it alone is computed again");
-    let got: Vec<String> = read_all(&mut stage, &parked).iter().map(Got::text).collect();
-    for (seed, (got, stream)) in got.iter().zip(&parked).enumerate() {
+    assert_eq!(recomputed, [1, 1, 24], "the first was paused longest: it alone is computed again");
+    let got: Vec<String> = read_all(&mut stage, &paused).iter().map(Got::text).collect();
+    for (seed, (got, stream)) in got.iter().zip(&paused).enumerate() {
         assert_eq!(stream.text(), alone(&prompt(20, seed), 30));
         assert!(stream.text().ends_with(got));
     }
@@ -110,13 +111,13 @@ fn the_longest_parked_stream_gives_its_cells_first_and_the_others_keep_theirs() 
 #[test]
 fn a_running_stream_keeps_its_cells_as_long_as_a_parked_one_has_some() {
     let mut stage = stage(pool(2, 100, 8));
-    let parked = stage.open(&prompt(50, 0), config(30).buffer_size(1)).unwrap();
+    let paused = stage.open(&prompt(50, 0), config(30).buffer_size(1)).unwrap();
     stage.settle();
     let running = open(&stage, 1, 20, 60, 64).remove(0);
     stage.decodes();
     assert_eq!(read(&mut stage, &running).text(), alone(&prompt(20, 0), 60));
     assert_eq!(stage.decodes().concat().len(), 20 + 59, "the running one was computed once");
-    assert_eq!(parked.text() + &read(&mut stage, &parked).text(), alone(&prompt(50, 0), 30));
+    assert_eq!(paused.text() + &read(&mut stage, &paused).text(), alone(&prompt(50, 0), 30));
 }
 
 #[test]
@@ -131,9 +132,9 @@ fn a_queue_that_waits_for_cells_moves_on_when_a_parked_reader_holds_them() {
 /// More streams than seats: everybody gets one in turn, and a panic would say if a plan gave one twice.
 #[test]
 fn streams_take_turns_where_seats_are_fewer_than_streams() {
-    for (places, seats) in [(2, 2), (2, 3), (4, 4), (1, 1), (8, 9)] {
-        let limits = Limits { rows: 512, cells: 1024, seats, reuse: Reuse::Nothing };
-        let mut stage = stage(Size { places, queue: 64, context_len: 256, limits, ..Size::default() });
+    for (slots, n_seq) in [(2, 2), (2, 3), (4, 4), (1, 1), (8, 9)] {
+        let limits = Limits { rows: 512, cells: 1024, n_seq, reuse: Reuse::Nothing };
+        let mut stage = stage(Size { slots, queue: 64, context_len: 256, limits, ..Size::default() });
         let streams = open(&stage, 12, 10, 20, 2);
         let mut got: Vec<Got> = streams.iter().map(|_| Got::default()).collect();
         for step in 0..5_000 {
@@ -150,8 +151,8 @@ fn streams_take_turns_where_seats_are_fewer_than_streams() {
 
 #[test]
 fn a_seat_that_a_waking_reader_needs_is_not_given_to_two() {
-    let limits = Limits { rows: 512, cells: 1024, seats: 2, reuse: Reuse::Nothing };
-    let mut stage = stage(Size { places: 2, queue: 8, context_len: 256, limits, ..Size::default() });
+    let limits = Limits { rows: 512, cells: 1024, n_seq: 2, reuse: Reuse::Nothing };
+    let mut stage = stage(Size { slots: 2, queue: 8, context_len: 256, limits, ..Size::default() });
     let streams = open(&stage, 3, 4, 50, 1);
     stage.settle();
     // Two of three hold a seat, all are parked. All wake at once, in every order.

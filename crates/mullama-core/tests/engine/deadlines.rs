@@ -3,7 +3,7 @@
 use mullama::testing::{Size, Stage, Step};
 use mullama::{Deadline, FinishReason, MullamaError, StreamConfig, TokenStream};
 
-use crate::support::{Got, alone, config, hashed, ms, now, places, prompt, read, rows, stage, steps, take};
+use crate::support::{Got, alone, config, hashed, ms, now, prompt, read, rows, slots, stage, steps, take};
 
 /// Which deadline ended it, how long it was, and after how many tokens.
 fn timeout(got: &Got) -> (Deadline, u64, usize) {
@@ -17,7 +17,7 @@ fn timeout(got: &Got) -> (Deadline, u64, usize) {
 
 /// A stage of one place where a decode takes a millisecond a row.
 fn slow() -> Stage {
-    Stage::new(places(1), hashed(), |rows| ms(rows as u64))
+    Stage::new(slots(1), hashed(), |rows| ms(rows as u64))
 }
 
 /// A deadline of each kind.
@@ -171,7 +171,7 @@ fn arrivals(stage: &mut Stage, stream: &TokenStream, step: &mut impl FnMut(&mut 
 
 #[test]
 fn a_delay_keeps_two_tokens_apart_and_the_engine_sleeps_between_them() {
-    let mut stage = stage(places(1));
+    let mut stage = stage(slots(1));
     let stream = stage.open(&[1], config(5).stream_delay_ms(50)).unwrap();
     let at = arrivals(&mut stage, &stream, &mut |stage| {
         if let Step::Idle { until } = stage.step() {
@@ -184,7 +184,7 @@ fn a_delay_keeps_two_tokens_apart_and_the_engine_sleeps_between_them() {
 
 #[test]
 fn a_delayed_stream_leaves_its_place_to_others() {
-    let mut stage = stage(places(1));
+    let mut stage = stage(slots(1));
     let slow = stage.open(&[1], config(3).stream_delay_ms(1_000)).unwrap();
     let other = stage.open(&[2], config(30)).unwrap();
     assert_eq!(read(&mut stage, &other).text(), alone(&[2], 30));
@@ -194,7 +194,7 @@ fn a_delayed_stream_leaves_its_place_to_others() {
 
 #[test]
 fn a_deadline_holds_between_two_delayed_tokens() {
-    let mut stage = stage(places(1));
+    let mut stage = stage(slots(1));
     let stream = stage.open(&[1], config(50).stream_delay_ms(1_000).timeout_ms(1_500)).unwrap();
     let got = read(&mut stage, &stream);
     assert_eq!(timeout(&got), (Deadline::Total, 1_500, 2));

@@ -3,7 +3,7 @@
 use mullama::testing::{ByteVocabulary, Logits, Size, Stage, Step};
 use mullama::{FinishReason, StreamConfig};
 
-use crate::support::{Got, PROMPT, STEP, config, hashed, ms, places, prompt, read, spell, stage, steps, take};
+use crate::support::{Got, PROMPT, STEP, config, hashed, ms, prompt, read, slots, spell, stage, steps, take};
 use std::sync::Arc;
 
 fn texts(got: &Got) -> Vec<&str> {
@@ -88,7 +88,7 @@ fn a_text_that_ends_at_once_is_an_empty_stream() {
 
 #[test]
 fn the_end_is_told_only_when_everything_before_it_was_read() {
-    let mut stage = stage(places(1));
+    let mut stage = stage(slots(1));
     let stream = stage.open(PROMPT, config(3)).unwrap();
     stage.settle();
     for _ in 0..3 {
@@ -101,7 +101,7 @@ fn the_end_is_told_only_when_everything_before_it_was_read() {
 
 #[test]
 fn usage_counts_the_prompt_and_each_computed_token_while_the_stream_runs() {
-    let mut stage = stage(places(1));
+    let mut stage = stage(slots(1));
     let stream = stage.open(&prompt(300, 0), config(10)).unwrap();
     assert_eq!(stream.usage(), mullama::Usage::default());
     steps(&mut stage, 1);
@@ -116,7 +116,7 @@ fn usage_counts_the_prompt_and_each_computed_token_while_the_stream_runs() {
 
 #[test]
 fn timings_say_where_the_time_went() {
-    let mut stage = Stage::new(places(1), hashed(), |rows| ms(rows as u64));
+    let mut stage = Stage::new(slots(1), hashed(), |rows| ms(rows as u64));
     stage.clock.advance(ms(500));
     let first = stage.open(&prompt(10, 0), config(5)).unwrap();
     let second = stage.open(&prompt(300, 1), config(6)).unwrap();
@@ -131,7 +131,7 @@ fn timings_say_where_the_time_went() {
 
 #[test]
 fn a_speed_is_known_only_with_the_second_token() {
-    let mut stage = stage(places(1));
+    let mut stage = stage(slots(1));
     let stream = stage.open(PROMPT, config(2)).unwrap();
     assert!(stream.tokens_per_second().abs() < f64::EPSILON);
     steps(&mut stage, 1);
@@ -142,7 +142,7 @@ fn a_speed_is_known_only_with_the_second_token() {
 
 #[test]
 fn no_tokens_at_all_is_an_empty_stream_that_computes_nothing() {
-    let mut stage = stage(places(1));
+    let mut stage = stage(slots(1));
     let _running = stage.open(&[5], config(100)).unwrap();
     steps(&mut stage, 1);
     stage.decodes();
@@ -158,7 +158,7 @@ fn no_tokens_at_all_is_an_empty_stream_that_computes_nothing() {
 #[test]
 fn more_tokens_than_the_context_holds_end_with_length_where_it_is_full() {
     for len in [1, 500, 1_023] {
-        let mut stage = stage(places(1));
+        let mut stage = stage(slots(1));
         let stream = stage.open(&prompt(len, 0), config(100_000)).unwrap();
         let got = read(&mut stage, &stream);
         assert_eq!((got.tokens.len(), stream.finish_reason()), (1_024 - len, Some(FinishReason::Length)));
@@ -241,7 +241,7 @@ fn equal_seeds_write_equal_texts_and_other_seeds_other_texts() {
     };
     assert_eq!(text(1, 0), text(1, 0));
     assert_eq!(text(1, 0), text(1, 7), "company changes nothing");
-    assert_eq!(text(1, 0), text(1, 20), "nor does waiting for a place");
+    assert_eq!(text(1, 0), text(1, 20), "nor does waiting for a slot");
     assert_ne!(text(1, 0), text(2, 0));
 }
 

@@ -5,7 +5,7 @@ use mullama::{FinishReason, MullamaError, StreamFailure, TokenStream};
 use mullama_ffi::Error;
 
 use crate::support::{
-    Got, PROMPT, STEP, alone, config, hashed, places, pool, prompt, read, read_all, rows, stage, steps, take,
+    Got, PROMPT, STEP, alone, config, hashed, pool, prompt, read, read_all, rows, slots, stage, steps, take,
 };
 
 /// Errors after which the context must be made anew.
@@ -28,19 +28,19 @@ fn decode_error(got: &Got) -> &Error {
 
 /// One running, one parked, one waiting, on one place.
 fn three_kinds(stage: &mut Stage) -> [TokenStream; 3] {
-    let parked = stage.open(&prompt(20, 0), config(30).buffer_size(2)).expect("opened");
+    let paused = stage.open(&prompt(20, 0), config(30).buffer_size(2)).expect("opened");
     stage.settle();
     let running = stage.open(&prompt(6, 1), config(30)).expect("opened");
     steps(stage, 5);
     let waiting = stage.open(&prompt(7, 2), config(30)).expect("opened");
-    [running, parked, waiting]
+    [running, paused, waiting]
 }
 
 #[test]
 fn a_poisoned_context_fails_only_those_in_the_step_and_the_next_request_works() {
     for error in poison() {
-        let mut stage = stage(places(1));
-        let [running, parked, waiting] = three_kinds(&mut stage);
+        let mut stage = stage(slots(1));
+        let [running, paused, waiting] = three_kinds(&mut stage);
         stage.fail_next_decode(error.clone());
         assert_eq!(stage.step(), Step::Worked);
         let failed = take(&running);
@@ -49,7 +49,7 @@ fn a_poisoned_context_fails_only_those_in_the_step_and_the_next_request_works() 
         assert_eq!((failed.code(), running.finish_reason()), (Some("GENERATION_ERROR"), Some(FinishReason::Error)));
         assert_eq!(stage.unfinished(), 2);
         assert_eq!(read(&mut stage, &waiting).text(), alone(&prompt(7, 2), 30));
-        assert_eq!(parked.text() + &read(&mut stage, &parked).text(), alone(&prompt(20, 0), 30));
+        assert_eq!(paused.text() + &read(&mut stage, &paused).text(), alone(&prompt(20, 0), 30));
         let next = stage.open(PROMPT, config(9)).unwrap();
         assert_eq!(read(&mut stage, &next).text(), alone(PROMPT, 9));
         assert_eq!((stage.unfinished(), stage.settle()), (0, 0));
@@ -58,7 +58,7 @@ fn a_poisoned_context_fails_only_those_in_the_step_and_the_next_request_works() 
 
 #[test]
 fn all_rows_of_the_failed_step_fail_and_those_in_prefill_too() {
-    let mut stage = stage(places(8));
+    let mut stage = stage(slots(8));
     let streams: Vec<TokenStream> = (0..5).map(|seed| stage.open(&prompt(4, seed), config(30)).unwrap()).collect();
     steps(&mut stage, 3);
     let prefill = stage.open(&prompt(400, 9), config(30)).unwrap();
@@ -71,27 +71,27 @@ fn all_rows_of_the_failed_step_fail_and_those_in_prefill_too() {
 
 #[test]
 fn a_refused_batch_leaves_the_cells_of_everybody_else_alone() {
-    let mut stage = stage(places(1));
-    let [running, parked, waiting] = three_kinds(&mut stage);
+    let mut stage = stage(slots(1));
+    let [running, paused, waiting] = three_kinds(&mut stage);
     stage.fail_next_decode(Error::InvalidBatch { said: vec!["a test".into()] });
     steps(&mut stage, 1);
     assert_eq!(take(&running).code(), Some("GENERATION_ERROR"));
     read(&mut stage, &waiting);
     stage.decodes();
-    take(&parked);
+    take(&paused);
     steps(&mut stage, 1);
     assert_eq!(rows(&stage), [1], "its prompt is still there");
 }
 
 #[test]
 fn a_context_that_cannot_be_made_again_fails_all_streams_and_is_tried_again_with_the_next() {
-    let mut stage = stage(places(1));
-    let [running, parked, waiting] = three_kinds(&mut stage);
+    let mut stage = stage(slots(1));
+    let [running, paused, waiting] = three_kinds(&mut stage);
     stage.fail_next_decode(poison()[0].clone());
     stage.fail_next_rebuild(Error::OutOfMemory { call: "llama_init_from_model" });
     steps(&mut stage, 1);
     assert_eq!(decode_error(&take(&running)).to_string(), poison()[0].to_string());
-    for stream in [&parked, &waiting] {
+    for stream in [&paused, &waiting] {
         let got = take(stream);
         assert_eq!(decode_error(&got).to_string(), "out of memory in llama_init_from_model");
     }
@@ -105,7 +105,7 @@ fn a_context_that_cannot_be_made_again_fails_all_streams_and_is_tried_again_with
 
 #[test]
 fn where_llama_cpp_finds_no_slot_one_stream_waits_and_none_fails() {
-    let mut stage = stage(places(8));
+    let mut stage = stage(slots(8));
     let streams: Vec<TokenStream> = (0..6).map(|seed| stage.open(&prompt(10, seed), config(40)).unwrap()).collect();
     let mut got: Vec<Got> = streams.iter().map(|_| Got::default()).collect();
     for step in 0..1_000 {
@@ -122,16 +122,16 @@ fn where_llama_cpp_finds_no_slot_one_stream_waits_and_none_fails() {
 
 #[test]
 fn where_llama_cpp_finds_no_slot_for_one_alone_a_parked_stream_gives_its_cells() {
-    let mut stage = stage(places(1));
-    let [running, parked, _waiting] = three_kinds(&mut stage);
+    let mut stage = stage(slots(1));
+    let [running, paused, _waiting] = three_kinds(&mut stage);
     stage.fail_next_decode(Error::NoKvSlot);
     assert_eq!(read(&mut stage, &running).text(), alone(&prompt(6, 1), 30));
-    assert_eq!(parked.text() + &read(&mut stage, &parked).text(), alone(&prompt(20, 0), 30));
+    assert_eq!(paused.text() + &read(&mut stage, &paused).text(), alone(&prompt(20, 0), 30));
 }
 
 #[test]
 fn a_stream_alone_that_finds_no_slot_fails_and_says_for_how_many_rows() {
-    let mut stage = stage(places(8));
+    let mut stage = stage(slots(8));
     let stream = stage.open(&prompt(12, 0), config(40)).unwrap();
     stage.fail_next_decode(Error::NoKvSlot);
     let got = read(&mut stage, &stream);
@@ -142,7 +142,7 @@ fn a_stream_alone_that_finds_no_slot_fails_and_says_for_how_many_rows() {
 
 #[test]
 fn a_step_that_was_stopped_is_computed_again_for_those_who_stayed() {
-    let mut stage = stage(places(8));
+    let mut stage = stage(slots(8));
     let streams: Vec<TokenStream> = (0..3).map(|seed| stage.open(&prompt(10, seed), config(20)).unwrap()).collect();
     steps(&mut stage, 4);
     stage.fail_next_decode(Error::Aborted);
@@ -153,7 +153,7 @@ fn a_step_that_was_stopped_is_computed_again_for_those_who_stayed() {
 
 #[test]
 fn a_step_that_was_given_up_for_want_of_cores_is_repeated_and_no_other_is() {
-    let mut stage = stage(places(8));
+    let mut stage = stage(slots(8));
     let streams: Vec<TokenStream> = (0..3).map(|seed| stage.open(&prompt(10, seed), config(20)).unwrap()).collect();
     for step in 0..8 {
         if step % 2 == 0 {
@@ -169,9 +169,9 @@ fn a_step_that_was_given_up_for_want_of_cores_is_repeated_and_no_other_is() {
 
 #[test]
 fn one_stream_s_sampler_fails_alone() {
-    let letters = hashed();
+    let messages = hashed();
     let logits: mullama::testing::Logits = std::sync::Arc::new(move |tokens, logits| {
-        letters(tokens, logits);
+        messages(tokens, logits);
         if tokens[0] == 66 && tokens.len() == 8 {
             logits[3] = f32::NAN;
         }

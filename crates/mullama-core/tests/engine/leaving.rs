@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use mullama::testing::{Logits, Size, Stage, Step};
 use mullama::{FinishReason, TokenStream};
 
-use crate::support::{STEP, alone, config, hashed, places, prompt, read, rows, stage, steps, take};
+use crate::support::{STEP, alone, config, hashed, prompt, read, rows, slots, stage, steps, take};
 
 /// The three ways to go.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +29,7 @@ fn leave(stream: TokenStream, way: Way) -> Option<TokenStream> {
 
 /// A stage of one place, where a stream in some phase has another one behind it.
 fn before_another(len: usize, buffer: u32, steps: usize) -> (Stage, TokenStream, TokenStream) {
-    let mut stage = stage(places(1));
+    let mut stage = stage(slots(1));
     let stream = stage.open(&prompt(len, 0), config(500).buffer_size(buffer)).expect("opened");
     let next = stage.open(&prompt(3, 1), config(10)).expect("opened");
     (0..steps).for_each(|_| assert_eq!(stage.step(), Step::Worked));
@@ -89,7 +89,7 @@ fn leaving_the_queue_frees_the_place_at_once_without_a_step() {
 #[test]
 fn leaving_while_parked_frees_cells_and_count_within_one_step() {
     for way in WAYS {
-        let mut stage = stage(places(1));
+        let mut stage = stage(slots(1));
         let stream = stage.open(&prompt(5, 0), config(500).buffer_size(2)).unwrap();
         stage.settle();
         let gone = leave(stream, way);
@@ -104,7 +104,7 @@ fn leaving_while_parked_frees_cells_and_count_within_one_step() {
 
 #[test]
 fn a_cancelled_stream_delivers_what_was_produced_and_then_ends() {
-    let mut stage = stage(places(1));
+    let mut stage = stage(slots(1));
     let stream = stage.open(&[1], config(500)).unwrap();
     steps(&mut stage, 10);
     stream.cancel();
@@ -118,7 +118,7 @@ fn a_cancelled_stream_delivers_what_was_produced_and_then_ends() {
 
 #[test]
 fn a_closed_stream_throws_away_what_was_not_read_and_ends_at_once() {
-    let mut stage = stage(places(1));
+    let mut stage = stage(slots(1));
     let stream = stage.open(&[1], config(500)).unwrap();
     steps(&mut stage, 10);
     stream.close();
@@ -132,7 +132,7 @@ fn a_closed_stream_throws_away_what_was_not_read_and_ends_at_once() {
 
 #[test]
 fn cancel_and_close_after_the_end_change_nothing() {
-    let mut stage = stage(places(1));
+    let mut stage = stage(slots(1));
     let stream = stage.open(&[1], config(5)).unwrap();
     stage.settle();
     stream.cancel();
@@ -147,13 +147,13 @@ fn cancel_and_close_after_the_end_change_nothing() {
 /// Logits that leave a stream while its decode runs.
 fn leaving_in_step(way: Way) -> (Logits, Arc<Mutex<Option<TokenStream>>>) {
     let slot: Arc<Mutex<Option<TokenStream>>> = Arc::default();
-    let (inside, letters) = (Arc::clone(&slot), hashed());
+    let (inside, messages) = (Arc::clone(&slot), hashed());
     let logits: Logits = Arc::new(move |tokens, logits| {
         let mut slot = inside.lock().expect("whole");
         if tokens.len() == 10 {
             *slot = slot.take().and_then(|stream| leave(stream, way));
         }
-        letters(tokens, logits);
+        messages(tokens, logits);
     });
     (logits, slot)
 }
@@ -162,7 +162,7 @@ fn leaving_in_step(way: Way) -> (Logits, Arc<Mutex<Option<TokenStream>>>) {
 fn leaving_while_the_step_runs_frees_the_place_within_the_next() {
     for way in WAYS {
         let (logits, slot) = leaving_in_step(way);
-        let mut stage = Stage::new(places(1), logits, |_| STEP);
+        let mut stage = Stage::new(slots(1), logits, |_| STEP);
         *slot.lock().unwrap() = Some(stage.open(&prompt(4, 0), config(500)).unwrap());
         let next = stage.open(&prompt(3, 1), config(5)).unwrap();
         assert_eq!(read(&mut stage, &next).text(), alone(&prompt(3, 1), 5));

@@ -3,11 +3,11 @@
 use mullama::testing::{Limits, Reuse, Size, Stage};
 use mullama::{MullamaError, TokenStream};
 
-use crate::support::{STEP, alone, config, hashed, places, prompt, read, read_all, rows, stage, steps, take};
+use crate::support::{STEP, alone, config, hashed, prompt, read, read_all, rows, slots, stage, steps, take};
 
 /// The order in which streams of one token each are served on one place.
 fn served(priorities: &[i32]) -> Vec<usize> {
-    let mut stage = stage(places(1));
+    let mut stage = stage(slots(1));
     let open =
         |(seed, &priority): (usize, &i32)| stage.open(&prompt(2, seed), config(1).priority(priority)).expect("opened");
     let streams: Vec<TokenStream> = priorities.iter().enumerate().map(open).collect();
@@ -33,7 +33,7 @@ fn a_higher_priority_goes_first_and_equal_ones_in_the_order_of_their_calls() {
 
 #[test]
 fn a_higher_priority_takes_no_place_from_a_running_stream() {
-    let mut stage = stage(places(1));
+    let mut stage = stage(slots(1));
     let running = stage.open(&[1], config(10)).unwrap();
     steps(&mut stage, 2);
     let urgent = stage.open(&[2], config(10).priority(100)).unwrap();
@@ -59,20 +59,20 @@ fn thirty_two_at_once_on_eight_places_and_a_queue_of_sixteen_twenty_four_run_and
 
 #[test]
 fn a_parked_stream_counts_as_unfinished_and_one_that_ended_unread_does_not() {
-    let mut stage = stage(Size { places: 1, queue: 1, ..Size::default() });
-    let parked = stage.open(&[1], config(100).buffer_size(1)).unwrap();
+    let mut stage = stage(Size { slots: 1, queue: 1, ..Size::default() });
+    let paused = stage.open(&[1], config(100).buffer_size(1)).unwrap();
     let ended = stage.open(&[2], config(5)).unwrap();
     assert!(stage.open(&[3], config(1)).is_err());
     stage.settle();
     assert_eq!((stage.unfinished(), ended.buffered()), (1, 5));
-    let third = stage.open(&[3], config(1)).expect("a place in the count is free");
+    let third = stage.open(&[3], config(1)).expect("a slot in the count is free");
     assert_eq!(stage.open(&[4], config(1)).unwrap_err().code(), "OVERLOADED");
-    drop((parked, third));
+    drop((paused, third));
 }
 
 #[test]
 fn eight_streams_run_in_one_batch() {
-    let mut stage = stage(places(8));
+    let mut stage = stage(slots(8));
     let streams: Vec<TokenStream> = (0..8).map(|seed| stage.open(&prompt(2, seed), config(10)).unwrap()).collect();
     read_all(&mut stage, &streams);
     assert_eq!(rows(&stage), [[16].as_slice(), &[8; 9]].concat());
@@ -80,7 +80,7 @@ fn eight_streams_run_in_one_batch() {
 
 #[test]
 fn a_long_prompt_beside_running_streams_comes_in_small_pieces_and_holds_nobody_up() {
-    let mut stage = Stage::new(places(8), hashed(), |rows| STEP * u32::try_from(rows).expect("few rows"));
+    let mut stage = Stage::new(slots(8), hashed(), |rows| STEP * u32::try_from(rows).expect("few rows"));
     let running = stage.open(&[1], config(100)).unwrap();
     steps(&mut stage, 1);
     let long = stage.open(&prompt(500, 1), config(5)).unwrap();
@@ -103,8 +103,8 @@ fn step_with_lagging_readers(stage: &mut Stage, streams: &[TokenStream]) {
 }
 
 /// Keeps `count` streams busy whose readers lag, and counts the steps until one that comes later has its first token.
-fn steps_until_served(places: usize, count: usize) -> usize {
-    let mut stage = stage(crate::support::places(places));
+fn steps_until_served(slots: usize, count: usize) -> usize {
+    let mut stage = stage(crate::support::slots(slots));
     let open = |seed| stage.open(&prompt(2, seed), config(900).buffer_size(1)).expect("opened");
     let busy: Vec<TokenStream> = (0..count).map(open).collect();
     while busy.iter().any(|stream| stream.usage().completion_tokens == 0) {
@@ -117,20 +117,20 @@ fn steps_until_served(places: usize, count: usize) -> usize {
         }
         step_with_lagging_readers(&mut stage, &busy);
     }
-    panic!("the late stream starves behind {count} busy ones on {places} places");
+    panic!("the late stream starves behind {count} busy ones on {slots} slots");
 }
 
 #[test]
 fn the_queue_does_not_starve_behind_readers_that_wake_again_and_again() {
-    for (places, count) in [(1, 2), (2, 3), (4, 12), (8, 60)] {
-        let steps = steps_until_served(places, count);
-        assert!(steps <= 40, "{steps} steps for a place beside {count} on {places} places");
+    for (slots, count) in [(1, 2), (2, 3), (4, 12), (8, 60)] {
+        let steps = steps_until_served(slots, count);
+        assert!(steps <= 40, "{steps} steps for a slot beside {count} on {slots} slots");
     }
 }
 
 #[test]
 fn readers_that_wake_again_and_again_do_not_starve_behind_the_queue() {
-    let mut stage = stage(places(1));
+    let mut stage = stage(slots(1));
     let woken = stage.open(&[1], config(50).buffer_size(1)).unwrap();
     steps(&mut stage, 1);
     let mut queue = Vec::new();
@@ -151,8 +151,8 @@ fn readers_that_wake_again_and_again_do_not_starve_behind_the_queue() {
 
 #[test]
 fn a_long_prompt_that_needs_the_pool_gets_it_although_short_ones_keep_coming() {
-    let limits = Limits { rows: 512, cells: 256, seats: 16, reuse: Reuse::Nothing };
-    let mut stage = stage(Size { places: 4, queue: 64, context_len: 256, limits, ..Size::default() });
+    let limits = Limits { rows: 512, cells: 256, n_seq: 16, reuse: Reuse::Nothing };
+    let mut stage = stage(Size { slots: 4, queue: 64, context_len: 256, limits, ..Size::default() });
     let short = |stage: &Stage, seed| stage.open(&prompt(20, seed), config(30).buffer_size(2)).unwrap();
     let mut busy: Vec<TokenStream> = (0..6).map(|seed| short(&stage, seed)).collect();
     steps(&mut stage, 5);
@@ -173,7 +173,7 @@ fn a_long_prompt_that_needs_the_pool_gets_it_although_short_ones_keep_coming() {
 
 #[test]
 fn begun_streams_take_turns_on_one_place() {
-    let mut stage = stage(places(1));
+    let mut stage = stage(slots(1));
     let open = |seed| stage.open(&prompt(2, seed), config(60).buffer_size(1)).unwrap();
     let streams: Vec<TokenStream> = (0..3).map(open).collect();
     for _ in 0..150 {
@@ -185,7 +185,7 @@ fn begun_streams_take_turns_on_one_place() {
 
 #[test]
 fn higher_priorities_that_keep_coming_do_not_starve_a_lower_one() {
-    let mut stage = stage(places(1));
+    let mut stage = stage(slots(1));
     let humble = stage.open(&prompt(2, 0), config(3)).unwrap();
     let mut proud: Vec<TokenStream> = Vec::new();
     for seed in 1..60 {
@@ -200,7 +200,7 @@ fn higher_priorities_that_keep_coming_do_not_starve_a_lower_one() {
 
 #[test]
 fn streams_that_come_and_go_between_two_steps_leave_no_work() {
-    let mut stage = stage(places(2));
+    let mut stage = stage(slots(2));
     for seed in 0..5_000 {
         drop(stage.open(&prompt(900, seed), config(3)).unwrap());
     }

@@ -69,9 +69,9 @@ fn case() -> impl Strategy<Value = Case> {
     let reuse = prop_oneof![Just(Reuse::Parts), Just(Reuse::Whole), Just(Reuse::Nothing)];
     let memory = prop_oneof![Just(0_usize), Just(400), Just(1 << 20)];
     let size = (1_usize..6, 80_usize..200, 0_usize..8, 6_usize..40, reuse, memory);
-    let size = size.prop_map(|(places, cells, more_seats, rows, reuse, prefix_cache_bytes)| {
-        let limits = Limits { rows, cells, seats: places + more_seats, reuse };
-        Size { places, queue: 100, context_len: 80, limits, prefix_cache_bytes }
+    let size = size.prop_map(|(slots, cells, more_seats, rows, reuse, prefix_cache_bytes)| {
+        let limits = Limits { rows, cells, n_seq: slots + more_seats, reuse };
+        Size { slots, queue: 100, context_len: 80, limits, prefix_cache_bytes }
     });
     let faults = prop_oneof![2 => Just(vec![]), 1 => prop::collection::vec((0_usize..150, 0_usize..6), 1..6)];
     (size, prop::collection::vec(request(), 1..12), faults).prop_map(|(size, requests, faults)| Case {
@@ -201,11 +201,11 @@ impl Running {
 /// Rows of each decode stay within all limits, and no more sequences are in it than there are places.
 fn check_decodes(stage: &Stage, size: Size) {
     for rows in stage.decodes() {
-        let mut seats: Vec<usize> = rows.iter().map(|row| row.seat).collect();
-        seats.sort_unstable();
-        seats.dedup();
-        assert!(seats.len() <= size.places, "{} sequences on {} places", seats.len(), size.places);
-        assert!(rows.iter().filter(|row| row.output).count() <= seats.len(), "one output a sequence");
+        let mut n_seq: Vec<usize> = rows.iter().map(|row| row.seq_id).collect();
+        n_seq.sort_unstable();
+        n_seq.dedup();
+        assert!(n_seq.len() <= size.slots, "{} sequences on {} slots", n_seq.len(), size.slots);
+        assert!(rows.iter().filter(|row| row.output).count() <= n_seq.len(), "one output a sequence");
     }
 }
 
@@ -255,13 +255,13 @@ fn everything_is_free(stage: &mut Stage, size: Size) {
     drop(stage.open(&[1], config(1)).map(|stream| (stage.settle(), stream)));
     stage.decodes();
     let streams: Vec<TokenStream> =
-        (0..size.places).map(|seed| stage.open(&prompt(2, seed), config(1)).expect("opened")).collect();
+        (0..size.slots).map(|seed| stage.open(&prompt(2, seed), config(1)).expect("opened")).collect();
     stage.settle();
     assert!(streams.iter().all(|stream| stream.usage().completion_tokens == 1));
     let long = stage.open(&prompt(size.context_len - 1, 7), config(5)).expect("opened");
     stage.settle();
     assert_eq!((long.usage().completion_tokens, stage.unfinished()), (1, 0));
-    let (computed, all) = (stage.decodes().concat().len(), 2 * size.places + size.context_len - 1);
+    let (computed, all) = (stage.decodes().concat().len(), 2 * size.slots + size.context_len - 1);
     let saved = usize::try_from(stage.stats().tokens_saved).expect("few");
     assert!(computed <= all && computed + saved >= all, "{computed} of {all}: nothing was in the way");
 }

@@ -2,12 +2,12 @@
 
 use mullama::{Deadline, FinishReason, MullamaError, PromptFailure, StreamConfig};
 
-use crate::support::{PROMPT, config, places, prompt, read, rows, stage, take};
+use crate::support::{PROMPT, config, prompt, read, rows, slots, stage, take};
 
 #[test]
 fn a_prompt_longer_than_the_context_is_refused_with_both_numbers_before_any_compute() {
     for len in [1_024, 1_025, 5_000] {
-        let mut stage = stage(places(1));
+        let mut stage = stage(slots(1));
         let stream = stage.open(&prompt(len, 0), config(10)).unwrap();
         let got = read(&mut stage, &stream);
         match got.error {
@@ -23,14 +23,14 @@ fn a_prompt_longer_than_the_context_is_refused_with_both_numbers_before_any_comp
 
 #[test]
 fn a_prompt_that_leaves_room_for_one_token_gets_it() {
-    let mut stage = stage(places(1));
+    let mut stage = stage(slots(1));
     let stream = stage.open(&prompt(1_023, 0), config(10)).unwrap();
     assert_eq!(read(&mut stage, &stream).tokens.len(), 1);
 }
 
 #[test]
 fn an_empty_prompt_is_refused() {
-    let mut stage = stage(places(1));
+    let mut stage = stage(slots(1));
     let stream = stage.open(&[], config(10)).unwrap();
     let got = read(&mut stage, &stream);
     assert!(matches!(got.error, Some(MullamaError::InvalidPrompt(PromptFailure::Empty))), "{got:?}");
@@ -40,7 +40,7 @@ fn an_empty_prompt_is_refused() {
 #[test]
 fn an_unknown_token_id_is_refused_by_its_place_and_the_range() {
     for (tokens, at, id) in [(vec![1, 2, 257], 2, 257), (vec![-1], 0, -1), (vec![5, i32::MAX, -7], 1, i32::MAX)] {
-        let mut stage = stage(places(1));
+        let mut stage = stage(slots(1));
         let stream = stage.open(&tokens, config(10)).unwrap();
         let got = read(&mut stage, &stream);
         match got.error {
@@ -55,7 +55,7 @@ fn an_unknown_token_id_is_refused_by_its_place_and_the_range() {
 
 #[test]
 fn a_refused_prompt_touches_nobody_else() {
-    let mut stage = stage(places(8));
+    let mut stage = stage(slots(8));
     let good = stage.open(PROMPT, config(20)).unwrap();
     let bad: Vec<_> =
         [vec![], vec![999], prompt(2_000, 0)].iter().map(|p| stage.open(p, config(20)).unwrap()).collect();
@@ -118,7 +118,7 @@ fn refused() -> Vec<(&'static str, StreamConfig)> {
 
 #[test]
 fn a_value_out_of_its_range_is_refused_at_the_call_by_field_value_and_range() {
-    let stage = stage(places(1));
+    let stage = stage(slots(1));
     for (name, config) in refused() {
         match stage.open(PROMPT, config.clone()) {
             Err(MullamaError::InvalidConfig { field, value, range }) => {
@@ -153,7 +153,7 @@ fn what_the_config_allows_the_sampler_allows_too() {
         new().seed(u32::MAX - 1).top_k(0).top_p(1.0),
     ];
     for config in edges {
-        let mut stage = stage(places(1));
+        let mut stage = stage(slots(1));
         let stream = stage.open(PROMPT, config.clone()).unwrap();
         let got = read(&mut stage, &stream);
         assert_eq!((got.code(), got.tokens.len()), (None, 2), "{:?} with {config:?}", got.error);

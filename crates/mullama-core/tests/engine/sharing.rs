@@ -7,7 +7,7 @@ use crate::support::{Got, alone, config, prompt, read, read_all, rows, stage, st
 
 /// A stage whose backend can share this much, with a pool of this many cells.
 fn sharing(reuse: Reuse, cells: usize) -> Stage {
-    let limits = Limits { rows: 512, cells, seats: 24, reuse };
+    let limits = Limits { rows: 512, cells, n_seq: 24, reuse };
     stage(Size { limits, context_len: cells.min(1024), prefix_cache_bytes: 1 << 20, ..Size::default() })
 }
 
@@ -32,12 +32,12 @@ fn a_prompt_that_comes_again_is_computed_but_for_its_last_token() {
 #[test]
 fn a_running_and_a_parked_stream_share_their_beginnings_too() {
     let mut stage = sharing(Reuse::Parts, 1024);
-    let parked = stage.open(&prompt(60, 0), config(50).buffer_size(2)).unwrap();
+    let paused = stage.open(&prompt(60, 0), config(50).buffer_size(2)).unwrap();
     stage.settle();
     let running = stage.open(&prompt(60, 0), config(50)).unwrap();
     assert_eq!(read(&mut stage, &running).text(), alone(&prompt(60, 0), 50));
     assert_eq!(running.usage().cached_tokens, 59);
-    assert_eq!(read(&mut stage, &parked).text(), alone(&prompt(60, 0), 50));
+    assert_eq!(read(&mut stage, &paused).text(), alone(&prompt(60, 0), 50));
 }
 
 #[test]
@@ -88,12 +88,16 @@ fn eight_equal_prompts_fit_a_pool_that_holds_two_of_them() {
 #[test]
 fn a_follower_whose_leader_leaves_computes_the_rest_itself() {
     let mut stage = sharing(Reuse::Parts, 1024);
-    let leader = stage.open(&prompt(300, 0), config(5)).unwrap();
+    let prefix_source = stage.open(&prompt(300, 0), config(5)).unwrap();
     let follower = stage.open(&prompt(300, 0), config(5)).unwrap();
     steps(&mut stage, 2);
-    drop(leader);
+    drop(prefix_source);
     assert_eq!(read(&mut stage, &follower).text(), alone(&prompt(300, 0), 5));
-    assert!(follower.usage().cached_tokens >= 32, "what the leader had computed is not lost: {:?}", follower.usage());
+    assert!(
+        follower.usage().cached_tokens >= 32,
+        "what the prefix_source had computed is not lost: {:?}",
+        follower.usage()
+    );
 }
 
 #[test]
@@ -129,7 +133,7 @@ fn idle_beginnings_beyond_their_share_rest_in_host_memory_and_come_back() {
     }
     stage.settle();
     let stats = stage.stats();
-    assert!(stats.cells_idle <= 1024 / 16, "{stats:?}");
+    assert!(stats.cells_cached <= 1024 / 16, "{stats:?}");
     assert!(stats.prefix_bytes >= 3 * 200 * 4, "{stats:?}");
     for seed in 0..4 {
         let stream = stage.open(&prompt(200, seed), config(3)).unwrap();
@@ -141,14 +145,14 @@ fn idle_beginnings_beyond_their_share_rest_in_host_memory_and_come_back() {
 #[test]
 fn a_preempted_stream_comes_back_from_host_memory_without_computing_again() {
     let mut stage = sharing(Reuse::Parts, 256);
-    let parked = stage.open(&prompt(150, 0), config(60).buffer_size(4)).unwrap();
+    let paused = stage.open(&prompt(150, 0), config(60).buffer_size(4)).unwrap();
     stage.settle();
     let other = stage.open(&prompt(150, 1), config(60)).unwrap();
     let text = read(&mut stage, &other).text();
     assert_eq!((text, stage.stats().preemptions), (alone(&prompt(150, 1), 60), 1));
     rows(&stage);
-    assert_eq!(read(&mut stage, &parked).text(), alone(&prompt(150, 0), 60));
-    assert_eq!(parked.finish_reason(), Some(FinishReason::Length));
+    assert_eq!(read(&mut stage, &paused).text(), alone(&prompt(150, 0), 60));
+    assert_eq!(paused.finish_reason(), Some(FinishReason::Length));
     assert_eq!(computed(&stage), 56, "only the tokens after the fourth were computed");
 }
 
@@ -157,13 +161,13 @@ fn idle_beginnings_give_their_cells_before_anybody_who_waits() {
     let mut stage = sharing(Reuse::Parts, 256);
     let idle = stage.open(&prompt(14, 0), config(1)).unwrap();
     read(&mut stage, &idle);
-    let parked = stage.open(&prompt(100, 1), config(60).buffer_size(1)).unwrap();
+    let paused = stage.open(&prompt(100, 1), config(60).buffer_size(1)).unwrap();
     stage.settle();
-    assert!(stage.stats().cells_idle > 0);
+    assert!(stage.stats().cells_cached > 0);
     let last = stage.open(&prompt(100, 2), config(50)).unwrap();
     assert_eq!(read(&mut stage, &last).text(), alone(&prompt(100, 2), 50));
-    assert_eq!(stage.stats().preemptions, 0, "the parked one kept its cells");
-    drop(parked);
+    assert_eq!(stage.stats().preemptions, 0, "the paused one kept its cells");
+    drop(paused);
 }
 
 #[test]

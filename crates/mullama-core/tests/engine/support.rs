@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use mullama::testing::{ByteVocabulary, Limits, Logits, Reuse, Size, Stage, Step, always};
-use mullama::{MullamaError, StreamConfig, Token, TokenId, TokenStream, Waited};
+use mullama::{MullamaError, StreamConfig, Token, TokenId, TokenStream, TryNext};
 
 /// A prompt of one token; its byte is no letter.
 pub(crate) const PROMPT: &[TokenId] = &[1];
@@ -32,14 +32,14 @@ pub(crate) fn spelling(bytes: &'static [u8]) -> Logits {
 }
 
 /// A size with these places, and room for everything else.
-pub(crate) fn places(places: usize) -> Size {
-    Size { places, ..Size::default() }
+pub(crate) fn slots(slots: usize) -> Size {
+    Size { slots, ..Size::default() }
 }
 
 /// A small pool: as many cells as the context is long.
-pub(crate) fn pool(places: usize, cells: usize, seats: usize) -> Size {
-    let limits = Limits { rows: 512, cells, seats, reuse: Reuse::Nothing };
-    Size { places, queue: 64, context_len: cells, limits, ..Size::default() }
+pub(crate) fn pool(slots: usize, cells: usize, n_seq: usize) -> Size {
+    let limits = Limits { rows: 512, cells, n_seq, reuse: Reuse::Nothing };
+    Size { slots, queue: 64, context_len: cells, limits, ..Size::default() }
 }
 
 /// A stage of hashed letters where each decode takes [`STEP`].
@@ -91,16 +91,16 @@ impl Got {
     pub(crate) fn take(&mut self, stream: &TokenStream, most: usize) {
         for _ in 0..most {
             match stream.next_within(Duration::ZERO) {
-                Waited::Token(token) => self.tokens.push(token),
-                Waited::Over => {
+                TryNext::Token(token) => self.tokens.push(token),
+                TryNext::Ended => {
                     self.over = true;
                     return;
                 }
-                Waited::Failed(error) => {
+                TryNext::Failed(error) => {
                     assert!(self.error.replace(error).is_none(), "an error is told once");
                     self.over = true;
                 }
-                Waited::Nothing => return,
+                TryNext::Pending => return,
             }
         }
     }

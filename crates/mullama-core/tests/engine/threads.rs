@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use mullama::testing::{Logits, ScriptedContext, Size, always};
-use mullama::{FinishReason, MullamaError, StreamFailure, TokenStream, Waited};
+use mullama::{FinishReason, MullamaError, StreamFailure, TokenStream, TryNext};
 
 use crate::support::{PROMPT, alone, config, hashed, prompt};
 
@@ -54,25 +54,25 @@ fn thirty_two_callers_at_once_on_eight_places_and_a_queue_of_sixteen_twenty_four
 
 /// Logits that wait for the test at every decode: the engine stands in the middle of a step until it is let go.
 fn gated() -> (Logits, Receiver<()>, SyncSender<()>) {
-    let (entered, standing) = sync_channel(1_000);
+    let (entered, run_state) = sync_channel(1_000);
     let (go, gate) = sync_channel::<()>(1_000);
-    let (gate, letters) = (Mutex::new(gate), hashed());
+    let (gate, messages) = (Mutex::new(gate), hashed());
     let logits: Logits = Arc::new(move |tokens, logits| {
         entered.send(()).ok();
         // A gate whose test has gone stands open.
         gate.lock().expect("whole").recv_timeout(LIMIT).ok();
-        letters(tokens, logits);
+        messages(tokens, logits);
     });
-    (logits, standing, go)
+    (logits, run_state, go)
 }
 
 #[test]
 fn a_reader_that_waits_is_woken_when_another_thread_cancels_or_closes() {
     for go in [TokenStream::cancel, TokenStream::close] {
-        let (logits, standing, gate) = gated();
-        let context = ScriptedContext::start(Size { places: 1, ..Size::default() }, logits).unwrap();
+        let (logits, run_state, gate) = gated();
+        let context = ScriptedContext::start(Size { slots: 1, ..Size::default() }, logits).unwrap();
         let running = Arc::new(context.stream(PROMPT, config(1_000)).unwrap());
-        standing.recv_timeout(LIMIT).unwrap();
+        run_state.recv_timeout(LIMIT).unwrap();
         let queued = Arc::new(context.stream(PROMPT, config(1_000)).unwrap());
         let [read_queued, read_running] = [&queued, &running].map(|stream| {
             let stream = Arc::clone(stream);
@@ -90,33 +90,33 @@ fn a_reader_that_waits_is_woken_when_another_thread_cancels_or_closes() {
 
 #[test]
 fn calls_and_reads_never_wait_for_a_running_step() {
-    let (logits, standing, go) = gated();
-    let context = ScriptedContext::start(Size { places: 1, queue: 2, ..Size::default() }, logits).unwrap();
+    let (logits, run_state, go) = gated();
+    let context = ScriptedContext::start(Size { slots: 1, queue: 2, ..Size::default() }, logits).unwrap();
     let running = context.stream(PROMPT, config(5)).unwrap();
-    standing.recv_timeout(LIMIT).unwrap();
+    run_state.recv_timeout(LIMIT).unwrap();
     // The engine is inside its step. Everything here returns all the same.
     within_limit(move || {
         let queued = context.stream(PROMPT, config(5)).unwrap();
-        assert!(matches!(running.next_within(Duration::ZERO), Waited::Nothing));
+        assert!(matches!(running.next_within(Duration::ZERO), TryNext::Pending));
         queued.cancel();
-        assert!(matches!(queued.next_within(Duration::ZERO), Waited::Over), "a queued stream is free at once");
+        assert!(matches!(queued.next_within(Duration::ZERO), TryNext::Ended), "a queued stream is free at once");
         assert!(context.stream(PROMPT, config(5)).is_ok() && context.stream(PROMPT, config(5)).is_ok());
         running.close();
-        assert!(matches!(running.next_within(LIMIT), Waited::Over));
+        assert!(matches!(running.next_within(LIMIT), TryNext::Ended));
         drop(go);
     });
 }
 
 #[test]
 fn a_running_step_is_stopped_only_when_nobody_is_left_to_read_any_of_its_rows() {
-    let (logits, standing, go) = gated();
-    let context = ScriptedContext::start(Size { places: 2, ..Size::default() }, logits).unwrap();
+    let (logits, run_state, go) = gated();
+    let context = ScriptedContext::start(Size { slots: 2, ..Size::default() }, logits).unwrap();
     let first = context.stream(PROMPT, config(100)).unwrap();
-    standing.recv_timeout(LIMIT).unwrap();
+    run_state.recv_timeout(LIMIT).unwrap();
     let second = context.stream(PROMPT, config(100)).unwrap();
     go.send(()).unwrap();
     // The second step: both have a row in it, and a third stream waits.
-    standing.recv_timeout(LIMIT).unwrap();
+    run_state.recv_timeout(LIMIT).unwrap();
     let queued = context.stream(PROMPT, config(3)).unwrap();
     first.cancel();
     assert!(!context.is_aborting(), "the second reads on");
@@ -129,15 +129,15 @@ fn a_running_step_is_stopped_only_when_nobody_is_left_to_read_any_of_its_rows() 
 
 #[test]
 fn who_leaves_the_queue_or_a_full_buffer_stops_nobody_s_step() {
-    let (logits, standing, go) = gated();
-    let context = ScriptedContext::start(Size { places: 1, ..Size::default() }, logits).unwrap();
-    let parked = context.stream(PROMPT, config(100).buffer_size(1)).unwrap();
-    standing.recv_timeout(LIMIT).unwrap();
+    let (logits, run_state, go) = gated();
+    let context = ScriptedContext::start(Size { slots: 1, ..Size::default() }, logits).unwrap();
+    let paused = context.stream(PROMPT, config(100).buffer_size(1)).unwrap();
+    run_state.recv_timeout(LIMIT).unwrap();
     let running = context.stream(PROMPT, config(3)).unwrap();
     go.send(()).unwrap();
-    standing.recv_timeout(LIMIT).unwrap();
+    run_state.recv_timeout(LIMIT).unwrap();
     let queued = context.stream(PROMPT, config(100)).unwrap();
-    drop((parked, queued));
+    drop((paused, queued));
     assert!(!context.is_aborting());
     drop(go);
     assert_eq!(running.into_completion().unwrap().text, alone(PROMPT, 3));
@@ -145,11 +145,11 @@ fn who_leaves_the_queue_or_a_full_buffer_stops_nobody_s_step() {
 
 #[test]
 fn a_wait_with_a_limit_ends_at_its_limit_and_loses_nothing() {
-    let (logits, standing, go) = gated();
+    let (logits, run_state, go) = gated();
     let context = ScriptedContext::start(Size::default(), logits).unwrap();
     let stream = context.stream(PROMPT, config(2)).unwrap();
-    standing.recv_timeout(LIMIT).unwrap();
-    assert!(matches!(stream.next_within(Duration::from_millis(5)), Waited::Nothing));
+    run_state.recv_timeout(LIMIT).unwrap();
+    assert!(matches!(stream.next_within(Duration::from_millis(5)), TryNext::Pending));
     drop(go);
     assert_eq!(stream.into_completion().unwrap().text, alone(PROMPT, 2));
 }
@@ -157,14 +157,14 @@ fn a_wait_with_a_limit_ends_at_its_limit_and_loses_nothing() {
 #[test]
 fn a_panic_in_the_engine_ends_every_stream_with_an_error_and_later_calls_are_closed() {
     let logits = always(|tokens| if tokens.len() < 4 { 97 } else { panic!("a test's panic") });
-    let context = ScriptedContext::start(Size { places: 1, ..Size::default() }, logits).unwrap();
+    let context = ScriptedContext::start(Size { slots: 1, ..Size::default() }, logits).unwrap();
     let streams: Vec<TokenStream> = (0..4).map(|_| context.stream(PROMPT, config(10)).unwrap()).collect();
     within_limit(move || {
         for stream in &streams {
             let error = loop {
                 match stream.next_within(LIMIT) {
-                    Waited::Token(_) => {}
-                    Waited::Failed(error) => break error,
+                    TryNext::Token(_) => {}
+                    TryNext::Failed(error) => break error,
                     end => panic!("expected an error, got {end:?}"),
                 }
             };
@@ -200,7 +200,7 @@ fn dropping_everything_while_tokens_come_returns() {
 
 #[test]
 fn many_readers_that_come_and_go_leave_nothing_behind_and_hurt_nobody() {
-    let context = Arc::new(context(Size { places: 4, queue: 1_000, ..Size::default() }));
+    let context = Arc::new(context(Size { slots: 4, queue: 1_000, ..Size::default() }));
     let workers: Vec<_> = (0..8_usize)
         .map(|worker| {
             let context = Arc::clone(&context);
@@ -252,10 +252,10 @@ impl Drop for Task {
 
 #[test]
 fn a_waker_that_owns_the_last_stream_may_drop_it_on_the_engine_s_own_thread() {
-    let (logits, standing, go) = gated();
+    let (logits, run_state, go) = gated();
     let context = ScriptedContext::start(Size::default(), logits).unwrap();
     let mut stream = context.stream(PROMPT, config(50)).unwrap();
-    standing.recv_timeout(LIMIT).unwrap();
+    run_state.recv_timeout(LIMIT).unwrap();
     let future = async move { while stream.next().await.is_some() {} };
     let ((ready, queue), (gone, told)) = (sync_channel(10), sync_channel(1));
     let task = Arc::new(Task { future: Mutex::new(Some(Box::pin(future))), ready, gone });

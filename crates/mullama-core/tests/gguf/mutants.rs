@@ -26,7 +26,7 @@ fn corpus() -> Vec<(&'static str, Vec<u8>)> {
 
 fn patched(mut bytes: Vec<u8>, patch: &str) -> Vec<u8> {
     for part in patch.split(';') {
-        let (at, new) = part.trim().split_once(' ').expect("a place and what is new there");
+        let (at, new) = part.trim().split_once(' ').expect("a slot and what is new there");
         if at == "cut" {
             bytes.truncate(new.parse().expect("a length"));
             continue;

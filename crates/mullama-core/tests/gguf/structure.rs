@@ -84,9 +84,9 @@ fn a_file_cut_anywhere_in_its_header_or_data_is_refused() {
 fn counts_are_bounded_by_the_file() {
     let bytes = Model::llama().bytes();
     for count in [1_u64 << 20, 1 << 40, u64::MAX] {
-        for (at, counted) in [(8, "tensors"), (16, "metadata keys")] {
+        for (at, ticket) in [(8, "tensors"), (16, "metadata keys")] {
             let result = check(&patched(bytes.clone(), at, &count.to_le_bytes()));
-            refuses!(result, GgufError::TooMany { what, count: found, .. } if what == counted && found == count);
+            refuses!(result, GgufError::TooMany { what, count: found, .. } if what == ticket && found == count);
         }
         let array = [4_u32.to_le_bytes().as_slice(), &count.to_le_bytes()].concat();
         let model = Model::llama().with("any.array", Value::Raw(9, array));

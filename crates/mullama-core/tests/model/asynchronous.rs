@@ -72,11 +72,11 @@ fn a_timeout_around_a_read_frees_the_stream_when_it_is_dropped() {
         let engine = watch(&model);
         let mut stream = model.generate_stream("Write a poem:", endless().stream_delay_ms(3_600_000)).await.unwrap();
         stream.next().await.unwrap().unwrap();
-        let waited = tokio::time::timeout(Duration::from_millis(20), async move {
+        let next = tokio::time::timeout(Duration::from_millis(20), async move {
             // The stream is inside; the second token would take an hour.
             stream.next().await
         });
-        assert!(waited.await.is_err());
+        assert!(next.await.is_err());
         eventually("the stream is free", || engine.unfinished().unwrap() == 0);
     });
 }

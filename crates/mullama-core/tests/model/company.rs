@@ -136,11 +136,11 @@ fn leaving_in_any_phase_frees_the_place() {
     let long = "word ".repeat(700);
     let run = |prompt: &str| context.stream(prompt, greedy(300).ignore_eos(true).buffer_size(2)).unwrap();
     for way in [TokenStream::cancel, TokenStream::close, |_: &TokenStream| ()] {
-        let parked = run("Write a poem:");
-        eventually("it is parked", || parked.buffered() == 2);
+        let paused = run("Write a poem:");
+        eventually("it is paused", || paused.buffered() == 2);
         let prefill = run(&long);
         let queued = run("Once upon a time");
-        for stream in [queued, prefill, parked] {
+        for stream in [queued, prefill, paused] {
             way(&stream);
             drop(stream);
         }

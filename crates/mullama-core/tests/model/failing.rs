@@ -45,12 +45,12 @@ fn streams_of_a_failed_step_end_with_a_generation_error_and_the_next_request_wor
 fn a_parked_stream_outlives_a_poisoned_context_with_its_text_whole() {
     let context = FragileContext::new(&fresh_demo(), &ContextParams { n_parallel: 1, ..params() }).unwrap();
     let whole = text(&context, 40);
-    let parked = context.stream(COUNT, greedy(40).buffer_size(3)).unwrap();
-    eventually("it is parked", || parked.buffered() == 3);
+    let paused = context.stream(COUNT, greedy(40).buffer_size(3)).unwrap();
+    eventually("it is paused", || paused.buffered() == 3);
     context.fail_next_decode(Failure::Exception);
     let hit = context.stream("Write a poem:", greedy(10)).unwrap();
     assert_eq!(read(&hit).1.map(|error| error.code()), Some("GENERATION_ERROR"));
-    assert_eq!(read(&parked).0, whole);
+    assert_eq!(read(&paused).0, whole);
 }
 
 #[test]

@@ -22,15 +22,15 @@ fn endless(context: &Context) -> TokenStream {
 #[test]
 fn closing_the_model_ends_its_streams_with_closed_after_what_was_produced() {
     let context = context(params());
-    let parked = context.stream("Count: 1, 2, 3", greedy(500).buffer_size(3)).unwrap();
-    eventually("it is parked", || parked.buffered() == 3);
+    let paused = context.stream("Count: 1, 2, 3", greedy(500).buffer_size(3)).unwrap();
+    eventually("it is paused", || paused.buffered() == 3);
     let running = endless(&context);
     running.next_blocking().unwrap().unwrap();
     let model = Arc::clone(context.model());
     within_limit(move || model.close());
-    let (text, error) = read(&parked);
+    let (text, error) = read(&paused);
     assert_eq!((text.as_str(), error.map(|error| error.code())), (", 4,", Some("CLOSED")));
-    assert_eq!(parked.finish_reason(), Some(FinishReason::Error));
+    assert_eq!(paused.finish_reason(), Some(FinishReason::Error));
     assert_eq!(read(&running).1.map(|error| error.code()), Some("CLOSED"));
     assert!(matches!(context.stream("a", greedy(1)), Err(MullamaError::Closed { .. })));
     assert!(matches!(Context::new(Arc::clone(context.model()), params()), Err(MullamaError::Closed { what: "model" })));

@@ -229,9 +229,9 @@ fn equal_seeds_write_equal_texts_beside_parked_streams_too() {
     let tuned = || plain().temperature(1.0).top_k(40).top_p(0.9).seed(7);
     let alone = ids(&write(&context, tuned()));
     assert_eq!(ids(&write(&context, tuned())), alone);
-    let parked: Vec<_> =
+    let paused: Vec<_> =
         (0..5).map(|n| context.stream(format!("Count: {n}"), plain().seed(n).buffer_size(1)).unwrap()).collect();
-    eventually("all are parked", || parked.iter().all(|stream| stream.buffered() == 1));
+    eventually("all are paused", || paused.iter().all(|stream| stream.buffered() == 1));
     assert_eq!(ids(&write(&context, tuned())), alone);
     assert_ne!(ids(&write(&context, tuned().seed(8))), alone);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mullama::{Context, ContextParams, Model, MullamaError, StreamConfig, TokenStream, Waited};
+use mullama::{Context, ContextParams, Model, MullamaError, StreamConfig, TokenStream, TryNext};
 
 /// Far longer than anything here takes, on a busy machine too.
 pub(crate) const LIMIT: Duration = Duration::from_mins(1);
@@ -53,10 +53,10 @@ pub(crate) fn read(stream: &TokenStream) -> (String, Option<MullamaError>) {
     let mut text = String::new();
     loop {
         match stream.next_within(LIMIT) {
-            Waited::Token(token) => text.push_str(&token.text),
-            Waited::Over => return (text, None),
-            Waited::Failed(error) => return (text, Some(error)),
-            Waited::Nothing => panic!("nothing came in time after {text:?}"),
+            TryNext::Token(token) => text.push_str(&token.text),
+            TryNext::Ended => return (text, None),
+            TryNext::Failed(error) => return (text, Some(error)),
+            TryNext::Pending => panic!("nothing came in time after {text:?}"),
         }
     }
 }

@@ -150,7 +150,7 @@ fn a_stop_string_inside_a_token_cuts_the_token() {
     let context = context(params());
     let whole = context.generate(CERTAIN[4], greedy(40)).unwrap();
     let long = |token: &&Token| token.text.len() >= 4 && token.text.is_ascii();
-    let token = whole.tokens.iter().rfind(long).expect("a token of several letters");
+    let token = whole.tokens.iter().rfind(long).expect("a token of several messages");
     let inside = &token.text[1..token.text.len() - 1];
     let at = whole.text.find(inside).unwrap();
     let stream = context.stream(CERTAIN[4], greedy(40).stop_sequences(vec![inside.into()])).unwrap();

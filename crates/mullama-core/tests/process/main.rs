@@ -4,6 +4,6 @@
 
 #![cfg(target_os = "linux")]
 
+mod idle;
 mod memory;
-mod rest;
 mod support;

@@ -8,16 +8,16 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
 
-use super::arrival::{Arrival, Prepared};
-use crate::bell::{Rope, pull_all};
+use super::arrivals::{Arrival, Prepared};
 use crate::error::MullamaError;
+use crate::stream::notifier::{NotifyHandle, pull_all};
 
 /// Names a stream within its engine; never used twice.
 pub(crate) type StreamId = u64;
 
 /// What came in since the engine looked last.
 #[derive(Debug, Default)]
-pub(crate) struct Letters {
+pub(crate) struct Messages {
     /// New streams, in the order of their calls.
     pub(crate) arrivals: Vec<Arrival>,
     /// Prompts that have become tokens, or why they could not.
@@ -28,7 +28,7 @@ pub(crate) struct Letters {
 
 #[derive(Debug, Default)]
 struct Inner {
-    letters: Letters,
+    messages: Messages,
     /// No more letters are taken: the engine is to end, or has ended.
     closed: bool,
     /// The engine waits on `wake`.
@@ -41,11 +41,11 @@ struct Inner {
 
 /// The engine's inbox.
 #[derive(Debug)]
-pub(crate) struct Mailbox {
+pub(crate) struct Inbox {
     inner: Mutex<Inner>,
     wake: Condvar,
     /// Tasks and event loops with news from the running step; woken at its end, on the engine's thread.
-    readers: Mutex<(Vec<Waker>, Vec<Rope>)>,
+    readers: Mutex<(Vec<Waker>, Vec<NotifyHandle>)>,
     /// Whether there is anything new, a letter or room for a parked stream; lets a step begin without the lock.
     fresh: AtomicBool,
     /// Tells llama.cpp to stop the running step. Set when nobody is left to read its rows, and to end the engine.
@@ -53,7 +53,7 @@ pub(crate) struct Mailbox {
     next_id: AtomicU64,
 }
 
-impl Mailbox {
+impl Inbox {
     /// A mailbox that stops a running step through `abort`.
     pub(crate) fn new(abort: Arc<AtomicBool>) -> Self {
         Self {
@@ -93,13 +93,13 @@ impl Mailbox {
         if inner.closed {
             return Err(Box::new(arrival));
         }
-        self.post_into(inner, |inner| inner.letters.arrivals.push(arrival));
+        self.post_into(inner, |inner| inner.messages.arrivals.push(arrival));
         Ok(())
     }
 
     /// A prompt became tokens, or could not.
     pub(crate) fn prepared(&self, id: StreamId, prepared: Result<Prepared, MullamaError>) {
-        self.post(|inner| inner.letters.prepared.push((id, prepared)));
+        self.post(|inner| inner.messages.prepared.push((id, prepared)));
     }
 
     /// The reader of a parked stream made room.
@@ -110,12 +110,12 @@ impl Mailbox {
     /// The reader of a stream left. Where it was the last one of the running step, the step stops.
     pub(crate) fn leave(&self, id: StreamId) {
         self.post(|inner| {
-            let letters = &mut inner.letters;
+            let messages = &mut inner.messages;
             // Nobody needs to hear of a stream that came and went unheard.
-            letters.prepared.retain(|(prepared, _)| *prepared != id);
-            match letters.arrivals.iter().rposition(|arrival| arrival.channel.id() == id) {
-                Some(unheard) => drop(letters.arrivals.remove(unheard)),
-                None => letters.left.push(id),
+            messages.prepared.retain(|(prepared, _)| *prepared != id);
+            match messages.arrivals.iter().rposition(|arrival| arrival.channel.id() == id) {
+                Some(unheard) => drop(messages.arrivals.remove(unheard)),
+                None => messages.left.push(id),
             }
             inner.live.retain(|&live| live != id);
             if inner.stepping && inner.live.is_empty() {
@@ -139,15 +139,15 @@ impl Mailbox {
     // The engine's side.
 
     /// Takes all letters; `None` without new ones.
-    pub(crate) fn collect(&self) -> Option<Letters> {
+    pub(crate) fn collect(&self) -> Option<Messages> {
         if !self.fresh.swap(false, Ordering::AcqRel) {
             return None;
         }
-        Some(std::mem::take(&mut self.lock().letters))
+        Some(std::mem::take(&mut self.lock().messages))
     }
 
     /// Keeps for the end of the step who is to be woken.
-    pub(crate) fn wake_later(&self, waker: Option<Waker>, ropes: Vec<Rope>) {
+    pub(crate) fn wake_later(&self, waker: Option<Waker>, ropes: Vec<NotifyHandle>) {
         if waker.is_some() || !ropes.is_empty() {
             let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
             readers.0.extend(waker);
@@ -183,9 +183,9 @@ impl Mailbox {
     pub(crate) fn begin_step(&self, streams: impl Iterator<Item = StreamId>) -> bool {
         let mut inner = self.lock();
         inner.live.clear();
-        let left = std::mem::take(&mut inner.letters.left);
+        let left = std::mem::take(&mut inner.messages.left);
         inner.live.extend(streams.filter(|id| !left.contains(id)));
-        inner.letters.left = left;
+        inner.messages.left = left;
         inner.stepping = !inner.live.is_empty() && !inner.closed;
         inner.stepping
     }

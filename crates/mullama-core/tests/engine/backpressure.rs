@@ -3,18 +3,16 @@
 use std::time::Duration;
 
 use mullama::testing::Step;
-use mullama::{FinishReason, TokenStream, Waited};
+use mullama::{FinishReason, TokenStream, TryNext};
 
-use crate::support::{
-    Got, alone, config, ms, places, pool, prompt, read, read_all, rows, spell, stage, stopping, take,
-};
+use crate::support::{Got, alone, config, ms, pool, prompt, read, read_all, rows, slots, spell, stage, stopping, take};
 
 const ASLEEP: Step = Step::Idle { until: None };
 
 #[test]
 fn a_reader_that_sleeps_never_has_more_than_buffer_size_computed_ahead() {
     for buffer in [1, 2, 7, 64, 300] {
-        let mut stage = stage(places(8));
+        let mut stage = stage(slots(8));
         let stream = stage.open(&[1], config(500).buffer_size(buffer)).unwrap();
         for read in 0..20 {
             loop {
@@ -26,14 +24,14 @@ fn a_reader_that_sleeps_never_has_more_than_buffer_size_computed_ahead() {
             }
             assert_eq!(stream.buffered(), buffer as usize);
             assert_eq!(stream.usage().completion_tokens, buffer as usize + read);
-            assert!(matches!(stream.next_within(Duration::ZERO), Waited::Token(_)));
+            assert!(matches!(stream.next_within(Duration::ZERO), TryNext::Token(_)));
         }
     }
 }
 
 #[test]
 fn a_prompt_is_not_computed_twice_for_a_parked_reader() {
-    let mut stage = stage(places(1));
+    let mut stage = stage(slots(1));
     let stream = stage.open(&prompt(40, 0), config(100).buffer_size(3)).unwrap();
     stage.settle();
     assert_eq!(rows(&stage), [32, 8, 1, 1]);
@@ -47,7 +45,7 @@ fn a_prompt_is_not_computed_twice_for_a_parked_reader() {
 #[test]
 fn seven_streams_beside_a_sleeper_finish_as_if_it_were_not_there() {
     let run = |sleeper: bool| {
-        let mut stage = stage(places(8));
+        let mut stage = stage(slots(8));
         let asleep = sleeper.then(|| stage.open(&[200], config(500).buffer_size(4)).unwrap());
         let open = |seed| stage.open(&prompt(1, seed), config(50 + u32::try_from(seed).unwrap())).unwrap();
         let streams: Vec<TokenStream> = (0..7).map(open).collect();
@@ -60,12 +58,12 @@ fn seven_streams_beside_a_sleeper_finish_as_if_it_were_not_there() {
     let (alone, rows_alone) = run(false);
     assert_eq!(beside, alone);
     assert_eq!(rows_beside.len(), rows_alone.len(), "as many steps");
-    assert_eq!(rows_beside[4..], rows_alone[4..], "and once it is parked, the same rows");
+    assert_eq!(rows_beside[4..], rows_alone[4..], "and once it is paused, the same rows");
 }
 
 #[test]
 fn twenty_stalled_readers_on_eight_places_let_the_twenty_first_stream() {
-    let mut stage = stage(places(8));
+    let mut stage = stage(slots(8));
     let open = |seed| stage.open(&prompt(5, seed), config(200).buffer_size(2)).unwrap();
     let stalled: Vec<TokenStream> = (0..20).map(open).collect();
     let last = stage.open(&prompt(5, 99), config(100).buffer_size(2)).unwrap();
@@ -78,11 +76,11 @@ fn twenty_stalled_readers_on_eight_places_let_the_twenty_first_stream() {
 
 #[test]
 fn with_all_readers_parked_the_engine_sleeps_and_one_read_wakes_it() {
-    let mut stage = stage(places(2));
+    let mut stage = stage(slots(2));
     let streams: Vec<TokenStream> =
         (0..5).map(|seed| stage.open(&prompt(2, seed), config(100).buffer_size(3)).unwrap()).collect();
     stage.settle();
-    assert_eq!(stage.decodes().len(), 3 * 3, "two places, five streams, three tokens each");
+    assert_eq!(stage.decodes().len(), 3 * 3, "two slots, five streams, three tokens each");
     assert_eq!(stage.step(), ASLEEP);
     streams[3].next_blocking().unwrap().unwrap();
     assert_eq!(stage.step(), Step::Worked);
@@ -92,7 +90,7 @@ fn with_all_readers_parked_the_engine_sleeps_and_one_read_wakes_it() {
 
 #[test]
 fn with_all_readers_parked_the_engine_sleeps_until_the_next_deadline() {
-    let mut stage = stage(places(2));
+    let mut stage = stage(slots(2));
     let _forever = stage.open(&[1], config(100).buffer_size(1)).unwrap();
     let _minute = stage.open(&[2], config(100).buffer_size(1).timeout_ms(60_000)).unwrap();
     let soon = stage.open(&[3], config(100).buffer_size(1).timeout_ms(5_000)).unwrap();
@@ -104,7 +102,7 @@ fn with_all_readers_parked_the_engine_sleeps_until_the_next_deadline() {
 
 #[test]
 fn a_parked_stream_gives_up_its_place_within_one_step() {
-    let mut stage = stage(places(1));
+    let mut stage = stage(slots(1));
     let first = stage.open(&[1], config(100).buffer_size(1)).unwrap();
     let second = stage.open(&[2], config(100).buffer_size(1)).unwrap();
     stage.step();
@@ -115,17 +113,17 @@ fn a_parked_stream_gives_up_its_place_within_one_step() {
 
 #[test]
 fn a_reader_that_wakes_goes_before_the_queue() {
-    let mut stage = stage(places(1));
-    let parked = stage.open(&[1], config(100).buffer_size(1)).unwrap();
+    let mut stage = stage(slots(1));
+    let paused = stage.open(&[1], config(100).buffer_size(1)).unwrap();
     stage.step();
     let runs = stage.open(&[2], config(3)).unwrap();
     stage.step();
     let waits = stage.open(&[3], config(3)).unwrap();
-    parked.next_blocking().unwrap().unwrap();
+    paused.next_blocking().unwrap().unwrap();
     assert_eq!(read(&mut stage, &runs).text().len(), 3);
-    assert_eq!((parked.buffered(), waits.buffered()), (0, 0));
+    assert_eq!((paused.buffered(), waits.buffered()), (0, 0));
     stage.step();
-    assert_eq!((parked.buffered(), waits.buffered()), (1, 0));
+    assert_eq!((paused.buffered(), waits.buffered()), (1, 0));
 }
 
 #[test]
@@ -153,29 +151,29 @@ fn a_full_buffer_takes_a_remainder_too_when_the_reader_cancels() {
 
 #[test]
 fn the_time_that_a_reader_kept_its_stream_waiting_is_told_however_it_ends() {
-    let mut stage = stage(places(1));
+    let mut stage = stage(slots(1));
     let read_late = stage.open(&[1], config(3).buffer_size(2)).unwrap();
     let never = stage.open(&[2], config(3).buffer_size(2).timeout_ms(10_000)).unwrap();
     stage.settle();
     stage.clock.advance(ms(4_000));
     assert_eq!(read(&mut stage, &read_late).text().len(), 3);
-    let waited = read_late.timings().reader_wait;
-    assert!(waited >= ms(4_000) && waited < ms(4_100), "{waited:?}");
+    let next = read_late.timings().reader_wait;
+    assert!(next >= ms(4_000) && next < ms(4_100), "{next:?}");
     stage.clock.advance(ms(8_000));
     stage.settle();
-    let waited = never.timings().reader_wait;
-    assert!(waited >= ms(9_900), "a timeout ends the waiting, and does not forget it: {waited:?}");
+    let next = never.timings().reader_wait;
+    assert!(next >= ms(9_900), "a timeout ends the waiting, and does not forget it: {next:?}");
 }
 
 #[test]
 fn a_parked_stream_keeps_its_cells_while_nobody_needs_them() {
     let mut stage = stage(pool(2, 64, 8));
-    let parked = stage.open(&prompt(20, 0), config(30).buffer_size(1)).unwrap();
+    let paused = stage.open(&prompt(20, 0), config(30).buffer_size(1)).unwrap();
     stage.settle();
     let other = stage.open(&prompt(10, 1), config(10)).unwrap();
     assert_eq!(read(&mut stage, &other).text(), alone(&prompt(10, 1), 10));
     stage.decodes();
-    parked.next_blocking().unwrap().unwrap();
+    paused.next_blocking().unwrap().unwrap();
     stage.settle();
     assert_eq!(rows(&stage), [1]);
 }

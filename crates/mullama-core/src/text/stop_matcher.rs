@@ -47,8 +47,8 @@ impl StopMatcher {
             return Verdict::Go(text);
         }
         self.held.push_str(&text);
-        let places = self.held.char_indices().map(|(at, _)| at);
-        for at in places {
+        let slots = self.held.char_indices().map(|(at, _)| at);
+        for at in slots {
             match self.look(at) {
                 Place::Complete(stop) => return self.stopped(at, stop),
                 Place::Prefix => return Verdict::Go(self.release(at)),
@@ -61,8 +61,8 @@ impl StopMatcher {
     /// The end of the text: what waited is certain now, unless a whole stop sequence stands in it.
     pub(crate) fn finish(&mut self) -> Verdict {
         // A longer sequence may have begun before a whole shorter one: `abcd` before `bc` in "abc".
-        let places = self.held.char_indices().map(|(at, _)| at);
-        for at in places {
+        let slots = self.held.char_indices().map(|(at, _)| at);
+        for at in slots {
             if let Place::Complete(stop) = self.look(at) {
                 return self.stopped(at, stop);
             }

@@ -1,7 +1,7 @@
 //! The bounded place between one sequence of the engine and one reader.
 //!
 //! Room is looked for before a token is computed, so that sending never waits. The reader's side never takes a lock of
-//! the engine's step: leaving, cancelling or making room leaves a note in the [`Mailbox`].
+//! the engine's step: leaving, cancelling or making room leaves a note in the [`Inbox`].
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,11 +11,11 @@ use std::task::Waker;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use crate::bell::Rope;
-use crate::engine::mailbox::{Mailbox, StreamId};
+use crate::engine::inbox::{Inbox, StreamId};
 use crate::error::MullamaError;
-use crate::token::Token;
-use crate::usage::{FinishReason, Timings, Usage};
+use crate::stream::notifier::NotifyHandle;
+use crate::stream::token::Token;
+use crate::stream::usage::{FinishReason, Timings, Usage};
 
 /// How a stream ended.
 #[derive(Debug, Clone)]
@@ -92,9 +92,9 @@ impl Admission {
 
 /// A place in the count, for as long as it is held.
 #[derive(Debug)]
-pub(crate) struct Counted(Arc<Admission>);
+pub(crate) struct AdmissionTicket(Arc<Admission>);
 
-impl Counted {
+impl AdmissionTicket {
     /// Counts one more.
     ///
     /// # Errors
@@ -105,7 +105,7 @@ impl Counted {
     }
 }
 
-impl Drop for Counted {
+impl Drop for AdmissionTicket {
     fn drop(&mut self) {
         self.0.leave();
     }
@@ -117,7 +117,7 @@ pub(crate) struct Channel {
     id: StreamId,
     capacity: usize,
     seed: u32,
-    mailbox: Arc<Mailbox>,
+    inbox: Arc<Inbox>,
     admission: Arc<Admission>,
     state: Mutex<State>,
     /// A blocking reader sleeps here; `State::sleepers` says whether waking is worth a system call.
@@ -144,12 +144,12 @@ struct State {
     /// The reader cancelled or left; the engine ends the stream within a step.
     gone: bool,
     /// The engine passed this stream over because its buffer was full.
-    parked: bool,
+    paused: bool,
     sleepers: usize,
     /// The task that waits for news.
     waker: Option<Waker>,
     /// Event loops whose tasks wait for news, each once.
-    ropes: Vec<Rope>,
+    ropes: Vec<NotifyHandle>,
     progress: Progress,
     taken: usize,
     text: String,
@@ -161,17 +161,17 @@ impl Channel {
     /// # Errors
     /// [`MullamaError::Overloaded`] if the limit is reached.
     pub(crate) fn open(
-        mailbox: &Arc<Mailbox>,
+        inbox: &Arc<Inbox>,
         admission: &Arc<Admission>,
         buffer_size: u32,
         seed: u32,
     ) -> Result<Arc<Self>, MullamaError> {
         admission.enter()?;
         Ok(Arc::new(Self {
-            id: mailbox.next_id(),
+            id: inbox.next_id(),
             capacity: buffer_size as usize,
             seed,
-            mailbox: Arc::clone(mailbox),
+            inbox: Arc::clone(inbox),
             admission: Arc::clone(admission),
             state: Mutex::default(),
             readable: Condvar::new(),
@@ -198,8 +198,8 @@ impl Channel {
         if state.gone {
             return Readiness::Gone;
         }
-        state.parked = state.items.len() >= self.capacity;
-        if state.parked { Readiness::Full } else { Readiness::Ready }
+        state.paused = state.items.len() >= self.capacity;
+        if state.paused { Readiness::Full } else { Readiness::Ready }
     }
 
     /// Whether the reader cancelled or left.
@@ -255,7 +255,7 @@ impl Channel {
         if sleepers > 0 {
             self.readable.notify_all();
         }
-        self.mailbox.wake_later(waker, ropes);
+        self.inbox.wake_later(waker, ropes);
     }
 
     /// Wakes everybody at once.
@@ -264,7 +264,7 @@ impl Channel {
         drop(state);
         self.readable.notify_all();
         waker.into_iter().for_each(Waker::wake);
-        ropes.iter().for_each(Rope::pull);
+        ropes.iter().for_each(NotifyHandle::pull);
     }
 
     // The reader's side.
@@ -288,8 +288,8 @@ impl Channel {
         };
         state.taken += 1;
         state.text.push_str(&token.text);
-        if std::mem::take(&mut state.parked) {
-            self.mailbox.touch();
+        if std::mem::take(&mut state.paused) {
+            self.inbox.touch();
         }
         Take::Item(token)
     }
@@ -311,8 +311,8 @@ impl Channel {
             state = match left {
                 None => self.readable.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner),
                 Some(left) => {
-                    let waited = self.readable.wait_timeout(state, left);
-                    waited.unwrap_or_else(std::sync::PoisonError::into_inner).0
+                    let next = self.readable.wait_timeout(state, left);
+                    next.unwrap_or_else(std::sync::PoisonError::into_inner).0
                 }
             };
             state.sleepers -= 1;
@@ -335,7 +335,7 @@ impl Channel {
     }
 
     /// Has this rope pulled, too, when there is news; `true` if there is something to take already.
-    pub(crate) fn watch(&self, rope: &Rope) -> bool {
+    pub(crate) fn watch(&self, rope: &NotifyHandle) -> bool {
         let mut state = self.lock();
         if !state.items.is_empty() || state.end.is_some() {
             return true;
@@ -357,7 +357,7 @@ impl Channel {
             self.set_end(&mut state, End::Finished(FinishReason::Cancelled));
         }
         self.wake(state);
-        self.mailbox.leave(self.id);
+        self.inbox.leave(self.id);
     }
 
     /// The reader leaves: the generation stops, and what was produced is thrown away.

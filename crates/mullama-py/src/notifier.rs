@@ -6,17 +6,17 @@ use pyo3::prelude::*;
 
 /// Rings when streams that an event loop waits for have news. No thread of the engine ever waits for Python.
 #[pyclass(frozen)]
-pub(crate) struct Bell(Arc<mullama::Bell>);
+pub(crate) struct LoopNotifier(Arc<mullama::LoopNotifier>);
 
 /// One stream's hold on a bell.
 #[pyclass(frozen)]
-pub(crate) struct Rope(pub(crate) mullama::Rope);
+pub(crate) struct NotifyHandle(pub(crate) mullama::NotifyHandle);
 
 #[pymethods]
-impl Bell {
+impl LoopNotifier {
     #[new]
     fn new() -> PyResult<Self> {
-        Ok(Self(Arc::new(mullama::Bell::new()?)))
+        Ok(Self(Arc::new(mullama::LoopNotifier::new()?)))
     }
 
     /// What is readable while it rings.
@@ -26,8 +26,8 @@ impl Bell {
     }
 
     /// A rope that rings it and leaves this key.
-    fn rope(&self, key: u64) -> Rope {
-        Rope(self.0.rope(key))
+    fn rope(&self, key: u64) -> NotifyHandle {
+        NotifyHandle(self.0.rope(key))
     }
 
     /// The keys of those who rang; the next one rings anew.

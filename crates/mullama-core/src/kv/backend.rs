@@ -4,7 +4,7 @@
 
 use mullama_ffi::{Crowding, Error, TokenId};
 
-use crate::prefix::Reuse;
+use crate::kv::prefix_cache::Reuse;
 
 /// One row of a decode: a token at a position of a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,8 +13,8 @@ pub struct Row {
     pub token: TokenId,
     /// Its position in the sequence, from 0.
     pub position: usize,
-    /// The sequence's seat, below [`Limits::seats`].
-    pub seat: usize,
+    /// The sequence's seat, below [`Limits::n_seq`].
+    pub seq_id: usize,
     /// Whether its logits are wanted.
     pub output: bool,
 }
@@ -27,7 +27,7 @@ pub struct Limits {
     /// Cells of the KV pool: tokens that all sequences together may hold.
     pub cells: usize,
     /// Sequences that may hold cells at once.
-    pub seats: usize,
+    pub n_seq: usize,
     /// What parts of a sequence's cells another one can take over.
     pub reuse: Reuse,
 }
@@ -58,7 +58,7 @@ pub trait Backend {
     ///
     /// # Errors
     /// If the context is poisoned.
-    fn forget(&mut self, seat: usize) -> Result<(), Error>;
+    fn forget(&mut self, seq_id: usize) -> Result<(), Error>;
 
     /// Lets the empty seat `to` begin with the first `tokens` of `from`, sharing their cells; `false` with `to` empty if
     /// the model's memory cannot do that.
@@ -71,19 +71,19 @@ pub trait Backend {
     ///
     /// # Errors
     /// What llama.cpp refuses.
-    fn save(&mut self, seat: usize, limit: usize) -> Result<Option<Vec<u8>>, Error>;
+    fn save(&mut self, seq_id: usize, limit: usize) -> Result<Option<Vec<u8>>, Error>;
 
     /// Puts a saved state into an empty seat.
     ///
     /// # Errors
     /// What llama.cpp refuses; the seat is then empty.
-    fn restore(&mut self, seat: usize, state: &[u8]) -> Result<(), Error>;
+    fn restore(&mut self, seq_id: usize, state: &[u8]) -> Result<(), Error>;
 
     /// Cuts a seat of `of` tokens to its first `keep`; `false` if the model's memory cannot do that.
     ///
     /// # Errors
     /// If the context is poisoned.
-    fn truncate(&mut self, seat: usize, keep: usize, of: usize) -> Result<bool, Error>;
+    fn truncate(&mut self, seq_id: usize, keep: usize, of: usize) -> Result<bool, Error>;
 
     /// Computes with this many threads from now on.
     ///

@@ -34,7 +34,7 @@ impl Mean {
 
 /// What steps have cost so far.
 #[derive(Debug, Default)]
-pub(crate) struct Pace {
+pub(crate) struct PrefillBudget {
     /// Steps without prompts, by their number of rows.
     normal: Vec<Mean>,
     /// A row of a prompt beside running streams, above the usual step, and the largest chunk that was seen.
@@ -66,7 +66,7 @@ impl Rows {
     }
 }
 
-impl Pace {
+impl PrefillBudget {
     /// A step of `continuing` rows of running streams and `prompt` rows of prompts took this long.
     pub(crate) fn learn(&mut self, continuing: usize, prompt: usize, took: Duration) {
         let took = took.as_secs_f64();
@@ -113,30 +113,37 @@ mod tests {
     use super::*;
 
     /// Runs a prompt in the pieces that the pace allows; how long each step took. Costs are in milliseconds.
-    fn pieces(pace: &mut Pace, continuing: usize, mut prompt: usize, row: f64, normal: f64) -> Vec<f64> {
+    fn pieces(
+        prefill_budget: &mut PrefillBudget,
+        continuing: usize,
+        mut prompt: usize,
+        row: f64,
+        normal: f64,
+    ) -> Vec<f64> {
         let mut took = Vec::new();
         while prompt > 0 {
-            let rows = prompt.min(if continuing == 0 { pace.alone() } else { pace.beside(continuing) });
+            let rows =
+                prompt.min(if continuing == 0 { prefill_budget.alone() } else { prefill_budget.beside(continuing) });
             #[expect(clippy::cast_precision_loss, reason = "small numbers of a test")]
             let step = normal + row * rows as f64;
-            pace.learn(continuing, rows, Duration::from_secs_f64(step / 1000.0));
+            prefill_budget.learn(continuing, rows, Duration::from_secs_f64(step / 1000.0));
             took.push(step);
             prompt -= rows;
         }
         took
     }
 
-    fn usual(pace: &mut Pace, rows: usize, normal: f64) {
-        (0..20).for_each(|_| pace.learn(rows, 0, Duration::from_secs_f64(normal / 1000.0)));
+    fn usual(prefill_budget: &mut PrefillBudget, rows: usize, normal: f64) {
+        (0..20).for_each(|_| prefill_budget.learn(rows, 0, Duration::from_secs_f64(normal / 1000.0)));
     }
 
     #[test]
     fn prompts_beside_running_streams_add_at_most_twenty_milliseconds_or_three_usual_steps() {
         for (row, normal) in [(0.03, 0.4), (1.0, 5.0), (2.5, 30.0), (5.0, 25.0), (8.0, 40.0)] {
-            let mut pace = Pace::default();
-            usual(&mut pace, 3, normal);
+            let mut prefill_budget = PrefillBudget::default();
+            usual(&mut prefill_budget, 3, normal);
             let most = (3.0 * normal).max(20.0).max(8.0 * row);
-            for step in pieces(&mut pace, 3, 2_000, row, normal) {
+            for step in pieces(&mut prefill_budget, 3, 2_000, row, normal) {
                 assert!(step <= normal + most * 1.001, "{step} ms with rows of {row} ms beside {normal} ms");
             }
         }
@@ -145,7 +152,7 @@ mod tests {
     #[test]
     fn prompts_alone_last_at_most_a_quarter_of_a_second() {
         for row in [0.03, 1.0, 5.0, 10.0] {
-            for step in pieces(&mut Pace::default(), 0, 5_000, row, 0.0) {
+            for step in pieces(&mut PrefillBudget::default(), 0, 5_000, row, 0.0) {
                 assert!(step <= 320.0_f64.min(32.0 * row).max(250.1), "{step} ms with rows of {row} ms");
             }
         }
@@ -153,19 +160,19 @@ mod tests {
 
     #[test]
     fn a_step_of_prompts_never_has_less_than_eight_rows() {
-        let mut pace = Pace::default();
-        usual(&mut pace, 1, 10.0);
-        pieces(&mut pace, 1, 100, 500.0, 10.0);
-        pieces(&mut pace, 0, 100, 500.0, 0.0);
-        assert_eq!((pace.beside(1), pace.alone()), (8, 8));
+        let mut prefill_budget = PrefillBudget::default();
+        usual(&mut prefill_budget, 1, 10.0);
+        pieces(&mut prefill_budget, 1, 100, 500.0, 10.0);
+        pieces(&mut prefill_budget, 0, 100, 500.0, 0.0);
+        assert_eq!((prefill_budget.beside(1), prefill_budget.alone()), (8, 8));
     }
 
     #[test]
     fn when_rows_become_dear_the_pieces_become_small() {
-        let mut pace = Pace::default();
-        pieces(&mut pace, 0, 5_000, 0.1, 0.0);
-        let before = pace.alone();
-        pieces(&mut pace, 0, 20_000, 2.0, 0.0);
-        assert!(pace.alone() < before / 4, "{} after {before}", pace.alone());
+        let mut prefill_budget = PrefillBudget::default();
+        pieces(&mut prefill_budget, 0, 5_000, 0.1, 0.0);
+        let before = prefill_budget.alone();
+        pieces(&mut prefill_budget, 0, 20_000, 2.0, 0.0);
+        assert!(prefill_budget.alone() < before / 4, "{} after {before}", prefill_budget.alone());
     }
 }

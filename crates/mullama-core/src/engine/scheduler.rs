@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::cmp::Reverse;
 
-use crate::cells::Cells;
+use crate::kv::cells::Cells;
 
 /// What the scheduler knows of one sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub(crate) struct Candidate {
     pub(crate) priority: i32,
     /// Earlier goes first; never equal.
     pub(crate) arrival: u64,
-    pub(crate) standing: Standing,
+    pub(crate) run_state: RunState,
     /// Its reader has room, its prompt is known and no delay holds it.
     pub(crate) ready: bool,
     /// Tokens that must be computed before the next one can be sampled.
@@ -22,30 +22,30 @@ pub(crate) struct Candidate {
     /// Cells that this takes out of the pool; without a seat, also those that are copied back from host memory.
     pub(crate) wants: usize,
     /// The seat whose cells it holds.
-    pub(crate) seat: Option<usize>,
+    pub(crate) seq_id: Option<usize>,
     /// It produced a token since it was last given a place.
-    pub(crate) fruitful: bool,
+    pub(crate) progressed_since_scheduled: bool,
     /// Who is computing what it begins with: while that one has a place, it waits to share.
-    pub(crate) follows: Option<usize>,
+    pub(crate) waits_for: Option<usize>,
 }
 
 /// Where a sequence stands between two steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum RunState {
     /// In the queue, not begun.
-    Waiting,
+    Queued,
     /// Begun, without a place: parked since the step of this number, paused or preempted.
-    Aside { since: u64 },
+    Paused { since: u64 },
     /// Holds one of the `n_parallel` places.
     Running,
 }
 
-impl Standing {
+impl RunState {
     /// The step in which it gave up its place; the end of time if it has not.
     pub(crate) fn since(self) -> u64 {
         match self {
-            Self::Aside { since } => since,
-            Self::Waiting | Self::Running => u64::MAX,
+            Self::Paused { since } => since,
+            Self::Queued | Self::Running => u64::MAX,
         }
     }
 }
@@ -54,9 +54,9 @@ impl Standing {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pool<'a> {
     /// Sequences computed at once.
-    pub(crate) places: usize,
+    pub(crate) slots: usize,
     /// Sequences that may hold cells at once.
-    pub(crate) seats: usize,
+    pub(crate) n_seq: usize,
     /// Who holds which cells.
     pub(crate) cells: &'a Cells,
     /// Seats of idle beginnings, the least wanted first.
@@ -88,7 +88,7 @@ pub(crate) struct Plan {
 
 /// Begun streams go before the queue, and higher priorities before older streams; but after this many times for each place
 /// it is the turn of who was passed over.
-const BYPASSES_PER_PLACE: usize = 4;
+const BYPASSES_PER_SLOT: usize = 4;
 
 /// Remembers only how often somebody was passed over.
 #[derive(Debug, Default)]
@@ -102,7 +102,7 @@ pub(crate) struct Scheduler {
 /// Who can give cells up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Victim {
-    Idle { seat: usize },
+    Idle { seq_id: usize },
     Sequence(usize),
 }
 
@@ -116,7 +116,7 @@ struct Draft<'a> {
     /// Rows given so far: cells that the step will take.
     given: usize,
     /// Seats that stay taken after the evictions so far.
-    seated: usize,
+    held: usize,
     evicted: Vec<bool>,
 }
 
@@ -131,12 +131,12 @@ impl Scheduler {
     }
 
     fn fill_places(&mut self, draft: &mut Draft<'_>) {
-        if draft.plan.running.len() >= draft.pool.places {
+        if draft.plan.running.len() >= draft.pool.slots {
             return;
         }
         let (mut queue, mut begun) = draft.lines();
-        while draft.plan.running.len() < draft.pool.places {
-            let turns = BYPASSES_PER_PLACE * draft.pool.places;
+        while draft.plan.running.len() < draft.pool.slots {
+            let turns = BYPASSES_PER_SLOT * draft.pool.slots;
             let overdue = self.bypassed >= turns;
             let oldest = queue.iter().copied().min_by_key(|&i| draft.candidates[i].arrival);
             let head = if self.overtaken >= turns { oldest } else { queue.last().copied() };
@@ -145,7 +145,7 @@ impl Scheduler {
                 Some(next) if draft.evicted[next] => {}
                 Some(next) if !(overdue && head.is_some()) => {
                     // Whoever came later would take the cells that this one waits for.
-                    if !draft.place(next, true) {
+                    if !draft.slot(next, true) {
                         return;
                     }
                     self.bypassed += usize::from(head.is_some());
@@ -155,7 +155,7 @@ impl Scheduler {
                     let Some(head) = head else { return };
                     // First come, first served: who does not fit holds up those behind it, not those begun.
                     self.bypassed = 0;
-                    if draft.place(head, false) {
+                    if draft.slot(head, false) {
                         self.overtaken = if Some(head) == oldest { 0 } else { self.overtaken + 1 };
                         queue.retain(|&i| i != head);
                     } else {
@@ -169,7 +169,7 @@ impl Scheduler {
 
 /// Whether a sequence has a seat, or is promised one with the place that it keeps.
 fn takes_seat(candidate: &Candidate) -> bool {
-    candidate.seat.is_some() || (candidate.standing == Standing::Running && candidate.ready)
+    candidate.seq_id.is_some() || (candidate.run_state == RunState::Running && candidate.ready)
 }
 
 impl<'a> Draft<'a> {
@@ -180,7 +180,7 @@ impl<'a> Draft<'a> {
             plan: Plan::default(),
             cells: Cow::Borrowed(pool.cells),
             given: 0,
-            seated: candidates.iter().filter(|c| takes_seat(c)).count() + pool.idle.len(),
+            held: candidates.iter().filter(|c| takes_seat(c)).count() + pool.idle.len(),
             evicted: vec![false; candidates.len()],
         }
     }
@@ -193,11 +193,11 @@ impl<'a> Draft<'a> {
 
     /// The step in which it gave up its place.
     fn since(&self, index: usize) -> u64 {
-        self.candidates[index].standing.since()
+        self.candidates[index].run_state.since()
     }
 
     fn keep_running(&mut self) {
-        let running = |c: &Candidate| c.standing == Standing::Running && c.ready;
+        let running = |c: &Candidate| c.run_state == RunState::Running && c.ready;
         self.plan.running = self.indices(running);
     }
 
@@ -209,8 +209,8 @@ impl<'a> Draft<'a> {
 
     /// Who waits for a place: the queue, and those begun before. The first in line is last in the list.
     fn lines(&self) -> (Vec<usize>, Vec<usize>) {
-        let mut queue = self.indices(|c| c.standing == Standing::Waiting && c.ready);
-        let mut begun = self.indices(|c| matches!(c.standing, Standing::Aside { .. }) && c.ready);
+        let mut queue = self.indices(|c| c.run_state == RunState::Queued && c.ready);
+        let mut begun = self.indices(|c| matches!(c.run_state, RunState::Paused { .. }) && c.ready);
         // By turns: whoever gave up its place last goes behind those that have waited since before.
         begun.sort_by_key(|&i| (Reverse(self.candidates[i].priority), self.since(i), self.candidates[i].arrival));
         queue.reverse();
@@ -224,27 +224,27 @@ impl<'a> Draft<'a> {
     }
 
     /// Gives a place if the cells and a seat can be had; a sequence begun before may push out running ones behind it.
-    fn place(&mut self, index: usize, begun: bool) -> bool {
+    fn slot(&mut self, index: usize, begun: bool) -> bool {
         let candidate = self.candidates[index];
         let new_seat = usize::from(!takes_seat(&candidate));
-        let fits = |cells: usize, seated: usize, promised: usize, draft: &Self| {
-            cells + promised + candidate.wants <= draft.pool.cells.capacity() && seated + new_seat <= draft.pool.seats
+        let fits = |cells: usize, held: usize, promised: usize, draft: &Self| {
+            cells + promised + candidate.wants <= draft.pool.cells.capacity() && held + new_seat <= draft.pool.n_seq
         };
-        if !fits(self.cells.used(), self.seated, self.promised(), self) {
+        if !fits(self.cells.used(), self.held, self.promised(), self) {
             let mut victims = self.idle_victims(index);
             if begun {
-                let running = self.running_victims(index, |c| c.fruitful);
+                let running = self.running_victims(index, |c| c.progressed_since_scheduled);
                 victims.extend(running.into_iter().map(Victim::Sequence));
             }
-            let (mut cells, mut seated, mut promised) = (self.cells.clone().into_owned(), self.seated, self.promised());
+            let (mut cells, mut held, mut promised) = (self.cells.clone().into_owned(), self.held, self.promised());
             let mut taken = 0;
-            while !fits(cells.used(), seated, promised, self) {
+            while !fits(cells.used(), held, promised, self) {
                 let Some(&victim) = victims.get(taken) else { return false };
-                let (seat, had_seat, freed) = self.holdings(victim);
-                if let Some(seat) = seat {
-                    cells.truncate(seat, 0);
+                let (seq_id, had_seat, freed) = self.holdings(victim);
+                if let Some(seq_id) = seq_id {
+                    cells.truncate(seq_id, 0);
                 }
-                seated -= usize::from(had_seat);
+                held -= usize::from(had_seat);
                 promised -= freed;
                 taken += 1;
             }
@@ -253,7 +253,7 @@ impl<'a> Draft<'a> {
                 self.evict(victim);
             }
         }
-        self.seated += new_seat;
+        self.held += new_seat;
         let at = self.plan.running.partition_point(|&other| self.rank(other) < self.rank(index));
         self.plan.running.insert(at, index);
         true
@@ -262,28 +262,32 @@ impl<'a> Draft<'a> {
     /// What a victim gives up: the seat whose cells go, whether it counts as seated, and cells that were promised to it.
     fn holdings(&self, victim: Victim) -> (Option<usize>, bool, usize) {
         match victim {
-            Victim::Idle { seat } => (Some(seat), true, 0),
+            Victim::Idle { seq_id } => (Some(seq_id), true, 0),
             Victim::Sequence(index) => {
                 let candidate = &self.candidates[index];
                 let promised = if self.plan.running.contains(&index) { candidate.wants } else { 0 };
-                (candidate.seat, takes_seat(candidate), promised)
+                (candidate.seq_id, takes_seat(candidate), promised)
             }
         }
     }
 
     /// Who holds cells without a place: idle beginnings, then sequences that wait for their readers, longest first.
     fn idle_victims(&self, but: usize) -> Vec<Victim> {
-        let idle =
-            self.pool.idle.iter().filter(|seat| !self.plan.drop.contains(seat)).map(|&seat| Victim::Idle { seat });
+        let idle = self
+            .pool
+            .idle
+            .iter()
+            .filter(|seq_id| !self.plan.drop.contains(seq_id))
+            .map(|&seq_id| Victim::Idle { seq_id });
         let aside = |&i: &usize| {
-            i != but && !self.evicted[i] && self.candidates[i].seat.is_some() && !self.plan.running.contains(&i)
+            i != but && !self.evicted[i] && self.candidates[i].seq_id.is_some() && !self.plan.running.contains(&i)
         };
-        let mut parked: Vec<usize> = (0..self.candidates.len()).filter(aside).collect();
-        parked.sort_by_key(|&i| {
+        let mut paused: Vec<usize> = (0..self.candidates.len()).filter(aside).collect();
+        paused.sort_by_key(|&i| {
             let candidate = &self.candidates[i];
             (candidate.ready, self.since(i), candidate.arrival)
         });
-        idle.chain(parked.into_iter().map(Victim::Sequence)).collect()
+        idle.chain(paused.into_iter().map(Victim::Sequence)).collect()
     }
 
     /// Placed sequences of a lower rank, the youngest first.
@@ -293,13 +297,13 @@ impl<'a> Draft<'a> {
     }
 
     fn evict(&mut self, victim: Victim) {
-        let (seat, had_seat, _) = self.holdings(victim);
-        if let Some(seat) = seat {
-            self.cells.to_mut().truncate(seat, 0);
+        let (seq_id, had_seat, _) = self.holdings(victim);
+        if let Some(seq_id) = seq_id {
+            self.cells.to_mut().truncate(seq_id, 0);
         }
-        self.seated -= usize::from(had_seat);
+        self.held -= usize::from(had_seat);
         match victim {
-            Victim::Idle { seat } => self.plan.drop.push(seat),
+            Victim::Idle { seq_id } => self.plan.drop.push(seq_id),
             Victim::Sequence(index) => {
                 self.evicted[index] = true;
                 self.plan.running.retain(|&i| i != index);
@@ -313,7 +317,9 @@ impl<'a> Draft<'a> {
 
     fn give_rows(&mut self) {
         let continues = |draft: &Self, i: usize| draft.candidates[i].pending == 1;
-        let waits = |&i: &usize| self.candidates[i].follows.is_some_and(|leader| self.plan.running.contains(&leader));
+        let waits = |&i: &usize| {
+            self.candidates[i].waits_for.is_some_and(|prefix_source| self.plan.running.contains(&prefix_source))
+        };
         let placed: Vec<usize> = self.plan.running.iter().copied().filter(|i| !waits(i)).collect();
         let mut rows = self.pool.rows;
         for &index in placed.iter().filter(|&&i| continues(self, i)).collect::<Vec<_>>() {
@@ -333,7 +339,7 @@ impl<'a> Draft<'a> {
     /// Cells that a sequence without a seat takes out of the pool beside those of its rows: its beginning comes back.
     fn beginning(&self, index: usize) -> usize {
         let candidate = &self.candidates[index];
-        if candidate.seat.is_none() { candidate.wants - candidate.pending } else { 0 }
+        if candidate.seq_id.is_none() { candidate.wants - candidate.pending } else { 0 }
     }
 
     /// Gives `rows` to a placed sequence, evicting others for cells; perhaps fewer, perhaps none.

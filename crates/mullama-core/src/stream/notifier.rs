@@ -1,7 +1,7 @@
 //! A doorbell for one event loop: streams with news ring it, and the loop answers once for all of them.
 //!
 //! Flow: engine → stream → **bell** → an event loop that is not Rust's. A loop that can watch a descriptor watches
-//! [`descriptor`](Bell::descriptor); for one that cannot, a thread of the loop's own waits in [`wait`](Bell::wait).
+//! [`descriptor`](LoopNotifier::descriptor); for one that cannot, a thread of the loop's own waits in [`wait`](LoopNotifier::wait).
 
 use std::io;
 #[cfg(unix)]
@@ -27,7 +27,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct Bell {
+pub struct LoopNotifier {
     state: Mutex<State>,
     /// Whoever waits without a descriptor sleeps here.
     rung: Condvar,
@@ -43,7 +43,7 @@ struct State {
     closed: bool,
 }
 
-impl Bell {
+impl LoopNotifier {
     /// A bell that nobody rings yet.
     ///
     /// # Errors
@@ -71,8 +71,8 @@ impl Bell {
     }
 
     /// A rope that rings it and leaves `key`.
-    pub fn rope(self: &Arc<Self>, key: u64) -> Rope {
-        Rope { bell: Arc::clone(self), key }
+    pub fn rope(self: &Arc<Self>, key: u64) -> NotifyHandle {
+        NotifyHandle { bell: Arc::clone(self), key }
     }
 
     /// The keys of those who rang since the last answer, in their order. The next one rings anew.
@@ -124,12 +124,12 @@ impl Bell {
 
 /// One stream's hold on a bell.
 #[derive(Debug, Clone)]
-pub struct Rope {
-    bell: Arc<Bell>,
+pub struct NotifyHandle {
+    bell: Arc<LoopNotifier>,
     key: u64,
 }
 
-impl Rope {
+impl NotifyHandle {
     /// Rings the bell, and leaves the key.
     pub fn pull(&self) {
         if self.bell.note(self.key) {
@@ -144,8 +144,8 @@ impl Rope {
 }
 
 /// Pulls many ropes; each bell rings once, when all its keys are there.
-pub(crate) fn pull_all(ropes: &[Rope]) {
-    let silent: Vec<&Rope> = ropes.iter().filter(|rope| rope.bell.note(rope.key)).collect();
+pub(crate) fn pull_all(ropes: &[NotifyHandle]) {
+    let silent: Vec<&NotifyHandle> = ropes.iter().filter(|rope| rope.bell.note(rope.key)).collect();
     for rope in silent {
         rope.bell.ring();
     }
@@ -157,7 +157,7 @@ mod tests {
     use std::thread;
 
     #[cfg(unix)]
-    fn bytes_waiting(bell: &Bell) -> usize {
+    fn bytes_waiting(bell: &LoopNotifier) -> usize {
         use std::io::Read;
         (&bell.wire.1).read(&mut [0; 64]).unwrap_or(0)
     }
@@ -165,7 +165,7 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn many_rings_before_an_answer_are_one_byte_on_the_wire() {
-        let bell = Arc::new(Bell::new().unwrap());
+        let bell = Arc::new(LoopNotifier::new().unwrap());
         for key in 0..100 {
             bell.rope(key).pull();
         }
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn no_ring_is_lost_between_two_answers() {
-        let bell = Arc::new(Bell::new().unwrap());
+        let bell = Arc::new(LoopNotifier::new().unwrap());
         let ringer = Arc::clone(&bell);
         let rings = thread::spawn(move || {
             for key in 0..10_000 {
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn no_ring_is_lost_where_two_ring_while_a_loop_answers_by_the_wire_alone() {
         use std::time::{Duration, Instant};
-        let bell = Arc::new(Bell::new().unwrap());
+        let bell = Arc::new(LoopNotifier::new().unwrap());
         let ringers: Vec<_> = (0..2_u64)
             .map(|ringer| {
                 let bell = Arc::clone(&bell);
@@ -223,8 +223,8 @@ mod tests {
 
     #[test]
     fn many_ropes_ring_each_bell_once() {
-        let bells = [Arc::new(Bell::new().unwrap()), Arc::new(Bell::new().unwrap())];
-        let ropes: Vec<Rope> = (0..8).map(|key| bells[usize::from(key >= 5)].rope(key)).collect();
+        let bells = [Arc::new(LoopNotifier::new().unwrap()), Arc::new(LoopNotifier::new().unwrap())];
+        let ropes: Vec<NotifyHandle> = (0..8).map(|key| bells[usize::from(key >= 5)].rope(key)).collect();
         pull_all(&ropes);
         #[cfg(unix)]
         assert_eq!([bytes_waiting(&bells[0]), bytes_waiting(&bells[1])], [1, 1]);
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_closed_bell_lets_everyone_go() {
-        let bell = Arc::new(Bell::new().unwrap());
+        let bell = Arc::new(LoopNotifier::new().unwrap());
         let sleeper = Arc::clone(&bell);
         let sleeper = thread::spawn(move || sleeper.wait());
         bell.close();

@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use mullama_ffi::TokenId;
 
-use crate::channel::{Channel, End, Progress, Readiness};
 use crate::config::StreamConfig;
-use crate::detokenize::Detokenizer;
-use crate::engine::arrival::{Arrival, Prepared};
-use crate::engine::mailbox::StreamId;
+use crate::engine::arrivals::{Arrival, Prepared};
+use crate::engine::inbox::StreamId;
+use crate::engine::scheduler::{Candidate, RunState};
 use crate::error::{self, Deadline, MullamaError, StreamFailure};
-use crate::prefix::Beginning;
-use crate::sample::{Picked, Picker};
-use crate::scheduler::{Candidate, Standing};
-use crate::stop::{StopMatcher, Verdict};
-use crate::token::Token;
-use crate::usage::FinishReason;
-use crate::vocabulary::Vocabulary;
+use crate::kv::prefix_cache::PrefixMatch;
+use crate::stream::channel::{Channel, End, Progress, Readiness};
+use crate::stream::token::Token;
+use crate::stream::usage::FinishReason;
+use crate::text::detokenizer::Detokenizer;
+use crate::text::sampler::{SampledToken, SamplerChain};
+use crate::text::stop_matcher::{StopMatcher, Verdict};
+use crate::text::vocabulary::Vocabulary;
 
 /// One stream inside the engine.
 #[derive(Debug)]
@@ -27,14 +27,14 @@ pub(crate) struct Sequence {
     channel: Arc<Channel>,
     config: Arc<StreamConfig>,
     called_at: Duration,
-    pub(crate) standing: Standing,
+    pub(crate) run_state: RunState,
     /// The seat whose cells hold the first `computed` tokens.
-    pub(crate) seat: Option<usize>,
+    pub(crate) seq_id: Option<usize>,
     pub(crate) computed: usize,
-    pub(crate) fruitful: bool,
+    pub(crate) progressed_since_scheduled: bool,
     /// Prompt and completion; empty until the prompt is tokenized.
     tokens: Vec<TokenId>,
-    picker: Option<Picker>,
+    sampler: Option<SamplerChain>,
     /// Completion tokens after which the stream ends with `length`.
     room: usize,
     progress: Progress,
@@ -46,9 +46,9 @@ pub(crate) struct Sequence {
     detokenizer: Detokenizer,
     stops: StopMatcher,
     /// Who computes what this one begins with, and how many tokens of it.
-    pub(crate) leader: Option<(StreamId, usize)>,
+    pub(crate) prefix_source: Option<(StreamId, usize)>,
     /// What was found to begin with, and when: see `KvPool::epoch`.
-    pub(crate) beginning: Option<(u64, Option<Beginning>)>,
+    pub(crate) beginning: Option<(u64, Option<PrefixMatch>)>,
 }
 
 /// Whether a sequence goes on after a token.
@@ -65,12 +65,12 @@ impl Sequence {
             channel: arrival.channel,
             config: arrival.config,
             called_at: arrival.called_at,
-            standing: Standing::Waiting,
-            seat: None,
+            run_state: RunState::Queued,
+            seq_id: None,
             computed: 0,
-            fruitful: false,
+            progressed_since_scheduled: false,
             tokens: Vec::new(),
-            picker: None,
+            sampler: None,
             room: 0,
             progress: Progress::default(),
             items: 0,
@@ -80,7 +80,7 @@ impl Sequence {
             full_since: None,
             detokenizer: Detokenizer::default(),
             stops,
-            leader: None,
+            prefix_source: None,
             beginning: None,
         }
     }
@@ -90,11 +90,11 @@ impl Sequence {
     }
 
     /// The prompt is tokenized: the sequence can be placed.
-    pub(crate) fn equip(&mut self, prepared: Prepared, context_len: usize) {
+    pub(crate) fn set_prompt(&mut self, prepared: Prepared, context_len: usize) {
         self.progress.usage.prompt_tokens = prepared.tokens.len();
         self.room = (self.config.max_tokens as usize).min(context_len - prepared.tokens.len());
         self.tokens = prepared.tokens;
-        self.picker = Some(prepared.picker);
+        self.sampler = Some(prepared.sampler);
         self.channel.report(&self.progress);
     }
 
@@ -112,7 +112,7 @@ impl Sequence {
     pub(crate) fn give_up_cells(&mut self) -> Option<usize> {
         self.computed = 0;
         self.beginning = None;
-        self.seat.take()
+        self.seq_id.take()
     }
 
     /// Whether its prompt is still to be computed.
@@ -121,7 +121,7 @@ impl Sequence {
     }
 
     /// Begins with tokens that were computed before; how many of them are of a prompt that is new here.
-    pub(crate) fn take_over(&mut self, shared: usize) -> usize {
+    pub(crate) fn reuse_prefix(&mut self, shared: usize) -> usize {
         self.computed = shared;
         if self.first_at.is_some() {
             return 0;
@@ -133,7 +133,7 @@ impl Sequence {
 
     /// Whether nothing is to be generated at all.
     pub(crate) fn wants_nothing(&self) -> bool {
-        self.picker.is_some() && self.room == 0
+        self.sampler.is_some() && self.room == 0
     }
 
     /// What the scheduler needs to know; asks the reader for room.
@@ -141,13 +141,13 @@ impl Sequence {
         Candidate {
             priority: self.config.priority,
             arrival: self.id(),
-            standing: self.standing,
-            ready: self.picker.is_some() && self.has_room(now) && self.due_at().is_none_or(|due| due <= now),
+            run_state: self.run_state,
+            ready: self.sampler.is_some() && self.has_room(now) && self.due_at().is_none_or(|due| due <= now),
             pending: self.tokens.len() - self.computed,
             wants: self.tokens.len() - self.computed,
-            seat: self.seat,
-            fruitful: self.fruitful,
-            follows: None,
+            seq_id: self.seq_id,
+            progressed_since_scheduled: self.progressed_since_scheduled,
+            waits_for: None,
         }
     }
 
@@ -221,9 +221,9 @@ impl Sequence {
     }
 
     /// Takes the logits after the last token: sample, detokenize, stop, send.
-    pub(crate) fn advance(&mut self, logits: &[f32], vocabulary: &Words<'_>, now: Duration) -> Outcome {
-        let picker = self.picker.as_mut().expect("only equipped sequences are placed");
-        let choice = match picker.pick(logits) {
+    pub(crate) fn advance(&mut self, logits: &[f32], vocabulary: &VocabularyView<'_>, now: Duration) -> Outcome {
+        let sampler = self.sampler.as_mut().expect("only equipped sequences are placed");
+        let choice = match sampler.pick(logits) {
             Ok(choice) => choice,
             Err(error) => {
                 self.fail(MullamaError::StreamingError(StreamFailure::Sample(Arc::new(error))), now);
@@ -241,7 +241,7 @@ impl Sequence {
     }
 
     fn mark(&mut self, now: Duration) {
-        self.fruitful = true;
+        self.progressed_since_scheduled = true;
         self.progress.usage.completion_tokens += 1;
         let timings = &mut self.progress.timings;
         let first_at = *self.first_at.get_or_insert_with(|| {
@@ -254,9 +254,9 @@ impl Sequence {
     }
 
     /// Sends the picked token with the text that became certain; ends the stream where it completes one.
-    fn deliver(&mut self, picked: Picked, vocabulary: &dyn Vocabulary, now: Duration) -> Outcome {
+    fn deliver(&mut self, sampled: SampledToken, vocabulary: &dyn Vocabulary, now: Duration) -> Outcome {
         let mut bytes = Vec::new();
-        if let Err(error) = vocabulary.piece(picked.token, &mut bytes) {
+        if let Err(error) = vocabulary.piece(sampled.token, &mut bytes) {
             self.fail(MullamaError::StreamingError(StreamFailure::Sample(Arc::new(error))), now);
             return Outcome::Ended;
         }
@@ -273,11 +273,11 @@ impl Sequence {
         };
         let token = Token {
             text,
-            id: Some(picked.token),
+            id: Some(sampled.token),
             bytes,
             index: self.items,
-            logprob: picked.logprob,
-            top_logprobs: picked.top_logprobs,
+            logprob: sampled.logprob,
+            top_logprobs: sampled.top_logprobs,
         };
         self.items += 1;
         match end {
@@ -342,7 +342,7 @@ impl Sequence {
 
 /// A vocabulary beside its end tokens, sorted, so that the hot path asks nobody.
 #[derive(Debug)]
-pub(crate) struct Words<'a> {
+pub(crate) struct VocabularyView<'a> {
     pub(crate) vocabulary: &'a dyn Vocabulary,
     pub(crate) end_tokens: &'a [TokenId],
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use mullama_ffi::TokenId;
 
-use crate::channel::Channel;
 use crate::config::StreamConfig;
 use crate::error::{MullamaError, PromptFailure, StreamFailure};
 use crate::request::Prompt;
-use crate::sample::Picker;
-use crate::vocabulary::Vocabulary;
+use crate::stream::channel::Channel;
+use crate::text::sampler::SamplerChain;
+use crate::text::vocabulary::Vocabulary;
 
 /// A stream that was called for. Its prompt follows when it is tokenized.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(crate) struct Arrival {
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) tokens: Vec<TokenId>,
-    pub(crate) picker: Picker,
+    pub(crate) sampler: SamplerChain,
 }
 
 /// Tokenizes and checks a prompt, and builds its sampler. Needs a big stack if the prompt is not tokens.
@@ -51,9 +51,9 @@ pub(crate) fn prepare(
         return Err(MullamaError::ContextOverflow { prompt_tokens: tokens.len(), context_len });
     }
     let failed = |error| MullamaError::StreamingError(StreamFailure::Sample(Arc::new(error)));
-    let mut picker = Picker::build(config, seed, context_len, vocabulary).map_err(failed)?;
-    picker.see_prompt(&tokens).map_err(failed)?;
-    Ok(Prepared { tokens, picker })
+    let mut sampler = SamplerChain::build(config, seed, context_len, vocabulary).map_err(failed)?;
+    sampler.see_prompt(&tokens).map_err(failed)?;
+    Ok(Prepared { tokens, sampler })
 }
 
 fn known(tokens: Vec<TokenId>, n_vocab: usize) -> Result<Vec<TokenId>, MullamaError> {

@@ -4,10 +4,10 @@ use std::error::Error;
 use std::ops::AddAssign;
 use std::time::{Duration, Instant};
 
-use mullama::{MullamaError, StreamConfig, TokenId, TokenStream, Waited};
+use mullama::{MullamaError, StreamConfig, TokenId, TokenStream, TryNext};
 
 use crate::chance::Chance;
-use crate::house::{CONTEXT, House};
+use crate::harness::{CONTEXT, Harness};
 
 /// Longest that a reader who reads has to wait for a token.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -55,13 +55,17 @@ enum Manner {
 }
 
 /// Sends one request after the other until the time is over.
-pub(crate) fn come_and_go(house: &House, seed: u64, until: Instant) -> Result<Report, Box<dyn Error + Send + Sync>> {
+pub(crate) fn come_and_go(
+    harness: &Harness,
+    seed: u64,
+    until: Instant,
+) -> Result<Report, Box<dyn Error + Send + Sync>> {
     let (mut chance, mut report) = (Chance::new(seed), Report::default());
     while Instant::now() < until {
         report.streams += 1;
         let prompt = prompt(&mut chance);
         let (config, manner) = (config(&mut chance, prompt.len()), manner(&mut chance));
-        let stream = match house.stream(prompt.clone(), config.clone()) {
+        let stream = match harness.stream(prompt.clone(), config.clone()) {
             Ok(stream) => stream,
             Err(MullamaError::Overloaded { .. }) => {
                 report.refused += 1;
@@ -81,7 +85,7 @@ pub(crate) fn come_and_go(house: &House, seed: u64, until: Instant) -> Result<Re
             Some(MullamaError::StreamTimeout { .. }) => report.timed_out += 1,
             Some(error) => return Err(error.into()),
         }
-        if let Some(alone) = house.alone(prompt, config.timeout_ms(None))? {
+        if let Some(alone) = harness.alone(prompt, config.timeout_ms(None))? {
             let right = if whole { text == alone } else { alone.starts_with(&text) };
             if !right {
                 return Err(format!("{manner:?}: {text:?}, but alone {alone:?}").into());
@@ -148,10 +152,10 @@ fn read(stream: &TokenStream, manner: Manner, chance: &mut Chance) -> Result<Opt
             Manner::Fast | Manner::Gone(_) | Manner::Stalled(_) => {}
         }
         match stream.next_within(PATIENCE) {
-            Waited::Token(_) => taken += 1,
-            Waited::Over => return Ok(None),
-            Waited::Failed(error) => return Ok(Some(error)),
-            Waited::Nothing => return Err(format!("no token for {PATIENCE:?}: {:?}", stream.usage())),
+            TryNext::Token(_) => taken += 1,
+            TryNext::Ended => return Ok(None),
+            TryNext::Failed(error) => return Ok(Some(error)),
+            TryNext::Pending => return Err(format!("no token for {PATIENCE:?}: {:?}", stream.usage())),
         }
     }
 }

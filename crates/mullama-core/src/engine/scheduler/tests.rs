@@ -8,11 +8,11 @@ const CONTEXT: usize = 64;
 /// Seats of idle beginnings lie above those of candidates.
 const IDLE_SEATS: usize = 20;
 
-fn standing() -> impl Strategy<Value = Standing> {
+fn run_state() -> impl Strategy<Value = RunState> {
     prop_oneof![
-        Just(Standing::Waiting),
-        Just(Standing::Running),
-        (0_u64..9).prop_map(|since| Standing::Aside { since })
+        Just(RunState::Queued),
+        Just(RunState::Running),
+        (0_u64..9).prop_map(|since| RunState::Paused { since })
     ]
 }
 
@@ -39,8 +39,8 @@ const PREFILL: Fixed = Fixed(4, 32);
 #[derive(Debug, Clone)]
 struct Situation {
     candidates: Vec<Candidate>,
-    places: usize,
-    seats: usize,
+    slots: usize,
+    n_seq: usize,
     rows: usize,
     cells: Cells,
     idle: Vec<usize>,
@@ -48,37 +48,38 @@ struct Situation {
 
 impl Situation {
     fn plan(&self, bypassed: usize) -> Plan {
-        let Self { places, seats, rows, .. } = *self;
-        let pool = Pool { places, seats, cells: &self.cells, idle: &self.idle, rows, prefill: &PREFILL };
+        let Self { slots, n_seq, rows, .. } = *self;
+        let pool = Pool { slots, n_seq, cells: &self.cells, idle: &self.idle, rows, prefill: &PREFILL };
         Scheduler { bypassed, overtaken: 0 }.plan(&self.candidates, pool)
     }
 
     /// The pool after the plan's evictions.
     fn after(&self, plan: &Plan) -> Cells {
         let mut cells = self.cells.clone();
-        plan.drop.iter().for_each(|&seat| cells.truncate(seat, 0));
-        let seats = plan.evict.iter().filter_map(|&i| self.candidates[i].seat);
-        seats.for_each(|seat| cells.truncate(seat, 0));
+        plan.drop.iter().for_each(|&seq_id| cells.truncate(seq_id, 0));
+        let n_seq = plan.evict.iter().filter_map(|&i| self.candidates[i].seq_id);
+        n_seq.for_each(|seq_id| cells.truncate(seq_id, 0));
         cells
     }
 }
 
 /// A candidate; what it holds is cut down to what the pool has by [`situation`].
 fn candidate() -> impl Strategy<Value = Held> {
-    (-2..3_i32, standing(), any::<bool>(), 1..CONTEXT, 0..CONTEXT, any::<bool>()).prop_map(
-        |(priority, standing, ready, pending, cells, fruitful)| {
-            let pending = if standing == Standing::Running && cells > 0 && fruitful { 1 } else { pending };
+    (-2..3_i32, run_state(), any::<bool>(), 1..CONTEXT, 0..CONTEXT, any::<bool>()).prop_map(
+        |(priority, run_state, ready, pending, cells, progressed_since_scheduled)| {
+            let pending =
+                if run_state == RunState::Running && cells > 0 && progressed_since_scheduled { 1 } else { pending };
             Held {
                 candidate: Candidate {
                     priority,
                     arrival: 0,
-                    standing,
+                    run_state,
                     ready,
                     pending,
                     wants: pending,
-                    seat: None,
-                    fruitful,
-                    follows: None,
+                    seq_id: None,
+                    progressed_since_scheduled,
+                    waits_for: None,
                 },
                 cells,
             }
@@ -91,19 +92,19 @@ fn candidate() -> impl Strategy<Value = Held> {
 fn situation() -> impl Strategy<Value = Situation> {
     let pool = (1..6_usize, 0..4_usize, CONTEXT..4 * CONTEXT, 6..40_usize);
     (prop::collection::vec(candidate(), 0..14), pool, 0..3_usize).prop_map(
-        |(held, (places, more, cells, rows), idle)| {
-            let seats = places + more;
+        |(held, (slots, more, cells, rows), idle)| {
+            let n_seq = slots + more;
             let mut pool = Cells::new(cells, IDLE_SEATS + 3);
-            let (mut free, mut running, mut candidates) = (seats, places, Vec::new());
+            let (mut free, mut running, mut candidates) = (n_seq, slots, Vec::new());
             for (Held { mut candidate, cells: wanted }, arrival) in held.into_iter().zip(0..) {
                 candidate.arrival = arrival;
-                running -= usize::from(candidate.standing == Standing::Running && running > 0);
-                if candidate.standing == Standing::Running && running == 0 {
-                    candidate.standing = Standing::Aside { since: arrival };
+                running -= usize::from(candidate.run_state == RunState::Running && running > 0);
+                if candidate.run_state == RunState::Running && running == 0 {
+                    candidate.run_state = RunState::Paused { since: arrival };
                 }
                 let fits = wanted > 0 && pool.used() + wanted <= cells && free > 0;
-                if candidate.standing != Standing::Waiting && fits {
-                    candidate.seat = Some(candidates.len());
+                if candidate.run_state != RunState::Queued && fits {
+                    candidate.seq_id = Some(candidates.len());
                     pool.extend(candidates.len(), wanted);
                     free -= 1;
                     candidate.pending = candidate.pending.min(CONTEXT - wanted);
@@ -111,21 +112,21 @@ fn situation() -> impl Strategy<Value = Situation> {
                 candidate.wants = candidate.pending;
                 candidates.push(candidate);
             }
-            for candidate in candidates.iter_mut().filter(|c| c.standing == Standing::Running && c.seat.is_none()) {
+            for candidate in candidates.iter_mut().filter(|c| c.run_state == RunState::Running && c.seq_id.is_none()) {
                 // A running sequence without a seat was promised one.
                 if free == 0 {
-                    candidate.standing = Standing::Aside { since: 0 };
+                    candidate.run_state = RunState::Paused { since: 0 };
                 }
                 free = free.saturating_sub(1);
             }
             let idle: Vec<usize> = (IDLE_SEATS..IDLE_SEATS + idle.min(free)).collect();
-            for &seat in &idle {
-                match candidates.iter().find_map(|c| c.seat) {
-                    Some(from) if seat == IDLE_SEATS => pool.share(from, seat, pool.of(from) / 2),
-                    _ => pool.extend(seat, 5.min(cells - pool.used())),
+            for &seq_id in &idle {
+                match candidates.iter().find_map(|c| c.seq_id) {
+                    Some(from) if seq_id == IDLE_SEATS => pool.share(from, seq_id, pool.of(from) / 2),
+                    _ => pool.extend(seq_id, 5.min(cells - pool.used())),
                 }
             }
-            Situation { candidates, places, seats, rows, cells: pool, idle }
+            Situation { candidates, slots, n_seq, rows, cells: pool, idle }
         },
     )
 }
@@ -151,7 +152,7 @@ proptest! {
         let plan = situation.plan(bypassed);
         prop_assert!(distinct(plan.running.iter().copied()) && distinct(plan.evict.iter().copied()));
         prop_assert!(distinct(plan.rows.iter().map(|(i, _)| *i)));
-        prop_assert!(plan.running.len() <= situation.places);
+        prop_assert!(plan.running.len() <= situation.slots);
         prop_assert!(plan.running.iter().all(|i| candidates[*i].ready && !plan.evict.contains(i)));
         for &(index, rows) in &plan.rows {
             prop_assert!(plan.running.contains(&index) && rows > 0 && rows <= candidates[index].pending);
@@ -161,9 +162,9 @@ proptest! {
         let held = situation.after(&plan).used();
         let capacity = situation.cells.capacity();
         prop_assert!(rows <= situation.rows && held + rows <= capacity, "{held} cells and {rows} rows of {capacity}");
-        let seats = (0..candidates.len()).filter(|&i| (stays(i) && candidates[i].seat.is_some()) || rows_of(&plan, i) > 0);
+        let n_seq = (0..candidates.len()).filter(|&i| (stays(i) && candidates[i].seq_id.is_some()) || rows_of(&plan, i) > 0);
         let idle = situation.idle.len() - plan.drop.len();
-        prop_assert!(seats.count() + idle <= situation.seats);
+        prop_assert!(n_seq.count() + idle <= situation.n_seq);
     }
 
     #[test]
@@ -186,10 +187,10 @@ proptest! {
     #[test]
     fn the_best_of_the_running_is_computed_and_never_evicted(situation in situation()) {
         let candidates = &situation.candidates;
-        let running = |i: &usize| candidates[*i].standing == Standing::Running && candidates[*i].ready;
+        let running = |i: &usize| candidates[*i].run_state == RunState::Running && candidates[*i].ready;
         let rank = |i: &usize| (Reverse(candidates[*i].priority), candidates[*i].arrival);
         let best_begun = (0..candidates.len())
-            .filter(|i| candidates[*i].ready && candidates[*i].standing != Standing::Waiting)
+            .filter(|i| candidates[*i].ready && candidates[*i].run_state != RunState::Queued)
             .min_by_key(rank);
         if let Some(best) = best_begun.filter(running) {
         let plan = situation.plan(0);
@@ -201,10 +202,10 @@ proptest! {
     fn nobody_who_runs_is_pushed_out_while_a_parked_one_still_holds_cells(situation in situation()) {
         let candidates = &situation.candidates;
         let plan = situation.plan(0);
-        let pushed_out = |c: &Candidate| c.standing == Standing::Running && c.ready;
+        let pushed_out = |c: &Candidate| c.run_state == RunState::Running && c.ready;
         if plan.evict.iter().any(|&i| pushed_out(&candidates[i])) {
-            let parked = |i: &usize| candidates[*i].seat.is_some() && !candidates[*i].ready && !plan.evict.contains(i);
-            prop_assert!(!(0..candidates.len()).any(|i| parked(&i)));
+            let paused = |i: &usize| candidates[*i].seq_id.is_some() && !candidates[*i].ready && !plan.evict.contains(i);
+            prop_assert!(!(0..candidates.len()).any(|i| paused(&i)));
         }
     }
 
@@ -213,7 +214,7 @@ proptest! {
         let candidates = &situation.candidates;
         let plan = situation.plan(bypassed);
         let rank = |i: usize| (Reverse(candidates[i].priority), candidates[i].arrival);
-        let queue = (0..candidates.len()).filter(|&i| candidates[i].standing == Standing::Waiting && candidates[i].ready);
+        let queue = (0..candidates.len()).filter(|&i| candidates[i].run_state == RunState::Queued && candidates[i].ready);
         // One that was placed and evicted for cells again has had its turn in the order.
         let (placed, left): (Vec<usize>, Vec<usize>) = queue.partition(|i| plan.running.contains(i) || plan.evict.contains(i));
         let last = placed.into_iter().map(rank).max();
@@ -223,24 +224,24 @@ proptest! {
 
 #[test]
 fn who_lost_its_cells_in_this_plan_gets_no_place_by_its_old_numbers() {
-    let aside = |arrival, ready, since, seat: Option<usize>| {
-        let pending = if seat.is_some() { 1 } else { 20 };
-        let standing = Standing::Aside { since };
+    let aside = |arrival, ready, since, seq_id: Option<usize>| {
+        let pending = if seq_id.is_some() { 1 } else { 20 };
+        let run_state = RunState::Paused { since };
         Candidate {
             priority: 0,
             arrival,
-            standing,
+            run_state,
             ready,
             pending,
             wants: pending,
-            seat,
-            fruitful: true,
-            follows: None,
+            seq_id,
+            progressed_since_scheduled: true,
+            waits_for: None,
         }
     };
     let mut cells = Cells::new(100, 2);
-    (0..2).for_each(|seat| cells.extend(seat, 10));
-    let pool = Pool { places: 2, seats: 2, cells: &cells, idle: &[], rows: 50, prefill: &PREFILL };
+    (0..2).for_each(|seq_id| cells.extend(seq_id, 10));
+    let pool = Pool { slots: 2, n_seq: 2, cells: &cells, idle: &[], rows: 50, prefill: &PREFILL };
     let (sleeper, wakes) = (aside(0, false, 9, Some(0)), aside(1, true, 1, None));
     let plan = Scheduler::default().plan(&[sleeper, wakes, aside(2, true, 2, Some(1))], pool);
     assert_eq!((plan.evict, plan.running), (vec![0], vec![1, 2]));
@@ -250,12 +251,22 @@ fn who_lost_its_cells_in_this_plan_gets_no_place_by_its_old_numbers() {
 
 #[test]
 fn a_follower_waits_only_while_its_leader_has_a_place() {
-    let fresh = |arrival, ready, follows| {
-        let standing = Standing::Waiting;
-        Candidate { priority: 0, arrival, standing, ready, pending: 9, wants: 9, seat: None, fruitful: false, follows }
+    let fresh = |arrival, ready, waits_for| {
+        let run_state = RunState::Queued;
+        Candidate {
+            priority: 0,
+            arrival,
+            run_state,
+            ready,
+            pending: 9,
+            wants: 9,
+            seq_id: None,
+            progressed_since_scheduled: false,
+            waits_for,
+        }
     };
     let cells = Cells::new(100, 4);
-    let pool = Pool { places: 2, seats: 4, cells: &cells, idle: &[], rows: 50, prefill: &PREFILL };
+    let pool = Pool { slots: 2, n_seq: 4, cells: &cells, idle: &[], rows: 50, prefill: &PREFILL };
     let plan = Scheduler::default().plan(&[fresh(0, true, None), fresh(1, true, Some(0))], pool);
     assert_eq!((plan.running, plan.rows), (vec![0, 1], vec![(0, 9)]));
     let plan = Scheduler::default().plan(&[fresh(0, false, None), fresh(1, true, Some(0))], pool);

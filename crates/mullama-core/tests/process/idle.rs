@@ -36,7 +36,7 @@ fn with_all_readers_parked_no_thread_uses_cpu_and_one_read_wakes_the_engine() {
     let open = |n| context.stream(format!("Count: {n}"), greedy(500).buffer_size(3)).unwrap();
     let streams: Vec<TokenStream> = (0..12).map(open).collect();
     for _ in 0..3 {
-        eventually("all are parked", || streams.iter().all(|stream| stream.buffered() == 3));
+        eventually("all are paused", || streams.iter().all(|stream| stream.buffered() == 3));
         let (used, threads) = used_in_window();
         assert!(used <= 3, "{used} ticks were used by {threads:?}");
         streams[7].next_blocking().unwrap().unwrap();

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use mullama_ffi::{Crowding, Error, Sampler, SamplerOptions, TokenId};
 
-use super::backend::{Backend, Limits, Row};
-use super::clock::Clock;
-use crate::cells::Cells;
-use crate::prefix::Reuse;
-use crate::vocabulary::Vocabulary;
+use crate::clock::Clock;
+use crate::kv::backend::{Backend, Limits, Row};
+use crate::kv::cells::Cells;
+use crate::kv::prefix_cache::Reuse;
+use crate::text::vocabulary::Vocabulary;
 
 /// Writes the logits after a sequence of tokens.
 pub type Logits = Arc<dyn Fn(&[TokenId], &mut [f32]) + Send + Sync>;
@@ -115,7 +115,7 @@ impl ScriptedBackend {
     /// A backend over [`ByteVocabulary`].
     pub fn new(script: Script) -> Self {
         let n_vocab = ByteVocabulary.n_tokens();
-        let cells = Cells::new(script.limits.cells, script.limits.seats);
+        let cells = Cells::new(script.limits.cells, script.limits.n_seq);
         Self {
             script,
             n_vocab,
@@ -132,11 +132,11 @@ impl ScriptedBackend {
     }
 
     fn put(&mut self, index: usize, row: &Row) {
-        assert!(row.seat < self.script.limits.seats, "seat {} of {}", row.seat, self.script.limits.seats);
-        let tokens = self.tokens.entry(row.seat).or_default();
-        assert_eq!(row.position, tokens.len(), "positions of seat {} continue where its cells end", row.seat);
+        assert!(row.seq_id < self.script.limits.n_seq, "seq_id {} of {}", row.seq_id, self.script.limits.n_seq);
+        let tokens = self.tokens.entry(row.seq_id).or_default();
+        assert_eq!(row.position, tokens.len(), "positions of seq_id {} continue where its cells end", row.seq_id);
         tokens.push(row.token);
-        self.cells.extend(row.seat, 1);
+        self.cells.extend(row.seq_id, 1);
         if row.output {
             let mut logits = vec![0.0; self.n_vocab];
             (self.script.logits)(tokens, &mut logits);
@@ -183,18 +183,18 @@ impl Backend for ScriptedBackend {
         self.outputs.get(&row).map(Vec::as_slice).ok_or(Error::NoLogits { row })
     }
 
-    fn forget(&mut self, seat: usize) -> Result<(), Error> {
+    fn forget(&mut self, seq_id: usize) -> Result<(), Error> {
         if self.poisoned {
             return Err(Error::Poisoned);
         }
-        self.tokens.remove(&seat);
-        self.cells.truncate(seat, 0);
+        self.tokens.remove(&seq_id);
+        self.cells.truncate(seq_id, 0);
         Ok(())
     }
 
     fn share(&mut self, from: usize, to: usize, tokens: usize) -> Result<bool, Error> {
         let shared = self.tokens.get(&from).map_or(&[][..], Vec::as_slice);
-        assert!(tokens <= shared.len() && !self.tokens.contains_key(&to), "a part of {from} for the empty seat {to}");
+        assert!(tokens <= shared.len() && !self.tokens.contains_key(&to), "a part of {from} for the empty seq_id {to}");
         if self.script.limits.reuse == Reuse::Whole && tokens < shared.len() {
             return Ok(false);
         }
@@ -204,26 +204,26 @@ impl Backend for ScriptedBackend {
         Ok(true)
     }
 
-    fn save(&mut self, seat: usize, limit: usize) -> Result<Option<Vec<u8>>, Error> {
-        let tokens = self.tokens.get(&seat).map_or(&[][..], Vec::as_slice);
+    fn save(&mut self, seq_id: usize, limit: usize) -> Result<Option<Vec<u8>>, Error> {
+        let tokens = self.tokens.get(&seq_id).map_or(&[][..], Vec::as_slice);
         let state: Vec<u8> = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
         Ok((state.len() <= limit).then_some(state))
     }
 
-    fn restore(&mut self, seat: usize, state: &[u8]) -> Result<(), Error> {
-        assert!(!self.tokens.contains_key(&seat), "seat {seat} is empty");
+    fn restore(&mut self, seq_id: usize, state: &[u8]) -> Result<(), Error> {
+        assert!(!self.tokens.contains_key(&seq_id), "seq_id {seq_id} is empty");
         let tokens: Vec<_> = state.chunks_exact(4).map(|b| TokenId::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         assert!(self.cells.used() + tokens.len() <= self.script.limits.cells, "the plan counts cells");
-        self.cells.extend(seat, tokens.len());
-        self.tokens.insert(seat, tokens);
+        self.cells.extend(seq_id, tokens.len());
+        self.tokens.insert(seq_id, tokens);
         Ok(())
     }
 
-    fn truncate(&mut self, seat: usize, keep: usize, of: usize) -> Result<bool, Error> {
-        let tokens = self.tokens.entry(seat).or_default();
-        assert_eq!(tokens.len(), of, "tokens of seat {seat}");
+    fn truncate(&mut self, seq_id: usize, keep: usize, of: usize) -> Result<bool, Error> {
+        let tokens = self.tokens.entry(seq_id).or_default();
+        assert_eq!(tokens.len(), of, "tokens of seq_id {seq_id}");
         tokens.truncate(keep);
-        self.cells.truncate(seat, keep);
+        self.cells.truncate(seq_id, keep);
         Ok(keep == of || self.script.limits.reuse == Reuse::Parts)
     }
 
@@ -237,7 +237,7 @@ impl Backend for ScriptedBackend {
         }
         self.poisoned = false;
         self.tokens.clear();
-        self.cells = Cells::new(self.script.limits.cells, self.script.limits.seats);
+        self.cells = Cells::new(self.script.limits.cells, self.script.limits.n_seq);
         self.outputs.clear();
         Ok(())
     }

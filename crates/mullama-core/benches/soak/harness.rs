@@ -15,20 +15,20 @@ pub(crate) const CONTEXT: usize = 160;
 const CELLS: usize = 512;
 
 /// What is under soak.
-pub(crate) enum House {
+pub(crate) enum Harness {
     /// A crowded engine over scripted logits, and a roomy one.
     Scripted { crowded: ScriptedContext, roomy: ScriptedContext },
     /// A real model in a small pool.
     Real(Context),
 }
 
-impl House {
+impl Harness {
     pub(crate) fn open(model: Option<PathBuf>) -> Result<Self, Box<dyn Error>> {
         let Some(path) = model else {
-            let limits = Limits { rows: 64, cells: CELLS, seats: 12, reuse: Reuse::Parts };
-            let size = Size { places: 4, queue: 8, context_len: CONTEXT, limits, prefix_cache_bytes: 8 << 10 };
+            let limits = Limits { rows: 64, cells: CELLS, n_seq: 12, reuse: Reuse::Parts };
+            let size = Size { slots: 4, queue: 8, context_len: CONTEXT, limits, prefix_cache_bytes: 8 << 10 };
             let crowded = ScriptedContext::start(size, spread())?;
-            let roomy = Limits { rows: 512, cells: 1 << 16, seats: 72, reuse: Reuse::Nothing };
+            let roomy = Limits { rows: 512, cells: 1 << 16, n_seq: 72, reuse: Reuse::Nothing };
             let roomy =
                 ScriptedContext::start(Size { limits: roomy, context_len: CONTEXT, ..Size::default() }, spread())?;
             return Ok(Self::Scripted { crowded, roomy });
@@ -79,8 +79,8 @@ impl House {
         let patience = Instant::now() + Duration::from_secs(10);
         loop {
             let (stats, unfinished) = (self.stats()?, self.unfinished()?);
-            let gone = unfinished == 0 && stats.queued + stats.running + stats.parked == 0;
-            if gone && stats.cells_used <= stats.cells_idle {
+            let gone = unfinished == 0 && stats.queued + stats.running + stats.paused == 0;
+            if gone && stats.cells_used <= stats.cells_cached {
                 return Ok(());
             }
             if Instant::now() > patience {

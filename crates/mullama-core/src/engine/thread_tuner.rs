@@ -63,7 +63,7 @@ impl Trial {
 
 /// The number of threads that steps of one shape run with.
 #[derive(Debug)]
-pub(crate) struct Crew {
+pub(crate) struct ThreadTuner {
     most: u32,
     threads: u32,
     /// Rows of the steps that are compared; other shapes are not.
@@ -82,14 +82,14 @@ pub(crate) struct Crew {
     /// Whether threads were sent away because they waited for cores, and no trial has found a number since.
     short: bool,
     /// Time since threads last waited for cores.
-    since_crowded: Duration,
+    since_contended: Duration,
     /// Time since all were called back while prompts ran, without a trial.
     since_recalled: Duration,
     /// Which neighbour is tried next.
     turn: usize,
 }
 
-impl Crew {
+impl ThreadTuner {
     /// Begins with all threads.
     pub(crate) fn new(most: u32) -> Self {
         Self {
@@ -104,7 +104,7 @@ impl Crew {
             apart: APART,
             trial: None,
             short: false,
-            since_crowded: Duration::ZERO,
+            since_contended: Duration::ZERO,
             since_recalled: LATE,
             turn: 0,
         }
@@ -118,7 +118,7 @@ impl Crew {
 
     /// A step with this many rows of running streams and of prompts took this long.
     pub(crate) fn learn(&mut self, rows: usize, prompt: usize, took: Duration) {
-        self.since_crowded = self.since_crowded.saturating_add(took);
+        self.since_contended = self.since_contended.saturating_add(took);
         self.since_recalled = self.since_recalled.saturating_add(took);
         if self.most == 1 {
             return;
@@ -142,7 +142,7 @@ impl Crew {
     pub(crate) fn shrink(&mut self, crowding: Crowding) {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is not negative")]
         let needless = (crowding.waiting.round() as u32).max(1);
-        self.since_crowded = Duration::ZERO;
+        self.since_contended = Duration::ZERO;
         if self.trial.take().is_some_and(|trial| trial.is_others_turn() && trial.threads > self.threads) {
             // What the trial's number suffered says nothing against the one in use.
             return self.settle(false);
@@ -156,7 +156,7 @@ impl Crew {
     /// No two steps with prompts are alike, so nothing is compared; but where cores were short, all threads are called back
     /// in time, and go again if they still are.
     fn recall(&mut self) {
-        if self.short && self.trial.is_none() && self.since_crowded >= self.pause {
+        if self.short && self.trial.is_none() && self.since_contended >= self.pause {
             (self.threads, self.short, self.since_recalled) = (self.most, false, Duration::ZERO);
             self.forget();
         }
@@ -238,12 +238,12 @@ mod tests {
     use super::*;
 
     /// Runs steps for a while; `cost` says how long one lasts with so many threads. The share of time lost to trials.
-    fn run(crew: &mut Crew, seconds: f64, cost: impl Fn(u32) -> f64) -> f64 {
-        let best = (1..=crew.most).map(&cost).fold(f64::INFINITY, f64::min);
+    fn run(thread_tuner: &mut ThreadTuner, seconds: f64, cost: impl Fn(u32) -> f64) -> f64 {
+        let best = (1..=thread_tuner.most).map(&cost).fold(f64::INFINITY, f64::min);
         let (mut spent, mut steps) = (0.0, 0.0);
         while spent < seconds {
-            let took = cost(crew.threads());
-            crew.learn(1, 0, Duration::from_secs_f64(took));
+            let took = cost(thread_tuner.threads());
+            thread_tuner.learn(1, 0, Duration::from_secs_f64(took));
             spent += took;
             steps += 1.0;
         }
@@ -252,141 +252,145 @@ mod tests {
 
     #[test]
     fn on_a_quiet_machine_all_threads_stay_though_steps_grow_with_the_text() {
-        let mut crew = Crew::new(2);
-        let lost = run(&mut crew, 10.0, |threads| 0.001 / f64::from(threads));
-        assert_eq!(crew.threads, 2);
+        let mut thread_tuner = ThreadTuner::new(2);
+        let lost = run(&mut thread_tuner, 10.0, |threads| 0.001 / f64::from(threads));
+        assert_eq!(thread_tuner.threads, 2);
         assert!(lost < 0.03, "{lost}");
         // Texts of 256 tokens, one after the other; a step of the last costs twice one of the first.
         for step in 0..60_000_u32 {
             let grown = 1.0 + f64::from(step % 256) / 256.0;
-            crew.learn(1, 0, Duration::from_secs_f64(0.0005 * grown / f64::from(crew.threads()).sqrt()));
-            assert_eq!(crew.threads, 2, "step {step}");
+            thread_tuner.learn(
+                1,
+                0,
+                Duration::from_secs_f64(0.0005 * grown / f64::from(thread_tuner.threads()).sqrt()),
+            );
+            assert_eq!(thread_tuner.threads, 2, "step {step}");
         }
     }
 
     #[test]
     fn where_a_core_is_taken_fewer_threads_are_found_and_kept() {
         for (most, left) in [(2, 1), (4, 3), (8, 7), (8, 3), (16, 12)] {
-            let mut crew = Crew::new(most);
+            let mut thread_tuner = ThreadTuner::new(most);
             let alone = |threads: u32| 0.004 / f64::from(threads);
-            run(&mut crew, 2.0, alone);
-            let lost = run(&mut crew, 30.0, |threads| if threads > left { 0.02 } else { alone(threads) });
-            assert!(crew.threads <= left, "{} of {left} and {most}", crew.threads);
+            run(&mut thread_tuner, 2.0, alone);
+            let lost = run(&mut thread_tuner, 30.0, |threads| if threads > left { 0.02 } else { alone(threads) });
+            assert!(thread_tuner.threads <= left, "{} of {left} and {most}", thread_tuner.threads);
             assert!(lost < 0.4, "{lost} of the time with {left} of {most}");
         }
     }
 
-    fn shrink(crew: &mut Crew, waiting: f64) {
-        let threads = crew.threads();
-        crew.shrink(Crowding { waiting, threads });
+    fn shrink(thread_tuner: &mut ThreadTuner, waiting: f64) {
+        let threads = thread_tuner.threads();
+        thread_tuner.shrink(Crowding { waiting, threads });
     }
 
     #[test]
     fn threads_that_wait_for_cores_go_at_once() {
         for (most, waiting, left) in [(2, 1.0, 1), (8, 1.2, 7), (8, 4.1, 4), (4, 30.0, 1), (2, 0.85, 1), (16, 8.0, 8)] {
-            let mut crew = Crew::new(most);
-            shrink(&mut crew, waiting);
-            assert_eq!(crew.threads(), left, "{waiting} of {most} waited");
+            let mut thread_tuner = ThreadTuner::new(most);
+            shrink(&mut thread_tuner, waiting);
+            assert_eq!(thread_tuner.threads(), left, "{waiting} of {most} next");
         }
     }
 
     #[test]
     fn a_step_with_fewer_threads_than_all_is_what_threads_are_taken_from() {
-        let mut crew = Crew::new(16);
-        crew.shrink(Crowding { waiting: 1.0, threads: 4 });
-        assert_eq!(crew.threads(), 3);
+        let mut thread_tuner = ThreadTuner::new(16);
+        thread_tuner.shrink(Crowding { waiting: 1.0, threads: 4 });
+        assert_eq!(thread_tuner.threads(), 3);
     }
 
     #[test]
     fn threads_that_went_are_back_soon_once_cores_are_free_however_many_there_were() {
         for most in [2, 8, 16, 64] {
-            let mut crew = Crew::new(most);
+            let mut thread_tuner = ThreadTuner::new(most);
             let cost = |threads: u32| 0.02 / f64::from(threads);
             // Trials have become rare.
-            run(&mut crew, 60.0, cost);
-            shrink(&mut crew, 0.9 * f64::from(most));
-            run(&mut crew, 1.0, cost);
-            assert_eq!(crew.threads(), most);
+            run(&mut thread_tuner, 60.0, cost);
+            shrink(&mut thread_tuner, 0.9 * f64::from(most));
+            run(&mut thread_tuner, 1.0, cost);
+            assert_eq!(thread_tuner.threads(), most);
         }
     }
 
     #[test]
     fn where_some_cores_are_free_threads_climb_to_their_number() {
-        let mut crew = Crew::new(16);
-        shrink(&mut crew, 13.0);
-        assert_eq!(crew.threads, 3);
+        let mut thread_tuner = ThreadTuner::new(16);
+        shrink(&mut thread_tuner, 13.0);
+        assert_eq!(thread_tuner.threads, 3);
         let mut spent = 0.0;
         while spent < 60.0 {
             // Twelve of sixteen cores are free; the backend ends a step that has more threads than that.
-            let threads = crew.threads();
+            let threads = thread_tuner.threads();
             if threads > 13 {
-                shrink(&mut crew, f64::from(threads - 12));
+                shrink(&mut thread_tuner, f64::from(threads - 12));
                 spent += 0.05;
             } else {
                 let took = 0.02 / f64::from(threads.min(12));
-                crew.learn(1, 0, Duration::from_secs_f64(took));
+                thread_tuner.learn(1, 0, Duration::from_secs_f64(took));
                 spent += took;
             }
         }
-        assert!((8..=13).contains(&crew.threads), "{}", crew.threads);
+        assert!((8..=13).contains(&thread_tuner.threads), "{}", thread_tuner.threads);
     }
 
     #[test]
     fn a_trial_whose_threads_wait_for_cores_is_over_and_the_next_one_later() {
-        let mut crew = Crew::new(2);
-        shrink(&mut crew, 1.0);
-        let tried = |crew: &mut Crew| {
+        let mut thread_tuner = ThreadTuner::new(2);
+        shrink(&mut thread_tuner, 1.0);
+        let tried = |thread_tuner: &mut ThreadTuner| {
             let learn = |_: &i32| {
-                crew.learn(1, 0, Duration::from_millis(2));
-                crew.threads() == 2
+                thread_tuner.learn(1, 0, Duration::from_millis(2));
+                thread_tuner.threads() == 2
             };
             let steps = (1..100_000).find(learn);
-            shrink(crew, 1.0);
-            assert_eq!(crew.threads(), 1);
+            shrink(thread_tuner, 1.0);
+            assert_eq!(thread_tuner.threads(), 1);
             steps.expect("it is tried")
         };
-        let steps = [(); 6].map(|()| tried(&mut crew));
+        let steps = [(); 6].map(|()| tried(&mut thread_tuner));
         assert!(steps.is_sorted() && steps[0] < 100 && steps[5] > 1_000, "{steps:?}");
     }
 
     #[test]
     fn prompts_too_call_back_the_threads_that_went_later_each_time_they_go_again() {
-        let mut crew = Crew::new(4);
-        let away = |crew: &mut Crew| {
-            shrink(crew, 3.0);
+        let mut thread_tuner = ThreadTuner::new(4);
+        let away = |thread_tuner: &mut ThreadTuner| {
+            shrink(thread_tuner, 3.0);
             let back = |_: &i32| {
-                crew.learn(0, 30, Duration::from_millis(10));
-                crew.threads() == 4
+                thread_tuner.learn(0, 30, Duration::from_millis(10));
+                thread_tuner.threads() == 4
             };
             (1..1_000).find(back)
         };
-        let steps = [(); 7].map(|()| away(&mut crew));
+        let steps = [(); 7].map(|()| away(&mut thread_tuner));
         assert_eq!(steps, [15, 60, 240, 400, 400, 400, 400].map(Some), "from soon to late");
-        (0..1_000).for_each(|_| crew.learn(0, 30, Duration::from_millis(10)));
-        assert_eq!(away(&mut crew), Some(15), "after a good time it is news");
+        (0..1_000).for_each(|_| thread_tuner.learn(0, 30, Duration::from_millis(10)));
+        assert_eq!(away(&mut thread_tuner), Some(15), "after a good time it is news");
     }
 
     #[test]
     fn prompts_call_back_nobody_whom_a_trial_sent_away() {
-        let mut crew = Crew::new(8);
+        let mut thread_tuner = ThreadTuner::new(8);
         let cost = |threads: u32| if threads > 3 { 0.02 } else { 0.004 / f64::from(threads) };
         for crowded in [false, true] {
             if crowded {
-                shrink(&mut crew, 1.0);
+                shrink(&mut thread_tuner, 1.0);
             }
-            run(&mut crew, 60.0, cost);
-            let found = crew.threads;
+            run(&mut thread_tuner, 60.0, cost);
+            let found = thread_tuner.threads;
             assert!(found <= 3, "{found}");
-            (0..1_000).for_each(|_| crew.learn(0, 30, Duration::from_millis(10)));
-            assert_eq!(crew.threads, found, "what a trial found stays");
+            (0..1_000).for_each(|_| thread_tuner.learn(0, 30, Duration::from_millis(10)));
+            assert_eq!(thread_tuner.threads, found, "what a trial found stays");
         }
     }
 
     #[test]
     fn when_the_core_is_free_again_the_threads_come_back() {
-        let mut crew = Crew::new(4);
-        run(&mut crew, 5.0, |threads| if threads > 1 { 0.02 } else { 0.004 });
-        run(&mut crew, 15.0, |threads| 0.004 / f64::from(threads));
-        assert_eq!(crew.threads, 4);
+        let mut thread_tuner = ThreadTuner::new(4);
+        run(&mut thread_tuner, 5.0, |threads| if threads > 1 { 0.02 } else { 0.004 });
+        run(&mut thread_tuner, 15.0, |threads| 0.004 / f64::from(threads));
+        assert_eq!(thread_tuner.threads, 4);
     }
 }

@@ -2,18 +2,24 @@
 //!
 //! Flow: stop → **stream** → face.
 
+pub(crate) mod channel;
+pub(crate) mod completion;
+pub(crate) mod notifier;
+pub(crate) mod token;
+pub(crate) mod usage;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::bell::Rope;
-use crate::channel::{Channel, Take};
-use crate::completion::Completion;
 use crate::engine::handle::EngineHandle;
 use crate::error::MullamaError;
-use crate::origin::Origin;
-use crate::token::Token;
-use crate::usage::{FinishReason, Timings, Usage};
+use crate::fork_guard::ForkGuard;
+use crate::stream::channel::{Channel, Take};
+use crate::stream::completion::Completion;
+use crate::stream::notifier::NotifyHandle;
+use crate::stream::token::Token;
+use crate::stream::usage::{FinishReason, Timings, Usage};
 
 /// A stream of tokens, each there as soon as it exists.
 ///
@@ -23,7 +29,7 @@ use crate::usage::{FinishReason, Timings, Usage};
 #[derive(Debug)]
 pub struct TokenStream {
     channel: Arc<Channel>,
-    origin: Origin,
+    fork_guard: ForkGuard,
     /// The refusal of a process that got its copy by a fork was told.
     refused: AtomicBool,
     /// An engine lives while a stream uses it; `None` where a test steps the engine itself.
@@ -32,7 +38,7 @@ pub struct TokenStream {
 
 /// What a wait with a limit came to.
 #[derive(Debug)]
-pub enum Waited {
+pub enum TryNext {
     /// The next item.
     Token(Token),
     /// The stream is over.
@@ -43,7 +49,7 @@ pub enum Waited {
     Nothing,
 }
 
-impl From<Take> for Waited {
+impl From<Take> for TryNext {
     fn from(take: Take) -> Self {
         match take {
             Take::Item(token) => Self::Token(token),
@@ -56,12 +62,12 @@ impl From<Take> for Waited {
 
 impl TokenStream {
     pub(crate) fn new(channel: Arc<Channel>, engine: Option<Arc<EngineHandle>>) -> Self {
-        Self { channel, origin: Origin::here(), refused: AtomicBool::new(false), _engine: engine }
+        Self { channel, fork_guard: ForkGuard::new(), refused: AtomicBool::new(false), _engine: engine }
     }
 
     /// What a process that got its copy by a fork iterates over: an error, and then the end.
     fn refusal(&self) -> Option<Take> {
-        let error = self.origin.check().err()?;
+        let error = self.fork_guard.check().err()?;
         Some(Take::Over((!self.refused.swap(true, Ordering::Relaxed)).then_some(error)))
     }
 
@@ -78,17 +84,17 @@ impl TokenStream {
     }
 
     /// Waits for the next item, at most `limit`. With a limit of zero it never waits.
-    pub fn next_within(&self, limit: Duration) -> Waited {
-        match self.origin.check() {
-            Err(error) => Waited::Failed(error),
+    pub fn next_within(&self, limit: Duration) -> TryNext {
+        match self.fork_guard.check() {
+            Err(error) => TryNext::Failed(error),
             Ok(()) if limit.is_zero() => self.channel.take().into(),
             Ok(()) => self.channel.take_within(Some(limit)).into(),
         }
     }
 
     /// Has an event loop's bell rung by this rope at the next news; `true`, and no ring, if something can be taken now.
-    pub fn watch(&self, rope: &Rope) -> bool {
-        self.origin.is_forked() || self.channel.watch(rope)
+    pub fn watch(&self, rope: &NotifyHandle) -> bool {
+        self.fork_guard.is_forked() || self.channel.watch(rope)
     }
 
     /// Iterates over the items without taking the stream; blocks as [`next_blocking`](Self::next_blocking) does.
@@ -98,14 +104,14 @@ impl TokenStream {
 
     /// Stops the generation, from any thread. What was produced can still be read; then the stream is over.
     pub fn cancel(&self) {
-        if !self.origin.is_forked() {
+        if !self.fork_guard.is_forked() {
             self.channel.cancel();
         }
     }
 
     /// Stops the generation and throws away what was not read. Dropping the stream does the same.
     pub fn close(&self) {
-        if !self.origin.is_forked() {
+        if !self.fork_guard.is_forked() {
             self.channel.close();
         }
     }

@@ -3,24 +3,24 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Parts;
-use super::arrival::{Arrival, prepare};
-use super::clock::Clock;
-use super::mailbox::Mailbox;
-use crate::channel::{Admission, Channel, Counted};
+use super::arrivals::{Arrival, prepare};
+use super::inbox::Inbox;
+use crate::clock::Clock;
 use crate::config::StreamConfig;
 use crate::error::{MullamaError, StreamFailure};
+use crate::in_flight::InFlightGuard;
 use crate::request::Prompt;
-use crate::shutdown::Working;
 use crate::stats::Stats;
-use crate::vocabulary::Vocabulary;
+use crate::stream::channel::{Admission, AdmissionTicket, Channel};
+use crate::text::vocabulary::Vocabulary;
 
 /// Prompts that may still be tokenized for streams that are gone, before a new one is refused.
 const ABANDONED_PROMPTS: usize = 64;
 
 /// The callers' side of an engine.
 #[derive(Debug)]
-pub(crate) struct Desk {
-    mailbox: Arc<Mailbox>,
+pub(crate) struct EngineClient {
+    inbox: Arc<Inbox>,
     admission: Arc<Admission>,
     /// Prompts on threads of their own. Who leaves gives its place in `admission` back at once, but a tokenizer goes on.
     tokenizing: Arc<Admission>,
@@ -30,11 +30,11 @@ pub(crate) struct Desk {
     stats: Arc<Mutex<Stats>>,
 }
 
-impl Desk {
+impl EngineClient {
     /// The desk of the engine that is made of `parts`.
     pub(crate) fn new(parts: &Parts, max_unfinished: usize) -> Self {
         Self {
-            mailbox: Arc::clone(&parts.mailbox),
+            inbox: Arc::clone(&parts.inbox),
             admission: Arc::new(Admission::new(max_unfinished)),
             tokenizing: Arc::new(Admission::new(max_unfinished + ABANDONED_PROMPTS)),
             clock: Arc::clone(&parts.clock),
@@ -51,22 +51,28 @@ impl Desk {
         let seed = config.seed.unwrap_or_else(any_seed);
         // DRY looks through the whole vocabulary for its sequence breakers.
         let quick = matches!(prompt, Prompt::Tokens(_) | Prompt::Refused(_)) && config.dry_multiplier <= 0.0;
-        let counted = if quick { None } else { Some(Counted::enter(&self.tokenizing)?) };
-        let channel = Channel::open(&self.mailbox, &self.admission, config.buffer_size, seed)?;
+        let ticket = if quick { None } else { Some(AdmissionTicket::enter(&self.tokenizing)?) };
+        let channel = Channel::open(&self.inbox, &self.admission, config.buffer_size, seed)?;
         let config = Arc::new(config);
         let arrival =
             Arrival { channel: Arc::clone(&channel), config: Arc::clone(&config), called_at: self.clock.now() };
-        self.mailbox.submit(arrival).map_err(|_| MullamaError::Closed { what: "engine" })?;
-        self.prepare(&channel, prompt, config, counted);
+        self.inbox.submit(arrival).map_err(|_| MullamaError::Closed { what: "engine" })?;
+        self.prepare(&channel, prompt, config, ticket);
         Ok(channel)
     }
 
-    /// Has the prompt turned into tokens, and word sent to the engine: on a thread of its own if that is `counted`.
-    fn prepare(&self, channel: &Arc<Channel>, prompt: Prompt, config: Arc<StreamConfig>, counted: Option<Counted>) {
+    /// Has the prompt turned into tokens, and word sent to the engine: on a thread of its own if that is `ticket`.
+    fn prepare(
+        &self,
+        channel: &Arc<Channel>,
+        prompt: Prompt,
+        config: Arc<StreamConfig>,
+        ticket: Option<AdmissionTicket>,
+    ) {
         let (id, seed, context_len) = (channel.id(), channel.seed(), self.context_len);
-        let (mailbox, vocabulary) = (Arc::clone(&self.mailbox), Arc::clone(&self.vocabulary));
-        let (stream, quick) = (Arc::clone(channel), counted.is_none());
-        let working = (!quick).then(Working::begin);
+        let (inbox, vocabulary) = (Arc::clone(&self.inbox), Arc::clone(&self.vocabulary));
+        let (stream, quick) = (Arc::clone(channel), ticket.is_none());
+        let working = (!quick).then(InFlightGuard::begin);
         let work = move || {
             let _working = working;
             if stream.is_gone() {
@@ -74,15 +80,15 @@ impl Desk {
             }
             let prepared = prepare(prompt, &config, seed, context_len, vocabulary.as_ref());
             // Before the stream can end, so that whoever calls after its end finds the place.
-            drop(counted);
-            mailbox.prepared(id, prepared);
+            drop(ticket);
+            inbox.prepared(id, prepared);
         };
         if quick {
             return work();
         }
         if let Err(error) = mullama_ffi::spawn_tokenizer_thread("mullama-prompt", work) {
             let refused = MullamaError::StreamingError(StreamFailure::Thread(Arc::new(error)));
-            self.mailbox.prepared(id, Err(refused));
+            self.inbox.prepared(id, Err(refused));
         }
     }
 
@@ -102,12 +108,12 @@ impl Desk {
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.mailbox.is_closed()
+        self.inbox.is_closed()
     }
 
     /// Takes no more requests, and has the engine end.
     pub(crate) fn close(&self) {
-        self.mailbox.close();
+        self.inbox.close();
     }
 }
 

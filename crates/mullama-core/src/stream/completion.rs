@@ -1,8 +1,8 @@
 //! A whole answer: a stream, read to its end.
 
 use crate::stream::TokenStream;
-use crate::token::Token;
-use crate::usage::{FinishReason, Timings, Usage};
+use crate::stream::token::Token;
+use crate::stream::usage::{FinishReason, Timings, Usage};
 
 /// A stream that was read to its end.
 #[derive(Debug, Clone, PartialEq)]

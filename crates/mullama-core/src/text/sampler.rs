@@ -5,14 +5,14 @@
 use mullama_ffi::{Error, Sampler, SamplerOptions, TokenId};
 
 use crate::config::StreamConfig;
-use crate::vocabulary::Vocabulary;
+use crate::text::vocabulary::Vocabulary;
 
 /// Most tokens that a penalty looks back on.
 const LONGEST_WINDOW: i32 = 1 << 20;
 
 /// A sampler chain and what is told of each pick.
 #[derive(Debug)]
-pub(crate) struct Picker {
+pub(crate) struct SamplerChain {
     sampler: Sampler,
     logprobs: Option<u32>,
     remembers_prompt: bool,
@@ -20,13 +20,13 @@ pub(crate) struct Picker {
 
 /// One picked token.
 #[derive(Debug)]
-pub(crate) struct Picked {
+pub(crate) struct SampledToken {
     pub(crate) token: TokenId,
     pub(crate) logprob: Option<f32>,
     pub(crate) top_logprobs: Vec<(TokenId, f32)>,
 }
 
-impl Picker {
+impl SamplerChain {
     /// The only place where a sampler is built. `context_len` is what -1 means for the penalties' windows.
     pub(crate) fn build(
         config: &StreamConfig,
@@ -85,14 +85,18 @@ impl Picker {
     }
 
     /// Picks from the logits of one row, `n_vocab` of them, and accepts the pick once.
-    pub(crate) fn pick(&mut self, logits: &[f32]) -> Result<Picked, Error> {
+    pub(crate) fn pick(&mut self, logits: &[f32]) -> Result<SampledToken, Error> {
         let token = self.sampler.sample(logits)?;
         let Some(n) = self.logprobs else {
-            return Ok(Picked { token, logprob: None, top_logprobs: Vec::new() });
+            return Ok(SampledToken { token, logprob: None, top_logprobs: Vec::new() });
         };
         let log_sum = log_sum_exp(logits);
         let index = usize::try_from(token).expect("the sampler checked the range");
-        Ok(Picked { token, logprob: Some(logits[index] - log_sum), top_logprobs: top(logits, n as usize, log_sum) })
+        Ok(SampledToken {
+            token,
+            logprob: Some(logits[index] - log_sum),
+            top_logprobs: top(logits, n as usize, log_sum),
+        })
     }
 }
 

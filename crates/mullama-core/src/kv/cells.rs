@@ -8,7 +8,7 @@ pub(crate) struct Cells {
     /// Seats that hold each cell.
     holders: Vec<u16>,
     free: Vec<u32>,
-    seats: Vec<Vec<u32>>,
+    n_seq: Vec<Vec<u32>>,
     capacity: usize,
     /// Cells with more than one holder.
     shared: usize,
@@ -16,8 +16,8 @@ pub(crate) struct Cells {
 
 impl Cells {
     /// An empty pool.
-    pub(crate) fn new(capacity: usize, seats: usize) -> Self {
-        Self { holders: Vec::new(), free: Vec::new(), seats: vec![Vec::new(); seats], capacity, shared: 0 }
+    pub(crate) fn new(capacity: usize, n_seq: usize) -> Self {
+        Self { holders: Vec::new(), free: Vec::new(), n_seq: vec![Vec::new(); n_seq], capacity, shared: 0 }
     }
 
     /// Cells of the pool.
@@ -32,8 +32,8 @@ impl Cells {
 
     /// Cells of one seat, shared ones included.
     #[cfg(test)]
-    pub(crate) fn of(&self, seat: usize) -> usize {
-        self.seats[seat].len()
+    pub(crate) fn of(&self, seq_id: usize) -> usize {
+        self.n_seq[seq_id].len()
     }
 
     /// Cells that more than one seat holds.
@@ -42,31 +42,31 @@ impl Cells {
     }
 
     /// Gives a seat more cells. The plan has seen to it that there are enough.
-    pub(crate) fn extend(&mut self, seat: usize, cells: usize) {
+    pub(crate) fn extend(&mut self, seq_id: usize, cells: usize) {
         for _ in 0..cells {
             let cell = self.free.pop().unwrap_or_else(|| {
                 self.holders.push(0);
                 u32::try_from(self.holders.len() - 1).expect("a pool has far fewer cells than 2^32")
             });
             self.holders[cell as usize] = 1;
-            self.seats[seat].push(cell);
+            self.n_seq[seq_id].push(cell);
         }
     }
 
     /// Lets `to`, which has none, hold the first `cells` of `from` as well.
     pub(crate) fn share(&mut self, from: usize, to: usize, cells: usize) {
-        let shared = self.seats[from][..cells].to_vec();
+        let shared = self.n_seq[from][..cells].to_vec();
         for &cell in &shared {
             self.holders[cell as usize] += 1;
             self.shared += usize::from(self.holders[cell as usize] == 2);
         }
-        self.seats[to] = shared;
+        self.n_seq[to] = shared;
     }
 
     /// Takes a seat's cells behind the first `keep`.
-    pub(crate) fn truncate(&mut self, seat: usize, keep: usize) {
-        while self.seats[seat].len() > keep {
-            let Some(cell) = self.seats[seat].pop() else { return };
+    pub(crate) fn truncate(&mut self, seq_id: usize, keep: usize) {
+        while self.n_seq[seq_id].len() > keep {
+            let Some(cell) = self.n_seq[seq_id].pop() else { return };
             self.holders[cell as usize] -= 1;
             self.shared -= usize::from(self.holders[cell as usize] == 1);
             if self.holders[cell as usize] == 0 {
@@ -99,14 +99,14 @@ mod tests {
         #[test]
         fn what_is_used_is_what_somebody_holds(moves in prop::collection::vec((0_u8..3, 0_usize..4, 0_usize..4, 0_usize..20), 0..60)) {
             let mut cells = Cells::new(10_000, 4);
-            for (kind, seat, other, n) in moves {
+            for (kind, seq_id, other, n) in moves {
                 match kind {
-                    0 => cells.extend(seat, n),
-                    1 => cells.truncate(seat, n),
-                    _ if cells.of(other) == 0 && seat != other => cells.share(seat, other, n.min(cells.of(seat))),
+                    0 => cells.extend(seq_id, n),
+                    1 => cells.truncate(seq_id, n),
+                    _ if cells.of(other) == 0 && seq_id != other => cells.share(seq_id, other, n.min(cells.of(seq_id))),
                     _ => {}
                 }
-                let held: std::collections::HashSet<u32> = cells.seats.iter().flatten().copied().collect();
+                let held: std::collections::HashSet<u32> = cells.n_seq.iter().flatten().copied().collect();
                 prop_assert_eq!(held.len(), cells.used());
             }
         }

@@ -1,0 +1,121 @@
+//! [`ContextParams`] with every default filled in for one model and one machine.
+
+use std::path::PathBuf;
+
+use mullama_ffi::{ContextOptions, FlashAttn, KvType, Model};
+
+use super::context_params::{ContextParams, MAX_SEQUENCES};
+use crate::cores;
+use crate::error::{ModelLoadFailure, MullamaError};
+
+/// Context length where the caller names none: memory is the user's to spend.
+const DEFAULT_CONTEXT: u32 = 4096;
+
+/// [`ContextParams`] with every default filled in for one model. Equal params share an engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ResolvedParams {
+    pub(crate) path: PathBuf,
+    pub(crate) context_len: usize,
+    pub(crate) slots: usize,
+    pub(crate) n_seq: u32,
+    pub(crate) max_unfinished: usize,
+    pub(crate) prefix_cache_bytes: usize,
+    pub(crate) n_threads: u32,
+    pub(crate) kv_cells: u32,
+    n_batch: u32,
+    n_ubatch: u32,
+    pub(crate) n_threads_batch: u32,
+    flash_attn: FlashAttn,
+    type_k: KvType,
+    type_v: KvType,
+}
+
+impl ResolvedParams {
+    /// Checks the params and fills in what the model and the machine decide.
+    ///
+    /// `positions` is the length of the model's table of positions, if it learnt one: llama.cpp would read past its end.
+    pub(crate) fn resolve(
+        params: &ContextParams,
+        model: &Model,
+        path: PathBuf,
+        positions: Option<u32>,
+    ) -> Result<Self, MullamaError> {
+        params.validate()?;
+        let trained = model.n_ctx_train();
+        let n_ctx = params.n_ctx.unwrap_or_else(|| trained.clamp(1, DEFAULT_CONTEXT));
+        if let Some(positions) = positions.filter(|&positions| n_ctx > positions) {
+            let range = format!("1 to {positions}, the positions that the model has learnt");
+            return Err(MullamaError::invalid("n_ctx", n_ctx, range));
+        }
+        if n_ctx > trained {
+            tracing::warn!(target: "mullama", n_ctx, trained, "the context is longer than the model was trained for");
+        }
+        let max_unfinished = params.max_unfinished();
+        // A recurrent state is as large as a whole context, so only running sequences have one.
+        let wanted =
+            if model.is_recurrent() || model.is_hybrid() { params.n_parallel as usize } else { max_unfinished };
+        let n_seq = u32::try_from(wanted).map_or(MAX_SEQUENCES, |n_seq| n_seq.min(MAX_SEQUENCES));
+        let cores = u32::try_from(cores::usable_cores()).unwrap_or(1);
+        let n_threads = params.n_threads.unwrap_or(cores);
+        Ok(Self {
+            path,
+            context_len: n_ctx as usize,
+            slots: params.n_parallel as usize,
+            n_seq,
+            max_unfinished,
+            prefix_cache_bytes: usize::try_from(params.prefix_cache_bytes).unwrap_or(usize::MAX),
+            kv_cells: params.kv_cells.unwrap_or(n_ctx).max(n_ctx),
+            n_batch: params.n_batch,
+            n_ubatch: params.n_ubatch,
+            n_threads,
+            n_threads_batch: params.n_threads_batch.unwrap_or(n_threads),
+            flash_attn: params.flash_attn,
+            type_k: params.type_k,
+            type_v: params.type_v,
+        })
+    }
+
+    /// The params of an engine whose backend is a test's.
+    #[cfg(feature = "test-support")]
+    pub(crate) fn scripted(slots: usize, queue: usize, context_len: usize, prefix_cache_bytes: usize) -> Self {
+        Self {
+            path: PathBuf::from("a script"),
+            context_len,
+            slots,
+            n_seq: 0,
+            max_unfinished: slots + queue,
+            prefix_cache_bytes,
+            kv_cells: 0,
+            n_batch: 0,
+            n_ubatch: 0,
+            n_threads: 1,
+            n_threads_batch: 1,
+            flash_attn: FlashAttn::Auto,
+            type_k: KvType::F16,
+            type_v: KvType::F16,
+        }
+    }
+
+    /// An error of this params's model.
+    pub(crate) fn refused(&self, source: ModelLoadFailure) -> MullamaError {
+        MullamaError::ModelLoad { path: self.path.clone(), source }
+    }
+
+    pub(crate) fn options(&self) -> ContextOptions {
+        ContextOptions {
+            n_ctx: self.kv_cells,
+            // A batch holds at least a row for each place.
+            n_batch: self.n_batch.max(u32::try_from(self.slots).unwrap_or(u32::MAX)),
+            n_ubatch: self.n_ubatch,
+            n_seq_max: self.n_seq,
+            // One logits row a sequence: never n_ubatch × n_vocab.
+            n_outputs_max: self.n_seq,
+            n_threads: self.n_threads,
+            n_threads_batch: self.n_threads_batch,
+            flash_attn: self.flash_attn,
+            type_k: self.type_k,
+            type_v: self.type_v,
+            ..ContextOptions::default()
+        }
+    }
+}

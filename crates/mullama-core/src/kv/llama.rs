@@ -1,0 +1,160 @@
+//! llama.cpp as the engine's backend.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use mullama_ffi::{Batch, Context, ContextOptions, Crowding, Error, Model};
+
+use crate::config::ResolvedParams;
+use crate::kv::backend::{Backend, Limits, Row};
+use crate::kv::prefix_cache::Reuse;
+
+fn llama_seq_id(seq_id: usize) -> i32 {
+    i32::try_from(seq_id).expect("n_seq are at most 256")
+}
+
+fn position(tokens: usize) -> i32 {
+    i32::try_from(tokens).expect("n_ctx is an i32 in llama.cpp")
+}
+
+/// A llama.cpp context, made anew when it is lost.
+#[derive(Debug)]
+pub(crate) struct LlamaBackend {
+    model: Arc<Model>,
+    options: ContextOptions,
+    abort: Arc<AtomicBool>,
+    /// `None` only between a failure and the context that replaces it: two of them might not fit.
+    context: Option<Context>,
+    batch: Batch,
+    limits: Limits,
+    resting: bool,
+}
+
+impl LlamaBackend {
+    /// Makes the context on the calling thread, which then owns it.
+    pub(crate) fn new(model: Arc<Model>, params: &ResolvedParams, abort: Arc<AtomicBool>) -> Result<Self, Error> {
+        let reuse = if model.is_recurrent() || model.is_hybrid() { Reuse::Whole } else { Reuse::Parts };
+        // A state that cannot be cut cannot be taken back either: all would be computed again.
+        let options = ContextOptions { give_up_crowded: reuse == Reuse::Parts, ..params.options() };
+        let context = Context::with_abort_flag(&model, &options, Arc::clone(&abort))?;
+        let rows = context.n_batch() as usize;
+        let limits = Limits { rows, cells: params.kv_cells as usize, n_seq: params.n_seq as usize, reuse };
+        Ok(Self { model, options, abort, context: Some(context), batch: Batch::new(rows), limits, resting: false })
+    }
+
+    /// Makes the next decode fail in this way.
+    #[cfg(feature = "test-support")]
+    pub(crate) fn fail_next_decode(&mut self, failure: mullama_ffi::Failure) {
+        if let Some(context) = &mut self.context {
+            context.fail_next_decode(failure);
+        }
+    }
+}
+
+/// Takes back what a decode that was given up has computed of these rows.
+fn undo(context: &mut Context, rows: &[Row]) -> Error {
+    for share in rows.chunk_by(|one, next| one.seq_id == next.seq_id) {
+        match context.seq_rm(llama_seq_id(share[0].seq_id), position(share[0].position), None) {
+            Ok(true) => {}
+            // Nothing that may be given up refuses; if it did, all would be computed again.
+            Ok(false) => return Error::Aborted,
+            Err(error) => return error,
+        }
+    }
+    Error::Crowded
+}
+
+impl LlamaBackend {
+    fn context(&mut self) -> Result<&mut Context, Error> {
+        self.context.as_mut().ok_or(Error::Poisoned)
+    }
+}
+
+impl Backend for LlamaBackend {
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn decode(&mut self, rows: &[Row]) -> Result<(), Error> {
+        self.resting = false;
+        self.batch.clear();
+        for row in rows {
+            self.batch.push(row.token, position(row.position), llama_seq_id(row.seq_id), row.output)?;
+        }
+        let context = self.context.as_mut().ok_or(Error::Poisoned)?;
+        match context.decode(&self.batch) {
+            Err(Error::Crowded) => Err(undo(context, rows)),
+            done => done,
+        }
+    }
+
+    fn crowding(&self) -> Option<Crowding> {
+        self.context.as_ref()?.crowding()
+    }
+
+    fn logits(&mut self, row: usize) -> Result<&[f32], Error> {
+        self.context()?.logits(row)
+    }
+
+    fn forget(&mut self, seq_id: usize) -> Result<(), Error> {
+        self.context()?.seq_rm(llama_seq_id(seq_id), 0, None).map(drop)
+    }
+
+    fn share(&mut self, from: usize, to: usize, tokens: usize) -> Result<bool, Error> {
+        let (from, to) = (llama_seq_id(from), llama_seq_id(to));
+        let end = position(tokens);
+        let whole = self.limits.reuse == Reuse::Whole;
+        let context = self.context()?;
+        context.seq_cp(from, to, 0, (!whole).then_some(end))?;
+        // What a model's memory makes of a part is its own affair: only what really begins alike counts.
+        let begins = whole || context.seq_pos_min(to)? == Some(0);
+        if begins && context.seq_pos_max(to)? == Some(end - 1) {
+            return Ok(true);
+        }
+        context.seq_rm(to, 0, None)?;
+        Ok(false)
+    }
+
+    fn save(&mut self, seq_id: usize, limit: usize) -> Result<Option<Vec<u8>>, Error> {
+        let context = self.context()?;
+        if context.state_seq_size(llama_seq_id(seq_id))? > limit {
+            return Ok(None);
+        }
+        context.state_seq_get(llama_seq_id(seq_id)).map(Some)
+    }
+
+    fn restore(&mut self, seq_id: usize, state: &[u8]) -> Result<(), Error> {
+        self.context()?.state_seq_set(llama_seq_id(seq_id), state)
+    }
+
+    fn truncate(&mut self, seq_id: usize, keep: usize, of: usize) -> Result<bool, Error> {
+        if keep == of {
+            return Ok(true);
+        }
+        let context = self.context()?;
+        // A saved state leaves out what a sliding window had passed: cut, it would have a hole where others look.
+        let cut = context.seq_rm(llama_seq_id(seq_id), position(keep), None)?;
+        let (first, last) = (context.seq_pos_min(llama_seq_id(seq_id))?, context.seq_pos_max(llama_seq_id(seq_id))?);
+        Ok(cut && first == Some(0) && last == Some(position(keep) - 1))
+    }
+
+    fn set_threads(&mut self, threads: u32) -> Result<(), Error> {
+        let (single, batch) = (self.options.n_threads, self.options.n_threads_batch);
+        self.context()?.set_threads(threads.min(single), threads.min(batch))
+    }
+
+    fn rebuild(&mut self) -> Result<(), Error> {
+        self.context = None;
+        self.context = Some(Context::with_abort_flag(&self.model, &self.options, Arc::clone(&self.abort))?);
+        Ok(())
+    }
+
+    fn rest(&mut self) {
+        if !std::mem::replace(&mut self.resting, true)
+            && let Some(context) = &mut self.context
+        {
+            // A poisoned context has no threads to pause.
+            let _ = context.pause_threads();
+        }
+    }
+}
