@@ -223,7 +223,7 @@ def test_after_a_minute_of_random_cancels_all_places_are_free(model: Model, even
 
     def nobody() -> bool:
         stats = context.stats()
-        return (stats.queued, stats.running, stats.parked) == (0, 0, 0)
+        return (stats.queued, stats.running, stats.paused) == (0, 0, 0)
 
     # The engine writes its books after the step in which the last reader left.
     assert eventually(nobody)

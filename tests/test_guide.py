@@ -75,7 +75,7 @@ def test_a_python_block_runs_where_it_stands(program: Program, block: Block) -> 
     ("part", "told"),
     [
         ("from mullama import Context, Model", r"\((length|stop)\)$"),
-        ("stats().parked", "parked: 1\n"),
+        ("stats().paused", "paused: 1\n"),
         ("except StreamTimeoutError", "\ntimeout_ms passed after [1-9] tokens, [1-9][0-9]* characters"),
         ('["7", "11"]', "^, 4, 5, 6,  ended before 7\n$"),
         ("threading.Timer", "(?s) cancelled\n.* cancelled\n$"),

@@ -96,7 +96,7 @@ def test_the_loop_beats_on_while_a_stream_flows(server: str, names: dict[str, An
         next(lines)
         # Each answer is a beat of the loop that the stream flows through.
         beats = [httpx.get(f"{server}/stats", timeout=10).json() for _ in range(20)]
-    assert all(beat["running"] + beat["parked"] == 1 for beat in beats)
+    assert all(beat["running"] + beat["paused"] == 1 for beat in beats)
 
 
 def test_an_overload_is_a_429_with_retry_after(server: str, names: dict[str, Any], model: Model) -> None:
@@ -152,7 +152,7 @@ def test_a_client_without_credit_parks_its_stream_and_frees_it_when_it_leaves(
             await socket.send("3")
             frames = [json.loads(await socket.recv()) for _ in range(3)]
             assert {frame["type"] for frame in frames} == {"token"}
-            await until(lambda: model.stats().parked == 1)
+            await until(lambda: model.stats().paused == 1)
             assert model.stats().tokens_generated <= 3 + 64
             await socket.send("1")
             assert json.loads(await socket.recv())["type"] == "token"

@@ -48,7 +48,7 @@ next(stream)
     "streams in every phase": """
 running = [context.generate_stream("A", config=LONG) for _ in range(8)]
 prefilled = context.generate_stream([5] * 60_000, config=LONG)
-parked = context.generate_stream("A", 1000, ignore_eos=True, buffer_size=1)
+paused = context.generate_stream("A", 1000, ignore_eos=True, buffer_size=1)
 """,
     "a stream that is all that is left": """
 stream = Context(Model.load("demo")).generate_stream("A", config=LONG)

@@ -33,9 +33,9 @@ def test_a_parked_stream_is_seen_with_its_cells(
     context: Context, eventually: Callable[[Callable[[], bool]], bool]
 ) -> None:
     with context.generate_stream("Once upon a time", buffer_size=2, ignore_eos=True):
-        assert eventually(lambda: context.stats().parked == 1)
+        assert eventually(lambda: context.stats().paused == 1)
         assert context.stats().cells_used > 0
-    assert eventually(lambda: context.stats().parked == 0)
+    assert eventually(lambda: context.stats().paused == 0)
 
 
 def test_every_number_crosses_the_border_by_its_name(

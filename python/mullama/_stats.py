@@ -27,7 +27,7 @@ class Stats:
     Attributes:
         queued: Streams that wait for their first place.
         running: Streams that are computed.
-        parked: Streams that wait for their readers, for a delay or for cells.
+        paused: Streams that wait for their readers, for a delay or for cells.
         cells: Cells of the KV pool, a token each.
         cells_used: Cells that hold something.
         cells_shared: Cells that more than one stream or idle beginning holds.
@@ -44,7 +44,7 @@ class Stats:
 
     queued: int
     running: int
-    parked: int
+    paused: int
     cells: int
     cells_used: int
     cells_shared: int

@@ -23,7 +23,7 @@ pub(crate) fn run(args: &Args) -> Outcome<()> {
     pairs(args, "Rust stream / raw", || single(&context, tokens), || Ok(raw_1.run(tokens)?))?;
     pairs(args, "8 streams / raw batch of 8", || together(&context, tokens, 8), || Ok(raw_8.run(tokens)?))?;
     let alone = || together(&context, tokens, 7);
-    pairs(args, "7 beside 1 paused / 7 alone", || beside_parked(&context, tokens), alone)?;
+    pairs(args, "7 beside 1 paused / 7 alone", || beside_paused(&context, tokens), alone)?;
     small_pool(args)?;
     busy_thread(args)?;
     busy_cores(args)
@@ -126,8 +126,8 @@ pub(crate) fn together(context: &Context, tokens: u32, n: usize) -> Outcome<f64>
     Ok(speed(items, began))
 }
 
-/// Seven streams while an eighth is parked behind a reader that does not read.
-fn beside_parked(context: &Context, tokens: u32) -> Outcome<f64> {
+/// Seven streams while an eighth is paused behind a reader that does not read.
+fn beside_paused(context: &Context, tokens: u32) -> Outcome<f64> {
     let paused = context.stream(PROMPT, config(tokens).buffer_size(64))?;
     let patience = Instant::now() + Duration::from_secs(30);
     while paused.buffered() < 64 && Instant::now() < patience {

@@ -46,7 +46,7 @@ pub(crate) struct Inbox {
     wake: Condvar,
     /// Tasks and event loops with news from the running step; woken at its end, on the engine's thread.
     readers: Mutex<(Vec<Waker>, Vec<NotifyHandle>)>,
-    /// Whether there is anything new, a letter or room for a parked stream; lets a step begin without the lock.
+    /// Whether there is anything new, a letter or room for a paused stream; lets a step begin without the lock.
     fresh: AtomicBool,
     /// Tells llama.cpp to stop the running step. Set when nobody is left to read its rows, and to end the engine.
     abort: Arc<AtomicBool>,
@@ -102,7 +102,7 @@ impl Inbox {
         self.post(|inner| inner.messages.prepared.push((id, prepared)));
     }
 
-    /// The reader of a parked stream made room.
+    /// The reader of a paused stream made room.
     pub(crate) fn touch(&self) {
         self.post(|_| {});
     }

@@ -69,7 +69,7 @@ pub(crate) struct Engine<B> {
     prefill_budget: PrefillBudget,
     thread_tuner: ThreadTuner,
     sequences: Vec<Sequence>,
-    /// Number of the running step; orders who was parked first.
+    /// Number of the running step; orders who was paused first.
     step: u64,
     /// Decodes that found no cells since one did.
     refusals: usize,

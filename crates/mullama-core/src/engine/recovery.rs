@@ -49,7 +49,7 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Takes the cells of whoever needs them least: an idle beginning, else the longest parked.
+    /// Takes the cells of whoever needs them least: an idle beginning, else the longest paused.
     fn evict_an_idle_one(&mut self, plan: &Plan) -> bool {
         let idle = self.pool.prefixes().pool_seq_ids().next();
         if let Some(seq_id) = idle {

@@ -34,7 +34,7 @@ pub(crate) struct Candidate {
 pub(crate) enum RunState {
     /// In the queue, not begun.
     Queued,
-    /// Begun, without a place: parked since the step of this number, paused or preempted.
+    /// Begun, without a place: paused since the step of this number, paused or preempted.
     Paused { since: u64 },
     /// Holds one of the `n_parallel` places.
     Running,

@@ -41,21 +41,21 @@ pub struct TokenStream {
 pub enum TryNext {
     /// The next item.
     Token(Token),
-    /// The stream is over.
-    Over,
-    /// It ended with an error; told once, then it is [`Over`](Self::Over).
+    /// The stream has ended.
+    Ended,
+    /// It ended with an error; told once, then it is [`Ended`](Self::Ended).
     Failed(MullamaError),
     /// Nothing came in that time.
-    Nothing,
+    Pending,
 }
 
 impl From<Take> for TryNext {
     fn from(take: Take) -> Self {
         match take {
             Take::Item(token) => Self::Token(token),
-            Take::Over(None) => Self::Over,
+            Take::Over(None) => Self::Ended,
             Take::Over(Some(error)) => Self::Failed(error),
-            Take::Empty => Self::Nothing,
+            Take::Empty => Self::Pending,
         }
     }
 }

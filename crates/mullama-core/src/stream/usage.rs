@@ -24,7 +24,7 @@ pub struct Timings {
     pub first_token: Duration,
     /// From the first token to the newest.
     pub decode: Duration,
-    /// How long the stream was parked because its reader had no room.
+    /// How long the stream was paused because its reader had no room.
     pub reader_wait: Duration,
 }
 

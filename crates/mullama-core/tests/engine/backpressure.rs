@@ -30,7 +30,7 @@ fn a_reader_that_sleeps_never_has_more_than_buffer_size_computed_ahead() {
 }
 
 #[test]
-fn a_prompt_is_not_computed_twice_for_a_parked_reader() {
+fn a_prompt_is_not_computed_twice_for_a_paused_reader() {
     let mut stage = stage(slots(1));
     let stream = stage.open(&prompt(40, 0), config(100).buffer_size(3)).unwrap();
     stage.settle();
@@ -75,7 +75,7 @@ fn twenty_stalled_readers_on_eight_places_let_the_twenty_first_stream() {
 }
 
 #[test]
-fn with_all_readers_parked_the_engine_sleeps_and_one_read_wakes_it() {
+fn with_all_readers_paused_the_engine_sleeps_and_one_read_wakes_it() {
     let mut stage = stage(slots(2));
     let streams: Vec<TokenStream> =
         (0..5).map(|seed| stage.open(&prompt(2, seed), config(100).buffer_size(3)).unwrap()).collect();
@@ -89,7 +89,7 @@ fn with_all_readers_parked_the_engine_sleeps_and_one_read_wakes_it() {
 }
 
 #[test]
-fn with_all_readers_parked_the_engine_sleeps_until_the_next_deadline() {
+fn with_all_readers_paused_the_engine_sleeps_until_the_next_deadline() {
     let mut stage = stage(slots(2));
     let _forever = stage.open(&[1], config(100).buffer_size(1)).unwrap();
     let _minute = stage.open(&[2], config(100).buffer_size(1).timeout_ms(60_000)).unwrap();
@@ -101,7 +101,7 @@ fn with_all_readers_parked_the_engine_sleeps_until_the_next_deadline() {
 }
 
 #[test]
-fn a_parked_stream_gives_up_its_place_within_one_step() {
+fn a_paused_stream_gives_up_its_place_within_one_step() {
     let mut stage = stage(slots(1));
     let first = stage.open(&[1], config(100).buffer_size(1)).unwrap();
     let second = stage.open(&[2], config(100).buffer_size(1)).unwrap();
@@ -166,7 +166,7 @@ fn the_time_that_a_reader_kept_its_stream_waiting_is_told_however_it_ends() {
 }
 
 #[test]
-fn a_parked_stream_keeps_its_cells_while_nobody_needs_them() {
+fn a_paused_stream_keeps_its_cells_while_nobody_needs_them() {
     let mut stage = stage(pool(2, 64, 8));
     let paused = stage.open(&prompt(20, 0), config(30).buffer_size(1)).unwrap();
     stage.settle();

@@ -81,10 +81,10 @@ fn the_oldest_is_computed_once_however_many_come_after_it() {
 }
 
 #[test]
-fn the_longest_parked_stream_gives_its_cells_first_and_the_others_keep_theirs() {
+fn the_longest_paused_stream_gives_its_cells_first_and_the_others_keep_theirs() {
     let mut stage = stage(pool(4, 100, 8));
     let paused = open(&stage, 3, 20, 30, 2);
-    // The second is read again later, so it has been parked for the shortest time.
+    // The second is read again later, so it has been paused for the shortest time.
     stage.settle();
     for at in [0, 2, 1] {
         take(&paused[at]);
@@ -109,7 +109,7 @@ fn the_longest_parked_stream_gives_its_cells_first_and_the_others_keep_theirs() 
 }
 
 #[test]
-fn a_running_stream_keeps_its_cells_as_long_as_a_parked_one_has_some() {
+fn a_running_stream_keeps_its_cells_as_long_as_a_paused_one_has_some() {
     let mut stage = stage(pool(2, 100, 8));
     let paused = stage.open(&prompt(50, 0), config(30).buffer_size(1)).unwrap();
     stage.settle();
@@ -121,7 +121,7 @@ fn a_running_stream_keeps_its_cells_as_long_as_a_parked_one_has_some() {
 }
 
 #[test]
-fn a_queue_that_waits_for_cells_moves_on_when_a_parked_reader_holds_them() {
+fn a_queue_that_waits_for_cells_moves_on_when_a_paused_reader_holds_them() {
     let mut stage = stage(pool(8, 100, 16));
     let _sleepers = open(&stage, 4, 22, 50, 2);
     stage.settle();
@@ -155,7 +155,7 @@ fn a_seat_that_a_waking_reader_needs_is_not_given_to_two() {
     let mut stage = stage(Size { slots: 2, queue: 8, context_len: 256, limits, ..Size::default() });
     let streams = open(&stage, 3, 4, 50, 1);
     stage.settle();
-    // Two of three hold a seat, all are parked. All wake at once, in every order.
+    // Two of three hold a seat, all are paused. All wake at once, in every order.
     for round in 0..30 {
         for at in 0..3 {
             take(&streams[(at + round) % 3]);

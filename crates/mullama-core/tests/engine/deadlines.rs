@@ -91,7 +91,7 @@ fn a_deadline_in_decode_comes_after_what_was_produced() {
 }
 
 #[test]
-fn a_deadline_while_parked_comes_after_what_was_produced() {
+fn a_deadline_while_paused_comes_after_what_was_produced() {
     let mut stage = slow();
     let stream = stage.open(&[1], config(500).buffer_size(7).timeout_ms(5_000)).unwrap();
     stage.settle();

@@ -26,7 +26,7 @@ fn decode_error(got: &Got) -> &Error {
     }
 }
 
-/// One running, one parked, one waiting, on one place.
+/// One running, one paused, one waiting, on one place.
 fn three_kinds(stage: &mut Stage) -> [TokenStream; 3] {
     let paused = stage.open(&prompt(20, 0), config(30).buffer_size(2)).expect("opened");
     stage.settle();
@@ -121,7 +121,7 @@ fn where_llama_cpp_finds_no_slot_one_stream_waits_and_none_fails() {
 }
 
 #[test]
-fn where_llama_cpp_finds_no_slot_for_one_alone_a_parked_stream_gives_its_cells() {
+fn where_llama_cpp_finds_no_slot_for_one_alone_a_paused_stream_gives_its_cells() {
     let mut stage = stage(slots(1));
     let [running, paused, _waiting] = three_kinds(&mut stage);
     stage.fail_next_decode(Error::NoKvSlot);

@@ -87,7 +87,7 @@ fn leaving_the_queue_frees_the_place_at_once_without_a_step() {
 }
 
 #[test]
-fn leaving_while_parked_frees_cells_and_count_within_one_step() {
+fn leaving_while_paused_frees_cells_and_count_within_one_step() {
     for way in WAYS {
         let mut stage = stage(slots(1));
         let stream = stage.open(&prompt(5, 0), config(500).buffer_size(2)).unwrap();

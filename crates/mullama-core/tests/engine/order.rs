@@ -58,7 +58,7 @@ fn thirty_two_at_once_on_eight_places_and_a_queue_of_sixteen_twenty_four_run_and
 }
 
 #[test]
-fn a_parked_stream_counts_as_unfinished_and_one_that_ended_unread_does_not() {
+fn a_paused_stream_counts_as_unfinished_and_one_that_ended_unread_does_not() {
     let mut stage = stage(Size { slots: 1, queue: 1, ..Size::default() });
     let paused = stage.open(&[1], config(100).buffer_size(1)).unwrap();
     let ended = stage.open(&[2], config(5)).unwrap();
@@ -95,7 +95,7 @@ fn a_long_prompt_beside_running_streams_comes_in_small_pieces_and_holds_nobody_u
     assert!(rows.iter().all(|&rows| rows <= 21), "a millisecond a row and twenty beside a stream: {rows:?}");
 }
 
-/// One step, and the readers whose buffer was full before it take a token: each is parked for a step, then wakes.
+/// One step, and the readers whose buffer was full before it take a token: each is paused for a step, then wakes.
 fn step_with_lagging_readers(stage: &mut Stage, streams: &[TokenStream]) {
     let full: Vec<bool> = streams.iter().map(|stream| stream.buffered() == 1).collect();
     stage.step();

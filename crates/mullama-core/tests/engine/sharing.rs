@@ -30,7 +30,7 @@ fn a_prompt_that_comes_again_is_computed_but_for_its_last_token() {
 }
 
 #[test]
-fn a_running_and_a_parked_stream_share_their_beginnings_too() {
+fn a_running_and_a_paused_stream_share_their_beginnings_too() {
     let mut stage = sharing(Reuse::Parts, 1024);
     let paused = stage.open(&prompt(60, 0), config(50).buffer_size(2)).unwrap();
     stage.settle();

@@ -42,7 +42,7 @@ fn streams_of_a_failed_step_end_with_a_generation_error_and_the_next_request_wor
 }
 
 #[test]
-fn a_parked_stream_outlives_a_poisoned_context_with_its_text_whole() {
+fn a_paused_stream_outlives_a_poisoned_context_with_its_text_whole() {
     let context = FragileContext::new(&fresh_demo(), &ContextParams { n_parallel: 1, ..params() }).unwrap();
     let whole = text(&context, 40);
     let paused = context.stream(COUNT, greedy(40).buffer_size(3)).unwrap();

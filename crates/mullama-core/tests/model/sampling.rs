@@ -224,7 +224,7 @@ fn penalties_count_a_token_once_over_the_real_model() {
 
 /// Company in the same batch may move the last bits of the logits, so the tests of that are on scripted ones.
 #[test]
-fn equal_seeds_write_equal_texts_beside_parked_streams_too() {
+fn equal_seeds_write_equal_texts_beside_paused_streams_too() {
     let context = warm();
     let tuned = || plain().temperature(1.0).top_k(40).top_p(0.9).seed(7);
     let alone = ids(&write(&context, tuned()));

@@ -1,4 +1,4 @@
-//! Nothing to do, nothing used: with all readers parked, neither the engine's thread nor llama.cpp's take CPU time.
+//! Nothing to do, nothing used: with all readers paused, neither the engine's thread nor llama.cpp's take CPU time.
 
 use std::sync::Arc;
 use std::thread;
@@ -30,7 +30,7 @@ fn two_threads() -> ContextParams {
 }
 
 #[test]
-fn with_all_readers_parked_no_thread_uses_cpu_and_one_read_wakes_the_engine() {
+fn with_all_readers_paused_no_thread_uses_cpu_and_one_read_wakes_the_engine() {
     let _alone = alone();
     let context = Context::new(demo(), two_threads()).unwrap();
     let open = |n| context.stream(format!("Count: {n}"), greedy(500).buffer_size(3)).unwrap();

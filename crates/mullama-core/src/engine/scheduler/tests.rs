@@ -199,7 +199,7 @@ proptest! {
     }
 
     #[test]
-    fn nobody_who_runs_is_pushed_out_while_a_parked_one_still_holds_cells(situation in situation()) {
+    fn nobody_who_runs_is_pushed_out_while_a_paused_one_still_holds_cells(situation in situation()) {
         let candidates = &situation.candidates;
         let plan = situation.plan(0);
         let pushed_out = |c: &Candidate| c.run_state == RunState::Running && c.ready;
