@@ -14,9 +14,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let prompt = args.next().unwrap_or_else(|| "Once upon a time".into());
 
     let context = Context::new(Arc::new(Model::load(path)?), ContextParams::default())?;
-    let stream = context.stream(prompt, StreamConfig::new().max_tokens(200))?;
+    let mut stream = context.stream(prompt, StreamConfig::new().max_tokens(200))?;
     let mut out = stdout();
-    for token in &stream {
+    for token in &mut stream {
         write!(out, "{}", token?)?;
         out.flush()?;
     }

@@ -93,8 +93,8 @@ impl Context {
     ///
     /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../python/mullama/models/demo.gguf");
     /// let context = Context::new(Arc::new(Model::load(path)?), ContextParams::default())?;
-    /// let stream = context.stream("Count: 1, 2, 3", StreamConfig::new().temperature(0.0).max_tokens(8))?;
-    /// for token in &stream {
+    /// let mut stream = context.stream("Count: 1, 2, 3", StreamConfig::new().temperature(0.0).max_tokens(8))?;
+    /// for token in &mut stream {
     ///     print!("{}", token?);
     /// }
     /// assert!(stream.text().starts_with(", 4"));
@@ -102,8 +102,8 @@ impl Context {
     /// ```
     pub fn stream(&self, prompt: impl Into<Prompt>, config: StreamConfig) -> Result<TokenStream, MullamaError> {
         let engine = self.engine()?;
-        let channel = engine.submit(prompt.into(), config)?;
-        Ok(TokenStream::new(channel, Some(engine)))
+        let stream = engine.submit(prompt.into(), config)?;
+        Ok(stream.keep_alive(engine))
     }
 
     /// Generates a whole answer: a stream, read to its end.
@@ -137,7 +137,7 @@ impl Context {
         config: StreamConfig,
         mut on_text: impl FnMut(&str) -> bool,
     ) -> Result<Completion, MullamaError> {
-        let stream = self.stream(prompt, config)?;
+        let mut stream = self.stream(prompt, config)?;
         let mut tokens = Vec::new();
         while let Some(token) = stream.next_blocking() {
             let token = token?;

@@ -66,7 +66,7 @@ pub use stream::completion::Completion;
 pub use stream::notifier::{LoopNotifier, NotifyHandle};
 pub use stream::token::Token;
 pub use stream::usage::{FinishReason, Timings, Usage};
-pub use stream::{IntoTokens, TokenStream, Tokens, TryNext};
+pub use stream::{IntoTokens, StreamHandle, TokenStream, Tokens, TryNext};
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]

@@ -100,8 +100,7 @@ impl Stage {
     /// # Errors
     /// As [`Context::stream`](crate::Context::stream).
     pub fn open(&self, prompt: &[TokenId], config: StreamConfig) -> Result<TokenStream, MullamaError> {
-        let channel = self.client.submit(Prompt::Tokens(prompt.to_vec()), config)?;
-        Ok(TokenStream::new(channel, None))
+        self.client.submit(Prompt::Tokens(prompt.to_vec()), config)
     }
 
     /// One step of the engine.
@@ -191,8 +190,8 @@ impl ScriptedContext {
     /// # Errors
     /// As [`Context::stream`](crate::Context::stream).
     pub fn stream(&self, prompt: impl Into<Prompt>, config: StreamConfig) -> Result<TokenStream, MullamaError> {
-        let channel = self.engine.submit(prompt.into(), config)?;
-        Ok(TokenStream::new(channel, Some(Arc::clone(&self.engine))))
+        let stream = self.engine.submit(prompt.into(), config)?;
+        Ok(stream.keep_alive(Arc::clone(&self.engine) as Arc<_>))
     }
 
     /// What the engine did up to its newest step.

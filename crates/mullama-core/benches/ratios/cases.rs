@@ -94,7 +94,7 @@ pub(crate) fn config(tokens: u32) -> StreamConfig {
     StreamConfig::new().max_tokens(tokens).ignore_eos(true).seed(1).timeout_ms(None)
 }
 
-fn drain(stream: &TokenStream) -> Result<usize, MullamaError> {
+fn drain(stream: &mut TokenStream) -> Result<usize, MullamaError> {
     let mut items = 0;
     for token in stream {
         token?;
@@ -111,16 +111,16 @@ fn speed(items: usize, began: Instant) -> f64 {
 
 fn single(context: &Context, tokens: u32) -> Outcome<f64> {
     let began = Instant::now();
-    let items = drain(&context.stream(PROMPT, config(tokens))?)?;
+    let items = drain(&mut context.stream(PROMPT, config(tokens))?)?;
     Ok(speed(items, began))
 }
 
 /// `n` streams, each read by a thread of its own.
 pub(crate) fn together(context: &Context, tokens: u32, n: usize) -> Outcome<f64> {
     let began = Instant::now();
-    let streams = (0..n).map(|_| context.stream(PROMPT, config(tokens))).collect::<Result<Vec<_>, _>>()?;
+    let mut streams = (0..n).map(|_| context.stream(PROMPT, config(tokens))).collect::<Result<Vec<_>, _>>()?;
     let items: usize = thread::scope(|scope| {
-        let readers: Vec<_> = streams.iter().map(|stream| scope.spawn(move || drain(stream))).collect();
+        let readers: Vec<_> = streams.iter_mut().map(|stream| scope.spawn(move || drain(stream))).collect();
         readers.into_iter().map(|reader| reader.join().expect("a reader does not panic")).sum::<Result<usize, _>>()
     })?;
     Ok(speed(items, began))

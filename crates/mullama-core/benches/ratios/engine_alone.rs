@@ -25,9 +25,9 @@ pub(crate) fn run(args: &Args) -> Outcome<()> {
         for _ in 0..args.pairs {
             let config = StreamConfig::new().temperature(0.0).max_tokens(TOKENS).buffer_size(TOKENS).timeout_ms(None);
             let began = Instant::now();
-            let open: Vec<TokenStream> =
+            let mut open: Vec<TokenStream> =
                 (0..streams).map(|_| context.stream(vec![1], config.clone())).collect::<Result<_, _>>()?;
-            for stream in &open {
+            for stream in &mut open {
                 for token in stream {
                     token?;
                 }

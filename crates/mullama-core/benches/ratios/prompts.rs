@@ -94,9 +94,9 @@ fn foreign_prompt(args: &Args) -> Outcome<()> {
         Ok(len as f64 / done.timings.prefill.as_secs_f64())
     };
     let alone = prefill(2)?;
-    let stream = context.stream("Once upon a time", config(900))?;
+    let mut stream = context.stream("Once upon a time", config(900))?;
     let (mut quiet, mut beside, mut speed) = (Vec::new(), Vec::new(), f64::NAN);
-    let gap = |gaps: &mut Vec<f64>| {
+    let mut gap = |gaps: &mut Vec<f64>| {
         let began = Instant::now();
         let token = stream.next_blocking();
         gaps.push(began.elapsed().as_secs_f64() * 1000.0);

@@ -65,7 +65,7 @@ pub(crate) fn come_and_go(
         report.streams += 1;
         let prompt = prompt(&mut chance);
         let (config, manner) = (config(&mut chance, prompt.len()), manner(&mut chance));
-        let stream = match harness.stream(prompt.clone(), config.clone()) {
+        let mut stream = match harness.stream(prompt.clone(), config.clone()) {
             Ok(stream) => stream,
             Err(MullamaError::Overloaded { .. }) => {
                 report.refused += 1;
@@ -74,7 +74,7 @@ pub(crate) fn come_and_go(
             }
             Err(error) => return Err(error.into()),
         };
-        let error = read(&stream, manner, &mut chance)?;
+        let error = read(&mut stream, manner, &mut chance)?;
         report.tokens += stream.tokens_generated() as u64;
         let text = stream.text();
         drop(stream);
@@ -137,7 +137,7 @@ fn manner(chance: &mut Chance) -> Manner {
 }
 
 /// Reads in this manner; the error that ended the stream, if one did.
-fn read(stream: &TokenStream, manner: Manner, chance: &mut Chance) -> Result<Option<MullamaError>, String> {
+fn read(stream: &mut TokenStream, manner: Manner, chance: &mut Chance) -> Result<Option<MullamaError>, String> {
     let mut taken = 0;
     loop {
         match manner {

@@ -8,14 +8,14 @@ use mullama_ffi::TokenId;
 use crate::config::StreamConfig;
 use crate::error::{MullamaError, PromptFailure, StreamFailure};
 use crate::request::Prompt;
-use crate::stream::channel::Channel;
+use crate::stream::TokenSender;
 use crate::text::sampler::SamplerChain;
 use crate::text::vocabulary::Vocabulary;
 
 /// A stream that was called for. Its prompt follows when it is tokenized.
 #[derive(Debug)]
 pub(crate) struct Arrival {
-    pub(crate) channel: Arc<Channel>,
+    pub(crate) sender: TokenSender,
     pub(crate) config: Arc<StreamConfig>,
     /// When it was called for, on the engine's clock.
     pub(crate) called_at: Duration,

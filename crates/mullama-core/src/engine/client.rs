@@ -11,7 +11,8 @@ use crate::error::{MullamaError, StreamFailure};
 use crate::in_flight::InFlightGuard;
 use crate::request::Prompt;
 use crate::stats::Stats;
-use crate::stream::channel::{Admission, AdmissionTicket, Channel};
+use crate::stream::admission::{Admission, AdmissionTicket};
+use crate::stream::{self, EngineInbox, Identity, StreamHandle, TokenStream};
 use crate::text::vocabulary::Vocabulary;
 
 /// Prompts that may still be tokenized for streams that are gone, before a new one is refused.
@@ -45,37 +46,42 @@ impl EngineClient {
     }
 
     /// Opens a stream. Never waits: the prompt is tokenized and checked on a thread of its own.
-    pub(crate) fn submit(&self, prompt: Prompt, config: StreamConfig) -> Result<Arc<Channel>, MullamaError> {
+    pub(crate) fn submit(&self, prompt: Prompt, config: StreamConfig) -> Result<TokenStream, MullamaError> {
         config.validate()?;
         config.validate_tokens(self.vocabulary.n_tokens())?;
         let seed = config.seed.unwrap_or_else(any_seed);
         // DRY looks through the whole vocabulary for its sequence breakers.
         let quick = matches!(prompt, Prompt::Tokens(_) | Prompt::Refused(_)) && config.dry_multiplier <= 0.0;
-        let ticket = if quick { None } else { Some(AdmissionTicket::enter(&self.tokenizing)?) };
-        let channel = Channel::open(&self.inbox, &self.admission, config.buffer_size, seed)?;
+        let ticket = if quick { None } else { Some(self.tokenizing.enter()?) };
+        let identity = Identity {
+            id: self.inbox.next_id(),
+            seed,
+            engine: Arc::clone(&self.inbox) as Arc<dyn EngineInbox>,
+            ticket: self.admission.enter()?,
+        };
+        let (sender, stream) = stream::open(identity, config.buffer_size);
         let config = Arc::new(config);
-        let arrival =
-            Arrival { channel: Arc::clone(&channel), config: Arc::clone(&config), called_at: self.clock.now() };
+        let arrival = Arrival { sender, config: Arc::clone(&config), called_at: self.clock.now() };
         self.inbox.submit(arrival).map_err(|_| MullamaError::Closed { what: "engine" })?;
-        self.prepare(&channel, prompt, config, ticket);
-        Ok(channel)
+        self.prepare(stream.handle(), prompt, config, ticket);
+        Ok(stream)
     }
 
     /// Has the prompt turned into tokens, and word sent to the engine: on a thread of its own if that is `ticket`.
     fn prepare(
         &self,
-        channel: &Arc<Channel>,
+        stream: StreamHandle,
         prompt: Prompt,
         config: Arc<StreamConfig>,
         ticket: Option<AdmissionTicket>,
     ) {
-        let (id, seed, context_len) = (channel.id(), channel.seed(), self.context_len);
+        let (id, seed, context_len) = (stream.id(), stream.seed(), self.context_len);
         let (inbox, vocabulary) = (Arc::clone(&self.inbox), Arc::clone(&self.vocabulary));
-        let (stream, quick) = (Arc::clone(channel), ticket.is_none());
+        let quick = ticket.is_none();
         let working = (!quick).then(InFlightGuard::begin);
         let work = move || {
             let _working = working;
-            if stream.is_gone() {
+            if stream.is_leaving() {
                 return;
             }
             let prepared = prepare(prompt, &config, seed, context_len, vocabulary.as_ref());

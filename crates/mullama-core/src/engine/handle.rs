@@ -19,7 +19,7 @@ use crate::kv::llama::LlamaBackend;
 use crate::request::Prompt;
 use crate::shutdown::{self, Close};
 use crate::stats::Stats;
-use crate::stream::channel::Channel;
+use crate::stream::TokenStream;
 use crate::text::vocabulary::{LlamaVocabulary, Vocabulary};
 
 /// A running engine. Dropping the last handle ends its thread and frees the context there.
@@ -74,7 +74,7 @@ impl EngineHandle {
     }
 
     /// Opens a stream. Never waits.
-    pub(crate) fn submit(&self, prompt: Prompt, config: StreamConfig) -> Result<Arc<Channel>, MullamaError> {
+    pub(crate) fn submit(&self, prompt: Prompt, config: StreamConfig) -> Result<TokenStream, MullamaError> {
         self.check_fork()?;
         self.client.submit(prompt, config)
     }

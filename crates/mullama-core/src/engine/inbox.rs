@@ -5,15 +5,11 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
 use std::time::Duration;
 
 use super::arrivals::{Arrival, Prepared};
 use crate::error::MullamaError;
-use crate::stream::notifier::{NotifyHandle, pull_all};
-
-/// Names a stream within its engine; never used twice.
-pub(crate) type StreamId = u64;
+use crate::stream::{EngineInbox, StreamId};
 
 /// What came in since the engine looked last.
 #[derive(Debug, Default)]
@@ -44,8 +40,6 @@ struct Inner {
 pub(crate) struct Inbox {
     inner: Mutex<Inner>,
     wake: Condvar,
-    /// Tasks and event loops with news from the running step; woken at its end, on the engine's thread.
-    readers: Mutex<(Vec<Waker>, Vec<NotifyHandle>)>,
     /// Whether there is anything new, a letter or room for a paused stream; lets a step begin without the lock.
     fresh: AtomicBool,
     /// Tells llama.cpp to stop the running step. Set when nobody is left to read its rows, and to end the engine.
@@ -59,7 +53,6 @@ impl Inbox {
         Self {
             inner: Mutex::default(),
             wake: Condvar::new(),
-            readers: Mutex::default(),
             fresh: AtomicBool::new(false),
             abort,
             next_id: AtomicU64::new(0),
@@ -102,28 +95,6 @@ impl Inbox {
         self.post(|inner| inner.messages.prepared.push((id, prepared)));
     }
 
-    /// The reader of a paused stream made room.
-    pub(crate) fn touch(&self) {
-        self.post(|_| {});
-    }
-
-    /// The reader of a stream left. Where it was the last one of the running step, the step stops.
-    pub(crate) fn leave(&self, id: StreamId) {
-        self.post(|inner| {
-            let messages = &mut inner.messages;
-            // Nobody needs to hear of a stream that came and went unheard.
-            messages.prepared.retain(|(prepared, _)| *prepared != id);
-            match messages.arrivals.iter().rposition(|arrival| arrival.channel.id() == id) {
-                Some(unheard) => drop(messages.arrivals.remove(unheard)),
-                None => messages.left.push(id),
-            }
-            inner.live.retain(|&live| live != id);
-            if inner.stepping && inner.live.is_empty() {
-                self.abort.store(true, Ordering::Release);
-            }
-        });
-    }
-
     /// Ends the engine: no more letters, and a running step stops.
     pub(crate) fn close(&self) {
         self.post(|inner| {
@@ -144,22 +115,6 @@ impl Inbox {
             return None;
         }
         Some(std::mem::take(&mut self.lock().messages))
-    }
-
-    /// Keeps for the end of the step who is to be woken.
-    pub(crate) fn wake_later(&self, waker: Option<Waker>, ropes: Vec<NotifyHandle>) {
-        if waker.is_some() || !ropes.is_empty() {
-            let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-            readers.0.extend(waker);
-            readers.1.extend(ropes);
-        }
-    }
-
-    /// Wakes the tasks for which there was news, and each event loop once.
-    pub(crate) fn wake_readers(&self) {
-        let (wakers, ropes) = std::mem::take(&mut *self.readers.lock().unwrap_or_else(PoisonError::into_inner));
-        pull_all(&ropes);
-        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Sleeps until a letter comes or `limit` has passed.
@@ -198,5 +153,31 @@ impl Inbox {
         if !inner.closed {
             self.abort.store(false, Ordering::Release);
         }
+    }
+}
+
+impl EngineInbox for Inbox {
+    fn capacity_freed(&self) {
+        self.post(|_| {});
+    }
+
+    /// Where the stream was the last one with a reader in the running step, the step stops.
+    fn leave(&self, id: StreamId) {
+        let mut unheard = None;
+        self.post(|inner| {
+            let messages = &mut inner.messages;
+            // The engine need not hear of a stream that came and went between two of its looks.
+            messages.prepared.retain(|(prepared, _)| *prepared != id);
+            match messages.arrivals.iter().rposition(|arrival| arrival.sender.id() == id) {
+                Some(at) => unheard = Some(messages.arrivals.remove(at)),
+                None => messages.left.push(id),
+            }
+            inner.live.retain(|&live| live != id);
+            if inner.stepping && inner.live.is_empty() {
+                self.abort.store(true, Ordering::Release);
+            }
+        });
+        // Its sender locks the state of the stream, which nobody does inside the inbox.
+        drop(unheard);
     }
 }

@@ -24,8 +24,9 @@ use crate::kv::backend::{Backend, Row};
 use crate::kv::pool::KvPool;
 use crate::stats::Stats;
 use crate::stream::usage::FinishReason;
+use crate::stream::{StreamId, wakeups};
 use crate::text::vocabulary::Vocabulary;
-use inbox::{Inbox, StreamId};
+use inbox::Inbox;
 use prefill_budget::PrefillBudget;
 use thread_tuner::ThreadTuner;
 
@@ -114,9 +115,7 @@ impl<B: Backend> Engine<B> {
 
     /// One turn, and then word to the tasks that wait for what it brought.
     pub(crate) fn step(&mut self) -> Step {
-        let step = self.run_step();
-        self.parts.inbox.wake_readers();
-        step
+        wakeups::batch(|| self.run_step())
     }
 
     /// Hear what came in, end what has expired, plan, decode, advance.
@@ -379,6 +378,5 @@ impl<B: Backend> Engine<B> {
             }
         }
         self.sequences.clear();
-        self.parts.inbox.wake_readers();
     }
 }

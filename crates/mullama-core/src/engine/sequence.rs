@@ -9,13 +9,12 @@ use mullama_ffi::TokenId;
 
 use crate::config::StreamConfig;
 use crate::engine::arrivals::{Arrival, Prepared};
-use crate::engine::inbox::StreamId;
 use crate::engine::scheduler::{Candidate, RunState};
 use crate::error::{self, Deadline, MullamaError, StreamFailure};
 use crate::kv::prefix_cache::PrefixMatch;
-use crate::stream::channel::{Channel, End, Progress, Readiness};
 use crate::stream::token::Token;
 use crate::stream::usage::FinishReason;
+use crate::stream::{End, Progress, Readiness, StreamId, TokenSender};
 use crate::text::detokenizer::Detokenizer;
 use crate::text::sampler::{SampledToken, SamplerChain};
 use crate::text::stop_matcher::{StopMatcher, Verdict};
@@ -24,7 +23,7 @@ use crate::text::vocabulary::Vocabulary;
 /// One stream inside the engine.
 #[derive(Debug)]
 pub(crate) struct Sequence {
-    channel: Arc<Channel>,
+    sender: TokenSender,
     config: Arc<StreamConfig>,
     called_at: Duration,
     pub(crate) run_state: RunState,
@@ -62,7 +61,7 @@ impl Sequence {
     pub(crate) fn new(arrival: Arrival) -> Self {
         let stops = StopMatcher::new(arrival.config.stop_sequences.clone());
         Self {
-            channel: arrival.channel,
+            sender: arrival.sender,
             config: arrival.config,
             called_at: arrival.called_at,
             run_state: RunState::Queued,
@@ -86,7 +85,7 @@ impl Sequence {
     }
 
     pub(crate) fn id(&self) -> StreamId {
-        self.channel.id()
+        self.sender.id()
     }
 
     /// The prompt is tokenized: the sequence can be placed.
@@ -95,7 +94,7 @@ impl Sequence {
         self.room = (self.config.max_tokens as usize).min(context_len - prepared.tokens.len());
         self.tokens = prepared.tokens;
         self.sampler = Some(prepared.sampler);
-        self.channel.report(&self.progress);
+        self.sender.report(&self.progress);
     }
 
     /// Prompt and completion so far; empty until the prompt is tokenized.
@@ -152,7 +151,7 @@ impl Sequence {
     }
 
     fn has_room(&mut self, now: Duration) -> bool {
-        match self.channel.readiness() {
+        match self.sender.readiness() {
             Readiness::Ready => {
                 self.stop_waiting(now);
                 true
@@ -211,7 +210,7 @@ impl Sequence {
         }
         self.begun_at = Some(now);
         self.progress.timings.queue = now.saturating_sub(self.called_at);
-        self.channel.admit();
+        self.sender.admit();
     }
 
     /// The next `rows` tokens to compute, with their positions; `true` for the last one of all, whose logits are wanted.
@@ -282,11 +281,11 @@ impl Sequence {
         self.items += 1;
         match end {
             None => {
-                self.channel.send(token, &self.progress);
+                self.sender.send(token, &self.progress);
                 Outcome::Continues
             }
             Some(reason) => {
-                self.channel.finish(End::Finished(reason), Some(token), &self.progress);
+                self.sender.finish(End::Finished(reason), Some(token), &self.progress);
                 Outcome::Ended
             }
         }
@@ -336,7 +335,7 @@ impl Sequence {
             logprob: None,
             top_logprobs: Vec::new(),
         });
-        self.channel.finish(end, remainder, &self.progress);
+        self.sender.finish(end, remainder, &self.progress);
     }
 }
 

@@ -1,7 +1,7 @@
-//! A doorbell for one event loop: streams with news ring it, and the loop answers once for all of them.
+//! Wakes an event loop that is not Rust's: streams with news signal it, and the loop drains all of them at once.
 //!
-//! Flow: engine → stream → **bell** → an event loop that is not Rust's. A loop that can watch a descriptor watches
-//! [`descriptor`](LoopNotifier::descriptor); for one that cannot, a thread of the loop's own waits in [`wait`](LoopNotifier::wait).
+//! Flow: engine → stream → **notifier** → a foreign event loop. A loop that can watch a descriptor watches
+//! [`descriptor`](LoopNotifier::descriptor); for one that cannot, a helper thread waits in [`wait`](LoopNotifier::wait).
 
 use std::io;
 #[cfg(unix)]
@@ -9,48 +9,49 @@ use std::os::fd::{AsRawFd, RawFd};
 #[cfg(unix)]
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 
-/// Rings when a stream that one event loop waits for has news: once for all streams of an engine's step, and not again
-/// before the answer.
+/// Signals one event loop that streams it waits for have news: once for all streams of an engine's step, and not again
+/// until the loop has drained it.
 ///
 /// ```
 /// use std::sync::Arc;
-/// use mullama::Bell;
+/// use mullama::LoopNotifier;
 ///
-/// let bell = Arc::new(Bell::new()?);
-/// let (first, second) = (bell.rope(1), bell.rope(2));
-/// first.pull();
-/// second.pull();
-/// first.pull();
-/// assert_eq!(bell.answer(), [1, 2]);
-/// assert!(bell.answer().is_empty());
+/// let notifier = Arc::new(LoopNotifier::new()?);
+/// let (first, second) = (notifier.handle(1), notifier.handle(2));
+/// first.notify();
+/// second.notify();
+/// first.notify();
+/// assert_eq!(notifier.drain(), [1, 2]);
+/// assert!(notifier.drain().is_empty());
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct LoopNotifier {
     state: Mutex<State>,
-    /// Whoever waits without a descriptor sleeps here.
-    rung: Condvar,
-    /// A byte goes in at the first ring; the loop watches the other end.
+    /// A helper thread without a descriptor to watch sleeps here.
+    signalled: Condvar,
+    /// The first notification writes a byte to one end; the loop watches the other.
     #[cfg(unix)]
-    wire: (UnixStream, UnixStream),
+    pipe: (UnixStream, UnixStream),
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Who rang since the last answer, each once.
+    /// The keys notified since the last drain, each once.
     keys: Vec<u64>,
     closed: bool,
 }
 
 impl LoopNotifier {
-    /// A bell that nobody rings yet.
+    /// Creates a notifier with nothing pending.
     ///
     /// # Errors
-    /// If the system has no descriptor left.
+    /// If the process has no descriptor left.
     pub fn new() -> io::Result<Self> {
         #[cfg(unix)]
-        let wire = {
+        let pipe = {
             let (near, far) = UnixStream::pair()?;
             near.set_nonblocking(true)?;
             far.set_nonblocking(true)?;
@@ -58,48 +59,48 @@ impl LoopNotifier {
         };
         Ok(Self {
             state: Mutex::default(),
-            rung: Condvar::new(),
+            signalled: Condvar::new(),
             #[cfg(unix)]
-            wire,
+            pipe,
         })
     }
 
-    /// What is readable from the first ring to the answer.
+    /// The descriptor that is readable from the first notification until [`drain`](Self::drain).
     #[cfg(unix)]
     pub fn descriptor(&self) -> RawFd {
-        self.wire.1.as_raw_fd()
+        self.pipe.1.as_raw_fd()
     }
 
-    /// A rope that rings it and leaves `key`.
-    pub fn rope(self: &Arc<Self>, key: u64) -> NotifyHandle {
-        NotifyHandle { bell: Arc::clone(self), key }
+    /// A handle that notifies under this key.
+    pub fn handle(self: &Arc<Self>, key: u64) -> NotifyHandle {
+        NotifyHandle { notifier: Arc::clone(self), key }
     }
 
-    /// The keys of those who rang since the last answer, in their order. The next one rings anew.
-    pub fn answer(&self) -> Vec<u64> {
-        // First the wire, then the keys: whoever comes between writes a byte too many, which costs a wake-up. The other way
-        // round its byte would be lost, and with it every later ring.
+    /// Takes the keys notified since the last drain, in their order. The next notification signals again.
+    pub fn drain(&self) -> Vec<u64> {
+        // The pipe is emptied before the keys are taken. A notification in between writes one byte too many, which costs a
+        // wake-up; in the other order its byte would be lost, and with it every later signal.
         #[cfg(unix)]
         {
-            let _ = io::Read::read(&mut &self.wire.1, &mut [0; 8]);
+            let _ = io::Read::read(&mut &self.pipe.1, &mut [0; 8]);
         }
         std::mem::take(&mut self.lock().keys)
     }
 
-    /// Sleeps until it rings; `false` once it is closed.
+    /// Blocks until there is something to drain; `false` once the notifier is closed.
     pub fn wait(&self) -> bool {
         let silent = |state: &mut State| state.keys.is_empty() && !state.closed;
-        !self.rung.wait_while(self.lock(), silent).unwrap_or_else(PoisonError::into_inner).closed
+        !self.signalled.wait_while(self.lock(), silent).unwrap_or_else(PoisonError::into_inner).closed
     }
 
     /// Ends every [`wait`](Self::wait), now and later.
     pub fn close(&self) {
         self.lock().closed = true;
-        self.rung.notify_all();
+        self.signalled.notify_all();
     }
 
-    /// Leaves a key; whether the bell was silent and is to be rung.
-    fn note(&self, key: u64) -> bool {
+    /// Adds a key; returns whether it is the first since the last drain, so that the loop must be signalled.
+    fn add(&self, key: u64) -> bool {
         let mut state = self.lock();
         if state.keys.contains(&key) {
             return false;
@@ -108,12 +109,12 @@ impl LoopNotifier {
         state.keys.len() == 1
     }
 
-    fn ring(&self) {
-        self.rung.notify_all();
+    fn signal(&self) {
+        self.signalled.notify_all();
         #[cfg(unix)]
         {
-            // A full wire is readable, which is all that is wanted.
-            let _ = io::Write::write(&mut &self.wire.0, &[1]);
+            // A full pipe is readable already, which is all that is needed.
+            let _ = io::Write::write(&mut &self.pipe.0, &[1]);
         }
     }
 
@@ -122,32 +123,32 @@ impl LoopNotifier {
     }
 }
 
-/// One stream's hold on a bell.
+/// Notifies a [`LoopNotifier`] under one key.
 #[derive(Debug, Clone)]
 pub struct NotifyHandle {
-    bell: Arc<LoopNotifier>,
+    notifier: Arc<LoopNotifier>,
     key: u64,
 }
 
 impl NotifyHandle {
-    /// Rings the bell, and leaves the key.
-    pub fn pull(&self) {
-        if self.bell.note(self.key) {
-            self.bell.ring();
+    /// Adds the key to the notifier, and signals the loop if it was silent.
+    pub fn notify(&self) {
+        if self.notifier.add(self.key) {
+            self.notifier.signal();
         }
     }
 
-    /// Whether both ring the same bell and leave the same key.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        self.key == other.key && Arc::ptr_eq(&self.bell, &other.bell)
+    /// A waker that notifies. Woken in a step of an engine, it notifies when the step ends.
+    pub fn into_waker(self) -> Waker {
+        Waker::from(Arc::new(self))
     }
 }
 
-/// Pulls many ropes; each bell rings once, when all its keys are there.
-pub(crate) fn pull_all(ropes: &[NotifyHandle]) {
-    let silent: Vec<&NotifyHandle> = ropes.iter().filter(|rope| rope.bell.note(rope.key)).collect();
-    for rope in silent {
-        rope.bell.ring();
+/// Notifies many handles; each loop is signalled once, when all its keys are there.
+pub(super) fn notify_all(handles: &[NotifyHandle]) {
+    let first: Vec<&NotifyHandle> = handles.iter().filter(|handle| handle.notifier.add(handle.key)).collect();
+    for handle in first {
+        handle.notifier.signal();
     }
 }
 
@@ -157,87 +158,87 @@ mod tests {
     use std::thread;
 
     #[cfg(unix)]
-    fn bytes_waiting(bell: &LoopNotifier) -> usize {
+    fn bytes_waiting(notifier: &LoopNotifier) -> usize {
         use std::io::Read;
-        (&bell.wire.1).read(&mut [0; 64]).unwrap_or(0)
+        (&notifier.pipe.1).read(&mut [0; 64]).unwrap_or(0)
     }
 
     #[cfg(unix)]
     #[test]
-    fn many_rings_before_an_answer_are_one_byte_on_the_wire() {
-        let bell = Arc::new(LoopNotifier::new().unwrap());
+    fn many_notifications_before_a_drain_are_one_byte_in_the_pipe() {
+        let notifier = Arc::new(LoopNotifier::new().unwrap());
         for key in 0..100 {
-            bell.rope(key).pull();
+            notifier.handle(key).notify();
         }
-        assert_eq!(bytes_waiting(&bell), 1);
-        assert_eq!(bell.answer().len(), 100);
-        bell.rope(7).pull();
-        assert_eq!((bytes_waiting(&bell), bell.answer()), (1, vec![7]));
-        bell.answer();
-        assert_eq!(bytes_waiting(&bell), 0);
+        assert_eq!(bytes_waiting(&notifier), 1);
+        assert_eq!(notifier.drain().len(), 100);
+        notifier.handle(7).notify();
+        assert_eq!((bytes_waiting(&notifier), notifier.drain()), (1, vec![7]));
+        notifier.drain();
+        assert_eq!(bytes_waiting(&notifier), 0);
     }
 
     #[test]
-    fn no_ring_is_lost_between_two_answers() {
-        let bell = Arc::new(LoopNotifier::new().unwrap());
-        let ringer = Arc::clone(&bell);
-        let rings = thread::spawn(move || {
+    fn no_notification_is_lost_between_two_drains() {
+        let notifier = Arc::new(LoopNotifier::new().unwrap());
+        let sender = Arc::clone(&notifier);
+        let notified = thread::spawn(move || {
             for key in 0..10_000 {
-                ringer.rope(key).pull();
+                sender.handle(key).notify();
             }
-            ringer.close();
+            sender.close();
         });
-        let mut heard = Vec::new();
-        while bell.wait() {
-            heard.extend(bell.answer());
+        let mut drained = Vec::new();
+        while notifier.wait() {
+            drained.extend(notifier.drain());
         }
-        rings.join().unwrap();
-        heard.extend(bell.answer());
-        assert_eq!(heard, (0..10_000).collect::<Vec<_>>());
+        notified.join().unwrap();
+        drained.extend(notifier.drain());
+        assert_eq!(drained, (0..10_000).collect::<Vec<_>>());
     }
 
     #[cfg(unix)]
     #[test]
-    fn no_ring_is_lost_where_two_ring_while_a_loop_answers_by_the_wire_alone() {
+    fn no_notification_is_lost_where_two_threads_notify_while_a_loop_watches_the_descriptor_alone() {
         use std::time::{Duration, Instant};
-        let bell = Arc::new(LoopNotifier::new().unwrap());
-        let ringers: Vec<_> = (0..2_u64)
-            .map(|ringer| {
-                let bell = Arc::clone(&bell);
-                thread::spawn(move || (0..20_000).for_each(|key| bell.rope(2 * key + ringer).pull()))
+        let notifier = Arc::new(LoopNotifier::new().unwrap());
+        let senders: Vec<_> = (0..2_u64)
+            .map(|sender| {
+                let notifier = Arc::clone(&notifier);
+                thread::spawn(move || (0..20_000).for_each(|key| notifier.handle(2 * key + sender).notify()))
             })
             .collect();
-        let mut heard = 0;
+        let mut drained = 0;
         let limit = Instant::now() + Duration::from_secs(10);
-        while heard < 40_000 {
-            // A loop hears the wire and nothing else.
-            if bytes_waiting(&bell) > 0 {
-                heard += bell.answer().len();
+        while drained < 40_000 {
+            // The loop sees the descriptor and nothing else.
+            if bytes_waiting(&notifier) > 0 {
+                drained += notifier.drain().len();
             }
-            assert!(Instant::now() < limit, "silent after {heard}");
+            assert!(Instant::now() < limit, "nothing after {drained}");
         }
-        for ringer in ringers {
-            ringer.join().unwrap();
+        for sender in senders {
+            sender.join().unwrap();
         }
     }
 
     #[test]
-    fn many_ropes_ring_each_bell_once() {
-        let bells = [Arc::new(LoopNotifier::new().unwrap()), Arc::new(LoopNotifier::new().unwrap())];
-        let ropes: Vec<NotifyHandle> = (0..8).map(|key| bells[usize::from(key >= 5)].rope(key)).collect();
-        pull_all(&ropes);
+    fn many_handles_signal_each_loop_once() {
+        let notifiers = [Arc::new(LoopNotifier::new().unwrap()), Arc::new(LoopNotifier::new().unwrap())];
+        let handles: Vec<NotifyHandle> = (0..8).map(|key| notifiers[usize::from(key >= 5)].handle(key)).collect();
+        notify_all(&handles);
         #[cfg(unix)]
-        assert_eq!([bytes_waiting(&bells[0]), bytes_waiting(&bells[1])], [1, 1]);
-        assert_eq!([bells[0].answer(), bells[1].answer()], [vec![0, 1, 2, 3, 4], vec![5, 6, 7]]);
+        assert_eq!([bytes_waiting(&notifiers[0]), bytes_waiting(&notifiers[1])], [1, 1]);
+        assert_eq!([notifiers[0].drain(), notifiers[1].drain()], [vec![0, 1, 2, 3, 4], vec![5, 6, 7]]);
     }
 
     #[test]
-    fn a_closed_bell_lets_everyone_go() {
-        let bell = Arc::new(LoopNotifier::new().unwrap());
-        let sleeper = Arc::clone(&bell);
+    fn a_closed_notifier_lets_every_waiter_go() {
+        let notifier = Arc::new(LoopNotifier::new().unwrap());
+        let sleeper = Arc::clone(&notifier);
         let sleeper = thread::spawn(move || sleeper.wait());
-        bell.close();
+        notifier.close();
         assert!(!sleeper.join().unwrap());
-        assert!(!bell.wait());
+        assert!(!notifier.wait());
     }
 }

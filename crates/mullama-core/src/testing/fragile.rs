@@ -47,8 +47,8 @@ impl FragileContext {
     /// # Errors
     /// As [`Context::stream`](crate::Context::stream).
     pub fn stream(&self, prompt: impl Into<Prompt>, config: StreamConfig) -> Result<TokenStream, MullamaError> {
-        let channel = self.engine.submit(prompt.into(), config)?;
-        Ok(TokenStream::new(channel, Some(Arc::clone(&self.engine))))
+        let stream = self.engine.submit(prompt.into(), config)?;
+        Ok(stream.keep_alive(Arc::clone(&self.engine) as Arc<_>))
     }
 
     /// Streams that have not ended.

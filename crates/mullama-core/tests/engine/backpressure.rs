@@ -13,7 +13,7 @@ const ASLEEP: Step = Step::Idle { until: None };
 fn a_reader_that_sleeps_never_has_more_than_buffer_size_computed_ahead() {
     for buffer in [1, 2, 7, 64, 300] {
         let mut stage = stage(slots(8));
-        let stream = stage.open(&[1], config(500).buffer_size(buffer)).unwrap();
+        let mut stream = stage.open(&[1], config(500).buffer_size(buffer)).unwrap();
         for read in 0..20 {
             loop {
                 let step = stage.step();
@@ -32,7 +32,7 @@ fn a_reader_that_sleeps_never_has_more_than_buffer_size_computed_ahead() {
 #[test]
 fn a_prompt_is_not_computed_twice_for_a_paused_reader() {
     let mut stage = stage(slots(1));
-    let stream = stage.open(&prompt(40, 0), config(100).buffer_size(3)).unwrap();
+    let mut stream = stage.open(&prompt(40, 0), config(100).buffer_size(3)).unwrap();
     stage.settle();
     assert_eq!(rows(&stage), [32, 8, 1, 1]);
     for _ in 0..5 {
@@ -48,8 +48,8 @@ fn seven_streams_beside_a_sleeper_finish_as_if_it_were_not_there() {
         let mut stage = stage(slots(8));
         let asleep = sleeper.then(|| stage.open(&[200], config(500).buffer_size(4)).unwrap());
         let open = |seed| stage.open(&prompt(1, seed), config(50 + u32::try_from(seed).unwrap())).unwrap();
-        let streams: Vec<TokenStream> = (0..7).map(open).collect();
-        let texts: Vec<String> = read_all(&mut stage, &streams).iter().map(Got::text).collect();
+        let mut streams: Vec<TokenStream> = (0..7).map(open).collect();
+        let texts: Vec<String> = read_all(&mut stage, &mut streams).iter().map(Got::text).collect();
         let rows = rows(&stage);
         assert_eq!(asleep.map_or(0, |stream| stream.buffered()), if sleeper { 4 } else { 0 });
         (texts, rows)
@@ -66,8 +66,8 @@ fn twenty_stalled_readers_on_eight_places_let_the_twenty_first_stream() {
     let mut stage = stage(slots(8));
     let open = |seed| stage.open(&prompt(5, seed), config(200).buffer_size(2)).unwrap();
     let stalled: Vec<TokenStream> = (0..20).map(open).collect();
-    let last = stage.open(&prompt(5, 99), config(100).buffer_size(2)).unwrap();
-    let got = read(&mut stage, &last);
+    let mut last = stage.open(&prompt(5, 99), config(100).buffer_size(2)).unwrap();
+    let got = read(&mut stage, &mut last);
     assert_eq!(got.text(), alone(&prompt(5, 99), 100));
     assert_eq!(last.finish_reason(), Some(FinishReason::Length));
     assert_eq!(stage.settle(), 0);
@@ -77,7 +77,7 @@ fn twenty_stalled_readers_on_eight_places_let_the_twenty_first_stream() {
 #[test]
 fn with_all_readers_paused_the_engine_sleeps_and_one_read_wakes_it() {
     let mut stage = stage(slots(2));
-    let streams: Vec<TokenStream> =
+    let mut streams: Vec<TokenStream> =
         (0..5).map(|seed| stage.open(&prompt(2, seed), config(100).buffer_size(3)).unwrap()).collect();
     stage.settle();
     assert_eq!(stage.decodes().len(), 3 * 3, "two slots, five streams, three tokens each");
@@ -114,13 +114,13 @@ fn a_paused_stream_gives_up_its_place_within_one_step() {
 #[test]
 fn a_reader_that_wakes_goes_before_the_queue() {
     let mut stage = stage(slots(1));
-    let paused = stage.open(&[1], config(100).buffer_size(1)).unwrap();
+    let mut paused = stage.open(&[1], config(100).buffer_size(1)).unwrap();
     stage.step();
-    let runs = stage.open(&[2], config(3)).unwrap();
+    let mut runs = stage.open(&[2], config(3)).unwrap();
     stage.step();
     let waits = stage.open(&[3], config(3)).unwrap();
     paused.next_blocking().unwrap().unwrap();
-    assert_eq!(read(&mut stage, &runs).text().len(), 3);
+    assert_eq!(read(&mut stage, &mut runs).text().len(), 3);
     assert_eq!((paused.buffered(), waits.buffered()), (0, 0));
     stage.step();
     assert_eq!((paused.buffered(), waits.buffered()), (1, 0));
@@ -128,35 +128,35 @@ fn a_reader_that_wakes_goes_before_the_queue() {
 
 #[test]
 fn the_room_of_a_remainder_is_kept_from_the_start() {
-    let (mut stage, stream) = spell(b"ab<e", stopping(100, &["<end>"]).buffer_size(4));
+    let (mut stage, mut stream) = spell(b"ab<e", stopping(100, &["<end>"]).buffer_size(4));
     stage.settle();
     assert_eq!(stream.buffered(), 4, "the buffer is full before the text ends");
     let first = stream.next_blocking().unwrap().unwrap();
     stage.settle();
     assert_eq!(stream.buffered(), 4, "three items, and what was held back");
-    let rest = take(&stream);
+    let rest = take(&mut stream);
     assert_eq!(first.text + &rest.text(), "ab<e");
     assert_eq!(rest.tokens.last().unwrap().id, None);
 }
 
 #[test]
 fn a_full_buffer_takes_a_remainder_too_when_the_reader_cancels() {
-    let (mut stage, stream) = spell(b"ab<en", stopping(100, &["<end>"]).buffer_size(4));
+    let (mut stage, mut stream) = spell(b"ab<en", stopping(100, &["<end>"]).buffer_size(4));
     stage.settle();
     stream.cancel();
     stage.settle();
     assert_eq!(stream.buffered(), 5);
-    assert_eq!(take(&stream).text(), "ab<e");
+    assert_eq!(take(&mut stream).text(), "ab<e");
 }
 
 #[test]
 fn the_time_that_a_reader_kept_its_stream_waiting_is_told_however_it_ends() {
     let mut stage = stage(slots(1));
-    let read_late = stage.open(&[1], config(3).buffer_size(2)).unwrap();
+    let mut read_late = stage.open(&[1], config(3).buffer_size(2)).unwrap();
     let never = stage.open(&[2], config(3).buffer_size(2).timeout_ms(10_000)).unwrap();
     stage.settle();
     stage.clock.advance(ms(4_000));
-    assert_eq!(read(&mut stage, &read_late).text().len(), 3);
+    assert_eq!(read(&mut stage, &mut read_late).text().len(), 3);
     let next = read_late.timings().reader_wait;
     assert!(next >= ms(4_000) && next < ms(4_100), "{next:?}");
     stage.clock.advance(ms(8_000));
@@ -168,10 +168,10 @@ fn the_time_that_a_reader_kept_its_stream_waiting_is_told_however_it_ends() {
 #[test]
 fn a_paused_stream_keeps_its_cells_while_nobody_needs_them() {
     let mut stage = stage(pool(2, 64, 8));
-    let paused = stage.open(&prompt(20, 0), config(30).buffer_size(1)).unwrap();
+    let mut paused = stage.open(&prompt(20, 0), config(30).buffer_size(1)).unwrap();
     stage.settle();
-    let other = stage.open(&prompt(10, 1), config(10)).unwrap();
-    assert_eq!(read(&mut stage, &other).text(), alone(&prompt(10, 1), 10));
+    let mut other = stage.open(&prompt(10, 1), config(10)).unwrap();
+    assert_eq!(read(&mut stage, &mut other).text(), alone(&prompt(10, 1), 10));
     stage.decodes();
     paused.next_blocking().unwrap().unwrap();
     stage.settle();

@@ -22,8 +22,8 @@ fn as_alone(got: &[Got], len: usize, max_tokens: u32) {
 fn streams_that_need_more_cells_than_there_are_all_end_with_the_text_that_each_writes_alone() {
     for (slots, cells) in [(8, 128), (8, 100), (4, 90), (2, 90), (3, 81)] {
         let mut stage = stage(pool(slots, cells, 16));
-        let streams = open(&stage, 12, 30, 50, 64);
-        let got = read_all(&mut stage, &streams);
+        let mut streams = open(&stage, 12, 30, 50, 64);
+        let got = read_all(&mut stage, &mut streams);
         as_alone(&got, 30, 50);
         let computed = stage.decodes().concat().len();
         assert!(computed > 12 * 79, "{slots} slots and {cells} cells: nobody was preempted, {computed} rows");
@@ -33,11 +33,11 @@ fn streams_that_need_more_cells_than_there_are_all_end_with_the_text_that_each_w
 #[test]
 fn slow_readers_beside_fast_ones_in_a_small_pool_get_their_texts_whole() {
     let mut stage = stage(pool(4, 120, 8));
-    let streams = open(&stage, 10, 25, 40, 3);
+    let mut streams = open(&stage, 10, 25, 40, 3);
     let mut got: Vec<Got> = streams.iter().map(|_| Got::default()).collect();
     for step in 0..20_000 {
         stage.step();
-        for (at, (got, stream)) in got.iter_mut().zip(&streams).enumerate() {
+        for (at, (got, stream)) in got.iter_mut().zip(&mut streams).enumerate() {
             if step % (1 + at * 3) == 0 {
                 got.take(stream, 1 + at % 3);
             }
@@ -53,8 +53,8 @@ fn slow_readers_beside_fast_ones_in_a_small_pool_get_their_texts_whole() {
 fn the_youngest_running_stream_is_preempted_and_those_before_it_never() {
     // Two of three fit to their ends.
     let mut stage = stage(pool(3, 130, 8));
-    let streams = open(&stage, 3, 20, 40, 64);
-    as_alone(&read_all(&mut stage, &streams), 20, 40);
+    let mut streams = open(&stage, 3, 20, 40, 64);
+    as_alone(&read_all(&mut stage, &mut streams), 20, 40);
     let rows = stage.decodes().concat();
     for seed in 0..2 {
         let first = rows.iter().find(|row| row.position == 0 && row.token == prompt(20, seed)[0]).expect("it began");
@@ -70,11 +70,11 @@ fn the_youngest_running_stream_is_preempted_and_those_before_it_never() {
 #[test]
 fn the_oldest_is_computed_once_however_many_come_after_it() {
     let mut stage = stage(pool(4, 100, 8));
-    let first = stage.open(&prompt(30, 0), config(60)).unwrap();
+    let mut first = stage.open(&prompt(30, 0), config(60)).unwrap();
     steps(&mut stage, 1);
     let seq_id = stage.decodes()[0][0].seq_id;
     let _others: Vec<TokenStream> = (1..6).map(|seed| stage.open(&prompt(30, seed), config(60)).unwrap()).collect();
-    read(&mut stage, &first);
+    read(&mut stage, &mut first);
     let positions: Vec<usize> =
         stage.decodes().concat().iter().filter(|row| row.seq_id == seq_id).map(|row| row.position).collect();
     assert!(positions.starts_with(&(30..89).collect::<Vec<_>>()), "{positions:?}");
@@ -83,15 +83,15 @@ fn the_oldest_is_computed_once_however_many_come_after_it() {
 #[test]
 fn the_longest_paused_stream_gives_its_cells_first_and_the_others_keep_theirs() {
     let mut stage = stage(pool(4, 100, 8));
-    let paused = open(&stage, 3, 20, 30, 2);
+    let mut paused = open(&stage, 3, 20, 30, 2);
     // The second is read again later, so it has been paused for the shortest time.
     stage.settle();
     for at in [0, 2, 1] {
-        take(&paused[at]);
+        take(&mut paused[at]);
         stage.settle();
     }
-    let late = stage.open(&prompt(30, 9), config(10)).unwrap();
-    assert_eq!(read(&mut stage, &late).text(), alone(&prompt(30, 9), 10));
+    let mut late = stage.open(&prompt(30, 9), config(10)).unwrap();
+    assert_eq!(read(&mut stage, &mut late).text(), alone(&prompt(30, 9), 10));
     let recomputed: Vec<usize> = [1, 2, 0]
         .map(|at| {
             stage.decodes();
@@ -101,7 +101,7 @@ fn the_longest_paused_stream_gives_its_cells_first_and_the_others_keep_theirs() 
         })
         .to_vec();
     assert_eq!(recomputed, [1, 1, 24], "the first was paused longest: it alone is computed again");
-    let got: Vec<String> = read_all(&mut stage, &paused).iter().map(Got::text).collect();
+    let got: Vec<String> = read_all(&mut stage, &mut paused).iter().map(Got::text).collect();
     for (seed, (got, stream)) in got.iter().zip(&paused).enumerate() {
         assert_eq!(stream.text(), alone(&prompt(20, seed), 30));
         assert!(stream.text().ends_with(got));
@@ -111,13 +111,13 @@ fn the_longest_paused_stream_gives_its_cells_first_and_the_others_keep_theirs() 
 #[test]
 fn a_running_stream_keeps_its_cells_as_long_as_a_paused_one_has_some() {
     let mut stage = stage(pool(2, 100, 8));
-    let paused = stage.open(&prompt(50, 0), config(30).buffer_size(1)).unwrap();
+    let mut paused = stage.open(&prompt(50, 0), config(30).buffer_size(1)).unwrap();
     stage.settle();
-    let running = open(&stage, 1, 20, 60, 64).remove(0);
+    let mut running = open(&stage, 1, 20, 60, 64).remove(0);
     stage.decodes();
-    assert_eq!(read(&mut stage, &running).text(), alone(&prompt(20, 0), 60));
+    assert_eq!(read(&mut stage, &mut running).text(), alone(&prompt(20, 0), 60));
     assert_eq!(stage.decodes().concat().len(), 20 + 59, "the running one was computed once");
-    assert_eq!(paused.text() + &read(&mut stage, &paused).text(), alone(&prompt(50, 0), 30));
+    assert_eq!(paused.text() + &read(&mut stage, &mut paused).text(), alone(&prompt(50, 0), 30));
 }
 
 #[test]
@@ -125,8 +125,8 @@ fn a_queue_that_waits_for_cells_moves_on_when_a_paused_reader_holds_them() {
     let mut stage = stage(pool(8, 100, 16));
     let _sleepers = open(&stage, 4, 22, 50, 2);
     stage.settle();
-    let streams: Vec<TokenStream> = (0..3).map(|seed| stage.open(&prompt(40, seed), config(20)).unwrap()).collect();
-    as_alone(&read_all(&mut stage, &streams), 40, 20);
+    let mut streams: Vec<TokenStream> = (0..3).map(|seed| stage.open(&prompt(40, seed), config(20)).unwrap()).collect();
+    as_alone(&read_all(&mut stage, &mut streams), 40, 20);
 }
 
 /// More streams than seats: everybody gets one in turn, and a panic would say if a plan gave one twice.
@@ -135,11 +135,11 @@ fn streams_take_turns_where_seats_are_fewer_than_streams() {
     for (slots, n_seq) in [(2, 2), (2, 3), (4, 4), (1, 1), (8, 9)] {
         let limits = Limits { rows: 512, cells: 1024, n_seq, reuse: Reuse::Nothing };
         let mut stage = stage(Size { slots, queue: 64, context_len: 256, limits, ..Size::default() });
-        let streams = open(&stage, 12, 10, 20, 2);
+        let mut streams = open(&stage, 12, 10, 20, 2);
         let mut got: Vec<Got> = streams.iter().map(|_| Got::default()).collect();
         for step in 0..5_000 {
             stage.step();
-            for (at, (got, stream)) in got.iter_mut().zip(&streams).enumerate() {
+            for (at, (got, stream)) in got.iter_mut().zip(&mut streams).enumerate() {
                 if (step + at) % 3 == 0 {
                     got.take(stream, 2);
                 }
@@ -153,12 +153,12 @@ fn streams_take_turns_where_seats_are_fewer_than_streams() {
 fn a_seat_that_a_waking_reader_needs_is_not_given_to_two() {
     let limits = Limits { rows: 512, cells: 1024, n_seq: 2, reuse: Reuse::Nothing };
     let mut stage = stage(Size { slots: 2, queue: 8, context_len: 256, limits, ..Size::default() });
-    let streams = open(&stage, 3, 4, 50, 1);
+    let mut streams = open(&stage, 3, 4, 50, 1);
     stage.settle();
     // Two of three hold a seat, all are paused. All wake at once, in every order.
     for round in 0..30 {
         for at in 0..3 {
-            take(&streams[(at + round) % 3]);
+            take(&mut streams[(at + round) % 3]);
         }
         assert_eq!(stage.step(), Step::Worked);
         stage.settle();
@@ -173,7 +173,7 @@ fn a_seat_that_a_waking_reader_needs_is_not_given_to_two() {
 #[test]
 fn a_context_that_fills_the_pool_alone_ends_with_length() {
     let mut stage = stage(pool(4, 64, 8));
-    let streams = open(&stage, 3, 40, 1_000, 64);
-    as_alone(&read_all(&mut stage, &streams), 40, 24);
+    let mut streams = open(&stage, 3, 40, 1_000, 64);
+    as_alone(&read_all(&mut stage, &mut streams), 40, 24);
     assert_eq!(stage.unfinished(), 0);
 }

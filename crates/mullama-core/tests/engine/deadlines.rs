@@ -35,14 +35,14 @@ fn every_deadline_holds_in_the_queue() {
         let mut stage = slow();
         let _running = stage.open(&[1], config(1_000)).unwrap();
         steps(&mut stage, 1);
-        let queued = stage.open(&[2], config_of_kind).unwrap();
+        let mut queued = stage.open(&[2], config_of_kind).unwrap();
         stage.clock.advance(ms(998));
         // This step takes the last millisecond but one; the next finds the deadline there, and not passed.
         steps(&mut stage, 1);
         assert_eq!(queued.finish_reason(), None, "{kind}");
         stage.clock.advance(ms(1));
         steps(&mut stage, 1);
-        let got = take(&queued);
+        let got = take(&mut queued);
         assert_eq!(timeout(&got), (kind, 1_000, 0));
         assert_eq!(queued.finish_reason(), Some(FinishReason::Timeout));
         assert_eq!((got.tokens.len(), stage.unfinished()), (0, 1));
@@ -54,53 +54,53 @@ fn a_deadline_in_prefill_ends_the_stream_between_two_pieces_and_frees_its_place(
     let configs = [config(500).timeout_ms(300), config(500).ttft_timeout_ms(300)];
     for (config_of_kind, kind) in configs.into_iter().zip([Deadline::Total, Deadline::FirstToken]) {
         let mut stage = slow();
-        let stream = stage.open(&prompt(1_000, 0), config_of_kind).unwrap();
-        let next = stage.open(&prompt(2, 1), config(4)).unwrap();
-        assert_eq!(read(&mut stage, &next).text(), alone(&prompt(2, 1), 4));
+        let mut stream = stage.open(&prompt(1_000, 0), config_of_kind).unwrap();
+        let mut next = stage.open(&prompt(2, 1), config(4)).unwrap();
+        assert_eq!(read(&mut stage, &mut next).text(), alone(&prompt(2, 1), 4));
         assert_eq!(rows(&stage), [32, 64, 128, 250, 2, 1, 1, 1], "474 ms have passed after the fourth piece");
-        assert_eq!(timeout(&take(&stream)), (kind, 300, 0));
+        assert_eq!(timeout(&take(&mut stream)), (kind, 300, 0));
     }
 }
 
 #[test]
 fn the_deadline_of_the_queue_is_over_once_the_stream_has_begun() {
     let mut stage = slow();
-    let stream = stage.open(&prompt(600, 0), config(20).queue_timeout_ms(100)).unwrap();
-    let got = read(&mut stage, &stream);
+    let mut stream = stage.open(&prompt(600, 0), config(20).queue_timeout_ms(100)).unwrap();
+    let got = read(&mut stage, &mut stream);
     assert_eq!((got.code(), got.text()), (None, alone(&prompt(600, 0), 20)));
 }
 
 #[test]
 fn the_deadline_of_the_first_token_is_over_once_it_is_there() {
     let mut stage = slow();
-    let stream = stage.open(&[1], config(500).ttft_timeout_ms(100)).unwrap();
-    let got = read(&mut stage, &stream);
+    let mut stream = stage.open(&[1], config(500).ttft_timeout_ms(100)).unwrap();
+    let got = read(&mut stage, &mut stream);
     assert_eq!((got.code(), got.tokens.len()), (None, 500));
 }
 
 #[test]
 fn a_deadline_in_decode_comes_after_what_was_produced() {
     let mut stage = slow();
-    let stream = stage.open(&[1], config(500).timeout_ms(25)).unwrap();
-    let got = read(&mut stage, &stream);
+    let mut stream = stage.open(&[1], config(500).timeout_ms(25)).unwrap();
+    let got = read(&mut stage, &mut stream);
     assert_eq!(timeout(&got), (Deadline::Total, 25, 25));
     assert_eq!(got.text(), alone(&[1], 25));
     assert_eq!(stream.finish_reason(), Some(FinishReason::Timeout));
     assert_eq!(stream.usage().completion_tokens, 25);
-    assert!(take(&stream).error.is_none(), "the error is told once, then the stream is over");
+    assert!(take(&mut stream).error.is_none(), "the error is told once, then the stream is over");
 }
 
 #[test]
 fn a_deadline_while_paused_comes_after_what_was_produced() {
     let mut stage = slow();
-    let stream = stage.open(&[1], config(500).buffer_size(7).timeout_ms(5_000)).unwrap();
+    let mut stream = stage.open(&[1], config(500).buffer_size(7).timeout_ms(5_000)).unwrap();
     stage.settle();
     assert_eq!(stage.step(), Step::Idle { until: Some(ms(5_000)) });
     let left = ms(5_000).saturating_sub(now(&stage));
     stage.clock.advance(left);
     assert_eq!(stage.step(), Step::Idle { until: None });
     assert_eq!((stage.unfinished(), stream.finish_reason()), (0, None), "the reader learns of it when it gets there");
-    let got = take(&stream);
+    let got = take(&mut stream);
     assert_eq!(got.text(), alone(&[1], 7));
     assert_eq!(timeout(&got), (Deadline::Total, 5_000, 7));
 }
@@ -108,18 +108,18 @@ fn a_deadline_while_paused_comes_after_what_was_produced() {
 #[test]
 fn time_counts_from_the_call_and_not_from_the_first_step() {
     let mut stage = slow();
-    let stream = stage.open(&[1], config(500).timeout_ms(100)).unwrap();
+    let mut stream = stage.open(&[1], config(500).timeout_ms(100)).unwrap();
     stage.clock.advance(ms(100));
-    assert_eq!(timeout(&read(&mut stage, &stream)), (Deadline::Total, 100, 0));
+    assert_eq!(timeout(&read(&mut stage, &mut stream)), (Deadline::Total, 100, 0));
     assert!(rows(&stage).is_empty(), "nothing was computed for it");
 }
 
 #[test]
 fn of_two_deadlines_that_have_passed_the_earlier_one_is_told() {
     let mut stage = slow();
-    let stream = stage.open(&[1], config(500).timeout_ms(80).queue_timeout_ms(90).ttft_timeout_ms(70)).unwrap();
+    let mut stream = stage.open(&[1], config(500).timeout_ms(80).queue_timeout_ms(90).ttft_timeout_ms(70)).unwrap();
     stage.clock.advance(ms(500));
-    assert_eq!(timeout(&read(&mut stage, &stream)), (Deadline::FirstToken, 70, 0));
+    assert_eq!(timeout(&read(&mut stage, &mut stream)), (Deadline::FirstToken, 70, 0));
 }
 
 #[test]
@@ -129,34 +129,34 @@ fn none_and_zero_are_no_limit_and_a_huge_one_does_not_overflow() {
     let huge = config(3).timeout_ms(u64::MAX).ttft_timeout_ms(u64::MAX).queue_timeout_ms(u64::MAX);
     for config in [none, zero, huge] {
         let mut stage = slow();
-        let stream = stage.open(&[1], config).unwrap();
+        let mut stream = stage.open(&[1], config).unwrap();
         stage.clock.advance(ms(1_000_000_000_000));
-        assert_eq!(read(&mut stage, &stream).text(), alone(&[1], 3));
+        assert_eq!(read(&mut stage, &mut stream).text(), alone(&[1], 3));
     }
 }
 
 #[test]
 fn the_default_deadline_is_thirty_seconds() {
     let mut stage = slow();
-    let stream = stage.open(&[1], StreamConfig::new().buffer_size(1)).unwrap();
+    let mut stream = stage.open(&[1], StreamConfig::new().buffer_size(1)).unwrap();
     stage.settle();
     assert_eq!(stage.step(), Step::Idle { until: Some(ms(30_000)) });
     stage.clock.advance(ms(30_000));
     stage.settle();
-    assert_eq!(timeout(&take(&stream)), (Deadline::Total, 30_000, 1));
+    assert_eq!(timeout(&take(&mut stream)), (Deadline::Total, 30_000, 1));
 }
 
 #[test]
 fn a_timeout_of_one_stream_leaves_its_neighbours_as_they_were() {
     let mut stage = Stage::new(Size::default(), hashed(), |_| ms(1));
-    let short = stage.open(&prompt(3, 0), config(500).timeout_ms(20)).unwrap();
-    let long = stage.open(&prompt(3, 1), config(60)).unwrap();
-    assert_eq!(read(&mut stage, &long).text(), alone(&prompt(3, 1), 60));
-    assert_eq!(take(&short).code(), Some("STREAM_TIMEOUT"));
+    let mut short = stage.open(&prompt(3, 0), config(500).timeout_ms(20)).unwrap();
+    let mut long = stage.open(&prompt(3, 1), config(60)).unwrap();
+    assert_eq!(read(&mut stage, &mut long).text(), alone(&prompt(3, 1), 60));
+    assert_eq!(take(&mut short).code(), Some("STREAM_TIMEOUT"));
 }
 
 /// When each token of a stream came, in milliseconds.
-fn arrivals(stage: &mut Stage, stream: &TokenStream, step: &mut impl FnMut(&mut Stage)) -> Vec<u128> {
+fn arrivals(stage: &mut Stage, stream: &mut TokenStream, step: &mut impl FnMut(&mut Stage)) -> Vec<u128> {
     let (mut got, mut at) = (Got::default(), Vec::new());
     while !got.over {
         let before = got.tokens.len();
@@ -172,8 +172,8 @@ fn arrivals(stage: &mut Stage, stream: &TokenStream, step: &mut impl FnMut(&mut 
 #[test]
 fn a_delay_keeps_two_tokens_apart_and_the_engine_sleeps_between_them() {
     let mut stage = stage(slots(1));
-    let stream = stage.open(&[1], config(5).stream_delay_ms(50)).unwrap();
-    let at = arrivals(&mut stage, &stream, &mut |stage| {
+    let mut stream = stage.open(&[1], config(5).stream_delay_ms(50)).unwrap();
+    let at = arrivals(&mut stage, &mut stream, &mut |stage| {
         if let Step::Idle { until } = stage.step() {
             let left = until.expect("the next token is due").saturating_sub(now(stage));
             stage.clock.advance(left);
@@ -185,18 +185,18 @@ fn a_delay_keeps_two_tokens_apart_and_the_engine_sleeps_between_them() {
 #[test]
 fn a_delayed_stream_leaves_its_place_to_others() {
     let mut stage = stage(slots(1));
-    let slow = stage.open(&[1], config(3).stream_delay_ms(1_000)).unwrap();
-    let other = stage.open(&[2], config(30)).unwrap();
-    assert_eq!(read(&mut stage, &other).text(), alone(&[2], 30));
+    let mut slow = stage.open(&[1], config(3).stream_delay_ms(1_000)).unwrap();
+    let mut other = stage.open(&[2], config(30)).unwrap();
+    assert_eq!(read(&mut stage, &mut other).text(), alone(&[2], 30));
     assert!(now(&stage) < ms(100));
-    assert_eq!(read(&mut stage, &slow).text(), alone(&[1], 3));
+    assert_eq!(read(&mut stage, &mut slow).text(), alone(&[1], 3));
 }
 
 #[test]
 fn a_deadline_holds_between_two_delayed_tokens() {
     let mut stage = stage(slots(1));
-    let stream = stage.open(&[1], config(50).stream_delay_ms(1_000).timeout_ms(1_500)).unwrap();
-    let got = read(&mut stage, &stream);
+    let mut stream = stage.open(&[1], config(50).stream_delay_ms(1_000).timeout_ms(1_500)).unwrap();
+    let got = read(&mut stage, &mut stream);
     assert_eq!(timeout(&got), (Deadline::Total, 1_500, 2));
     assert_eq!(now(&stage), ms(1_500));
 }

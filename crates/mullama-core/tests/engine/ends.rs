@@ -12,8 +12,8 @@ fn texts(got: &Got) -> Vec<&str> {
 
 #[test]
 fn each_computed_token_is_one_item_with_its_id_its_bytes_and_its_index() {
-    let (mut stage, stream) = spell("aé🦊".as_bytes(), config(100));
-    let got = read(&mut stage, &stream);
+    let (mut stage, mut stream) = spell("aé🦊".as_bytes(), config(100));
+    let got = read(&mut stage, &mut stream);
     assert_eq!(texts(&got), ["a", "", "é", "", "", "", "🦊"]);
     for (index, (token, &byte)) in got.tokens.iter().zip("aé🦊".as_bytes()).enumerate() {
         assert_eq!((token.index, token.id, token.bytes.as_slice()), (index, Some(byte.into()), [byte].as_slice()));
@@ -25,8 +25,8 @@ fn each_computed_token_is_one_item_with_its_id_its_bytes_and_its_index() {
 fn joined_pieces_are_the_decoded_ids_whatever_the_buffer() {
     let bytes = "Ünïcödé 🦊🏳️‍🌈 漢字 \u{0} end".as_bytes();
     for buffer in [1, 2, 3, 64] {
-        let (mut stage, stream) = spell(bytes, config(1_000).buffer_size(buffer));
-        let got = read(&mut stage, &stream);
+        let (mut stage, mut stream) = spell(bytes, config(1_000).buffer_size(buffer));
+        let got = read(&mut stage, &mut stream);
         let ids: Vec<u8> = got.tokens.iter().filter_map(|token| Some(u8::try_from(token.id?).unwrap())).collect();
         let raw: Vec<u8> = got.tokens.iter().flat_map(|token| token.bytes.clone()).collect();
         assert_eq!((ids.as_slice(), raw.as_slice()), (bytes, bytes));
@@ -36,22 +36,22 @@ fn joined_pieces_are_the_decoded_ids_whatever_the_buffer() {
 
 #[test]
 fn a_stray_byte_becomes_a_replacement_at_once_and_the_stream_goes_on() {
-    let (mut stage, stream) = spell(b"a\xFFb\x80c", config(100));
-    let got = read(&mut stage, &stream);
+    let (mut stage, mut stream) = spell(b"a\xFFb\x80c", config(100));
+    let got = read(&mut stage, &mut stream);
     assert_eq!(texts(&got), ["a", "\u{FFFD}", "b", "\u{FFFD}", "c"]);
     assert_eq!(got.tokens[1].bytes, [0xFF]);
 }
 
 #[test]
 fn a_character_that_is_never_finished_waits_for_the_next_token_only() {
-    let (mut stage, stream) = spell(b"\xF0\x9F\x8Ca\xE6\xBCb", config(100));
-    assert_eq!(texts(&read(&mut stage, &stream)), ["", "", "", "\u{FFFD}a", "", "", "\u{FFFD}b"]);
+    let (mut stage, mut stream) = spell(b"\xF0\x9F\x8Ca\xE6\xBCb", config(100));
+    assert_eq!(texts(&read(&mut stage, &mut stream)), ["", "", "", "\u{FFFD}a", "", "", "\u{FFFD}b"]);
 }
 
 #[test]
 fn a_split_character_at_the_end_of_the_text_is_a_last_item_without_an_id() {
-    let (mut stage, stream) = spell(b"a\xF0\x9F", config(100));
-    let got = read(&mut stage, &stream);
+    let (mut stage, mut stream) = spell(b"a\xF0\x9F", config(100));
+    let got = read(&mut stage, &mut stream);
     assert_eq!(texts(&got), ["a", "", "", "\u{FFFD}"]);
     let last = &got.tokens[3];
     assert_eq!((last.id, last.bytes.len(), last.index, last.logprob), (None, 0, 3, None));
@@ -64,8 +64,8 @@ fn a_split_character_at_the_end_of_the_text_is_a_last_item_without_an_id() {
 
 #[test]
 fn a_split_character_at_the_last_allowed_token_comes_with_that_token() {
-    let (mut stage, stream) = spell("a🦊".as_bytes(), config(3));
-    let got = read(&mut stage, &stream);
+    let (mut stage, mut stream) = spell("a🦊".as_bytes(), config(3));
+    let got = read(&mut stage, &mut stream);
     assert_eq!(texts(&got), ["a", "", "\u{FFFD}"]);
     assert_eq!(got.tokens[2].id, Some(0x9F));
     assert_eq!(stream.finish_reason(), Some(FinishReason::Length));
@@ -73,15 +73,15 @@ fn a_split_character_at_the_last_allowed_token_comes_with_that_token() {
 
 #[test]
 fn a_text_that_ends_whole_has_no_item_after_its_last_token() {
-    let (mut stage, stream) = spell(b"abc", config(100));
-    let got = read(&mut stage, &stream);
+    let (mut stage, mut stream) = spell(b"abc", config(100));
+    let got = read(&mut stage, &mut stream);
     assert_eq!((texts(&got), stream.usage().completion_tokens), (vec!["a", "b", "c"], 4));
 }
 
 #[test]
 fn a_text_that_ends_at_once_is_an_empty_stream() {
-    let (mut stage, stream) = spell(b"", config(100));
-    let got = read(&mut stage, &stream);
+    let (mut stage, mut stream) = spell(b"", config(100));
+    let got = read(&mut stage, &mut stream);
     assert_eq!((got.tokens.len(), got.code()), (0, None));
     assert_eq!((stream.finish_reason(), stream.usage().completion_tokens), (Some(FinishReason::Stop), 1));
 }
@@ -89,7 +89,7 @@ fn a_text_that_ends_at_once_is_an_empty_stream() {
 #[test]
 fn the_end_is_told_only_when_everything_before_it_was_read() {
     let mut stage = stage(slots(1));
-    let stream = stage.open(PROMPT, config(3)).unwrap();
+    let mut stream = stage.open(PROMPT, config(3)).unwrap();
     stage.settle();
     for _ in 0..3 {
         assert_eq!(stream.finish_reason(), None);
@@ -102,7 +102,7 @@ fn the_end_is_told_only_when_everything_before_it_was_read() {
 #[test]
 fn usage_counts_the_prompt_and_each_computed_token_while_the_stream_runs() {
     let mut stage = stage(slots(1));
-    let stream = stage.open(&prompt(300, 0), config(10)).unwrap();
+    let mut stream = stage.open(&prompt(300, 0), config(10)).unwrap();
     assert_eq!(stream.usage(), mullama::Usage::default());
     steps(&mut stage, 1);
     assert_eq!((stream.usage().prompt_tokens, stream.usage().completion_tokens), (300, 0));
@@ -110,7 +110,7 @@ fn usage_counts_the_prompt_and_each_computed_token_while_the_stream_runs() {
     let usage = stream.usage();
     assert_eq!((usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens), (300, 0, 4));
     assert_eq!((stream.tokens_generated(), stream.buffered()), (0, 4));
-    assert_eq!(read(&mut stage, &stream).tokens.len(), 10);
+    assert_eq!(read(&mut stage, &mut stream).tokens.len(), 10);
     assert_eq!((stream.tokens_generated(), stream.usage().completion_tokens), (10, 10));
 }
 
@@ -118,10 +118,10 @@ fn usage_counts_the_prompt_and_each_computed_token_while_the_stream_runs() {
 fn timings_say_where_the_time_went() {
     let mut stage = Stage::new(slots(1), hashed(), |rows| ms(rows as u64));
     stage.clock.advance(ms(500));
-    let first = stage.open(&prompt(10, 0), config(5)).unwrap();
-    let second = stage.open(&prompt(300, 1), config(6)).unwrap();
-    read(&mut stage, &first);
-    read(&mut stage, &second);
+    let mut first = stage.open(&prompt(10, 0), config(5)).unwrap();
+    let mut second = stage.open(&prompt(300, 1), config(6)).unwrap();
+    read(&mut stage, &mut first);
+    read(&mut stage, &mut second);
     let (one, two) = (first.timings(), second.timings());
     assert_eq!((one.queue, one.prefill, one.first_token, one.decode), (ms(0), ms(10), ms(10), ms(4)));
     assert_eq!((two.queue, two.prefill, two.first_token, two.decode), (ms(14), ms(300), ms(314), ms(5)));
@@ -146,9 +146,9 @@ fn no_tokens_at_all_is_an_empty_stream_that_computes_nothing() {
     let _running = stage.open(&[5], config(100)).unwrap();
     steps(&mut stage, 1);
     stage.decodes();
-    let stream = stage.open(&prompt(50, 0), config(0)).unwrap();
+    let mut stream = stage.open(&prompt(50, 0), config(0)).unwrap();
     steps(&mut stage, 1);
-    let got = take(&stream);
+    let got = take(&mut stream);
     assert!(got.over && got.error.is_none() && got.tokens.is_empty());
     assert_eq!((stream.finish_reason(), stream.usage().completion_tokens), (Some(FinishReason::Length), 0));
     assert_eq!(stream.usage().prompt_tokens, 50);
@@ -159,8 +159,8 @@ fn no_tokens_at_all_is_an_empty_stream_that_computes_nothing() {
 fn more_tokens_than_the_context_holds_end_with_length_where_it_is_full() {
     for len in [1, 500, 1_023] {
         let mut stage = stage(slots(1));
-        let stream = stage.open(&prompt(len, 0), config(100_000)).unwrap();
-        let got = read(&mut stage, &stream);
+        let mut stream = stage.open(&prompt(len, 0), config(100_000)).unwrap();
+        let got = read(&mut stage, &mut stream);
         assert_eq!((got.tokens.len(), stream.finish_reason()), (1_024 - len, Some(FinishReason::Length)));
         assert_eq!(stage.decodes().concat().len(), 1_023, "the last token needs no cell");
     }
@@ -178,9 +178,9 @@ fn ladder() -> Logits {
 fn logprobs_are_those_of_the_model_before_sampling() {
     let mut stage = Stage::new(Size::default(), ladder(), |_| STEP);
     let config = StreamConfig::new().max_tokens(40).temperature(3.0).top_k(3).seed(7).timeout_ms(None);
-    let stream = stage.open(PROMPT, config.logprobs(4)).unwrap();
+    let mut stream = stage.open(PROMPT, config.logprobs(4)).unwrap();
     let log_sum = (0..26_u8).map(|n| (-f32::from(n)).exp()).sum::<f32>().ln();
-    let got = read(&mut stage, &stream);
+    let got = read(&mut stage, &mut stream);
     assert!(got.tokens.iter().any(|token| token.id != Some(97)), "a warm sampler takes others too");
     for token in &got.tokens {
         let n = u8::try_from(token.id.unwrap() - 97).unwrap();
@@ -194,10 +194,10 @@ fn logprobs_are_those_of_the_model_before_sampling() {
 #[test]
 fn logprobs_of_none_are_not_computed_and_of_zero_are_the_token_s_own_alone() {
     let mut stage = Stage::new(Size::default(), ladder(), |_| STEP);
-    let without = stage.open(PROMPT, config(3)).unwrap();
-    let own = stage.open(PROMPT, config(3).logprobs(0)).unwrap();
-    let plain = read(&mut stage, &without);
-    let with = read(&mut stage, &own);
+    let mut without = stage.open(PROMPT, config(3)).unwrap();
+    let mut own = stage.open(PROMPT, config(3).logprobs(0)).unwrap();
+    let plain = read(&mut stage, &mut without);
+    let with = read(&mut stage, &mut own);
     assert!(plain.tokens.iter().all(|token| token.logprob.is_none() && token.top_logprobs.is_empty()));
     assert!(with.tokens.iter().all(|token| token.logprob.is_some() && token.top_logprobs.is_empty()));
     assert_eq!(plain.text(), with.text());
@@ -208,8 +208,8 @@ fn penalties_count_a_token_once() {
     // "a" has 5 and "b" 2.5: with 1 a time the third "a" would fall to 2 after three, to 1 if each counted twice.
     let logits: Logits = Arc::new(|_, logits| (logits[97], logits[98]) = (5.0, 2.5));
     let mut stage = Stage::new(Size::default(), logits, |_| STEP);
-    let stream = stage.open(PROMPT, config(6).frequency_penalty(1.0)).unwrap();
-    assert_eq!(read(&mut stage, &stream).text(), "aaabab");
+    let mut stream = stage.open(PROMPT, config(6).frequency_penalty(1.0)).unwrap();
+    assert_eq!(read(&mut stage, &mut stream).text(), "aaabab");
 }
 
 #[test]
@@ -217,8 +217,8 @@ fn penalties_see_the_prompt_and_look_back_as_far_as_asked() {
     let logits: Logits = Arc::new(|_, logits| (logits[97], logits[98]) = (5.0, 4.5));
     let mut stage = Stage::new(Size::default(), logits, |_| STEP);
     let mut text = |config: StreamConfig| {
-        let stream = stage.open(&[97, 1, 1], config).unwrap();
-        read(&mut stage, &stream).text()
+        let mut stream = stage.open(&[97, 1, 1], config).unwrap();
+        read(&mut stage, &mut stream).text()
     };
     assert_eq!(text(config(1).presence_penalty(1.0)), "b");
     assert_eq!(text(config(1).presence_penalty(1.0).repeat_last_n(2)), "a", "two tokens back there is no a");
@@ -233,8 +233,8 @@ fn equal_seeds_write_equal_texts_and_other_seeds_other_texts() {
         let warm = || StreamConfig::new().max_tokens(60).timeout_ms(None).top_p(1.0).top_k(0);
         let mut stage = Stage::new(Size::default(), ladder(), |_| STEP);
         let beside: Vec<_> = (0..company).map(|n| stage.open(&prompt(n + 1, n), warm()).unwrap()).collect();
-        let stream = stage.open(PROMPT, warm().seed(seed)).unwrap();
-        let text = read(&mut stage, &stream).text();
+        let mut stream = stage.open(PROMPT, warm().seed(seed)).unwrap();
+        let text = read(&mut stage, &mut stream).text();
         assert_eq!(stream.seed(), seed);
         drop(beside);
         text
@@ -251,9 +251,9 @@ fn a_seed_that_nobody_chose_is_told_and_gives_the_text_again() {
     let mut stage = Stage::new(Size::default(), ladder(), |_| STEP);
     let streams = [stage.open(PROMPT, warm()).unwrap(), stage.open(PROMPT, warm()).unwrap()];
     assert_ne!(streams[0].seed(), streams[1].seed());
-    for stream in streams {
-        let again = stage.open(PROMPT, warm().seed(stream.seed())).unwrap();
-        assert_eq!(read(&mut stage, &again).text(), read(&mut stage, &stream).text());
+    for mut stream in streams {
+        let mut again = stage.open(PROMPT, warm().seed(stream.seed())).unwrap();
+        assert_eq!(read(&mut stage, &mut again).text(), read(&mut stage, &mut stream).text());
     }
 }
 
@@ -261,7 +261,7 @@ fn a_seed_that_nobody_chose_is_told_and_gives_the_text_again() {
 fn an_end_token_needs_no_room_of_its_own() {
     let logits = mullama::testing::always(|tokens| if tokens.len() < 4 { 97 } else { ByteVocabulary::END });
     let mut stage = Stage::new(Size::default(), logits, |_| STEP);
-    let stream = stage.open(PROMPT, config(100).buffer_size(3)).unwrap();
+    let mut stream = stage.open(PROMPT, config(100).buffer_size(3)).unwrap();
     stage.settle();
     assert_eq!(stage.step(), Step::Idle { until: None });
     stream.next_blocking().unwrap().unwrap();

@@ -40,18 +40,18 @@ fn three_kinds(stage: &mut Stage) -> [TokenStream; 3] {
 fn a_poisoned_context_fails_only_those_in_the_step_and_the_next_request_works() {
     for error in poison() {
         let mut stage = stage(slots(1));
-        let [running, paused, waiting] = three_kinds(&mut stage);
+        let [mut running, mut paused, mut waiting] = three_kinds(&mut stage);
         stage.fail_next_decode(error.clone());
         assert_eq!(stage.step(), Step::Worked);
-        let failed = take(&running);
+        let failed = take(&mut running);
         assert_eq!(failed.text(), alone(&prompt(6, 1), 5), "what was produced comes first");
         assert_eq!(decode_error(&failed).to_string(), error.to_string());
         assert_eq!((failed.code(), running.finish_reason()), (Some("GENERATION_ERROR"), Some(FinishReason::Error)));
         assert_eq!(stage.unfinished(), 2);
-        assert_eq!(read(&mut stage, &waiting).text(), alone(&prompt(7, 2), 30));
-        assert_eq!(paused.text() + &read(&mut stage, &paused).text(), alone(&prompt(20, 0), 30));
-        let next = stage.open(PROMPT, config(9)).unwrap();
-        assert_eq!(read(&mut stage, &next).text(), alone(PROMPT, 9));
+        assert_eq!(read(&mut stage, &mut waiting).text(), alone(&prompt(7, 2), 30));
+        assert_eq!(paused.text() + &read(&mut stage, &mut paused).text(), alone(&prompt(20, 0), 30));
+        let mut next = stage.open(PROMPT, config(9)).unwrap();
+        assert_eq!(read(&mut stage, &mut next).text(), alone(PROMPT, 9));
         assert_eq!((stage.unfinished(), stage.settle()), (0, 0));
     }
 }
@@ -59,26 +59,26 @@ fn a_poisoned_context_fails_only_those_in_the_step_and_the_next_request_works() 
 #[test]
 fn all_rows_of_the_failed_step_fail_and_those_in_prefill_too() {
     let mut stage = stage(slots(8));
-    let streams: Vec<TokenStream> = (0..5).map(|seed| stage.open(&prompt(4, seed), config(30)).unwrap()).collect();
+    let mut streams: Vec<TokenStream> = (0..5).map(|seed| stage.open(&prompt(4, seed), config(30)).unwrap()).collect();
     steps(&mut stage, 3);
-    let prefill = stage.open(&prompt(400, 9), config(30)).unwrap();
+    let mut prefill = stage.open(&prompt(400, 9), config(30)).unwrap();
     steps(&mut stage, 1);
     stage.fail_next_decode(poison()[0].clone());
     steps(&mut stage, 1);
-    assert!(streams.iter().chain([&prefill]).all(|stream| take(stream).code() == Some("GENERATION_ERROR")));
+    assert!(streams.iter_mut().chain([&mut prefill]).all(|stream| take(stream).code() == Some("GENERATION_ERROR")));
     assert_eq!((stage.unfinished(), stage.settle()), (0, 0));
 }
 
 #[test]
 fn a_refused_batch_leaves_the_cells_of_everybody_else_alone() {
     let mut stage = stage(slots(1));
-    let [running, paused, waiting] = three_kinds(&mut stage);
+    let [mut running, mut paused, mut waiting] = three_kinds(&mut stage);
     stage.fail_next_decode(Error::InvalidBatch { said: vec!["a test".into()] });
     steps(&mut stage, 1);
-    assert_eq!(take(&running).code(), Some("GENERATION_ERROR"));
-    read(&mut stage, &waiting);
+    assert_eq!(take(&mut running).code(), Some("GENERATION_ERROR"));
+    read(&mut stage, &mut waiting);
     stage.decodes();
-    take(&paused);
+    take(&mut paused);
     steps(&mut stage, 1);
     assert_eq!(rows(&stage), [1], "its prompt is still there");
 }
@@ -86,34 +86,34 @@ fn a_refused_batch_leaves_the_cells_of_everybody_else_alone() {
 #[test]
 fn a_context_that_cannot_be_made_again_fails_all_streams_and_is_tried_again_with_the_next() {
     let mut stage = stage(slots(1));
-    let [running, paused, waiting] = three_kinds(&mut stage);
+    let [mut running, mut paused, mut waiting] = three_kinds(&mut stage);
     stage.fail_next_decode(poison()[0].clone());
     stage.fail_next_rebuild(Error::OutOfMemory { call: "llama_init_from_model" });
     steps(&mut stage, 1);
-    assert_eq!(decode_error(&take(&running)).to_string(), poison()[0].to_string());
-    for stream in [&paused, &waiting] {
+    assert_eq!(decode_error(&take(&mut running)).to_string(), poison()[0].to_string());
+    for stream in [&mut paused, &mut waiting] {
         let got = take(stream);
         assert_eq!(decode_error(&got).to_string(), "out of memory in llama_init_from_model");
     }
     assert_eq!(stage.unfinished(), 0);
     stage.fail_next_rebuild(Error::OutOfMemory { call: "llama_init_from_model" });
-    let unlucky = stage.open(PROMPT, config(9)).unwrap();
-    assert_eq!(read(&mut stage, &unlucky).code(), Some("GENERATION_ERROR"));
-    let lucky = stage.open(PROMPT, config(9)).unwrap();
-    assert_eq!(read(&mut stage, &lucky).text(), alone(PROMPT, 9));
+    let mut unlucky = stage.open(PROMPT, config(9)).unwrap();
+    assert_eq!(read(&mut stage, &mut unlucky).code(), Some("GENERATION_ERROR"));
+    let mut lucky = stage.open(PROMPT, config(9)).unwrap();
+    assert_eq!(read(&mut stage, &mut lucky).text(), alone(PROMPT, 9));
 }
 
 #[test]
 fn where_llama_cpp_finds_no_slot_one_stream_waits_and_none_fails() {
     let mut stage = stage(slots(8));
-    let streams: Vec<TokenStream> = (0..6).map(|seed| stage.open(&prompt(10, seed), config(40)).unwrap()).collect();
+    let mut streams: Vec<TokenStream> = (0..6).map(|seed| stage.open(&prompt(10, seed), config(40)).unwrap()).collect();
     let mut got: Vec<Got> = streams.iter().map(|_| Got::default()).collect();
     for step in 0..1_000 {
         if step % 7 == 3 {
             stage.fail_next_decode(Error::NoKvSlot);
         }
         stage.step();
-        got.iter_mut().zip(&streams).for_each(|(got, stream)| got.take(stream, usize::MAX));
+        got.iter_mut().zip(&mut streams).for_each(|(got, stream)| got.take(stream, usize::MAX));
     }
     for (seed, got) in got.iter().enumerate() {
         assert_eq!((got.code(), got.text()), (None, alone(&prompt(10, seed), 40)));
@@ -123,30 +123,30 @@ fn where_llama_cpp_finds_no_slot_one_stream_waits_and_none_fails() {
 #[test]
 fn where_llama_cpp_finds_no_slot_for_one_alone_a_paused_stream_gives_its_cells() {
     let mut stage = stage(slots(1));
-    let [running, paused, _waiting] = three_kinds(&mut stage);
+    let [mut running, mut paused, _waiting] = three_kinds(&mut stage);
     stage.fail_next_decode(Error::NoKvSlot);
-    assert_eq!(read(&mut stage, &running).text(), alone(&prompt(6, 1), 30));
-    assert_eq!(paused.text() + &read(&mut stage, &paused).text(), alone(&prompt(20, 0), 30));
+    assert_eq!(read(&mut stage, &mut running).text(), alone(&prompt(6, 1), 30));
+    assert_eq!(paused.text() + &read(&mut stage, &mut paused).text(), alone(&prompt(20, 0), 30));
 }
 
 #[test]
 fn a_stream_alone_that_finds_no_slot_fails_and_says_for_how_many_rows() {
     let mut stage = stage(slots(8));
-    let stream = stage.open(&prompt(12, 0), config(40)).unwrap();
+    let mut stream = stage.open(&prompt(12, 0), config(40)).unwrap();
     stage.fail_next_decode(Error::NoKvSlot);
-    let got = read(&mut stage, &stream);
+    let got = read(&mut stage, &mut stream);
     assert!(matches!(got.error, Some(MullamaError::StreamingError(StreamFailure::NoCells { rows: 12 }))), "{got:?}");
-    let next = stage.open(PROMPT, config(9)).unwrap();
-    assert_eq!(read(&mut stage, &next).text(), alone(PROMPT, 9));
+    let mut next = stage.open(PROMPT, config(9)).unwrap();
+    assert_eq!(read(&mut stage, &mut next).text(), alone(PROMPT, 9));
 }
 
 #[test]
 fn a_step_that_was_stopped_is_computed_again_for_those_who_stayed() {
     let mut stage = stage(slots(8));
-    let streams: Vec<TokenStream> = (0..3).map(|seed| stage.open(&prompt(10, seed), config(20)).unwrap()).collect();
+    let mut streams: Vec<TokenStream> = (0..3).map(|seed| stage.open(&prompt(10, seed), config(20)).unwrap()).collect();
     steps(&mut stage, 4);
     stage.fail_next_decode(Error::Aborted);
-    for (seed, got) in read_all(&mut stage, &streams).iter().enumerate() {
+    for (seed, got) in read_all(&mut stage, &mut streams).iter().enumerate() {
         assert_eq!((got.code(), got.text()), (None, alone(&prompt(10, seed), 20)));
     }
 }
@@ -154,14 +154,14 @@ fn a_step_that_was_stopped_is_computed_again_for_those_who_stayed() {
 #[test]
 fn a_step_that_was_given_up_for_want_of_cores_is_repeated_and_no_other_is() {
     let mut stage = stage(slots(8));
-    let streams: Vec<TokenStream> = (0..3).map(|seed| stage.open(&prompt(10, seed), config(20)).unwrap()).collect();
+    let mut streams: Vec<TokenStream> = (0..3).map(|seed| stage.open(&prompt(10, seed), config(20)).unwrap()).collect();
     for step in 0..8 {
         if step % 2 == 0 {
             stage.fail_next_decode(Error::Crowded);
         }
         stage.step();
     }
-    for (seed, got) in read_all(&mut stage, &streams).iter().enumerate() {
+    for (seed, got) in read_all(&mut stage, &mut streams).iter().enumerate() {
         assert_eq!((got.code(), got.text()), (None, alone(&prompt(10, seed), 20)));
     }
     assert_eq!(stage.decodes().concat().len(), 3 * (10 + 19), "each row once");
@@ -178,7 +178,7 @@ fn one_stream_s_sampler_fails_alone() {
     });
     let mut stage = Stage::new(Size::default(), logits, |_| STEP);
     let [good, bad] = [65, 66].map(|first| stage.open(&[first, 1, 2], config(20)).unwrap());
-    let got = read_all(&mut stage, &[good, bad]);
+    let got = read_all(&mut stage, &mut [good, bad]);
     assert_eq!((got[0].code(), got[0].text()), (None, alone(&[65, 1, 2], 20)));
     assert!(matches!(got[1].error, Some(MullamaError::StreamingError(StreamFailure::Sample(_)))), "{:?}", got[1].error);
     assert_eq!(got[1].tokens.len(), 5, "what was produced comes first");
@@ -189,14 +189,15 @@ fn failure_after_failure_ends_no_stream_without_a_word_and_the_engine_goes_on() 
     let mut stage = stage(pool(3, 120, 4));
     let mut ends = Vec::new();
     for round in 0..40 {
-        let streams: Vec<TokenStream> = (0..4).map(|seed| stage.open(&prompt(9, seed), config(25)).unwrap()).collect();
+        let mut streams: Vec<TokenStream> =
+            (0..4).map(|seed| stage.open(&prompt(9, seed), config(25)).unwrap()).collect();
         let mut got: Vec<Got> = streams.iter().map(|_| Got::default()).collect();
         for step in 0..400 {
             if step == round {
                 stage.fail_next_decode(poison()[round % 4].clone());
             }
             stage.step();
-            got.iter_mut().zip(&streams).for_each(|(got, stream)| got.take(stream, usize::MAX));
+            got.iter_mut().zip(&mut streams).for_each(|(got, stream)| got.take(stream, usize::MAX));
         }
         assert!(got.iter().all(|got| got.over));
         for (seed, got) in got.iter().enumerate() {

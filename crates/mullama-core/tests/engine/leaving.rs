@@ -18,7 +18,7 @@ enum Way {
 const WAYS: [Way; 3] = [Way::Cancel, Way::Close, Way::Drop];
 
 /// Leaves, and gives the stream back if there still is one.
-fn leave(stream: TokenStream, way: Way) -> Option<TokenStream> {
+fn leave(mut stream: TokenStream, way: Way) -> Option<TokenStream> {
     match way {
         Way::Cancel => stream.cancel(),
         Way::Close => stream.close(),
@@ -37,14 +37,14 @@ fn before_another(len: usize, buffer: u32, steps: usize) -> (Stage, TokenStream,
     (stage, stream, next)
 }
 
-fn the_next_runs_at_once(mut stage: Stage, stream: TokenStream, next: &TokenStream, way: Way) {
+fn the_next_runs_at_once(mut stage: Stage, stream: TokenStream, next: &mut TokenStream, way: Way) {
     let gone = leave(stream, way);
     assert_eq!(stage.step(), Step::Worked);
     assert_eq!(rows(&stage), [3], "the step after computes the next one, and nothing else");
     assert_eq!(stage.unfinished(), 1);
     assert_eq!(read(&mut stage, next).text(), alone(&prompt(3, 1), 10));
-    if let Some(gone) = gone {
-        take(&gone);
+    if let Some(mut gone) = gone {
+        take(&mut gone);
         assert_eq!(gone.finish_reason(), Some(FinishReason::Cancelled));
     }
     assert_eq!((stage.unfinished(), stage.settle()), (0, 0));
@@ -53,18 +53,18 @@ fn the_next_runs_at_once(mut stage: Stage, stream: TokenStream, next: &TokenStre
 #[test]
 fn leaving_the_prefill_of_a_long_prompt_frees_the_place_within_one_step() {
     for way in WAYS {
-        let (stage, stream, next) = before_another(900, 8, 2);
+        let (stage, stream, mut next) = before_another(900, 8, 2);
         assert_eq!(stream.usage().completion_tokens, 0, "two of four pieces are computed");
-        the_next_runs_at_once(stage, stream, &next, way);
+        the_next_runs_at_once(stage, stream, &mut next, way);
     }
 }
 
 #[test]
 fn leaving_while_tokens_come_frees_the_place_within_one_step() {
     for way in WAYS {
-        let (stage, stream, next) = before_another(5, 64, 7);
+        let (stage, stream, mut next) = before_another(5, 64, 7);
         assert_eq!(stream.buffered(), 7);
-        the_next_runs_at_once(stage, stream, &next, way);
+        the_next_runs_at_once(stage, stream, &mut next, way);
     }
 }
 
@@ -75,8 +75,8 @@ fn leaving_the_queue_frees_the_place_at_once_without_a_step() {
         assert_eq!(stage.unfinished(), 2);
         let gone = leave(queued, way);
         assert_eq!(stage.unfinished(), 1);
-        if let Some(gone) = gone {
-            assert!(take(&gone).over);
+        if let Some(mut gone) = gone {
+            assert!(take(&mut gone).over);
             assert_eq!(gone.finish_reason(), Some(FinishReason::Cancelled));
         }
         stage.decodes();
@@ -96,8 +96,8 @@ fn leaving_while_paused_frees_cells_and_count_within_one_step() {
         assert_eq!(stage.step(), Step::Idle { until: None });
         assert_eq!(stage.unfinished(), 0);
         drop(gone);
-        let long = stage.open(&prompt(1000, 1), config(100)).unwrap();
-        assert_eq!(read(&mut stage, &long).text().len(), 24, "the whole pool is there for the next");
+        let mut long = stage.open(&prompt(1000, 1), config(100)).unwrap();
+        assert_eq!(read(&mut stage, &mut long).text().len(), 24, "the whole pool is there for the next");
         assert_eq!(rows(&stage).iter().sum::<usize>(), 5 + 1 + 1000 + 23, "and nothing was computed twice");
     }
 }
@@ -105,39 +105,39 @@ fn leaving_while_paused_frees_cells_and_count_within_one_step() {
 #[test]
 fn a_cancelled_stream_delivers_what_was_produced_and_then_ends() {
     let mut stage = stage(slots(1));
-    let stream = stage.open(&[1], config(500)).unwrap();
+    let mut stream = stage.open(&[1], config(500)).unwrap();
     steps(&mut stage, 10);
     stream.cancel();
     stage.settle();
-    let got = take(&stream);
+    let got = take(&mut stream);
     assert_eq!(got.text(), alone(&[1], 10));
     assert!(got.over && got.error.is_none());
     assert_eq!(stream.finish_reason(), Some(FinishReason::Cancelled));
-    assert!(take(&stream).over, "over again and again");
+    assert!(take(&mut stream).over, "over again and again");
 }
 
 #[test]
 fn a_closed_stream_throws_away_what_was_not_read_and_ends_at_once() {
     let mut stage = stage(slots(1));
-    let stream = stage.open(&[1], config(500)).unwrap();
+    let mut stream = stage.open(&[1], config(500)).unwrap();
     steps(&mut stage, 10);
     stream.close();
     assert_eq!((stream.buffered(), stage.unfinished()), (0, 0));
-    let got = take(&stream);
+    let got = take(&mut stream);
     assert!(got.over && got.error.is_none() && got.tokens.is_empty());
     assert_eq!(stream.finish_reason(), Some(FinishReason::Cancelled));
     assert_eq!(stage.settle(), 0);
-    assert!(take(&stream).tokens.is_empty());
+    assert!(take(&mut stream).tokens.is_empty());
 }
 
 #[test]
 fn cancel_and_close_after_the_end_change_nothing() {
     let mut stage = stage(slots(1));
-    let stream = stage.open(&[1], config(5)).unwrap();
+    let mut stream = stage.open(&[1], config(5)).unwrap();
     stage.settle();
     stream.cancel();
     stage.settle();
-    assert_eq!(take(&stream).text(), alone(&[1], 5));
+    assert_eq!(take(&mut stream).text(), alone(&[1], 5));
     stream.close();
     stream.cancel();
     assert_eq!(stream.finish_reason(), Some(FinishReason::Length));
@@ -164,12 +164,12 @@ fn leaving_while_the_step_runs_frees_the_place_within_the_next() {
         let (logits, slot) = leaving_in_step(way);
         let mut stage = Stage::new(slots(1), logits, |_| STEP);
         *slot.lock().unwrap() = Some(stage.open(&prompt(4, 0), config(500)).unwrap());
-        let next = stage.open(&prompt(3, 1), config(5)).unwrap();
-        assert_eq!(read(&mut stage, &next).text(), alone(&prompt(3, 1), 5));
+        let mut next = stage.open(&prompt(3, 1), config(5)).unwrap();
+        assert_eq!(read(&mut stage, &mut next).text(), alone(&prompt(3, 1), 5));
         assert_eq!(rows(&stage), [4, 1, 1, 1, 1, 1, 1, 3, 1, 1, 1, 1]);
         assert_eq!(stage.unfinished(), 0);
-        if let Some(gone) = slot.lock().unwrap().take() {
-            let got = take(&gone);
+        if let Some(mut gone) = slot.lock().unwrap().take() {
+            let got = take(&mut gone);
             assert!(got.over && alone(&prompt(4, 0), 20).starts_with(&got.text()));
             assert_eq!(gone.finish_reason(), Some(FinishReason::Cancelled));
         }
@@ -187,7 +187,7 @@ fn ten_thousand_opened_and_abandoned_streams_leave_nothing_behind() {
     stage.settle();
     assert_eq!((stage.unfinished(), stage.settle()), (0, 0));
     stage.decodes();
-    let after = stage.open(&prompt(1000, 7), config(50)).unwrap();
-    assert_eq!(read(&mut stage, &after).text(), alone(&prompt(1000, 7), 24));
+    let mut after = stage.open(&prompt(1000, 7), config(50)).unwrap();
+    assert_eq!(read(&mut stage, &mut after).text(), alone(&prompt(1000, 7), 24));
     assert_eq!(rows(&stage).iter().sum::<usize>(), 1000 + 23, "all cells were free");
 }

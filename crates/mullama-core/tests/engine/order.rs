@@ -50,8 +50,8 @@ fn thirty_two_at_once_on_eight_places_and_a_queue_of_sixteen_twenty_four_run_and
     for call in refused {
         assert!(matches!(call, Err(MullamaError::Overloaded { unfinished: 24, limit: 24 })), "{call:?}");
     }
-    let streams: Vec<TokenStream> = run.into_iter().map(Result::unwrap).collect();
-    for (seed, got) in read_all(&mut stage, &streams).iter().enumerate() {
+    let mut streams: Vec<TokenStream> = run.into_iter().map(Result::unwrap).collect();
+    for (seed, got) in read_all(&mut stage, &mut streams).iter().enumerate() {
         assert_eq!(got.text(), alone(&prompt(3, seed), 20));
     }
     stage.open(&[1], config(1)).expect("when they have ended there is room again");
@@ -73,8 +73,8 @@ fn a_paused_stream_counts_as_unfinished_and_one_that_ended_unread_does_not() {
 #[test]
 fn eight_streams_run_in_one_batch() {
     let mut stage = stage(slots(8));
-    let streams: Vec<TokenStream> = (0..8).map(|seed| stage.open(&prompt(2, seed), config(10)).unwrap()).collect();
-    read_all(&mut stage, &streams);
+    let mut streams: Vec<TokenStream> = (0..8).map(|seed| stage.open(&prompt(2, seed), config(10)).unwrap()).collect();
+    read_all(&mut stage, &mut streams);
     assert_eq!(rows(&stage), [[16].as_slice(), &[8; 9]].concat());
 }
 
@@ -96,26 +96,26 @@ fn a_long_prompt_beside_running_streams_comes_in_small_pieces_and_holds_nobody_u
 }
 
 /// One step, and the readers whose buffer was full before it take a token: each is paused for a step, then wakes.
-fn step_with_lagging_readers(stage: &mut Stage, streams: &[TokenStream]) {
+fn step_with_lagging_readers(stage: &mut Stage, streams: &mut [TokenStream]) {
     let full: Vec<bool> = streams.iter().map(|stream| stream.buffered() == 1).collect();
     stage.step();
-    streams.iter().zip(full).filter(|(_, full)| *full).for_each(|(stream, _)| drop(take(stream)));
+    streams.iter_mut().zip(full).filter(|(_, full)| *full).for_each(|(stream, _)| drop(take(stream)));
 }
 
 /// Keeps `count` streams busy whose readers lag, and counts the steps until one that comes later has its first token.
 fn steps_until_served(slots: usize, count: usize) -> usize {
     let mut stage = stage(crate::support::slots(slots));
     let open = |seed| stage.open(&prompt(2, seed), config(900).buffer_size(1)).expect("opened");
-    let busy: Vec<TokenStream> = (0..count).map(open).collect();
+    let mut busy: Vec<TokenStream> = (0..count).map(open).collect();
     while busy.iter().any(|stream| stream.usage().completion_tokens == 0) {
-        step_with_lagging_readers(&mut stage, &busy);
+        step_with_lagging_readers(&mut stage, &mut busy);
     }
     let late = stage.open(&[3], config(1)).expect("opened");
     for step in 0..800 {
         if late.buffered() == 1 {
             return step;
         }
-        step_with_lagging_readers(&mut stage, &busy);
+        step_with_lagging_readers(&mut stage, &mut busy);
     }
     panic!("the late stream starves behind {count} busy ones on {slots} slots");
 }
@@ -131,7 +131,7 @@ fn the_queue_does_not_starve_behind_readers_that_wake_again_and_again() {
 #[test]
 fn readers_that_wake_again_and_again_do_not_starve_behind_the_queue() {
     let mut stage = stage(slots(1));
-    let woken = stage.open(&[1], config(50).buffer_size(1)).unwrap();
+    let mut woken = stage.open(&[1], config(50).buffer_size(1)).unwrap();
     steps(&mut stage, 1);
     let mut queue = Vec::new();
     for step in 0..2_000 {
@@ -139,8 +139,8 @@ fn readers_that_wake_again_and_again_do_not_starve_behind_the_queue() {
             queue.push(stage.open(&prompt(2, step), config(2)).unwrap());
         }
         stage.step();
-        take(&woken);
-        queue.retain(|stream| !take(stream).over);
+        take(&mut woken);
+        queue.retain_mut(|stream| !take(stream).over);
         if woken.finish_reason().is_some() {
             assert!(step < 500, "{step}");
             return;
@@ -156,15 +156,15 @@ fn a_long_prompt_that_needs_the_pool_gets_it_although_short_ones_keep_coming() {
     let short = |stage: &Stage, seed| stage.open(&prompt(20, seed), config(30).buffer_size(2)).unwrap();
     let mut busy: Vec<TokenStream> = (0..6).map(|seed| short(&stage, seed)).collect();
     steps(&mut stage, 5);
-    let long = stage.open(&prompt(240, 99), config(10)).unwrap();
+    let mut long = stage.open(&prompt(240, 99), config(10)).unwrap();
     for step in 0..3_000 {
-        busy.retain(|stream| !take(stream).over);
+        busy.retain_mut(|stream| !take(stream).over);
         while busy.len() < 6 {
             busy.push(short(&stage, step));
         }
         stage.step();
         if long.usage().completion_tokens > 0 {
-            assert_eq!(read(&mut stage, &long).text(), alone(&prompt(240, 99), 10));
+            assert_eq!(read(&mut stage, &mut long).text(), alone(&prompt(240, 99), 10));
             return;
         }
     }
@@ -175,9 +175,9 @@ fn a_long_prompt_that_needs_the_pool_gets_it_although_short_ones_keep_coming() {
 fn begun_streams_take_turns_on_one_place() {
     let mut stage = stage(slots(1));
     let open = |seed| stage.open(&prompt(2, seed), config(60).buffer_size(1)).unwrap();
-    let streams: Vec<TokenStream> = (0..3).map(open).collect();
+    let mut streams: Vec<TokenStream> = (0..3).map(open).collect();
     for _ in 0..150 {
-        step_with_lagging_readers(&mut stage, &streams);
+        step_with_lagging_readers(&mut stage, &mut streams);
     }
     let computed: Vec<usize> = streams.iter().map(|stream| stream.usage().completion_tokens).collect();
     assert!(computed.iter().all(|&tokens| tokens >= 20), "nobody is left behind: {computed:?}");
@@ -186,16 +186,16 @@ fn begun_streams_take_turns_on_one_place() {
 #[test]
 fn higher_priorities_that_keep_coming_do_not_starve_a_lower_one() {
     let mut stage = stage(slots(1));
-    let humble = stage.open(&prompt(2, 0), config(3)).unwrap();
+    let mut humble = stage.open(&prompt(2, 0), config(3)).unwrap();
     let mut proud: Vec<TokenStream> = Vec::new();
     for seed in 1..60 {
         proud.push(stage.open(&prompt(2, seed), config(3).priority(5)).unwrap());
         steps(&mut stage, 3);
-        for stream in &proud {
+        for stream in &mut proud {
             take(stream);
         }
     }
-    assert_eq!(take(&humble).tokens.len(), 3);
+    assert_eq!(take(&mut humble).tokens.len(), 3);
 }
 
 #[test]

@@ -151,7 +151,7 @@ impl Running {
     /// What the reader does after a step.
     fn behave(&mut self, late_too: bool) {
         self.steps += 1;
-        let Some(stream) = &self.stream else { return };
+        let Some(stream) = &mut self.stream else { return };
         self.overfull |= stream.buffered() > self.request.buffer_size as usize;
         assert!(stream.buffered() <= self.request.buffer_size as usize + 1);
         match self.request.reader {

@@ -8,8 +8,8 @@ use crate::support::{PROMPT, config, prompt, read, rows, slots, stage, take};
 fn a_prompt_longer_than_the_context_is_refused_with_both_numbers_before_any_compute() {
     for len in [1_024, 1_025, 5_000] {
         let mut stage = stage(slots(1));
-        let stream = stage.open(&prompt(len, 0), config(10)).unwrap();
-        let got = read(&mut stage, &stream);
+        let mut stream = stage.open(&prompt(len, 0), config(10)).unwrap();
+        let got = read(&mut stage, &mut stream);
         match got.error {
             Some(MullamaError::ContextOverflow { prompt_tokens, context_len }) => {
                 assert_eq!((prompt_tokens, context_len), (len, 1_024));
@@ -24,15 +24,15 @@ fn a_prompt_longer_than_the_context_is_refused_with_both_numbers_before_any_comp
 #[test]
 fn a_prompt_that_leaves_room_for_one_token_gets_it() {
     let mut stage = stage(slots(1));
-    let stream = stage.open(&prompt(1_023, 0), config(10)).unwrap();
-    assert_eq!(read(&mut stage, &stream).tokens.len(), 1);
+    let mut stream = stage.open(&prompt(1_023, 0), config(10)).unwrap();
+    assert_eq!(read(&mut stage, &mut stream).tokens.len(), 1);
 }
 
 #[test]
 fn an_empty_prompt_is_refused() {
     let mut stage = stage(slots(1));
-    let stream = stage.open(&[], config(10)).unwrap();
-    let got = read(&mut stage, &stream);
+    let mut stream = stage.open(&[], config(10)).unwrap();
+    let got = read(&mut stage, &mut stream);
     assert!(matches!(got.error, Some(MullamaError::InvalidPrompt(PromptFailure::Empty))), "{got:?}");
     assert!(rows(&stage).is_empty());
 }
@@ -41,8 +41,8 @@ fn an_empty_prompt_is_refused() {
 fn an_unknown_token_id_is_refused_by_its_place_and_the_range() {
     for (tokens, at, id) in [(vec![1, 2, 257], 2, 257), (vec![-1], 0, -1), (vec![5, i32::MAX, -7], 1, i32::MAX)] {
         let mut stage = stage(slots(1));
-        let stream = stage.open(&tokens, config(10)).unwrap();
-        let got = read(&mut stage, &stream);
+        let mut stream = stage.open(&tokens, config(10)).unwrap();
+        let got = read(&mut stage, &mut stream);
         match got.error {
             Some(MullamaError::InvalidPrompt(PromptFailure::UnknownToken { token, position, n_vocab })) => {
                 assert_eq!((token, position, n_vocab), (id, at, 257));
@@ -56,11 +56,11 @@ fn an_unknown_token_id_is_refused_by_its_place_and_the_range() {
 #[test]
 fn a_refused_prompt_touches_nobody_else() {
     let mut stage = stage(slots(8));
-    let good = stage.open(PROMPT, config(20)).unwrap();
-    let bad: Vec<_> =
+    let mut good = stage.open(PROMPT, config(20)).unwrap();
+    let mut bad: Vec<_> =
         [vec![], vec![999], prompt(2_000, 0)].iter().map(|p| stage.open(p, config(20)).unwrap()).collect();
-    assert_eq!(read(&mut stage, &good).tokens.len(), 20);
-    let codes: Vec<_> = bad.iter().map(|stream| take(stream).code().unwrap()).collect();
+    assert_eq!(read(&mut stage, &mut good).tokens.len(), 20);
+    let codes: Vec<_> = bad.iter_mut().map(|stream| take(stream).code().unwrap()).collect();
     assert_eq!(codes, ["INVALID_PROMPT", "INVALID_PROMPT", "CONTEXT_OVERFLOW"]);
 }
 
@@ -154,8 +154,8 @@ fn what_the_config_allows_the_sampler_allows_too() {
     ];
     for config in edges {
         let mut stage = stage(slots(1));
-        let stream = stage.open(PROMPT, config.clone()).unwrap();
-        let got = read(&mut stage, &stream);
+        let mut stream = stage.open(PROMPT, config.clone()).unwrap();
+        let got = read(&mut stage, &mut stream);
         assert_eq!((got.code(), got.tokens.len()), (None, 2), "{:?} with {config:?}", got.error);
     }
 }

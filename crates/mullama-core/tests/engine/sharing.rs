@@ -19,11 +19,11 @@ fn computed(stage: &Stage) -> usize {
 fn a_prompt_that_comes_again_is_computed_but_for_its_last_token() {
     for len in [8, 40, 300] {
         let mut stage = sharing(Reuse::Parts, 1024);
-        let first = stage.open(&prompt(len, 0), config(5)).unwrap();
-        let text = read(&mut stage, &first).text();
+        let mut first = stage.open(&prompt(len, 0), config(5)).unwrap();
+        let text = read(&mut stage, &mut first).text();
         assert_eq!((first.usage().cached_tokens, computed(&stage)), (0, len + 4));
-        let again = stage.open(&prompt(len, 0), config(5)).unwrap();
-        assert_eq!(read(&mut stage, &again).text(), text);
+        let mut again = stage.open(&prompt(len, 0), config(5)).unwrap();
+        assert_eq!(read(&mut stage, &mut again).text(), text);
         assert_eq!((again.usage().cached_tokens, computed(&stage)), (len - 1, 5));
         assert_eq!((stage.stats().prefix_hits, stage.stats().tokens_saved), (1, len as u64 - 1));
     }
@@ -32,12 +32,12 @@ fn a_prompt_that_comes_again_is_computed_but_for_its_last_token() {
 #[test]
 fn a_running_and_a_paused_stream_share_their_beginnings_too() {
     let mut stage = sharing(Reuse::Parts, 1024);
-    let paused = stage.open(&prompt(60, 0), config(50).buffer_size(2)).unwrap();
+    let mut paused = stage.open(&prompt(60, 0), config(50).buffer_size(2)).unwrap();
     stage.settle();
-    let running = stage.open(&prompt(60, 0), config(50)).unwrap();
-    assert_eq!(read(&mut stage, &running).text(), alone(&prompt(60, 0), 50));
+    let mut running = stage.open(&prompt(60, 0), config(50)).unwrap();
+    assert_eq!(read(&mut stage, &mut running).text(), alone(&prompt(60, 0), 50));
     assert_eq!(running.usage().cached_tokens, 59);
-    assert_eq!(read(&mut stage, &paused).text(), alone(&prompt(60, 0), 50));
+    assert_eq!(read(&mut stage, &mut paused).text(), alone(&prompt(60, 0), 50));
 }
 
 #[test]
@@ -45,19 +45,19 @@ fn the_longest_beginning_is_taken() {
     let mut stage = sharing(Reuse::Parts, 1024);
     let with_tail = |len: usize, tail: TokenId| [prompt(len, 0), vec![tail; 20]].concat();
     for (len, tail) in [(20, 1), (50, 2), (35, 3)] {
-        let stream = stage.open(&with_tail(len, tail), config(2)).unwrap();
-        read(&mut stage, &stream);
+        let mut stream = stage.open(&with_tail(len, tail), config(2)).unwrap();
+        read(&mut stage, &mut stream);
     }
-    let stream = stage.open(&with_tail(50, 9), config(4)).unwrap();
-    assert_eq!(read(&mut stage, &stream).text(), alone(&with_tail(50, 9), 4));
+    let mut stream = stage.open(&with_tail(50, 9), config(4)).unwrap();
+    assert_eq!(read(&mut stage, &mut stream).text(), alone(&with_tail(50, 9), 4));
     assert_eq!(stream.usage().cached_tokens, 50);
 }
 
 #[test]
 fn equal_prompts_that_arrive_together_are_computed_once() {
     let mut stage = sharing(Reuse::Parts, 1024);
-    let streams: Vec<TokenStream> = (0..8).map(|_| stage.open(&prompt(200, 0), config(3)).unwrap()).collect();
-    let texts: Vec<String> = read_all(&mut stage, &streams).iter().map(Got::text).collect();
+    let mut streams: Vec<TokenStream> = (0..8).map(|_| stage.open(&prompt(200, 0), config(3)).unwrap()).collect();
+    let texts: Vec<String> = read_all(&mut stage, &mut streams).iter().map(Got::text).collect();
     assert_eq!(texts, vec![alone(&prompt(200, 0), 3); 8]);
     // The prompt once, its last token for each of the seven others, and two more tokens for each.
     assert_eq!(computed(&stage), 200 + 7 + 8 * 2);
@@ -79,8 +79,8 @@ fn who_waited_for_a_beginning_starts_as_soon_as_it_is_there() {
 #[test]
 fn eight_equal_prompts_fit_a_pool_that_holds_two_of_them() {
     let mut stage = sharing(Reuse::Parts, 256);
-    let streams: Vec<TokenStream> = (0..8).map(|_| stage.open(&prompt(120, 0), config(10)).unwrap()).collect();
-    let texts: Vec<String> = read_all(&mut stage, &streams).iter().map(Got::text).collect();
+    let mut streams: Vec<TokenStream> = (0..8).map(|_| stage.open(&prompt(120, 0), config(10)).unwrap()).collect();
+    let texts: Vec<String> = read_all(&mut stage, &mut streams).iter().map(Got::text).collect();
     assert_eq!(texts, vec![alone(&prompt(120, 0), 10); 8]);
     assert_eq!(stage.stats().preemptions, 0);
 }
@@ -89,10 +89,10 @@ fn eight_equal_prompts_fit_a_pool_that_holds_two_of_them() {
 fn a_follower_whose_leader_leaves_computes_the_rest_itself() {
     let mut stage = sharing(Reuse::Parts, 1024);
     let prefix_source = stage.open(&prompt(300, 0), config(5)).unwrap();
-    let follower = stage.open(&prompt(300, 0), config(5)).unwrap();
+    let mut follower = stage.open(&prompt(300, 0), config(5)).unwrap();
     steps(&mut stage, 2);
     drop(prefix_source);
-    assert_eq!(read(&mut stage, &follower).text(), alone(&prompt(300, 0), 5));
+    assert_eq!(read(&mut stage, &mut follower).text(), alone(&prompt(300, 0), 5));
     assert!(
         follower.usage().cached_tokens >= 32,
         "what the prefix_source had computed is not lost: {:?}",
@@ -103,14 +103,14 @@ fn a_follower_whose_leader_leaves_computes_the_rest_itself() {
 #[test]
 fn a_state_that_only_serves_whole_is_shared_whole_or_not_at_all() {
     let mut stage = sharing(Reuse::Whole, 1024);
-    let first = stage.open(&prompt(40, 0), config(4)).unwrap();
-    let text = read(&mut stage, &first).text();
-    let same = stage.open(&prompt(40, 0), config(4)).unwrap();
-    assert_eq!((read(&mut stage, &same).text(), same.usage().cached_tokens), (text.clone(), 0));
+    let mut first = stage.open(&prompt(40, 0), config(4)).unwrap();
+    let text = read(&mut stage, &mut first).text();
+    let mut same = stage.open(&prompt(40, 0), config(4)).unwrap();
+    assert_eq!((read(&mut stage, &mut same).text(), same.usage().cached_tokens), (text.clone(), 0));
     // All that was computed: the prompt and all tokens but the last.
     let longer = [prompt(40, 0), text.bytes().map(TokenId::from).collect()].concat();
-    let grown = stage.open(&longer, config(4)).unwrap();
-    assert_eq!(read(&mut stage, &grown).text(), alone(&longer, 4));
+    let mut grown = stage.open(&longer, config(4)).unwrap();
+    assert_eq!(read(&mut stage, &mut grown).text(), alone(&longer, 4));
     assert_eq!(grown.usage().cached_tokens, 43);
 }
 
@@ -118,8 +118,8 @@ fn a_state_that_only_serves_whole_is_shared_whole_or_not_at_all() {
 fn where_nothing_can_be_shared_everything_is_computed() {
     let mut stage = sharing(Reuse::Nothing, 1024);
     for _ in 0..3 {
-        let stream = stage.open(&prompt(40, 0), config(4)).unwrap();
-        assert_eq!(read(&mut stage, &stream).text(), alone(&prompt(40, 0), 4));
+        let mut stream = stage.open(&prompt(40, 0), config(4)).unwrap();
+        assert_eq!(read(&mut stage, &mut stream).text(), alone(&prompt(40, 0), 4));
         assert_eq!(stream.usage().cached_tokens, 0);
     }
 }
@@ -128,16 +128,16 @@ fn where_nothing_can_be_shared_everything_is_computed() {
 fn idle_beginnings_beyond_their_share_rest_in_host_memory_and_come_back() {
     let mut stage = sharing(Reuse::Parts, 1024);
     for seed in 0..4 {
-        let stream = stage.open(&prompt(200, seed), config(3)).unwrap();
-        read(&mut stage, &stream);
+        let mut stream = stage.open(&prompt(200, seed), config(3)).unwrap();
+        read(&mut stage, &mut stream);
     }
     stage.settle();
     let stats = stage.stats();
     assert!(stats.cells_cached <= 1024 / 16, "{stats:?}");
     assert!(stats.prefix_bytes >= 3 * 200 * 4, "{stats:?}");
     for seed in 0..4 {
-        let stream = stage.open(&prompt(200, seed), config(3)).unwrap();
-        assert_eq!(read(&mut stage, &stream).text(), alone(&prompt(200, seed), 3));
+        let mut stream = stage.open(&prompt(200, seed), config(3)).unwrap();
+        assert_eq!(read(&mut stage, &mut stream).text(), alone(&prompt(200, seed), 3));
         assert_eq!(stream.usage().cached_tokens, 199, "seed {seed}");
     }
 }
@@ -145,13 +145,13 @@ fn idle_beginnings_beyond_their_share_rest_in_host_memory_and_come_back() {
 #[test]
 fn a_preempted_stream_comes_back_from_host_memory_without_computing_again() {
     let mut stage = sharing(Reuse::Parts, 256);
-    let paused = stage.open(&prompt(150, 0), config(60).buffer_size(4)).unwrap();
+    let mut paused = stage.open(&prompt(150, 0), config(60).buffer_size(4)).unwrap();
     stage.settle();
-    let other = stage.open(&prompt(150, 1), config(60)).unwrap();
-    let text = read(&mut stage, &other).text();
+    let mut other = stage.open(&prompt(150, 1), config(60)).unwrap();
+    let text = read(&mut stage, &mut other).text();
     assert_eq!((text, stage.stats().preemptions), (alone(&prompt(150, 1), 60), 1));
     rows(&stage);
-    assert_eq!(read(&mut stage, &paused).text(), alone(&prompt(150, 0), 60));
+    assert_eq!(read(&mut stage, &mut paused).text(), alone(&prompt(150, 0), 60));
     assert_eq!(paused.finish_reason(), Some(FinishReason::Length));
     assert_eq!(computed(&stage), 56, "only the tokens after the fourth were computed");
 }
@@ -159,13 +159,13 @@ fn a_preempted_stream_comes_back_from_host_memory_without_computing_again() {
 #[test]
 fn idle_beginnings_give_their_cells_before_anybody_who_waits() {
     let mut stage = sharing(Reuse::Parts, 256);
-    let idle = stage.open(&prompt(14, 0), config(1)).unwrap();
-    read(&mut stage, &idle);
+    let mut idle = stage.open(&prompt(14, 0), config(1)).unwrap();
+    read(&mut stage, &mut idle);
     let paused = stage.open(&prompt(100, 1), config(60).buffer_size(1)).unwrap();
     stage.settle();
     assert!(stage.stats().cells_cached > 0);
-    let last = stage.open(&prompt(100, 2), config(50)).unwrap();
-    assert_eq!(read(&mut stage, &last).text(), alone(&prompt(100, 2), 50));
+    let mut last = stage.open(&prompt(100, 2), config(50)).unwrap();
+    assert_eq!(read(&mut stage, &mut last).text(), alone(&prompt(100, 2), 50));
     assert_eq!(stage.stats().preemptions, 0, "the paused one kept its cells");
     drop(paused);
 }
@@ -173,12 +173,12 @@ fn idle_beginnings_give_their_cells_before_anybody_who_waits() {
 #[test]
 fn what_a_lost_context_held_is_never_begun_with() {
     let mut stage = sharing(Reuse::Parts, 1024);
-    let first = stage.open(&prompt(20, 0), config(3)).unwrap();
-    read(&mut stage, &first);
-    let failing = stage.open(&prompt(20, 1), config(3)).unwrap();
+    let mut first = stage.open(&prompt(20, 0), config(3)).unwrap();
+    read(&mut stage, &mut first);
+    let mut failing = stage.open(&prompt(20, 1), config(3)).unwrap();
     stage.fail_next_decode(mullama_ffi::Error::Exception { call: "llama_decode", text: "a test".into() });
-    assert_eq!(read(&mut stage, &failing).code(), Some("GENERATION_ERROR"));
-    let again = stage.open(&prompt(20, 0), config(3)).unwrap();
-    assert_eq!(read(&mut stage, &again).text(), alone(&prompt(20, 0), 3));
+    assert_eq!(read(&mut stage, &mut failing).code(), Some("GENERATION_ERROR"));
+    let mut again = stage.open(&prompt(20, 0), config(3)).unwrap();
+    assert_eq!(read(&mut stage, &mut again).text(), alone(&prompt(20, 0), 3));
     assert_eq!(again.usage().cached_tokens, 0);
 }

@@ -7,8 +7,8 @@ use crate::support::{Got, PROMPT, STEP, config, ms, read, spell, spelling, steps
 
 /// Text, finish reason and stop sequence of a stream that writes these bytes.
 fn written(bytes: &'static [u8], config: StreamConfig) -> (String, FinishReason, Option<String>) {
-    let (mut stage, stream) = spell(bytes, config);
-    let got = read(&mut stage, &stream);
+    let (mut stage, mut stream) = spell(bytes, config);
+    let got = read(&mut stage, &mut stream);
     assert_eq!(stream.text(), got.text());
     (got.text(), stream.finish_reason().expect("it is over"), stream.stop_sequence())
 }
@@ -28,8 +28,8 @@ fn a_stop_over_many_tokens_leaks_nothing_and_loses_nothing() {
 
 #[test]
 fn a_stop_of_one_token_at_the_very_start_leaves_an_empty_text() {
-    let (mut stage, stream) = spell(b"xyz", stopping(100, &["x"]));
-    let got = read(&mut stage, &stream);
+    let (mut stage, mut stream) = spell(b"xyz", stopping(100, &["x"]));
+    let got = read(&mut stage, &mut stream);
     assert_eq!((got.text().as_str(), got.tokens.len()), ("", 1));
     assert_eq!((got.tokens[0].id, got.tokens[0].bytes.as_slice()), (Some(i32::from(b'x')), b"x".as_slice()));
     assert_eq!(stream.stop_sequence().as_deref(), Some("x"));
@@ -65,8 +65,8 @@ fn a_stop_at_the_last_allowed_token_is_a_stop_and_not_a_length() {
 
 #[test]
 fn a_stop_one_token_beyond_the_last_allowed_is_a_length_with_the_whole_text() {
-    let (mut stage, stream) = spell(b"one<end>", stopping(7, &["<end>"]));
-    let got = read(&mut stage, &stream);
+    let (mut stage, mut stream) = spell(b"one<end>", stopping(7, &["<end>"]));
+    let got = read(&mut stage, &mut stream);
     assert_eq!(got.text(), "one<end");
     assert_eq!(got.tokens.len(), 7, "the last token carries what was held back");
     assert_eq!(got.tokens[6].text, "<end");
@@ -76,16 +76,16 @@ fn a_stop_one_token_beyond_the_last_allowed_is_a_length_with_the_whole_text() {
 
 #[test]
 fn a_held_tail_is_released_with_the_token_that_turns_away() {
-    let (mut stage, stream) = spell(b"a<enemy", stopping(100, &["<end>"]));
-    let got = read(&mut stage, &stream);
+    let (mut stage, mut stream) = spell(b"a<enemy", stopping(100, &["<end>"]));
+    let got = read(&mut stage, &mut stream);
     let texts: Vec<&str> = got.tokens.iter().map(|token| token.text.as_str()).collect();
     assert_eq!(texts, ["a", "", "", "", "<ene", "m", "y"]);
 }
 
 #[test]
 fn text_waits_only_while_it_may_still_become_a_stop() {
-    let (mut stage, stream) = spell(b"a<<e<end>", stopping(100, &["<end>"]));
-    let got = read(&mut stage, &stream);
+    let (mut stage, mut stream) = spell(b"a<<e<end>", stopping(100, &["<end>"]));
+    let got = read(&mut stage, &mut stream);
     let texts: Vec<&str> = got.tokens.iter().map(|token| token.text.as_str()).collect();
     assert_eq!(texts, ["a", "", "<", "", "<e", "", "", "", ""]);
 }
@@ -107,8 +107,8 @@ fn the_remainder_came(got: &Got) {
 
 #[test]
 fn a_held_tail_comes_at_the_end_of_the_text() {
-    let (mut stage, stream) = spell(b"one<en", stopping(100, &["<end>"]));
-    let got = read(&mut stage, &stream);
+    let (mut stage, mut stream) = spell(b"one<en", stopping(100, &["<end>"]));
+    let got = read(&mut stage, &mut stream);
     the_remainder_came(&got);
     assert_eq!((stream.finish_reason(), stream.stop_sequence()), (Some(FinishReason::Stop), None));
     assert_eq!(stream.usage().completion_tokens, 7, "the end token was computed");
@@ -118,37 +118,37 @@ fn a_held_tail_comes_at_the_end_of_the_text() {
 #[test]
 fn a_held_tail_comes_at_a_stop_token() {
     let config = stopping(100, &["<end>"]).stop_tokens(vec![i32::from(b'!')]);
-    let (mut stage, stream) = spell(b"one<en!two", config);
-    the_remainder_came(&read(&mut stage, &stream));
+    let (mut stage, mut stream) = spell(b"one<en!two", config);
+    the_remainder_came(&read(&mut stage, &mut stream));
     assert_eq!((stream.finish_reason(), stream.stop_sequence()), (Some(FinishReason::Stop), None));
 }
 
 #[test]
 fn a_held_tail_comes_when_the_reader_cancels() {
-    let (mut stage, stream) = holding(config(100));
+    let (mut stage, mut stream) = holding(config(100));
     stream.cancel();
     stage.settle();
-    let got = take(&stream);
+    let got = take(&mut stream);
     the_remainder_came(&got);
     assert_eq!((got.code(), stream.finish_reason()), (None, Some(FinishReason::Cancelled)));
 }
 
 #[test]
 fn a_held_tail_comes_before_a_timeout() {
-    let (mut stage, stream) = holding(config(100).timeout_ms(1_000));
+    let (mut stage, mut stream) = holding(config(100).timeout_ms(1_000));
     stage.clock.advance(ms(1_000));
     stage.settle();
-    let got = take(&stream);
+    let got = take(&mut stream);
     the_remainder_came(&got);
     assert_eq!((got.code(), stream.finish_reason()), (Some("STREAM_TIMEOUT"), Some(FinishReason::Timeout)));
 }
 
 #[test]
 fn a_held_tail_comes_before_an_error() {
-    let (mut stage, stream) = holding(config(100));
+    let (mut stage, mut stream) = holding(config(100));
     stage.fail_next_decode(mullama_ffi::Error::OutOfMemory { call: "a test" });
     stage.settle();
-    let got = take(&stream);
+    let got = take(&mut stream);
     the_remainder_came(&got);
     assert_eq!((got.code(), stream.finish_reason()), (Some("GENERATION_ERROR"), Some(FinishReason::Error)));
 }
@@ -164,17 +164,17 @@ fn a_whole_stop_inside_a_held_tail_ends_the_text_there_at_every_kind_of_end() {
 
 #[test]
 fn only_a_stream_that_ended_by_a_stop_sequence_names_one() {
-    let (mut stage, stream) = spell(b"xabcd", stopping(100, &["abcd", "bc"]).timeout_ms(1_000));
+    let (mut stage, mut stream) = spell(b"xabcd", stopping(100, &["abcd", "bc"]).timeout_ms(1_000));
     steps(&mut stage, 4);
     stage.clock.advance(ms(1_000));
     stage.settle();
-    assert_eq!(take(&stream).text(), "xa", "nothing of a stop leaks");
+    assert_eq!(take(&mut stream).text(), "xa", "nothing of a stop leaks");
     assert_eq!((stream.finish_reason(), stream.stop_sequence()), (Some(FinishReason::Timeout), None));
-    let (mut stage, stream) = spell(b"xabcd", stopping(100, &["abcd", "bc"]));
+    let (mut stage, mut stream) = spell(b"xabcd", stopping(100, &["abcd", "bc"]));
     steps(&mut stage, 4);
     stream.cancel();
     stage.settle();
-    assert_eq!(take(&stream).text(), "xa");
+    assert_eq!(take(&mut stream).text(), "xa");
     assert_eq!((stream.finish_reason(), stream.stop_sequence()), (Some(FinishReason::Cancelled), None));
 }
 
@@ -193,14 +193,14 @@ fn a_split_character_before_a_stop_is_not_lost() {
 fn stops_are_looked_for_in_the_completion_and_not_in_the_prompt() {
     let mut stage = Stage::new(Size::default(), always(|tokens| b"d>ok"[tokens.len() - 4].into()), |_| STEP);
     let prompt: Vec<TokenId> = b"<end".iter().map(|&byte| byte.into()).collect();
-    let stream = stage.open(&prompt, stopping(4, &["<end>", "end>"])).unwrap();
-    assert_eq!(read(&mut stage, &stream).text(), "d>ok");
+    let mut stream = stage.open(&prompt, stopping(4, &["<end>", "end>"])).unwrap();
+    assert_eq!(read(&mut stage, &mut stream).text(), "d>ok");
 }
 
 #[test]
 fn a_stop_token_ends_the_stream_without_an_item_and_counts_as_computed() {
-    let (mut stage, stream) = spell(b"one!two", config(100).stop_tokens(vec![i32::from(b'!')]));
-    let got = read(&mut stage, &stream);
+    let (mut stage, mut stream) = spell(b"one!two", config(100).stop_tokens(vec![i32::from(b'!')]));
+    let got = read(&mut stage, &mut stream);
     assert_eq!((got.text().as_str(), got.tokens.len()), ("one", 3));
     assert_eq!((stream.finish_reason(), stream.usage().completion_tokens), (Some(FinishReason::Stop), 4));
     assert_eq!(stream.stop_sequence(), None);
@@ -210,10 +210,10 @@ fn a_stop_token_ends_the_stream_without_an_item_and_counts_as_computed() {
 fn ignore_eos_goes_on_where_the_text_would_end() {
     let logits = always(|tokens| if tokens.len() == 3 { ByteVocabulary::END } else { i32::from(b'a') });
     let mut stage = Stage::new(Size::default(), logits, |_| STEP);
-    let ends = stage.open(PROMPT, config(10)).unwrap();
-    let goes_on = stage.open(PROMPT, config(10).ignore_eos(true)).unwrap();
-    assert_eq!(read(&mut stage, &ends).text(), "aa");
-    let got = read(&mut stage, &goes_on);
+    let mut ends = stage.open(PROMPT, config(10)).unwrap();
+    let mut goes_on = stage.open(PROMPT, config(10).ignore_eos(true)).unwrap();
+    assert_eq!(read(&mut stage, &mut ends).text(), "aa");
+    let got = read(&mut stage, &mut goes_on);
     assert_eq!((got.tokens.len(), goes_on.finish_reason()), (10, Some(FinishReason::Length)));
 }
 
@@ -221,6 +221,6 @@ fn ignore_eos_goes_on_where_the_text_would_end() {
 fn many_long_stops_cost_no_token_of_the_text() {
     let stops: Vec<String> = (0..200).map(|n| format!("{}{n}", "a".repeat(50))).collect();
     let mut stage = Stage::new(Size::default(), spelling(&[b'a'; 300]), |_| STEP);
-    let stream = stage.open(PROMPT, config(300).stop_sequences(stops)).unwrap();
-    assert_eq!(read(&mut stage, &stream).text(), "a".repeat(300));
+    let mut stream = stage.open(PROMPT, config(300).stop_sequences(stops)).unwrap();
+    assert_eq!(read(&mut stage, &mut stream).text(), "a".repeat(300));
 }

@@ -88,7 +88,7 @@ impl Got {
     }
 
     /// Takes at most `most` items that are there, without waiting.
-    pub(crate) fn take(&mut self, stream: &TokenStream, most: usize) {
+    pub(crate) fn take(&mut self, stream: &mut TokenStream, most: usize) {
         for _ in 0..most {
             match stream.next_within(Duration::ZERO) {
                 TryNext::Token(token) => self.tokens.push(token),
@@ -107,18 +107,18 @@ impl Got {
 }
 
 /// Takes everything that is there.
-pub(crate) fn take(stream: &TokenStream) -> Got {
+pub(crate) fn take(stream: &mut TokenStream) -> Got {
     let mut got = Got::default();
     got.take(stream, usize::MAX);
     got
 }
 
 /// Steps and reads all streams, moving the clock on where the engine waits for it, until each is over.
-pub(crate) fn read_all(stage: &mut Stage, streams: &[TokenStream]) -> Vec<Got> {
+pub(crate) fn read_all(stage: &mut Stage, streams: &mut [TokenStream]) -> Vec<Got> {
     let mut got: Vec<Got> = streams.iter().map(|_| Got::default()).collect();
     for _ in 0..100_000 {
         let before: usize = got.iter().map(|got| got.tokens.len()).sum();
-        got.iter_mut().zip(streams).for_each(|(got, stream)| got.take(stream, usize::MAX));
+        got.iter_mut().zip(streams.iter_mut()).for_each(|(got, stream)| got.take(stream, usize::MAX));
         if got.iter().all(|got| got.over) {
             return got;
         }
@@ -135,8 +135,8 @@ pub(crate) fn read_all(stage: &mut Stage, streams: &[TokenStream]) -> Vec<Got> {
 }
 
 /// As [`read_all`], for one stream.
-pub(crate) fn read(stage: &mut Stage, stream: &TokenStream) -> Got {
-    read_all(stage, std::slice::from_ref(stream)).remove(0)
+pub(crate) fn read(stage: &mut Stage, stream: &mut TokenStream) -> Got {
+    read_all(stage, std::slice::from_mut(stream)).remove(0)
 }
 
 /// Steps this many times.
@@ -154,8 +154,8 @@ pub(crate) fn now(stage: &Stage) -> Duration {
 /// The text that a stream writes when it has the stage for itself.
 pub(crate) fn alone(prompt: &[TokenId], max_tokens: u32) -> String {
     let mut stage = stage(Size::default());
-    let stream = stage.open(prompt, config(max_tokens)).expect("opened");
-    read(&mut stage, &stream).text()
+    let mut stream = stage.open(prompt, config(max_tokens)).expect("opened");
+    read(&mut stage, &mut stream).text()
 }
 
 /// Rows of each decode since the last call.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use mullama::testing::{Logits, ScriptedContext, Size, always};
-use mullama::{FinishReason, MullamaError, StreamFailure, TokenStream, TryNext};
+use mullama::{FinishReason, MullamaError, StreamFailure, StreamHandle, TokenStream, TryNext};
 
 use crate::support::{PROMPT, alone, config, hashed, prompt};
 
@@ -68,23 +68,21 @@ fn gated() -> (Logits, Receiver<()>, SyncSender<()>) {
 
 #[test]
 fn a_reader_that_waits_is_woken_when_another_thread_cancels_or_closes() {
-    for go in [TokenStream::cancel, TokenStream::close] {
+    for go in [StreamHandle::cancel, StreamHandle::close] {
         let (logits, run_state, gate) = gated();
         let context = ScriptedContext::start(Size { slots: 1, ..Size::default() }, logits).unwrap();
-        let running = Arc::new(context.stream(PROMPT, config(1_000)).unwrap());
+        let running = context.stream(PROMPT, config(1_000)).unwrap();
         run_state.recv_timeout(LIMIT).unwrap();
-        let queued = Arc::new(context.stream(PROMPT, config(1_000)).unwrap());
-        let [read_queued, read_running] = [&queued, &running].map(|stream| {
-            let stream = Arc::clone(stream);
-            thread::spawn(move || while stream.next_blocking().is_some() {})
-        });
-        go(&queued);
+        let queued = context.stream(PROMPT, config(1_000)).unwrap();
+        let handles = [queued.handle(), running.handle()];
+        let [read_queued, read_running] =
+            [queued, running].map(|mut stream| thread::spawn(move || while stream.next_blocking().is_some() {}));
+        go(&handles[0]);
         within_limit(move || read_queued.join().unwrap());
-        go(&running);
+        go(&handles[1]);
         drop(gate);
         within_limit(move || read_running.join().unwrap());
-        let reasons = [queued.finish_reason(), running.finish_reason()];
-        assert_eq!(reasons, [Some(FinishReason::Cancelled); 2]);
+        assert_eq!(handles.map(|handle| handle.finish_reason()), [Some(FinishReason::Cancelled); 2]);
     }
 }
 
@@ -92,11 +90,11 @@ fn a_reader_that_waits_is_woken_when_another_thread_cancels_or_closes() {
 fn calls_and_reads_never_wait_for_a_running_step() {
     let (logits, run_state, go) = gated();
     let context = ScriptedContext::start(Size { slots: 1, queue: 2, ..Size::default() }, logits).unwrap();
-    let running = context.stream(PROMPT, config(5)).unwrap();
+    let mut running = context.stream(PROMPT, config(5)).unwrap();
     run_state.recv_timeout(LIMIT).unwrap();
     // The engine is inside its step. Everything here returns all the same.
     within_limit(move || {
-        let queued = context.stream(PROMPT, config(5)).unwrap();
+        let mut queued = context.stream(PROMPT, config(5)).unwrap();
         assert!(matches!(running.next_within(Duration::ZERO), TryNext::Pending));
         queued.cancel();
         assert!(matches!(queued.next_within(Duration::ZERO), TryNext::Ended), "a queued stream is free at once");
@@ -147,7 +145,7 @@ fn who_leaves_the_queue_or_a_full_buffer_stops_nobody_s_step() {
 fn a_wait_with_a_limit_ends_at_its_limit_and_loses_nothing() {
     let (logits, run_state, go) = gated();
     let context = ScriptedContext::start(Size::default(), logits).unwrap();
-    let stream = context.stream(PROMPT, config(2)).unwrap();
+    let mut stream = context.stream(PROMPT, config(2)).unwrap();
     run_state.recv_timeout(LIMIT).unwrap();
     assert!(matches!(stream.next_within(Duration::from_millis(5)), TryNext::Pending));
     drop(go);
@@ -158,9 +156,9 @@ fn a_wait_with_a_limit_ends_at_its_limit_and_loses_nothing() {
 fn a_panic_in_the_engine_ends_every_stream_with_an_error_and_later_calls_are_closed() {
     let logits = always(|tokens| if tokens.len() < 4 { 97 } else { panic!("a test's panic") });
     let context = ScriptedContext::start(Size { slots: 1, ..Size::default() }, logits).unwrap();
-    let streams: Vec<TokenStream> = (0..4).map(|_| context.stream(PROMPT, config(10)).unwrap()).collect();
+    let mut streams: Vec<TokenStream> = (0..4).map(|_| context.stream(PROMPT, config(10)).unwrap()).collect();
     within_limit(move || {
-        for stream in &streams {
+        for stream in &mut streams {
             let error = loop {
                 match stream.next_within(LIMIT) {
                     TryNext::Token(_) => {}
@@ -178,7 +176,7 @@ fn a_panic_in_the_engine_ends_every_stream_with_an_error_and_later_calls_are_clo
 #[test]
 fn an_open_stream_outlives_its_context() {
     let context = context(Size::default());
-    let stream = context.stream(PROMPT, config(200).buffer_size(1)).unwrap();
+    let mut stream = context.stream(PROMPT, config(200).buffer_size(1)).unwrap();
     stream.next_blocking().unwrap().unwrap();
     drop(context);
     let rest = within_limit(move || stream.into_completion().unwrap());
@@ -189,9 +187,9 @@ fn an_open_stream_outlives_its_context() {
 fn dropping_everything_while_tokens_come_returns() {
     for n in 0..200_usize {
         let context = context(Size::default());
-        let streams: Vec<TokenStream> =
+        let mut streams: Vec<TokenStream> =
             (0..n % 4).map(|seed| context.stream(prompt(50, seed), config(900)).unwrap()).collect();
-        if let Some(stream) = streams.first() {
+        if let Some(stream) = streams.first_mut() {
             (0..n % 7).for_each(|_| drop(stream.next_blocking()));
         }
         within_limit(move || if n % 2 == 0 { drop((context, streams)) } else { drop((streams, context)) });
@@ -207,7 +205,7 @@ fn many_readers_that_come_and_go_leave_nothing_behind_and_hurt_nobody() {
             thread::spawn(move || {
                 for round in 0..150_u32 {
                     let seed = worker * 1_000 + round as usize;
-                    let stream =
+                    let mut stream =
                         context.stream(prompt(1 + seed % 40, seed), config(30).buffer_size(1 + round % 5)).unwrap();
                     match round % 4 {
                         0 => {

@@ -121,13 +121,13 @@ fn a_stream_that_waits_is_woken_by_a_cancel_from_another_thread() {
     on_both_runtimes(|| async {
         let model = load().await;
         let delayed = endless().stream_delay_ms(3_600_000);
-        let stream = Arc::new(model.generate_stream("Write a poem:", delayed).await.unwrap());
+        let mut stream = model.generate_stream("Write a poem:", delayed).await.unwrap();
         stream.next_blocking().unwrap().unwrap();
-        let other = Arc::clone(&stream);
-        let reader = tokio::task::spawn_blocking(move || other.next_blocking().is_none());
-        stream.cancel();
+        let handle = stream.handle();
+        let reader = tokio::task::spawn_blocking(move || stream.next_blocking().is_none());
+        handle.cancel();
         assert!(reader.await.unwrap());
-        assert_eq!(stream.finish_reason(), Some(FinishReason::Cancelled));
+        assert_eq!(handle.finish_reason(), Some(FinishReason::Cancelled));
     });
 }
 

@@ -20,8 +20,8 @@ fn counting(n: u32) -> String {
 fn eight_streams_together_write_what_each_writes_alone() {
     let context = context(params());
     let alone: Vec<String> = (1..9).map(|n| context.generate(counting(n), greedy(50)).unwrap().text).collect();
-    let streams: Vec<TokenStream> = (1..9).map(|n| context.stream(counting(n), greedy(50)).unwrap()).collect();
-    let together: Vec<String> = streams.iter().map(|stream| read(stream).0).collect();
+    let mut streams: Vec<TokenStream> = (1..9).map(|n| context.stream(counting(n), greedy(50)).unwrap()).collect();
+    let together: Vec<String> = streams.iter_mut().map(|stream| read(stream).0).collect();
     assert_eq!(together, alone);
 }
 
@@ -61,8 +61,8 @@ fn streams_that_must_share_few_cells_write_what_each_writes_alone() {
     let roomy = context(params());
     let tight = context(ContextParams { n_ctx: Some(64), kv_cells: Some(150), n_parallel: 4, ..params() });
     let open = |n| tight.stream(counting(n), greedy(40).buffer_size(8)).unwrap();
-    let streams: Vec<TokenStream> = (1..9).map(open).collect();
-    for (n, stream) in (1..9).zip(&streams) {
+    let mut streams: Vec<TokenStream> = (1..9).map(open).collect();
+    for (n, stream) in (1..9).zip(&mut streams) {
         let (text, error) = read(stream);
         assert!(error.is_none(), "{error:?}");
         assert_eq!(text, roomy.generate(counting(n), greedy(40)).unwrap().text);
@@ -109,12 +109,12 @@ fn a_reader_that_sleeps_never_has_more_than_buffer_size_computed_ahead() {
 fn twenty_stalled_readers_on_eight_places_let_the_twenty_first_stream() {
     let context = context(params());
     let stall = |n| context.stream(counting(n), greedy(60).buffer_size(3)).unwrap();
-    let stalled: Vec<TokenStream> = (0..20).map(stall).collect();
+    let mut stalled: Vec<TokenStream> = (0..20).map(stall).collect();
     let done = context.generate("Count: 1, 2, 3", greedy(100)).unwrap();
     assert_eq!(done.finish_reason, FinishReason::Length);
     eventually("all of the twenty had their turn", || stalled.iter().all(|stream| stream.buffered() == 3));
     assert_eq!(context.unfinished().unwrap(), 20);
-    let woken = read(&stalled[13]).0;
+    let woken = read(&mut stalled[13]).0;
     assert_eq!(woken, context.generate(counting(13), greedy(60)).unwrap().text);
 }
 
@@ -125,8 +125,8 @@ fn thirty_two_at_once_on_eight_places_and_a_queue_of_sixteen_twenty_four_run_and
     let (run, refused): (Vec<_>, Vec<_>) = calls.into_iter().partition(Result::is_ok);
     assert_eq!((run.len(), refused.len()), (24, 8));
     assert!(refused.iter().all(|call| matches!(call, Err(MullamaError::Overloaded { unfinished: 24, limit: 24 }))));
-    for stream in run.into_iter().map(Result::unwrap) {
-        assert_eq!((read(&stream).1.is_none(), stream.usage().completion_tokens), (true, 20));
+    for mut stream in run.into_iter().map(Result::unwrap) {
+        assert_eq!((read(&mut stream).1.is_none(), stream.usage().completion_tokens), (true, 20));
     }
 }
 
@@ -135,7 +135,7 @@ fn leaving_in_any_phase_frees_the_place() {
     let context = context(ContextParams { n_parallel: 1, ..params() });
     let long = "word ".repeat(700);
     let run = |prompt: &str| context.stream(prompt, greedy(300).ignore_eos(true).buffer_size(2)).unwrap();
-    for way in [TokenStream::cancel, TokenStream::close, |_: &TokenStream| ()] {
+    for way in [TokenStream::cancel as fn(&TokenStream), |stream| stream.handle().close(), |_| ()] {
         let paused = run("Write a poem:");
         eventually("it is paused", || paused.buffered() == 2);
         let prefill = run(&long);

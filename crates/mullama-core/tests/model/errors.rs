@@ -13,7 +13,7 @@ use crate::support::{context, demo_path, fresh_demo, greedy, params, read};
 
 /// The error that ends a stream.
 fn ended_by(context: &Context, prompt: impl Into<mullama::Prompt>, config: StreamConfig) -> MullamaError {
-    read(&context.stream(prompt, config).expect("opened")).1.expect("an error")
+    read(&mut context.stream(prompt, config).expect("opened")).1.expect("an error")
 }
 
 fn loading() -> Vec<MullamaError> {
@@ -45,13 +45,13 @@ fn requesting(context: &Context) -> Vec<MullamaError> {
 
 fn running() -> Vec<MullamaError> {
     let tight = context(ContextParams { n_parallel: 1, max_queue: 0, ..params() });
-    let busy = tight.stream("Write a poem:", greedy(500).ignore_eos(true).buffer_size(1)).expect("opened");
+    let mut busy = tight.stream("Write a poem:", greedy(500).ignore_eos(true).buffer_size(1)).expect("opened");
     let overloaded = tight.stream("a", greedy(1)).expect_err("overloaded");
     let fragile = FragileContext::new(&fresh_demo(), &params()).expect("a context");
     fragile.fail_next_decode(Failure::Exception);
-    let failed = read(&fragile.stream("a", greedy(5)).expect("opened")).1.expect("failed");
+    let failed = read(&mut fragile.stream("a", greedy(5)).expect("opened")).1.expect("failed");
     tight.model().close();
-    let closed = read(&busy).1.expect("closed");
+    let closed = read(&mut busy).1.expect("closed");
     let call = Context::new(Arc::clone(tight.model()), params()).expect_err("closed");
     tight.close();
     vec![overloaded, failed, closed, call, tight.stream("a", greedy(1)).expect_err("closed")]
@@ -120,7 +120,8 @@ fn unknown_ids_name_the_size_of_the_real_vocabulary() {
 #[test]
 fn a_timeout_comes_after_what_was_produced_and_says_how_much_that_is() {
     let context = context(params());
-    let stream = context.stream("Write a poem:", greedy(900).ignore_eos(true).buffer_size(5).timeout_ms(300)).unwrap();
+    let mut stream =
+        context.stream("Write a poem:", greedy(900).ignore_eos(true).buffer_size(5).timeout_ms(300)).unwrap();
     let mut items = 0;
     let error = loop {
         match stream.next_blocking().expect("an error ends it") {

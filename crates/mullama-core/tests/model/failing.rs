@@ -8,7 +8,7 @@ use crate::support::{context, eventually, fresh_demo, greedy, params, read};
 const COUNT: &str = "Count: 1, 2, 3";
 
 fn text(context: &FragileContext, max_tokens: u32) -> String {
-    let (text, error) = read(&context.stream(COUNT, greedy(max_tokens)).expect("opened"));
+    let (text, error) = read(&mut context.stream(COUNT, greedy(max_tokens)).expect("opened"));
     assert!(error.is_none(), "{error:?}");
     text
 }
@@ -21,14 +21,14 @@ fn streams_of_a_failed_step_end_with_a_generation_error_and_the_next_request_wor
     let context = FragileContext::new(&fresh_demo(), &params()).unwrap();
     let before = text(&context, 30);
     for failure in POISON {
-        let running: Vec<TokenStream> =
+        let mut running: Vec<TokenStream> =
             (0..3).map(|_| context.stream("Write a poem:", greedy(900).ignore_eos(true)).unwrap()).collect();
         // All have room for a token when the next step begins: the failure hits whoever is in it.
-        for stream in &running {
+        for stream in &mut running {
             stream.next_blocking().unwrap().unwrap();
         }
         context.fail_next_decode(failure);
-        let ends: Vec<_> = running.iter().map(|stream| (read(stream).1, stream.finish_reason())).collect();
+        let ends: Vec<_> = running.iter_mut().map(|stream| (read(stream).1, stream.finish_reason())).collect();
         let failed = ends.iter().filter(|(error, _)| error.is_some()).count();
         assert!(failed > 0, "{failure:?} hit nobody");
         for (error, reason) in ends.into_iter().filter(|(error, _)| error.is_some()) {
@@ -45,12 +45,12 @@ fn streams_of_a_failed_step_end_with_a_generation_error_and_the_next_request_wor
 fn a_paused_stream_outlives_a_poisoned_context_with_its_text_whole() {
     let context = FragileContext::new(&fresh_demo(), &ContextParams { n_parallel: 1, ..params() }).unwrap();
     let whole = text(&context, 40);
-    let paused = context.stream(COUNT, greedy(40).buffer_size(3)).unwrap();
+    let mut paused = context.stream(COUNT, greedy(40).buffer_size(3)).unwrap();
     eventually("it is paused", || paused.buffered() == 3);
     context.fail_next_decode(Failure::Exception);
-    let hit = context.stream("Write a poem:", greedy(10)).unwrap();
-    assert_eq!(read(&hit).1.map(|error| error.code()), Some("GENERATION_ERROR"));
-    assert_eq!(read(&paused).0, whole);
+    let mut hit = context.stream("Write a poem:", greedy(10)).unwrap();
+    assert_eq!(read(&mut hit).1.map(|error| error.code()), Some("GENERATION_ERROR"));
+    assert_eq!(read(&mut paused).0, whole);
 }
 
 #[test]
@@ -64,8 +64,8 @@ fn a_step_that_is_given_up_anywhere_for_want_of_cores_changes_no_text() {
         for nodes in [nodes, 20] {
             let before = fragile.given_up();
             fragile.fail_next_decode(Failure::Crowded { nodes });
-            let streams = prompts.clone().map(|prompt| fragile.stream(prompt, greedy(30)).unwrap());
-            let (texts, errors): (Vec<_>, Vec<_>) = streams.iter().map(read).unzip();
+            let mut streams = prompts.clone().map(|prompt| fragile.stream(prompt, greedy(30)).unwrap());
+            let (texts, errors): (Vec<_>, Vec<_>) = streams.iter_mut().map(read).unzip();
             assert_eq!(texts, expected, "given up after {nodes} nodes: {errors:?}");
             assert_eq!(fragile.given_up(), before + 1);
         }
@@ -77,7 +77,10 @@ fn a_refused_batch_or_an_aborted_step_poisons_nothing() {
     let context = FragileContext::new(&fresh_demo(), &params()).unwrap();
     let before = text(&context, 20);
     context.fail_next_decode(Failure::Status(-1));
-    assert_eq!(read(&context.stream(COUNT, greedy(20)).unwrap()).1.map(|error| error.code()), Some("GENERATION_ERROR"));
+    assert_eq!(
+        read(&mut context.stream(COUNT, greedy(20)).unwrap()).1.map(|error| error.code()),
+        Some("GENERATION_ERROR")
+    );
     assert_eq!(text(&context, 20), before);
     context.fail_next_decode(Failure::Status(2));
     assert_eq!(text(&context, 20), before, "an aborted step is computed again");
@@ -87,7 +90,7 @@ fn a_refused_batch_or_an_aborted_step_poisons_nothing() {
 fn an_error_of_llama_cpp_says_what_llama_cpp_said() {
     let context = FragileContext::new(&fresh_demo(), &params()).unwrap();
     context.fail_next_decode(Failure::Exception);
-    let (_, error) = read(&context.stream(COUNT, greedy(20)).unwrap());
+    let (_, error) = read(&mut context.stream(COUNT, greedy(20)).unwrap());
     let said = error.unwrap().to_string();
     assert!(said.starts_with("generation failed: decode: llama.cpp threw in llama_decode: "), "{said}");
     assert!(said.len() > "generation failed: decode: llama.cpp threw in llama_decode: ".len());
@@ -97,7 +100,7 @@ fn an_error_of_llama_cpp_says_what_llama_cpp_said() {
 fn where_llama_cpp_finds_no_slot_idle_beginnings_go_first_and_only_then_the_stream_fails() {
     let context = FragileContext::new(&fresh_demo(), &params()).unwrap();
     context.fail_next_decode(Failure::Status(1));
-    let (_, error) = read(&context.stream(COUNT, greedy(20)).unwrap());
+    let (_, error) = read(&mut context.stream(COUNT, greedy(20)).unwrap());
     assert!(matches!(error, Some(MullamaError::StreamingError(StreamFailure::NoCells { .. }))), "{error:?}");
     let before = text(&context, 20);
     context.fail_next_decode(Failure::Status(1));

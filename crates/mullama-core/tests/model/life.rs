@@ -22,16 +22,16 @@ fn endless(context: &Context) -> TokenStream {
 #[test]
 fn closing_the_model_ends_its_streams_with_closed_after_what_was_produced() {
     let context = context(params());
-    let paused = context.stream("Count: 1, 2, 3", greedy(500).buffer_size(3)).unwrap();
+    let mut paused = context.stream("Count: 1, 2, 3", greedy(500).buffer_size(3)).unwrap();
     eventually("it is paused", || paused.buffered() == 3);
-    let running = endless(&context);
+    let mut running = endless(&context);
     running.next_blocking().unwrap().unwrap();
     let model = Arc::clone(context.model());
     within_limit(move || model.close());
-    let (text, error) = read(&paused);
+    let (text, error) = read(&mut paused);
     assert_eq!((text.as_str(), error.map(|error| error.code())), (", 4,", Some("CLOSED")));
     assert_eq!(paused.finish_reason(), Some(FinishReason::Error));
-    assert_eq!(read(&running).1.map(|error| error.code()), Some("CLOSED"));
+    assert_eq!(read(&mut running).1.map(|error| error.code()), Some("CLOSED"));
     assert!(matches!(context.stream("a", greedy(1)), Err(MullamaError::Closed { .. })));
     assert!(matches!(Context::new(Arc::clone(context.model()), params()), Err(MullamaError::Closed { what: "model" })));
     context.model().close();
@@ -40,12 +40,12 @@ fn closing_the_model_ends_its_streams_with_closed_after_what_was_produced() {
 #[test]
 fn a_closed_context_refuses_calls_and_its_streams_go_on() {
     let context = context(params());
-    let stream = context.stream("Count: 1, 2, 3", greedy(10)).unwrap();
+    let mut stream = context.stream("Count: 1, 2, 3", greedy(10)).unwrap();
     context.close();
     context.close();
     assert!(matches!(context.stream("a", greedy(1)), Err(MullamaError::Closed { what: "context" })));
     assert!(matches!(context.unfinished(), Err(MullamaError::Closed { .. })));
-    assert_eq!(read(&stream).0, ", 4, 5, 6, 7, 8");
+    assert_eq!(read(&mut stream).0, ", 4, 5, 6, 7, 8");
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn dropping_everything_in_the_middle_of_a_decode_returns_in_any_order() {
         let model = fresh_demo();
         let context = Context::new(Arc::clone(&model), params()).unwrap();
         let long = context.stream("word ".repeat(900), greedy(50)).unwrap();
-        let streams = vec![endless(&context), endless(&context), long];
+        let mut streams = vec![endless(&context), endless(&context), long];
         streams[0].next_blocking();
         within_limit(move || match order {
             0 => drop((streams, context, model)),
@@ -70,10 +70,10 @@ fn dropping_everything_in_the_middle_of_a_decode_returns_in_any_order() {
 #[test]
 fn a_stream_outlives_context_and_model() {
     let context = context(params());
-    let stream = context.stream("Count: 1, 2, 3", greedy(10).buffer_size(1)).unwrap();
+    let mut stream = context.stream("Count: 1, 2, 3", greedy(10).buffer_size(1)).unwrap();
     stream.next_blocking().unwrap().unwrap();
     drop(context);
-    assert_eq!(read(&stream).0, " 4, 5, 6, 7, 8");
+    assert_eq!(read(&mut stream).0, " 4, 5, 6, 7, 8");
 }
 
 #[test]
@@ -86,8 +86,9 @@ fn a_stream_opened_while_the_model_closes_is_refused_or_ends() {
                 let (context, begin) = (Arc::clone(&context), Arc::clone(&begin));
                 thread::spawn(move || {
                     begin.wait();
-                    let opened: Vec<_> = (0..30).map_while(|_| context.stream(vec![1, 2], greedy(2)).ok()).collect();
-                    for stream in &opened {
+                    let mut opened: Vec<_> =
+                        (0..30).map_while(|_| context.stream(vec![1, 2], greedy(2)).ok()).collect();
+                    for stream in &mut opened {
                         read(stream);
                     }
                 })
@@ -102,14 +103,12 @@ fn a_stream_opened_while_the_model_closes_is_refused_or_ends() {
 #[test]
 fn every_thread_may_read_cancel_or_drop_a_stream() {
     let context = context(params());
-    let stream = Arc::new(endless(&context));
-    let reader = {
-        let stream = Arc::clone(&stream);
-        thread::spawn(move || read(&stream).1.is_none())
-    };
-    eventually("it is read", || stream.tokens_generated() > 3);
-    stream.cancel();
+    let mut stream = endless(&context);
+    let handle = stream.handle();
+    let reader = thread::spawn(move || read(&mut stream).1.is_none());
+    eventually("it is read", || handle.tokens_generated() > 3);
+    handle.cancel();
     assert!(within_limit(move || reader.join().unwrap()));
-    assert_eq!(stream.finish_reason(), Some(FinishReason::Cancelled));
+    assert_eq!(handle.finish_reason(), Some(FinishReason::Cancelled));
     eventually("it is free", || context.unfinished().unwrap() == 0);
 }

@@ -49,7 +49,7 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// Reads to the end with a limit: the text, and the error if one ended it.
-pub(crate) fn read(stream: &TokenStream) -> (String, Option<MullamaError>) {
+pub(crate) fn read(stream: &mut TokenStream) -> (String, Option<MullamaError>) {
     let mut text = String::new();
     loop {
         match stream.next_within(LIMIT) {

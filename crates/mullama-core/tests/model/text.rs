@@ -16,8 +16,8 @@ fn bytes_of(tokens: &[Token]) -> Vec<u8> {
 
 /// Reads a stream whose pieces, text, ids and bytes must all say the same, and returns that.
 fn consistent(context: &Context, prompt: &str, config: StreamConfig) -> (String, Option<FinishReason>) {
-    let stream = context.stream(prompt, config).expect("opened");
-    let tokens: Vec<Token> = (&stream).into_iter().collect::<Result<_, _>>().expect("it writes");
+    let mut stream = context.stream(prompt, config).expect("opened");
+    let tokens: Vec<Token> = stream.iter().collect::<Result<_, _>>().expect("it writes");
     let joined: String = tokens.iter().map(|token| token.text.as_str()).collect();
     let ids: Vec<TokenId> = tokens.iter().filter_map(|token| token.id).collect();
     let decoded = context.model().detokenize(&ids).expect("known ids");
@@ -153,8 +153,8 @@ fn a_stop_string_inside_a_token_cuts_the_token() {
     let token = whole.tokens.iter().rfind(long).expect("a token of several messages");
     let inside = &token.text[1..token.text.len() - 1];
     let at = whole.text.find(inside).unwrap();
-    let stream = context.stream(CERTAIN[4], greedy(40).stop_sequences(vec![inside.into()])).unwrap();
-    assert_eq!(read(&stream).0, whole.text[..at]);
+    let mut stream = context.stream(CERTAIN[4], greedy(40).stop_sequences(vec![inside.into()])).unwrap();
+    assert_eq!(read(&mut stream).0, whole.text[..at]);
     assert_eq!((stream.finish_reason(), stream.stop_sequence().as_deref()), (Some(FinishReason::Stop), Some(inside)));
 }
 
@@ -176,8 +176,8 @@ fn a_stop_anywhere_in_the_text_cuts_exactly_there() {
 #[test]
 fn a_prompt_and_max_tokens_beyond_the_context_end_with_length_when_it_is_full() {
     let context = context(ContextParams { n_ctx: Some(64), ..params() });
-    let stream = context.stream("Once upon a time", greedy(10_000).ignore_eos(true)).unwrap();
-    assert_eq!(read(&stream).1.map(|error| error.to_string()), None);
+    let mut stream = context.stream("Once upon a time", greedy(10_000).ignore_eos(true)).unwrap();
+    assert_eq!(read(&mut stream).1.map(|error| error.to_string()), None);
     let usage = stream.usage();
     assert_eq!(usage.prompt_tokens + usage.completion_tokens, 64);
     assert_eq!(stream.finish_reason(), Some(FinishReason::Length));
@@ -199,6 +199,6 @@ fn logprobs_are_probabilities_and_greedy_takes_the_first() {
 fn an_empty_text_is_refused_though_the_model_would_add_a_token() {
     let context = context(params());
     assert!(!context.model().tokenize("").unwrap().is_empty(), "the demo adds its BOS");
-    let (_, error) = read(&context.stream("", StreamConfig::new().max_tokens(3)).unwrap());
+    let (_, error) = read(&mut context.stream("", StreamConfig::new().max_tokens(3)).unwrap());
     assert_eq!(error.map(|error| error.code()), Some("INVALID_PROMPT"));
 }

@@ -34,7 +34,7 @@ fn with_all_readers_paused_no_thread_uses_cpu_and_one_read_wakes_the_engine() {
     let _alone = alone();
     let context = Context::new(demo(), two_threads()).unwrap();
     let open = |n| context.stream(format!("Count: {n}"), greedy(500).buffer_size(3)).unwrap();
-    let streams: Vec<TokenStream> = (0..12).map(open).collect();
+    let mut streams: Vec<TokenStream> = (0..12).map(open).collect();
     for _ in 0..3 {
         eventually("all are paused", || streams.iter().all(|stream| stream.buffered() == 3));
         let (used, threads) = used_in_window();
@@ -58,7 +58,7 @@ fn an_engine_without_streams_uses_no_cpu() {
 fn a_stream_between_two_delayed_tokens_uses_no_cpu() {
     let _alone = alone();
     let context = Context::new(demo(), two_threads()).unwrap();
-    let stream = context.stream("Write a poem:", greedy(30).stream_delay_ms(3_600_000)).unwrap();
+    let mut stream = context.stream("Write a poem:", greedy(30).stream_delay_ms(3_600_000)).unwrap();
     stream.next_blocking().unwrap().unwrap();
     let (used, threads) = used_in_window();
     assert!(used <= 3, "{used} ticks were used by {threads:?}");
@@ -70,7 +70,7 @@ fn the_threads_of_an_engine_go_with_its_last_user() {
     eventually("those of other tests are gone", || engine_threads() == 0);
     let model = demo();
     let context = Context::new(Arc::clone(&model), two_threads()).unwrap();
-    let stream = context.stream("Write a poem:", greedy(500)).unwrap();
+    let mut stream = context.stream("Write a poem:", greedy(500)).unwrap();
     stream.next_blocking().unwrap().unwrap();
     eventually("the prompt's thread is gone", || threads_named("mullama-prompt") == 0);
     assert!(engine_threads() > 0);

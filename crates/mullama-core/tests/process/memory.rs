@@ -79,7 +79,7 @@ fn ten_thousand_opened_and_abandoned_streams_leave_memory_flat() {
     let grown = growth(2_000, 10_000, |n| {
         // Every fiftieth is text, which takes a thread to tokenize.
         let prompt: Prompt = if n % 50 == 0 { "Write a poem:".into() } else { tokens[..=n % tokens.len()].into() };
-        let stream = context.stream(prompt, greedy(100).buffer_size(4)).unwrap();
+        let mut stream = context.stream(prompt, greedy(100).buffer_size(4)).unwrap();
         if n % 20 == 0 {
             stream.next_blocking().unwrap().unwrap();
         }

@@ -1,0 +1,119 @@
+//! Cancels and observes a stream from anywhere while somebody else reads it.
+
+use std::sync::Arc;
+
+use super::shared::{Progress, Shared, State, StreamId};
+use super::usage::{FinishReason, Timings, Usage};
+use crate::error::MullamaError;
+use crate::fork_guard::ForkGuard;
+
+/// Cancels and observes a [`TokenStream`](crate::TokenStream) from any thread or task while it is read.
+///
+/// A handle keeps neither the stream nor its engine alive. In a forked child process a handle does nothing and reads as
+/// that of an empty stream.
+#[derive(Debug, Clone)]
+pub struct StreamHandle {
+    shared: Arc<Shared>,
+    fork_guard: ForkGuard,
+}
+
+impl StreamHandle {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, fork_guard: ForkGuard::new() }
+    }
+
+    /// Refuses every use in a forked child process, where the stream's engine has no thread.
+    ///
+    /// # Errors
+    /// [`MullamaError::Closed`] in a forked child.
+    pub fn check_process(&self) -> Result<(), MullamaError> {
+        self.fork_guard.check()
+    }
+
+    /// The shared state; the only way to it. `None` in a forked child, where its lock may be held for ever.
+    pub(super) fn shared(&self) -> Option<&Shared> {
+        (!self.fork_guard.is_forked()).then_some(&*self.shared)
+    }
+
+    fn read<T: Default>(&self, read: impl FnOnce(&State) -> T) -> T {
+        self.shared().map_or_else(T::default, |shared| read(&shared.lock()))
+    }
+
+    fn progress<T: Default>(&self, read: impl FnOnce(&Progress) -> T) -> T {
+        self.read(|state| read(&state.progress))
+    }
+
+    pub(crate) fn id(&self) -> StreamId {
+        self.shared.id
+    }
+
+    /// Whether the reader cancelled or left.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.shared.is_leaving()
+    }
+
+    /// Stops the generation. What was produced can still be read; then the stream ends as
+    /// [`Cancelled`](FinishReason::Cancelled).
+    pub fn cancel(&self) {
+        if let Some(shared) = self.shared() {
+            shared.cancel();
+        }
+    }
+
+    /// Stops the generation and discards what was not read. A reader that waits is let go at once.
+    pub fn close(&self) {
+        if let Some(shared) = self.shared() {
+            shared.close();
+        }
+    }
+
+    /// Items returned to the reader so far.
+    pub fn tokens_generated(&self) -> usize {
+        self.read(|state| state.taken)
+    }
+
+    /// Completion tokens per second from the first to the latest; 0 until there are two.
+    pub fn tokens_per_second(&self) -> f64 {
+        self.progress(|progress| {
+            let seconds = progress.timings.decode.as_secs_f64();
+            let steps = progress.usage.completion_tokens.saturating_sub(1);
+            #[expect(clippy::cast_precision_loss, reason = "a count of tokens is far below 2^52")]
+            if seconds > 0.0 { steps as f64 / seconds } else { 0.0 }
+        })
+    }
+
+    /// How the stream ended; `None` until everything before the end was read.
+    pub fn finish_reason(&self) -> Option<FinishReason> {
+        self.read(State::finish_reason)
+    }
+
+    /// The stop sequence that ended the stream, if one did.
+    pub fn stop_sequence(&self) -> Option<String> {
+        self.progress(|progress| progress.stop_sequence.clone())
+    }
+
+    /// Token counts so far.
+    pub fn usage(&self) -> Usage {
+        self.progress(|progress| progress.usage)
+    }
+
+    /// Where the time went so far.
+    pub fn timings(&self) -> Timings {
+        self.progress(|progress| progress.timings)
+    }
+
+    /// The seed in use, chosen or given.
+    pub fn seed(&self) -> u32 {
+        self.shared.seed
+    }
+
+    /// All text returned to the reader so far.
+    pub fn text(&self) -> String {
+        self.read(|state| state.text.clone())
+    }
+
+    /// Tokens computed and not yet returned to the reader: at most `buffer_size`, and one more that ends the stream.
+    pub fn buffered(&self) -> usize {
+        self.read(State::buffered)
+    }
+}

@@ -1,0 +1,215 @@
+//! What the sender, the receiver and the handles of one stream share beside the channel itself.
+//!
+//! Lock order: the engine's inbox before this state. Nothing here calls the inbox, a waker or the channel while it holds
+//! the lock, except to take the permit out of the state.
+
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::mpsc::OwnedPermit;
+
+use super::admission::AdmissionTicket;
+use super::token::Token;
+use super::usage::{FinishReason, Timings, Usage};
+use crate::error::MullamaError;
+
+/// Names a stream within its engine; never used twice.
+pub(crate) type StreamId = u64;
+
+/// What a stream tells its engine, from the reader's threads. Neither call blocks on the engine's step.
+pub(crate) trait EngineInbox: Debug + Send + Sync {
+    /// A read freed capacity for which the sender had to wait.
+    fn capacity_freed(&self);
+
+    /// The reader cancelled or left.
+    fn leave(&self, id: StreamId);
+}
+
+/// What travels through the channel.
+#[derive(Debug)]
+pub(super) enum Event {
+    Token(Token),
+    /// The last event. `last` is the token that ended the stream, or text that was held back.
+    End {
+        end: End,
+        last: Option<Token>,
+    },
+}
+
+/// How a stream ended.
+#[derive(Debug, Clone)]
+pub(crate) enum End {
+    Finished(FinishReason),
+    Failed(MullamaError),
+}
+
+impl End {
+    fn reason(&self) -> FinishReason {
+        match self {
+            Self::Finished(reason) => *reason,
+            Self::Failed(MullamaError::StreamTimeout { .. }) => FinishReason::Timeout,
+            Self::Failed(_) => FinishReason::Error,
+        }
+    }
+}
+
+/// What the engine reports beside the tokens.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Progress {
+    pub(crate) usage: Usage,
+    pub(crate) timings: Timings,
+    pub(crate) stop_sequence: Option<String>,
+}
+
+/// The shared state of one stream.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) id: StreamId,
+    pub(super) seed: u32,
+    engine: Arc<dyn EngineInbox>,
+    /// The reader cancelled or left: the engine ends the stream within a step.
+    leaving: AtomicBool,
+    /// Unread tokens are discarded.
+    closed: AtomicBool,
+    state: Mutex<State>,
+}
+
+/// The lock is held for a few instructions, never over a wait or a decode.
+#[derive(Debug)]
+pub(super) struct State {
+    /// Capacity for the end, reserved when the stream was opened, so that ending never waits. Whoever ends the stream first
+    /// takes it: the engine, a reader that leaves, or the drop of the sender.
+    end_permit: Option<OwnedPermit<Event>>,
+    /// Counts the stream as unfinished until it ends.
+    ticket: Option<AdmissionTicket>,
+    end: Option<FinishReason>,
+    /// The engine took the stream out of its queue, and ends it itself from then on.
+    admitted: bool,
+    pub(super) progress: Progress,
+    /// Tokens sent, and tokens returned to the reader.
+    sent: usize,
+    pub(super) taken: usize,
+    /// Text returned to the reader.
+    pub(super) text: String,
+}
+
+impl State {
+    /// How the stream ended, once everything before the end was read.
+    pub(super) fn finish_reason(&self) -> Option<FinishReason> {
+        self.end.filter(|_| self.taken == self.sent)
+    }
+
+    pub(super) fn buffered(&self) -> usize {
+        self.sent - self.taken
+    }
+}
+
+impl Shared {
+    pub(super) fn new(
+        id: StreamId,
+        seed: u32,
+        engine: Arc<dyn EngineInbox>,
+        ticket: AdmissionTicket,
+        end_permit: OwnedPermit<Event>,
+    ) -> Self {
+        let state = State {
+            end_permit: Some(end_permit),
+            ticket: Some(ticket),
+            end: None,
+            admitted: false,
+            progress: Progress::default(),
+            sent: 0,
+            taken: 0,
+            text: String::new(),
+        };
+        let (leaving, closed) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { id, seed, engine, leaving, closed, state: Mutex::new(state) }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn engine(&self) -> &Arc<dyn EngineInbox> {
+        &self.engine
+    }
+
+    /// Whether the reader cancelled or left.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    /// Whether unread tokens are to be discarded.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn admit(&self) {
+        self.lock().admitted = true;
+    }
+
+    pub(super) fn report(&self, progress: &Progress) {
+        self.lock().progress.clone_from(progress);
+    }
+
+    /// Counts a token that is about to be sent; `false` if the stream has ended already.
+    pub(super) fn count_sent(&self, progress: &Progress) -> bool {
+        let mut state = self.lock();
+        let open = state.end.is_none();
+        if open {
+            state.progress.clone_from(progress);
+            state.sent += 1;
+        }
+        open
+    }
+
+    /// Counts a token that is about to be returned to the reader; `None` if it is discarded instead.
+    pub(super) fn count_taken(&self, token: Token) -> Option<Token> {
+        let mut state = self.lock();
+        if self.is_closed() {
+            return None;
+        }
+        state.taken += 1;
+        state.text.push_str(&token.text);
+        Some(token)
+    }
+
+    /// Ends the stream unless it has ended.
+    pub(super) fn end(&self, end: End, last: Option<Token>, progress: Option<&Progress>) {
+        let mut state = self.lock();
+        let Some(permit) = state.end_permit.take() else { return };
+        if let Some(progress) = progress {
+            state.progress.clone_from(progress);
+        }
+        state.end = Some(end.reason());
+        state.sent += usize::from(last.is_some());
+        state.ticket = None;
+        drop(state);
+        permit.send(Event::End { end, last });
+    }
+
+    /// Stops the generation. A queued stream ends at once, whatever the engine is doing; any other within a step.
+    pub(super) fn cancel(&self) {
+        let state = self.lock();
+        if state.end.is_some() || self.leaving.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let admitted = state.admitted;
+        drop(state);
+        if !admitted {
+            self.end(End::Finished(FinishReason::Cancelled), None, None);
+        }
+        self.engine.leave(self.id);
+    }
+
+    /// Stops the generation and has what was not read discarded.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.cancel();
+        // Ended here in every phase, so that a reader that waits is let go at once.
+        self.end(End::Finished(FinishReason::Cancelled), None, None);
+        let mut state = self.lock();
+        state.sent = state.taken;
+    }
+}
