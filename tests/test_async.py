@@ -14,7 +14,7 @@ from coroutines import LOOPS, run
 from patience import quickest
 
 from mullama import AsyncModel, Context, ContextParams, Model, StreamConfig, Token, TokenStream
-from mullama._bell import LoopBell
+from mullama._notifier import LoopNotifier
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -44,13 +44,13 @@ def os_threads() -> int:
 def answers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one whenever a loop is woken for its streams."""
     woken: list[int] = []
-    answer = LoopBell._answer
+    answer = LoopNotifier._drain
 
-    def counted(bell: LoopBell) -> None:
+    def counted(notifier: LoopNotifier) -> None:
         woken.append(1)
-        answer(bell)
+        answer(notifier)
 
-    monkeypatch.setattr(LoopBell, "_answer", counted)
+    monkeypatch.setattr(LoopNotifier, "_drain", counted)
     return woken
 
 

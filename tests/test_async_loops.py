@@ -15,7 +15,7 @@ import pytest
 from coroutines import LOOPS, WithoutReaders, run, soon
 
 from mullama import Context, ContextParams, Model, StreamConfig
-from mullama._bell import LoopBell
+from mullama._notifier import LoopNotifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,16 +75,16 @@ def test_a_task_that_waits_when_its_loop_is_closed_is_collected_with_it(
 
 
 def has_waiters(one: object) -> bool:
-    """Whether it is a bell that somebody waits for."""
-    return type(one) is LoopBell and bool(one._waiting)
+    """Whether it is a notifier that somebody waits for."""
+    return type(one) is LoopNotifier and bool(one.waiting)
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_loop_and_its_bell_are_collected(context: Context, loop: str) -> None:
+def test_a_loop_and_its_notifier_are_collected(context: Context, loop: str) -> None:
     async def main() -> list[weakref.ref[Any]]:
         assert len(await read(context.generate_stream("A", 20, ignore_eos=True, buffer_size=1))) == 20
-        bells = [weakref.ref(one) for one in gc.get_objects() if type(one) is LoopBell]
-        return [weakref.ref(asyncio.get_running_loop()), *bells]
+        notifiers = [weakref.ref(one) for one in gc.get_objects() if type(one) is LoopNotifier]
+        return [weakref.ref(asyncio.get_running_loop()), *notifiers]
 
     left = run(main(), LOOPS[loop])
     gc.collect()
@@ -105,17 +105,20 @@ def test_many_loops_in_many_threads_read_at_once(context: Context, loop: str) ->
             assert indexes == [list(range(100))] * 4
 
 
-def test_two_loops_share_one_stream(context: Context) -> None:
+def test_two_loops_read_one_stream_by_turns(context: Context) -> None:
     stream = context.generate_stream("Write a poem:", 400, ignore_eos=True, buffer_size=1)
+
+    async def some() -> list[int]:
+        return [(await stream.__anext__()).index for _ in range(4)]
+
     with ThreadPoolExecutor(2) as threads:
-        both = list(threads.map(lambda _: run(read(stream)), range(2), timeout=60))
-    tokens = sorted((token for one in both for token in one), key=lambda token: token.index)
-    assert [token.index for token in tokens] == list(range(400))
+        turns = [threads.submit(run, some()).result(timeout=60) for _ in range(100)]
+    assert [index for turn in turns for index in turn] == list(range(400))
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_no_wake_up_is_lost_where_engines_ring_while_the_loop_answers(model: Model, loop: str) -> None:
-    # Engines step independently, so they ring at any moment of an answer.
+def test_no_wake_up_is_lost_where_engines_notify_while_the_loop_drains(model: Model, loop: str) -> None:
+    # Engines step independently, so they notify at any moment of a drain.
     contexts = [Context(model, ContextParams(n_threads=1, n_ctx=512 + at)) for at in range(4)]
 
     async def one(context: Context) -> int:
@@ -131,19 +134,19 @@ def test_no_wake_up_is_lost_where_engines_ring_while_the_loop_answers(model: Mod
     assert run(main(), LOOPS[loop], limit=60) == [6 * 450] * 4
 
 
-def ears() -> list[threading.Thread]:
+def helpers() -> list[threading.Thread]:
     """The helper threads of loops that watch no descriptor."""
-    return [thread for thread in threading.enumerate() if thread.name == "mullama-bell"]
+    return [thread for thread in threading.enumerate() if thread.name == "mullama-notifier"]
 
 
 def test_the_helper_thread_ends_with_its_loop(context: Context, eventually: Eventually) -> None:
     async def main() -> int:
         await asyncio.gather(*(read(context.generate_stream("A", 30, ignore_eos=True)) for _ in range(4)))
-        return len(ears())
+        return len(helpers())
 
-    assert eventually(lambda: not ears())
+    assert eventually(lambda: not helpers())
     assert run(main(), WithoutReaders) == 1
-    assert eventually(lambda: not ears())
+    assert eventually(lambda: not helpers())
 
 
 def test_the_helper_thread_ends_where_the_loop_never_answered(context: Context, eventually: Eventually) -> None:
@@ -159,7 +162,7 @@ def test_the_helper_thread_ends_where_the_loop_never_answered(context: Context, 
         loop.call_soon(ring_and_stop, loop, stream)
         await stream.__anext__()
 
-    assert eventually(lambda: not ears())
+    assert eventually(lambda: not helpers())
     rung: list[bool] = []
     loop = WithoutReaders()
     loop.set_exception_handler(lambda *_: None)
@@ -170,7 +173,7 @@ def test_the_helper_thread_ends_where_the_loop_never_answered(context: Context, 
     loop.close()
     del loop, waiting
     gc.collect()
-    assert eventually(lambda: not ears())
+    assert eventually(lambda: not helpers())
 
 
 BLOCKING = """

@@ -26,6 +26,7 @@ from mullama._exceptions import (  # noqa: E402
     ModelNotFoundError,
     MullamaError,
     OverloadedError,
+    StreamBusyError,
     StreamTimeoutError,
 )
 from mullama._model import Model  # noqa: E402
@@ -76,6 +77,7 @@ __all__ = [
     "OverloadedError",
     "Stats",
     "Steps",
+    "StreamBusyError",
     "StreamConfig",
     "StreamOptions",
     "StreamTimeoutError",

@@ -10,6 +10,7 @@ MullamaError
  ├─ OverloadedError        OVERLOADED
  ├─ StreamTimeoutError     STREAM_TIMEOUT     (TimeoutError)
  ├─ GenerationError        GENERATION_ERROR
+ ├─ StreamBusyError        STREAM_BUSY        (RuntimeError)
  └─ EngineClosedError      CLOSED
 
 The codes are the same in every language. Each error belongs to one request; the others go on.
@@ -162,6 +163,12 @@ class GenerationError(MullamaError):
 
     code = "GENERATION_ERROR"
     reason: str
+
+
+class StreamBusyError(MullamaError, RuntimeError):
+    """Another read of the stream is under way. A stream has one reader at a time; the other read goes on."""
+
+    code = "STREAM_BUSY"
 
 
 class EngineClosedError(MullamaError):

@@ -21,6 +21,14 @@ fn raise(py: Python<'_>, error: &MullamaError) -> PyResult<PyErr> {
     Ok(PyErr::from_value(raised))
 }
 
+/// `StreamBusyError`. The core needs no such error: there the type system allows one reader only.
+pub(crate) fn stream_busy(py: Python<'_>) -> PyErr {
+    let class = py.import("mullama._exceptions").and_then(|module| module.getattr("StreamBusyError"));
+    let message = "another read of this stream is under way; a stream has one reader at a time";
+    let raised = class.and_then(|class| class.call1((message,)));
+    raised.map_or_else(|failed| failed, PyErr::from_value)
+}
+
 /// The class. No `_` arm: a new error does not build until Python has an answer.
 fn class(error: &MullamaError) -> &'static str {
     use MullamaError as E;

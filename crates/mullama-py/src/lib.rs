@@ -6,6 +6,7 @@ mod error;
 mod held;
 mod log;
 mod model;
+mod next_token;
 mod notifier;
 mod prompt;
 mod settings;
@@ -27,7 +28,7 @@ mod _mullama {
     #[pymodule_export]
     use crate::prompt::Chat;
     #[pymodule_export]
-    use crate::{context::Context, model::Model, stream::TokenStream, token::Token};
+    use crate::{context::Context, model::Model, next_token::NextToken, stream::TokenStream, token::Token};
 
     /// Ends all engines: llama.cpp must not run on while the interpreter ends.
     #[pyfunction]

@@ -1,14 +1,14 @@
-//! The doorbell of one event loop.
+//! The notifier of one event loop.
 
 use std::sync::Arc;
 
 use pyo3::prelude::*;
 
-/// Rings when streams that an event loop waits for have news. No thread of the engine ever waits for Python.
+/// Wakes one event loop when streams that it waits for have news. No engine thread ever waits for Python.
 #[pyclass(frozen)]
 pub(crate) struct LoopNotifier(Arc<mullama::LoopNotifier>);
 
-/// One stream's hold on a bell.
+/// Notifies a loop for one stream.
 #[pyclass(frozen)]
 pub(crate) struct NotifyHandle(pub(crate) mullama::NotifyHandle);
 
@@ -19,23 +19,23 @@ impl LoopNotifier {
         Ok(Self(Arc::new(mullama::LoopNotifier::new()?)))
     }
 
-    /// What is readable while it rings.
+    /// The descriptor that is readable while there is something to drain.
     #[cfg(unix)]
     fn fileno(&self) -> std::os::fd::RawFd {
         self.0.descriptor()
     }
 
-    /// A rope that rings it and leaves this key.
-    fn rope(&self, key: u64) -> NotifyHandle {
-        NotifyHandle(self.0.rope(key))
+    /// A handle that notifies under this key.
+    fn handle(&self, key: u64) -> NotifyHandle {
+        NotifyHandle(self.0.handle(key))
     }
 
-    /// The keys of those who rang; the next one rings anew.
-    fn answer(&self) -> Vec<u64> {
-        self.0.answer()
+    /// The keys notified since the last drain.
+    fn drain(&self) -> Vec<u64> {
+        self.0.drain()
     }
 
-    /// Sleeps until it rings; False once it is closed.
+    /// Blocks until there is something to drain; False once it is closed.
     fn wait(&self, py: Python<'_>) -> bool {
         py.detach(|| self.0.wait())
     }

@@ -1,30 +1,70 @@
-//! The reader's end of a stream: what it takes natively. The package's `TokenStream` adds the async face.
+//! The native half of `TokenStream`: one reader at a time, observed and cancelled from anywhere.
 
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
-use mullama::{FinishReason, TryNext};
-use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration};
+use mullama::{FinishReason, MullamaError, StreamHandle};
+use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 
-use crate::error::to_py;
+use crate::error::{stream_busy, to_py};
 use crate::held::Held;
-use crate::notifier::NotifyHandle;
+use crate::next_token::{NextToken, Subscription};
 use crate::token::Token;
 use crate::{config, context::Context, prompt, wait};
 
 /// The native half of `TokenStream`.
 #[pyclass(frozen, subclass, weakref, module = "mullama._mullama")]
 pub(crate) struct TokenStream {
-    reader: Held<mullama::TokenStream>,
+    /// Locked only by whoever has set `reading`.
+    reader: Held<Mutex<mullama::TokenStream>>,
+    handle: StreamHandle,
+    /// A read is under way. A second one is refused.
+    reading: AtomicBool,
+    /// Tokens that an async reader may take before it yields to its loop once, and how many it took since.
+    buffer_size: u32,
+    in_a_row: AtomicU32,
+    /// The event loop that read last.
+    pub(crate) subscription: Mutex<Option<Subscription>>,
 }
 
-/// A token, or none yet; after the last one the exception that `end` makes.
-fn told(py: Python<'_>, next: TryNext, end: fn() -> PyErr) -> PyResult<Option<Token>> {
-    match next {
-        TryNext::Token(token) => Ok(Some(token.into())),
-        TryNext::Failed(error) => Err(to_py(py, &error)),
-        TryNext::Pending => Ok(None),
-        TryNext::Ended => Err(end()),
+impl TokenStream {
+    /// The handle, or `EngineClosedError` in a forked child: the only way to what the stream shares with its engine.
+    fn handle(&self, py: Python<'_>) -> PyResult<&StreamHandle> {
+        self.handle.check_process().map_err(|error| to_py(py, &error))?;
+        Ok(&self.handle)
+    }
+
+    /// Becomes the one reader, or raises `StreamBusyError`.
+    pub(crate) fn begin_read(&self, py: Python<'_>) -> PyResult<()> {
+        if self.reading.swap(true, Ordering::Acquire) { Err(stream_busy(py)) } else { Ok(()) }
+    }
+
+    pub(crate) fn end_read(&self) {
+        self.reading.store(false, Ordering::Release);
+    }
+
+    fn reader(&self) -> MutexGuard<'_, mullama::TokenStream> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next item, or `Pending` with the waker to be woken at the next news. The caller is the one reader.
+    pub(crate) fn poll(&self, waker: &Waker) -> Poll<Option<Result<mullama::Token, MullamaError>>> {
+        let polled = self.reader().poll_token(&mut TaskContext::from_waker(waker));
+        let in_a_row = if polled.is_pending() { 0 } else { self.in_a_row.load(Ordering::Relaxed) + 1 };
+        self.in_a_row.store(in_a_row, Ordering::Relaxed);
+        polled
+    }
+
+    /// Whether an async reader that always finds a token must let its loop run others first.
+    pub(crate) fn must_yield(&self) -> bool {
+        let must = self.in_a_row.load(Ordering::Relaxed) >= self.buffer_size;
+        if must {
+            self.in_a_row.store(0, Ordering::Relaxed);
+        }
+        must
     }
 }
 
@@ -35,79 +75,96 @@ impl TokenStream {
         let py = prompt.py();
         let context = context.held(py)?;
         let config = config::stream_config(config)?;
+        let buffer_size = config.buffer_size;
         let stream = context.stream(prompt::read(prompt)?, config).map_err(|error| to_py(py, &error))?;
-        Ok(Self { reader: Held::new(stream) })
+        Ok(Self {
+            handle: stream.handle(),
+            reader: Held::new(Mutex::new(stream)),
+            reading: AtomicBool::new(false),
+            buffer_size,
+            in_a_row: AtomicU32::new(0),
+            subscription: Mutex::new(None),
+        })
     }
 
-    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Token>> {
-        told(py, wait::next(py, &self.reader)?, || PyStopIteration::new_err(()))
+    fn __next__(&self, py: Python<'_>) -> PyResult<Token> {
+        self.begin_read(py)?;
+        let item = wait::next(py, &mut self.reader());
+        self.end_read();
+        match item? {
+            Some(Ok(token)) => Ok(token.into()),
+            Some(Err(error)) => Err(to_py(py, &error)),
+            None => Err(PyStopIteration::new_err(())),
+        }
     }
 
-    /// The next token if it is there, else None; `StopAsyncIteration` after the last.
-    fn take(&self, py: Python<'_>) -> PyResult<Option<Token>> {
-        told(py, self.reader.next_within(Duration::ZERO), || PyStopAsyncIteration::new_err(()))
+    /// The next token: at once if it is there, else when the event loop hears of it.
+    ///
+    /// The token is taken only when it is returned, so a read that is cancelled loses nothing.
+    fn __anext__(slf: Py<Self>) -> NextToken {
+        NextToken::new(slf)
     }
 
-    /// Has the bell rung, by the stream's rope, at the next news; True if there is some now.
-    fn watch(&self, rope: &NotifyHandle) -> bool {
-        self.reader.watch(&rope.0)
-    }
-
-    /// Stops the generation, from any thread. What was produced can still be read; then the stream is over.
+    /// Stops the generation, from any thread or task. What was produced can still be read; then the stream has ended.
     fn cancel(&self) {
-        self.reader.cancel();
+        self.handle.cancel();
     }
 
-    /// Stops the generation and throws away what was not read. Leaving a `with` block does the same.
+    /// Stops the generation and discards what was not read. Leaving a `with` block does the same.
     fn close(&self) {
-        self.reader.close();
+        self.handle.close();
+        // A reader that waits is let go by the handle; where there is none, the buffer is freed at once.
+        if !self.reading.swap(true, Ordering::Acquire) {
+            self.reader().close();
+            self.end_read();
+        }
     }
 
-    /// Items handed out so far.
+    /// Items returned so far.
     #[getter]
-    fn tokens_generated(&self) -> usize {
-        self.reader.tokens_generated()
+    fn tokens_generated(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.handle(py)?.tokens_generated())
     }
 
-    /// Tokens computed a second, between the first and the newest; 0.0 before there are two.
-    fn tokens_per_second(&self) -> f64 {
-        self.reader.tokens_per_second()
+    /// Completion tokens per second from the first to the latest; 0.0 until there are two.
+    fn tokens_per_second(&self, py: Python<'_>) -> PyResult<f64> {
+        Ok(self.handle(py)?.tokens_per_second())
     }
 
-    /// How it ended: "stop", "length", "cancelled", "timeout" or "error"; None before everything was read.
+    /// How it ended: "stop", "length", "cancelled", "timeout" or "error"; None until everything before the end was read.
     #[getter]
-    fn finish_reason(&self) -> Option<&'static str> {
-        self.reader.finish_reason().map(FinishReason::as_str)
+    fn finish_reason(&self, py: Python<'_>) -> PyResult<Option<&'static str>> {
+        Ok(self.handle(py)?.finish_reason().map(FinishReason::as_str))
     }
 
     /// The stop sequence that ended it, if one did.
     #[getter]
-    fn stop_sequence(&self) -> Option<String> {
-        self.reader.stop_sequence()
+    fn stop_sequence(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        Ok(self.handle(py)?.stop_sequence())
     }
 
-    /// Tokens so far: of the prompt, cached ones of those, and completion tokens.
-    fn counts(&self) -> (usize, usize, usize) {
-        let usage = self.reader.usage();
-        (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
+    /// Token counts so far: of the prompt, those of it taken from a cached prefix, and of the completion.
+    fn counts(&self, py: Python<'_>) -> PyResult<(usize, usize, usize)> {
+        let usage = self.handle(py)?.usage();
+        Ok((usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens))
     }
 
-    /// Where the time went so far, in seconds: queue, prefill, first token, decode, the reader's wait.
-    fn spans(&self) -> [f64; 5] {
-        let timings = self.reader.timings();
+    /// Where the time went so far, in seconds: queue, prefill, first token, decode, waiting for the reader.
+    fn spans(&self, py: Python<'_>) -> PyResult<[f64; 5]> {
+        let timings = self.handle(py)?.timings();
         let spans = [timings.queue, timings.prefill, timings.first_token, timings.decode, timings.reader_wait];
-        spans.map(|span| span.as_secs_f64())
+        Ok(spans.map(|span: Duration| span.as_secs_f64()))
     }
 
     /// The seed in use, chosen or given.
     #[getter]
-    fn seed(&self) -> u32 {
-        self.reader.seed()
+    fn seed(&self, py: Python<'_>) -> PyResult<u32> {
+        Ok(self.handle(py)?.seed())
     }
 
-    /// All text handed out so far.
+    /// All text returned so far.
     #[getter]
-    fn text(&self) -> String {
-        self.reader.text()
+    fn text(&self, py: Python<'_>) -> PyResult<String> {
+        Ok(self.handle(py)?.text())
     }
 }

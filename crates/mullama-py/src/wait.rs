@@ -12,14 +12,19 @@ use crate::error::to_py;
 /// How long a wait goes on before signals are looked at; half of the 100 ms in which Ctrl-C has to end it.
 const SLICE: Duration = Duration::from_millis(50);
 
-/// Waits for more than [`TryNext::Pending`]; does not let go if it is there. A signal handler that raises ends the stream.
-pub(crate) fn next(py: Python<'_>, stream: &TokenStream) -> PyResult<TryNext> {
-    let mut next = stream.next_within(Duration::ZERO);
-    while matches!(next, TryNext::Pending) {
+/// Waits for the next item; does not release the GIL if there is one. A signal handler that raises ends the stream.
+pub(crate) fn next(py: Python<'_>, stream: &mut TokenStream) -> PyResult<Option<Result<mullama::Token, MullamaError>>> {
+    let mut found = stream.next_within(Duration::ZERO);
+    loop {
+        match found {
+            TryNext::Token(token) => return Ok(Some(Ok(token))),
+            TryNext::Failed(error) => return Ok(Some(Err(error))),
+            TryNext::Ended => return Ok(None),
+            TryNext::Pending => {}
+        }
         py.check_signals().inspect_err(|_| stream.cancel())?;
-        next = py.detach(|| stream.next_within(SLICE));
+        found = py.detach(|| stream.next_within(SLICE));
     }
-    Ok(next)
 }
 
 /// What the working thread tells the caller.

@@ -1,0 +1,93 @@
+"""The notifier of an event loop: one wake-up tells all its tasks whose streams have news."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+import weakref
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from mullama import _mullama
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
+
+_notifiers: weakref.WeakKeyDictionary[AbstractEventLoop, weakref.ref[LoopNotifier]] = weakref.WeakKeyDictionary()
+"""The notifier of each loop. The loop owns it: what it holds is collected with the loop, however that ends."""
+
+_keys = itertools.count()
+
+
+def subscribe(
+    loop: AbstractEventLoop,
+) -> tuple[weakref.ref[AbstractEventLoop], _mullama.NotifyHandle, dict[int, Future[None]], int]:
+    """Introduces one more stream to a loop.
+
+    Returns:
+        A weak reference to the loop, the handle by which the stream notifies it, the loop's waiting futures, and the
+        stream's key among them.
+    """
+    known = _notifiers.get(loop)
+    notifier = known() if known is not None else None
+    if notifier is None:
+        notifier = LoopNotifier(loop)
+        _notifiers[loop] = weakref.ref(notifier)
+    key = next(_keys)
+    return weakref.ref(loop), notifier.native.handle(key), notifier.waiting, key
+
+
+class LoopNotifier:
+    """Wakes the tasks of one event loop.
+
+    The engine writes to a descriptor that the loop watches; it never waits for Python.
+    """
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        """Has the loop watch the descriptor; a loop that cannot is called by a thread that waits in its place."""
+        self.native = _mullama.LoopNotifier()
+        self.waiting: dict[int, Future[None]] = {}
+        """Reads that wait, one a stream, by the keys of their streams."""
+        try:
+            loop.add_reader(self.native.fileno(), self._drain)
+        except (AttributeError, NotImplementedError):
+            loop._mullama_notifier = self  # type: ignore[attr-defined]  # noqa: SLF001  # owns it, as the descriptor would
+            drained = threading.Event()
+            weakref.finalize(self, _release, self.native, drained)
+            arguments = (self.native, weakref.ref(self), weakref.ref(loop), drained)
+            threading.Thread(target=_listen, args=arguments, name="mullama-notifier", daemon=True).start()
+
+    def _drain(self) -> None:
+        for key in self.native.drain():
+            future = self.waiting.get(key)
+            if future is not None and not future.done():
+                future.set_result(None)
+
+
+def _release(native: _mullama.LoopNotifier, drained: threading.Event) -> None:
+    """Ends `_listen`, also where the loop was closed before it drained the notifier."""
+    native.close()
+    drained.set()
+
+
+def _listen(
+    native: _mullama.LoopNotifier,
+    notifier: weakref.ref[LoopNotifier],
+    loop: weakref.ref[AbstractEventLoop],
+    drained: threading.Event,
+) -> None:
+    """Passes each signal on to a loop that cannot watch a descriptor, until the notifier or the loop is gone."""
+
+    def drain() -> None:
+        here = notifier()
+        if here is not None:
+            here._drain()  # noqa: SLF001  # its own thread
+        drained.set()
+
+    with suppress(RuntimeError):  # the loop is closed
+        while native.wait() and (there := loop()) is not None:
+            drained.clear()
+            there.call_soon_threadsafe(drain)
+            del there
+            drained.wait()
