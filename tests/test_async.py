@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from coroutines import LOOPS, run
+from coroutines import LOOPS, run, soon
 from patience import quickest
 
-from mullama import AsyncModel, Context, ContextParams, Model, StreamConfig, Token, TokenStream
+from mullama import AsyncModel, Context, ContextParams, Model, StreamBusyError, StreamConfig, Token, TokenStream
 from mullama._notifier import LoopNotifier
 
 if TYPE_CHECKING:
@@ -185,29 +185,52 @@ def test_a_cancelled_wait_loses_no_token(steady: Context, loop: str, buffer_size
     assert cancelled > 100
 
 
-def test_tasks_that_share_a_stream_get_each_token_once(context: Context) -> None:
-    async def read(stream: TokenStream) -> list[Token]:
-        return [token async for token in stream]
-
+def test_a_second_task_that_reads_is_refused_and_the_first_goes_on(context: Context) -> None:
     async def main() -> list[Token]:
-        stream = context.generate_stream(POEM, 400, ignore_eos=True, buffer_size=2)
-        both = await asyncio.gather(read(stream), read(stream))
-        return sorted((token for one in both for token in one), key=lambda token: token.index)
+        stream = context.generate_stream(POEM, 40, ignore_eos=True, stream_delay_ms=5)
+        first = asyncio.ensure_future(_all(stream))
+        refused = 0
+        while not first.done():
+            await asyncio.sleep(0)
+            if stream._being_read:
+                with pytest.raises(StreamBusyError, match="one reader at a time"):
+                    await stream.__anext__()
+                refused += 1
+        assert refused > 10
+        return await first
 
-    tokens = run(main())
-    assert [token.index for token in tokens] == list(range(400))
+    assert [token.index for token in run(main())] == list(range(40))
 
 
-@pytest.mark.parametrize("buffer_size", [1, 64])
-def test_a_thread_and_a_task_share_a_stream(context: Context, buffer_size: int) -> None:
-    async def main() -> list[Token]:
-        stream = context.generate_stream(POEM, 400, ignore_eos=True, buffer_size=buffer_size)
-        thread = asyncio.get_running_loop().run_in_executor(None, list, stream)
-        mine = [token async for token in stream]
-        return sorted(mine + await thread, key=lambda token: token.index)
+@pytest.mark.parametrize("waiting_first", ["thread", "task"])
+def test_a_thread_and_a_task_cannot_read_at_once_but_by_turns(context: Context, waiting_first: str) -> None:
+    stuck = StreamConfig(stream_delay_ms=3_600_000, timeout_ms=None, ignore_eos=True)
 
-    tokens = run(main())
-    assert [token.index for token in tokens] == list(range(400))
+    async def main() -> None:
+        stream = context.generate_stream(POEM, config=stuck)
+        assert (await stream.__anext__()).index == 0
+        if waiting_first == "thread":
+            reading: asyncio.Future[object] = asyncio.get_running_loop().run_in_executor(None, next, stream, None)
+            assert await soon(lambda: stream._being_read)
+            with pytest.raises(StreamBusyError):
+                await stream.__anext__()
+        else:
+            reading = asyncio.ensure_future(anext(stream, None))
+            assert await soon(lambda: stream._being_read)
+            with pytest.raises(StreamBusyError):
+                await asyncio.to_thread(next, stream)
+        # Everything but a read works while somebody reads.
+        assert stream.text
+        assert stream.usage.completion_tokens >= 1
+        stream.cancel()
+        assert await asyncio.wait_for(reading, 10) is None
+        assert stream.finish_reason == "cancelled"
+
+    run(main())
+
+
+async def _all(stream: TokenStream) -> list[Token]:
+    return [token async for token in stream]
 
 
 def test_the_loop_keeps_its_beat_beside_eight_streams(context: Context) -> None:

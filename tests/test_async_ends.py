@@ -37,7 +37,7 @@ context = Context(model, ContextParams(n_ctx=65_536, n_parallel=1, n_threads=1))
 async def main():
     {setup}
     reading = asyncio.ensure_future(stream.__anext__())
-    while not stream._hold or not ({waits}):
+    while not stream._being_read or not ({waits}):
         await asyncio.sleep(0.001)
     print("waits", flush=True)
     while not reading.done():

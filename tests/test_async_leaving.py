@@ -29,7 +29,7 @@ async def waits(context: Context) -> tuple[TokenStream, asyncio.Task[list[Token]
     stream = context.generate_stream("A", config=STUCK)
     await stream.__anext__()
     reading = asyncio.ensure_future(read(stream))
-    assert await soon(lambda: bool(stream._hold and stream._hold.waiting))
+    assert await soon(lambda: stream._being_read)
     return stream, reading
 
 

@@ -106,7 +106,7 @@ def test_many_loops_in_many_threads_read_at_once(context: Context, loop: str) ->
 
 
 def test_two_loops_read_one_stream_by_turns(context: Context) -> None:
-    stream = context.generate_stream("Write a poem:", 400, ignore_eos=True, buffer_size=1)
+    stream = context.generate_stream("Write a poem:", 400, ignore_eos=True, buffer_size=1, timeout_ms=0)
 
     async def some() -> list[int]:
         return [(await stream.__anext__()).index for _ in range(4)]

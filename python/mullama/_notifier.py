@@ -22,12 +22,11 @@ _keys = itertools.count()
 
 def subscribe(
     loop: AbstractEventLoop,
-) -> tuple[weakref.ref[AbstractEventLoop], _mullama.NotifyHandle, dict[int, Future[None]], int]:
+) -> tuple[weakref.ref[AbstractEventLoop], weakref.ref[LoopNotifier], _mullama.NotifyHandle, int]:
     """Introduces one more stream to a loop.
 
     Returns:
-        A weak reference to the loop, the handle by which the stream notifies it, the loop's waiting futures, and the
-        stream's key among them.
+        Weak references to the loop and its notifier, the handle by which the stream notifies it, and the stream's key.
     """
     known = _notifiers.get(loop)
     notifier = known() if known is not None else None
@@ -35,7 +34,7 @@ def subscribe(
         notifier = LoopNotifier(loop)
         _notifiers[loop] = weakref.ref(notifier)
     key = next(_keys)
-    return weakref.ref(loop), notifier.native.handle(key), notifier.waiting, key
+    return weakref.ref(loop), _notifiers[loop], notifier.native.handle(key), key
 
 
 class LoopNotifier:

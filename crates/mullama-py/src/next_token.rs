@@ -18,13 +18,13 @@ use crate::notifier::NotifyHandle;
 use crate::stream::TokenStream;
 use crate::token::Token;
 
-/// How one event loop and one stream know each other.
+/// How a stream knows the event loop that reads it. It refers to nothing of the loop strongly: a stream must not keep a
+/// closed loop alive.
 pub(crate) struct Subscription {
-    /// A weak reference to the loop.
+    /// Weak references to the loop and to the package's notifier of that loop.
     event_loop: Py<PyAny>,
+    notifier: Py<PyAny>,
     waker: Waker,
-    /// The loop's futures that wait, by the keys of their streams.
-    waiting: Py<PyDict>,
     key: u64,
 }
 
@@ -99,8 +99,10 @@ impl NextToken {
         if polled.is_pending() {
             let known = subscription.as_ref().ok_or_else(without_a_loop)?;
             let event_loop = known.event_loop.bind(py).call0()?;
-            let (waiting, key) = (known.waiting.clone_ref(py), known.key);
+            let notifier = known.notifier.bind(py).call0()?;
+            let key = known.key;
             drop(subscription);
+            let waiting = notifier.getattr(intern!(py, "waiting"))?.cast_into::<PyDict>()?.unbind();
             // The notifier completes futures on the loop's own thread, which is this one: it cannot come in between.
             let future = event_loop.call_method0(intern!(py, "create_future"))?;
             waiting.bind(py).set_item(key, &future)?;
@@ -236,8 +238,8 @@ fn subscribe(stream: &TokenStream, event_loop: Option<&Bound<'_, PyAny>>) -> PyR
         return Ok(());
     }
     let subscribed = SUBSCRIBE.import(py, "mullama._notifier", "subscribe")?.call1((event_loop,))?;
-    let (event_loop, handle, waiting, key): (_, Bound<'_, NotifyHandle>, _, _) = subscribed.extract()?;
+    let (event_loop, notifier, handle, key): (_, _, Bound<'_, NotifyHandle>, _) = subscribed.extract()?;
     let waker = handle.get().0.clone().into_waker();
-    *lock() = Some(Subscription { event_loop, waker, waiting, key });
+    *lock() = Some(Subscription { event_loop, notifier, waker, key });
     Ok(())
 }

@@ -120,6 +120,12 @@ impl TokenStream {
         }
     }
 
+    /// Whether a read is under way. For tests, which must know that a reader waits; it may change at any moment.
+    #[getter(_being_read)]
+    fn being_read(&self) -> bool {
+        self.reading.load(Ordering::Acquire)
+    }
+
     /// Items returned so far.
     #[getter]
     fn tokens_generated(&self, py: Python<'_>) -> PyResult<usize> {

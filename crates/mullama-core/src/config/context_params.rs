@@ -1,9 +1,9 @@
-//! How an engine is laid out: context length, places, pool and threads.
+//! The settings of an engine: context length, slots, KV pool and threads.
 
 use super::range::Range;
 use crate::error::MullamaError;
 
-/// The layout of an engine. Contexts of equal params over one model share one engine and one KV pool.
+/// The settings of an engine. Contexts with equal params over one model share one engine and one KV pool.
 ///
 /// ```
 /// use mullama::ContextParams;
@@ -15,7 +15,7 @@ use crate::error::MullamaError;
 pub struct ContextParams {
     /// Most tokens of one sequence. `None`: the model's, at most 4096.
     pub n_ctx: Option<u32>,
-    /// Streams that are computed at once.
+    /// Slots: streams that run at once.
     pub n_parallel: u32,
     /// Cells of the KV pool that all sequences share. `None`: `n_ctx`; never less.
     pub kv_cells: Option<u32>,
@@ -23,25 +23,25 @@ pub struct ContextParams {
     pub n_batch: u32,
     /// Most tokens of one pass through the graph.
     pub n_ubatch: u32,
-    /// Threads for steps of single tokens. `None`: the physical cores that this process may use.
+    /// Threads for decode steps. `None`: the physical cores that this process may use; never more than those.
     pub n_threads: Option<u32>,
-    /// Threads for steps with prompts in them. `None`: as `n_threads`.
+    /// Threads for steps that prefill. `None`: as `n_threads`.
     pub n_threads_batch: Option<u32>,
-    /// Whether attention runs fused.
+    /// Whether flash attention is used.
     pub flash_attn: FlashAttn,
     /// Number format of the K cache.
     pub type_k: KvType,
     /// Number format of the V cache.
     pub type_v: KvType,
-    /// Most bytes of host memory for beginnings that no stream uses now; 0 keeps none there.
+    /// Most bytes of host memory for offloaded KV: cached prefixes and preempted streams. 0 offloads nothing.
     pub prefix_cache_bytes: u64,
-    /// Streams that may wait. A call is refused while `n_parallel + max_queue` streams are unfinished.
+    /// Streams that may wait for a slot. A call is refused while `n_parallel + max_queue` streams are unfinished.
     pub max_queue: u32,
 }
 
 pub use mullama_ffi::{FlashAttn, KvType};
 
-/// Some thousand tokens of a model of a few billion weights.
+/// A few thousand tokens of a model with a few billion weights.
 const DEFAULT_PREFIX_CACHE: u64 = 512 << 20;
 
 impl Default for ContextParams {
@@ -63,7 +63,7 @@ impl Default for ContextParams {
     }
 }
 
-/// Most sequences that llama.cpp lets one context hold (`LLAMA_MAX_SEQ`).
+/// Most sequences that one llama.cpp context can hold (`LLAMA_MAX_SEQ`).
 pub(crate) const MAX_SEQUENCES: u32 = 256;
 /// Most threads that ggml takes (`GGML_MAX_N_THREADS`).
 const MAX_THREADS: u32 = 512;
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zero_places_are_refused_by_name() {
+    fn zero_slots_are_refused_by_name() {
         let params = ContextParams { n_parallel: 0, ..ContextParams::default() };
         let error = params.validate().unwrap_err();
         assert_eq!(error.to_string(), "n_parallel is 0, but must be 1 to 256");

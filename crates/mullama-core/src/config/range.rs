@@ -1,10 +1,10 @@
-//! A range of allowed values that can say itself in words.
+//! A range of allowed values with its wording in error messages.
 
 use std::fmt::Display;
 
 use crate::error::MullamaError;
 
-/// The values that a field allows, checked and told from one place.
+/// The values that a field allows: the check and its wording in one place.
 #[derive(Debug, Clone, Copy)]
 pub struct Range<T> {
     min: T,
@@ -17,12 +17,12 @@ impl<T: PartialOrd + Display + Copy> Range<T> {
         Self { min, max, words }
     }
 
-    /// The range in words, as error messages tell it.
+    /// The range as error messages state it.
     pub const fn words(&self) -> &'static str {
         self.words
     }
 
-    /// Refuses what lies outside; NaN lies outside every range.
+    /// Refuses a value outside the range; NaN is outside every range.
     pub(crate) fn check(&self, field: &'static str, value: T) -> Result<(), MullamaError> {
         if self.min <= value && value <= self.max {
             return Ok(());

@@ -17,13 +17,13 @@ pub use facts::Fact;
 /// language and over HTTP.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum MullamaError {
-    /// No file stands at the path.
+    /// There is no file at the path.
     #[error("no model at {}", path.display())]
     ModelNotFound {
         /// The path as it was given.
         path: PathBuf,
     },
-    /// The file is there, but it is no model that can run.
+    /// The file exists but is not a loadable model.
     #[error("cannot load {}: {source}", path.display())]
     ModelLoad {
         /// The path as it was given.
@@ -31,7 +31,7 @@ pub enum MullamaError {
         /// What is wrong with it, and where.
         source: ModelLoadFailure,
     },
-    /// A value of a configuration is out of its range.
+    /// A value of a configuration is outside its range.
     #[error("{field} is {value}, but must be {range}")]
     InvalidConfig {
         /// The field's name, the same in every language.
@@ -44,11 +44,13 @@ pub enum MullamaError {
     /// The prompt cannot be computed.
     #[error("invalid prompt: {0}")]
     InvalidPrompt(PromptFailure),
-    /// The messages of a chat did not become a prompt.
+    /// The chat's messages could not be rendered to a prompt.
     #[error("chat template: {0}")]
     ChatTemplate(TemplateFailure),
-    /// The prompt leaves no room for a token.
-    #[error("the prompt has {prompt_tokens} tokens, but the context holds {context_len} and needs one for the answer")]
+    /// The prompt leaves no room for a completion token.
+    #[error(
+        "the prompt has {prompt_tokens} tokens, but the context holds {context_len} and needs room for at least one more (n_ctx)"
+    )]
     ContextOverflow {
         /// Tokens of the prompt, those that the model adds included.
         prompt_tokens: usize,
@@ -56,15 +58,19 @@ pub enum MullamaError {
         context_len: usize,
     },
     /// Too many streams are unfinished; try again when one has ended.
-    #[error("{unfinished} streams are unfinished, the limit is {limit} (n_parallel + max_queue)")]
+    #[error(
+        "{unfinished} streams are unfinished and the limit is {limit} (n_parallel + max_queue); try again when one has ended"
+    )]
     Overloaded {
         /// Streams that had not ended when the call came.
         unfinished: usize,
         /// `n_parallel + max_queue`.
         limit: usize,
     },
-    /// A deadline of the stream passed. What was produced before was delivered first.
-    #[error("{limit_ms} ms passed ({deadline}) after {completion_tokens} tokens")]
+    /// A deadline of the stream passed. What was produced before is delivered first.
+    #[error(
+        "timed out after {limit_ms} ms with {completion_tokens} tokens generated ({deadline}={limit_ms}; {deadline}=0 removes the limit)"
+    )]
     StreamTimeout {
         /// Which of the three deadlines.
         deadline: Deadline,
@@ -140,8 +146,8 @@ pub enum ModelLoadFailure {
 /// Why a prompt cannot be computed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PromptFailure {
-    /// No text and no token; what a model adds by itself is no prompt.
-    #[error("it is empty")]
+    /// There is no text and no token; a token that the model adds by itself is not a prompt.
+    #[error("the prompt is empty")]
     Empty,
     /// A token id that the model does not have.
     #[error("token {token} at position {position} is outside 0..{n_vocab}")]
@@ -161,14 +167,14 @@ pub enum PromptFailure {
         /// Where it stands in the prompt.
         position: usize,
     },
-    /// Half of a surrogate pair, which is no text. Strings of Python and JavaScript can hold it.
-    #[error("character {position} is a lone surrogate, which is no text")]
+    /// Half of a surrogate pair, which is not valid Unicode. Strings of Python and JavaScript can contain it.
+    #[error("character {position} is a lone surrogate (not valid Unicode)")]
     LoneSurrogate {
         /// Which character of the prompt, from 0.
         position: usize,
     },
     /// The same, somewhere in a chat.
-    #[error("a message holds a lone surrogate, which is no text")]
+    #[error("a message contains a lone surrogate (not valid Unicode)")]
     SurrogateInMessage,
     /// The tokenizer refused the text.
     #[error("{0}")]
@@ -202,17 +208,17 @@ pub enum StreamFailure {
     /// The stream's own sampler failed.
     #[error("sample: {0}")]
     Sample(#[source] Arc<mullama_ffi::Error>),
-    /// The stream is alone in the pool and still does not fit.
-    #[error("the KV pool has no cell left for {rows} more tokens")]
+    /// The stream does not fit into the KV pool even alone.
+    #[error("the KV pool has no cells left for {rows} more tokens")]
     NoCells {
-        /// Rows that found no place.
+        /// Tokens for which there was no cell.
         rows: usize,
     },
     /// The system refused a thread to tokenize the prompt on.
-    #[error("no thread for the prompt: {0}")]
+    #[error("no thread could be started for the prompt: {0}")]
     Thread(#[source] Arc<mullama_ffi::Error>),
-    /// The engine's thread ended while the stream ran.
-    #[error("the engine ended")]
+    /// The engine stopped while the stream was open.
+    #[error("the engine stopped unexpectedly")]
     EngineEnded,
 }
 
@@ -223,7 +229,7 @@ pub enum Deadline {
     Total,
     /// `ttft_timeout_ms`: from the call to the first token.
     FirstToken,
-    /// `queue_timeout_ms`: from the call to a place in the batch.
+    /// `queue_timeout_ms`: from the call until the stream gets a slot.
     Queue,
 }
 

@@ -1,4 +1,4 @@
-//! A whole answer: a stream, read to its end.
+//! A whole answer: a stream that was read to its end.
 
 use crate::stream::TokenStream;
 use crate::stream::token::Token;
@@ -8,17 +8,17 @@ use crate::stream::usage::{FinishReason, Timings, Usage};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Completion {
-    /// The text: all items' texts, joined.
+    /// The texts of all tokens, joined.
     pub text: String,
-    /// The items.
+    /// The tokens.
     pub tokens: Vec<Token>,
     /// How it ended.
     pub finish_reason: FinishReason,
     /// The stop sequence that ended it, if one did.
     pub stop_sequence: Option<String>,
-    /// What it cost in tokens.
+    /// Token counts.
     pub usage: Usage,
-    /// What it cost in time.
+    /// Where the time went.
     pub timings: Timings,
     /// The seed that was used.
     pub seed: u32,

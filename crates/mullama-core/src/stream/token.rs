@@ -2,20 +2,20 @@
 
 use mullama_ffi::TokenId;
 
-/// One item of a stream: what became certain with one computed token.
+/// One item of a stream: one computed token, and the text that became certain with it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Token {
-    /// Text that became certain with this token; perhaps empty, always whole characters.
+    /// Text that became certain with this token: whole characters, and possibly none.
     pub text: String,
     /// The token's id; `None` for text that was held back when the stream ended.
     pub id: Option<TokenId>,
-    /// The token's own bytes, which need not be whole characters.
+    /// The token's own bytes, which may be part of a character.
     pub bytes: Vec<u8>,
-    /// Place in the stream, from 0.
+    /// Position in the stream, from 0.
     pub index: usize,
-    /// Natural logarithm of the token's probability before sampling; with `logprobs` only.
+    /// Natural logarithm of the token's probability before sampling; `None` without `logprobs`.
     pub logprob: Option<f32>,
-    /// The likeliest tokens at this place with their log-probabilities, likeliest first; with `logprobs` only.
+    /// The most likely tokens at this position with their log-probabilities, most likely first; empty without `logprobs`.
     pub top_logprobs: Vec<(TokenId, f32)>,
 }
 

@@ -1,36 +1,37 @@
-//! Turns token bytes into text, holding back a split character until it is whole.
+//! Turns token bytes into text, holding back an incomplete character until its last byte arrives.
 //!
 //! Flow: sample → **detokenize** → stop.
 
 use std::str::from_utf8;
 
-/// Most bytes of a character that can be missing their last: a four-byte character less one.
-const LONGEST_SPLIT: usize = 3;
+/// An incomplete character has at most three of its four bytes.
+const MAX_INCOMPLETE: usize = 3;
 
-/// Bytes in, whole characters out. The text is that of [`String::from_utf8_lossy`] over all bytes, however they are cut.
+/// Joins the bytes of tokens to whole characters. The text equals [`String::from_utf8_lossy`] of all bytes together, however
+/// they are divided among tokens.
 #[derive(Debug, Default)]
 pub(crate) struct Detokenizer {
-    split: Vec<u8>,
+    incomplete: Vec<u8>,
 }
 
 impl Detokenizer {
-    /// Takes the bytes of one token and appends what became certain to `text`.
+    /// Takes the bytes of one token and appends the text that became certain.
     pub(crate) fn push(&mut self, bytes: &[u8], text: &mut String) {
-        if self.split.is_empty() {
+        if self.incomplete.is_empty() {
             let rest = decode(bytes, text);
-            self.split.extend_from_slice(rest);
+            self.incomplete.extend_from_slice(rest);
             return;
         }
-        self.split.extend_from_slice(bytes);
-        let whole = std::mem::take(&mut self.split);
+        self.incomplete.extend_from_slice(bytes);
+        let whole = std::mem::take(&mut self.incomplete);
         let rest = decode(&whole, text);
-        self.split.extend_from_slice(rest);
+        self.incomplete.extend_from_slice(rest);
     }
 
-    /// The end: a split character that nothing completed becomes U+FFFD.
+    /// Ends the text: an incomplete character becomes U+FFFD.
     pub(crate) fn finish(&mut self, text: &mut String) {
-        debug_assert!(self.split.len() <= LONGEST_SPLIT, "only an incomplete character is held");
-        if !std::mem::take(&mut self.split).is_empty() {
+        debug_assert!(self.incomplete.len() <= MAX_INCOMPLETE, "only an incomplete character is held");
+        if !std::mem::take(&mut self.incomplete).is_empty() {
             text.push(char::REPLACEMENT_CHARACTER);
         }
     }
@@ -48,7 +49,7 @@ fn decode<'a>(mut bytes: &'a [u8], text: &mut String) -> &'a [u8] {
         };
         let (valid, rest) = bytes.split_at(error.valid_up_to());
         text.push_str(from_utf8(valid).expect("valid_up_to says so"));
-        // `error_len` is `None` only for a beginning that more bytes can complete.
+        // `error_len` is `None` only where more bytes can complete the character.
         let Some(impossible) = error.error_len() else { return rest };
         text.push(char::REPLACEMENT_CHARACTER);
         bytes = &rest[impossible..];
@@ -91,7 +92,7 @@ mod tests {
             let mut text = String::new();
             for byte in &bytes {
                 detokenizer.push(&[*byte], &mut text);
-                prop_assert!(detokenizer.split.len() <= LONGEST_SPLIT);
+                prop_assert!(detokenizer.incomplete.len() <= MAX_INCOMPLETE);
             }
         }
     }

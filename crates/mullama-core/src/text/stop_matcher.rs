@@ -2,10 +2,10 @@
 //!
 //! Flow: detokenize → **stop** → stream.
 
-/// What a piece of text came to.
+/// What became certain after a piece of text.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// This much text is certain; the rest waits.
+    /// This text is certain; the rest is held back.
     Go(String),
     /// The text ends here, before the stop sequence of this index.
     Stopped {
@@ -16,7 +16,7 @@ pub(crate) enum Verdict {
     },
 }
 
-/// Looks for the leftmost stop sequence in the text that flows through; of several at one place, the shortest.
+/// Finds the leftmost stop sequence in the text; of several that start at one position, the shortest.
 #[derive(Debug)]
 pub(crate) struct StopMatcher {
     stops: Vec<String>,
@@ -24,7 +24,7 @@ pub(crate) struct StopMatcher {
     held: String,
 }
 
-/// What stands at one place of the text.
+/// What starts at one position of the text.
 enum Place {
     Complete(usize),
     Prefix,
@@ -36,7 +36,7 @@ impl StopMatcher {
         Self { stops, held: String::new() }
     }
 
-    /// Which stop sequence an index of a [`Verdict`] means.
+    /// The stop sequence that an index of a [`Verdict`] stands for.
     pub(crate) fn sequence(&self, stop: usize) -> &str {
         &self.stops[stop]
     }
@@ -47,8 +47,8 @@ impl StopMatcher {
             return Verdict::Go(text);
         }
         self.held.push_str(&text);
-        let slots = self.held.char_indices().map(|(at, _)| at);
-        for at in slots {
+        let starts = self.held.char_indices().map(|(at, _)| at);
+        for at in starts {
             match self.look(at) {
                 Place::Complete(stop) => return self.stopped(at, stop),
                 Place::Prefix => return Verdict::Go(self.release(at)),
@@ -58,11 +58,11 @@ impl StopMatcher {
         Verdict::Go(std::mem::take(&mut self.held))
     }
 
-    /// The end of the text: what waited is certain now, unless a whole stop sequence stands in it.
+    /// Ends the text: what was held back is certain now, unless it contains a whole stop sequence.
     pub(crate) fn finish(&mut self) -> Verdict {
         // A longer sequence may have begun before a whole shorter one: `abcd` before `bc` in "abc".
-        let slots = self.held.char_indices().map(|(at, _)| at);
-        for at in slots {
+        let starts = self.held.char_indices().map(|(at, _)| at);
+        for at in starts {
             if let Place::Complete(stop) = self.look(at) {
                 return self.stopped(at, stop);
             }
