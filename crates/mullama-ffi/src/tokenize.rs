@@ -48,8 +48,6 @@ thread_local! {
 pub struct TokenizerThread {
     /// The thread's name.
     pub name: &'static str,
-    /// Longest text that it takes for certain, in characters: its stack is not larger than that needs.
-    pub longest_run: usize,
     /// How much less of a contended core it gets than others: Linux's nice value, 0 to 19. Other systems ignore it.
     pub nice: i32,
 }
@@ -69,8 +67,7 @@ where
 {
     // A refused spawn drops its closure, so `f` waits here until a thread exists to take it.
     let job = Arc::new(Mutex::new(Some(f)));
-    let needed = options.longest_run.saturating_mul(STACK_BYTES_PER_CHAR).saturating_add(STACK_BYTES_KEPT);
-    with_largest_stack(needed, |stack_bytes| {
+    with_largest_stack(|stack_bytes| {
         let job = Arc::clone(&job);
         thread::Builder::new().name(options.name.to_owned()).stack_size(stack_bytes).spawn(move || {
             STACK.set(stack_bytes);
@@ -92,11 +89,9 @@ fn lower_priority(nice: i32) {
     let _ = nice;
 }
 
-/// Spawns with the largest stack that the system gives, of those that are not larger than what is `needed`, but for one.
-fn with_largest_stack<T>(needed: usize, spawn: impl Fn(usize) -> std::io::Result<T>) -> Result<T, Error> {
+fn with_largest_stack<T>(spawn: impl Fn(usize) -> std::io::Result<T>) -> Result<T, Error> {
     let (last, larger) = STACK_BYTES.split_last().expect("there are stacks to try");
-    let enough = larger.iter().rposition(|&bytes| bytes >= needed).unwrap_or(0);
-    for &stack_bytes in &larger[enough..] {
+    for &stack_bytes in larger {
         if let Ok(spawned) = spawn(stack_bytes) {
             return Ok(spawned);
         }
@@ -119,7 +114,7 @@ impl Vocab<'_> {
         let job = || self.tokenize_on_this_thread(text, add_special, parse_special);
         thread::scope(|scope| {
             let job = &job;
-            let thread = with_largest_stack(usize::MAX, |stack_bytes| {
+            let thread = with_largest_stack(|stack_bytes| {
                 thread::Builder::new().name("mullama-tokenize".to_owned()).stack_size(stack_bytes).spawn_scoped(
                     scope,
                     move || {
@@ -332,7 +327,7 @@ mod tests {
     fn a_tokenizer_thread_takes_longer_runs_than_another() {
         let elsewhere = longest_run(STACK.get());
         let (sender, receiver) = mpsc::sync_channel(1);
-        let options = TokenizerThread { name: "tokenizer", longest_run: 500_000, nice: 0 };
+        let options = TokenizerThread { name: "tokenizer", nice: 0 };
         let thread = spawn_tokenizer_thread(options, move || {
             sender.send(longest_run(STACK.get())).expect("the test waits");
         });

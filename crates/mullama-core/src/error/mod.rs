@@ -48,10 +48,15 @@ pub enum MullamaError {
     #[error("chat template: {0}")]
     ChatTemplate(TemplateFailure),
     /// The prompt leaves no room for a token.
-    #[error("the prompt has {prompt_tokens} tokens, but the context holds {context_len} and needs one for the answer")]
+    #[error(
+        "the prompt has {}{prompt_tokens} tokens, but the context holds {context_len} and needs one for the answer",
+        if *is_lower_bound { "at least " } else { "" }
+    )]
     ContextOverflow {
         /// Tokens of the prompt, those that the model adds included.
         prompt_tokens: usize,
+        /// Whether the prompt has at least so many tokens: it was not tokenized to its end, as it could not fit.
+        is_lower_bound: bool,
         /// Most tokens of one sequence (`n_ctx`).
         context_len: usize,
     },
@@ -62,6 +67,19 @@ pub enum MullamaError {
         unfinished: usize,
         /// `n_parallel + max_queue`.
         limit: usize,
+    },
+    /// Too much text waits to become tokens; try again when some of it has.
+    #[error(
+        "the prompt takes {prompt_bytes} bytes, and {waiting_bytes} bytes of prompts wait to be tokenized; \
+         the limit is {limit_bytes} bytes for the process"
+    )]
+    PromptsOverloaded {
+        /// What the prompt takes.
+        prompt_bytes: usize,
+        /// What the prompts before it take that are not tokenized yet.
+        waiting_bytes: usize,
+        /// Most bytes of such prompts.
+        limit_bytes: usize,
     },
     /// A deadline of the stream passed. What was produced before was delivered first.
     #[error("{limit_ms} ms passed ({deadline}) after {completion_tokens} tokens")]
@@ -94,7 +112,7 @@ impl MullamaError {
             Self::InvalidPrompt(_) => "INVALID_PROMPT",
             Self::ChatTemplate(_) => "TEMPLATE_ERROR",
             Self::ContextOverflow { .. } => "CONTEXT_OVERFLOW",
-            Self::Overloaded { .. } => "OVERLOADED",
+            Self::Overloaded { .. } | Self::PromptsOverloaded { .. } => "OVERLOADED",
             Self::StreamTimeout { .. } => "STREAM_TIMEOUT",
             Self::StreamingError(_) => "GENERATION_ERROR",
             Self::Closed { .. } => "CLOSED",
@@ -211,6 +229,9 @@ pub enum StreamFailure {
     /// The system refused a thread to tokenize the prompt on.
     #[error("no thread for the prompt: {0}")]
     Thread(#[source] Arc<mullama_ffi::Error>),
+    /// The tokenizer panicked on the prompt.
+    #[error("the tokenizer panicked on the prompt")]
+    TokenizerPanicked,
     /// The engine's thread ended while the stream ran.
     #[error("the engine ended")]
     EngineEnded,

@@ -90,27 +90,6 @@ impl Admission {
     }
 }
 
-/// A place in the count, for as long as it is held.
-#[derive(Debug)]
-pub(crate) struct AdmissionTicket(Arc<Admission>);
-
-impl AdmissionTicket {
-    /// Counts one more.
-    ///
-    /// # Errors
-    /// [`MullamaError::Overloaded`] if the limit is reached.
-    pub(crate) fn enter(admission: &Arc<Admission>) -> Result<Self, MullamaError> {
-        admission.enter()?;
-        Ok(Self(Arc::clone(admission)))
-    }
-}
-
-impl Drop for AdmissionTicket {
-    fn drop(&mut self) {
-        self.0.leave();
-    }
-}
-
 /// The shared state of one stream.
 #[derive(Debug)]
 pub(crate) struct Channel {
