@@ -25,12 +25,10 @@ pub enum Prompt {
     Text(String),
     /// Token ids of the model's vocabulary.
     Tokens(Vec<TokenId>),
-    /// So many token ids that the context does not hold them. They were only counted, so that nobody has to copy them.
-    TooManyTokens(usize),
     /// Messages for the model's template.
     Chat(Box<Chat>),
-    /// What another language calls a prompt and this type cannot hold; the stream says why.
-    Refused(PromptFailure),
+    /// What another language calls a prompt and this type cannot hold, or no context; the stream says why.
+    Refused(Box<MullamaError>),
 }
 
 impl Prompt {
@@ -40,7 +38,7 @@ impl Prompt {
             Self::Text(text) => text.len(),
             Self::Chat(chat) => chat_bytes(chat),
             Self::Tokens(tokens) => size_of_val(tokens.as_slice()),
-            Self::TooManyTokens(_) | Self::Refused(_) => 0,
+            Self::Refused(_) => 0,
         }
     }
 }
@@ -129,7 +127,6 @@ impl Request {
     pub(crate) fn check_length(&self, longest_piece: Option<usize>) -> Result<(), MullamaError> {
         match (&self.prompt, longest_piece) {
             (Prompt::Tokens(tokens), _) => self.check_fits(tokens.len(), false),
-            (Prompt::TooManyTokens(tokens), _) => Err(self.overflow(*tokens, false)),
             (Prompt::Text(text), Some(longest_piece)) if text.len() > SHORT_BYTES => {
                 self.check_fits(text.len().div_ceil(longest_piece.max(1)), true)
             }
@@ -138,11 +135,10 @@ impl Request {
     }
 
     fn check_fits(&self, prompt_tokens: usize, is_lower_bound: bool) -> Result<(), MullamaError> {
-        if prompt_tokens < self.context_len { Ok(()) } else { Err(self.overflow(prompt_tokens, is_lower_bound)) }
-    }
-
-    fn overflow(&self, prompt_tokens: usize, is_lower_bound: bool) -> MullamaError {
-        MullamaError::ContextOverflow { prompt_tokens, is_lower_bound, context_len: self.context_len }
+        if prompt_tokens < self.context_len {
+            return Ok(());
+        }
+        Err(MullamaError::ContextOverflow { prompt_tokens, is_lower_bound, context_len: self.context_len })
     }
 
     /// Turns the prompt into tokens, checks them and builds the sampler; `None` if `is_wanted` said that nobody waits any
@@ -159,14 +155,13 @@ impl Request {
             stopped = tokens >= self.context_len || !is_wanted();
             !stopped
         };
-        let tokens = match std::mem::replace(&mut self.prompt, Prompt::TooManyTokens(0)) {
+        let tokens = match std::mem::replace(&mut self.prompt, Prompt::Tokens(Vec::new())) {
             Prompt::Tokens(tokens) => known(tokens, vocabulary.n_tokens())?,
             // The token that the model adds by itself is no prompt.
             Prompt::Text(text) if text.is_empty() => Vec::new(),
             Prompt::Text(text) => vocabulary.tokenize_while(&text, &mut go_on).map_err(MullamaError::untokenizable)?,
             Prompt::Chat(chat) => vocabulary.tokenize_chat(&chat, &mut go_on)?,
-            Prompt::Refused(failure) => return Err(MullamaError::InvalidPrompt(failure)),
-            Prompt::TooManyTokens(_) => Vec::new(),
+            Prompt::Refused(error) => return Err(*error),
         };
         self.check_fits(tokens.len(), stopped)?;
         if stopped {
