@@ -204,8 +204,8 @@ impl Vocab<'_> {
         if self.splits_by_regex() {
             check_runs(text, longest_run(STACK.get()))?;
         }
-        // A token stands for about four bytes; where it is fewer, the second call has room enough.
-        tokens.reserve(text.len() / 3 + 8);
+        // A token stands for a byte or more, but for those put around the text and a leading space.
+        tokens.reserve(text.len() + 8);
         let mut count = self.tokenize_into(text, flags, tokens)?;
         if count < 0 && count != i32::MIN {
             tokens.reserve(count.unsigned_abs() as usize);

@@ -80,7 +80,7 @@ impl LlamaVocabulary {
         &self.model
     }
 
-    /// Where the tokenizer's texts may be cut. What cannot be read is cut nowhere.
+    /// Where texts may be cut for the tokenizer. If the vocabulary cannot be read, they are not cut.
     fn rules(&self) -> &TextRules {
         self.rules.get_or_init(|| {
             TextRules::of(&self.model).unwrap_or_else(|error| {
@@ -100,7 +100,7 @@ impl LlamaVocabulary {
         self.model.vocab().tokenize_while(text, special, self.rules(), go_on)
     }
 
-    /// How the model talks.
+    /// The model's chat templates and how its control tokens are spelled.
     pub(crate) fn dialect(&self) -> Result<&Dialect, MullamaError> {
         if let Some(dialect) = self.dialect.get() {
             return Ok(dialect);

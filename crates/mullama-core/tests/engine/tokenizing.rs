@@ -56,7 +56,7 @@ fn staged(vocabulary: ScriptedTokenizer) -> Stage {
 
 /// A text of so many bytes that begins with this.
 fn text(begins: &str, bytes: usize) -> String {
-    format!("{begins:x<bytes$}")
+    format!("{begins}{}", "x".repeat(bytes - begins.len()))
 }
 
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
