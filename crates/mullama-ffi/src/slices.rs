@@ -6,8 +6,8 @@
 //! * After a line break between something that is no white space and a letter. Every pattern of the BPE tokenizers in
 //!   [`BYTE_BPE`] ends a match or a gap there, and none of them looks back or, from a lone line break, ahead.
 //! * Before a single space between two ASCII letters. Those patterns end a word there, and begin the next with the space.
-//! * SentencePiece and RWKV have no patterns, so both rules hold where no token of the vocabulary contains such a place.
-//!   SentencePiece puts a space before a text, which stands for the space at the cut.
+//! * `SentencePiece` and RWKV have no patterns, so both rules hold where no token of the vocabulary contains such a place.
+//!   `SentencePiece` puts a space before a text, which stands for the space at the cut.
 //! * `WordPiece` looks at one word between white space at a time, and the tokenizers in [`LINE_BPE`] at one line.
 //!
 //! Control tokens and user-defined ones are found first. A vocabulary in which one of them contains such a place is not cut
@@ -157,13 +157,13 @@ impl TextRules {
             survey.read(vocab, token)?;
         }
         let pieces_may_cross = matches!(kind, Kind::Spm | Kind::Rwkv);
-        let strips = survey.strips && survey.special_touches_letter;
-        let cuttable = kind != Kind::Other && !strips && !(kind == Kind::Spm && survey.special_touches_ascii);
-        let line_break = cuttable && !survey.special_line_break && !(pieces_may_cross && survey.piece_line_break);
-        let space = cuttable && !survey.special_space && !(pieces_may_cross && survey.piece_space);
+        let strips = survey.strips && survey.special_ends.letter;
+        let cuttable = kind != Kind::Other && !strips && !(kind == Kind::Spm && survey.special_ends.ascii_letter);
+        let line_break = cuttable && !survey.specials.line_break && !(pieces_may_cross && survey.pieces.line_break);
+        let space = cuttable && !survey.specials.space && !(pieces_may_cross && survey.pieces.space);
         Ok(Self {
             longest_piece: survey.longest_piece(kind),
-            // A slice that begins with a letter would get SentencePiece's space.
+            // SentencePiece would put a space before a slice that begins with a letter.
             after_line_break: line_break && kind != Kind::Spm,
             before_space: if space && kind != Kind::LineBpe { space_cut(vocab, kind, &survey)? } else { None },
         })
@@ -242,6 +242,32 @@ impl Kind {
     }
 }
 
+/// Whether spellings contain what a cut must not go through.
+#[derive(Debug, Default)]
+struct Places {
+    /// A line break before a letter.
+    line_break: bool,
+    /// A space after an ASCII letter.
+    space: bool,
+}
+
+impl Places {
+    fn read(&mut self, spelling: &[u8]) {
+        let contains = |is_place: fn(u8, u8) -> bool| spelling.windows(2).any(|pair| is_place(pair[0], pair[1]));
+        self.line_break |= contains(|left, right| left == b'\n' && may_be_letter(right));
+        self.space |= contains(|left, right| left.is_ascii_alphabetic() && right == b' ');
+    }
+}
+
+/// How special tokens begin or end.
+#[derive(Debug, Default)]
+struct Ends {
+    letter: bool,
+    ascii_letter: bool,
+    /// Begin, that is.
+    space: bool,
+}
+
 /// What a pass over the vocabulary finds.
 #[derive(Debug)]
 struct Survey {
@@ -250,15 +276,11 @@ struct Survey {
     spelled: [bool; 256],
     /// Bytes with a token such as `<0x0A>`.
     escaped: [bool; 256],
-    /// A control token or a user-defined one swallows the white space around it.
+    pieces: Places,
+    specials: Places,
+    special_ends: Ends,
+    /// A special token swallows the white space around it.
     strips: bool,
-    special_touches_letter: bool,
-    special_touches_ascii: bool,
-    special_starts_with_space: bool,
-    special_line_break: bool,
-    special_space: bool,
-    piece_line_break: bool,
-    piece_space: bool,
 }
 
 impl Default for Survey {
@@ -267,14 +289,10 @@ impl Default for Survey {
             longest: 0,
             spelled: [false; 256],
             escaped: [false; 256],
+            pieces: Places::default(),
+            specials: Places::default(),
+            special_ends: Ends::default(),
             strips: false,
-            special_touches_letter: false,
-            special_touches_ascii: false,
-            special_starts_with_space: false,
-            special_line_break: false,
-            special_space: false,
-            piece_line_break: false,
-            piece_space: false,
         }
     }
 }
@@ -294,8 +312,7 @@ impl Survey {
             self.escaped[usize::from(byte)] = true;
         }
         for spelling in [text.replace('\u{2581}', " ").as_bytes(), &piece] {
-            self.piece_line_break |= breaks_line_before_letter(spelling);
-            self.piece_space |= spaces_after_letter(spelling);
+            self.pieces.read(spelling);
         }
         let attributes = vocab.attributes(token)?;
         self.strips |= attributes & (sys::ATTR_LSTRIP | sys::ATTR_RSTRIP) != 0;
@@ -308,11 +325,10 @@ impl Survey {
 
     fn read_special(&mut self, spelling: &[u8]) {
         let mut ends = [spelling.first(), spelling.last()].into_iter().flatten();
-        self.special_touches_letter |= ends.clone().any(|&byte| may_be_letter(byte));
-        self.special_touches_ascii |= ends.any(u8::is_ascii_alphabetic);
-        self.special_starts_with_space |= spelling.first() == Some(&b' ');
-        self.special_line_break |= breaks_line_before_letter(spelling);
-        self.special_space |= spaces_after_letter(spelling);
+        self.special_ends.letter |= ends.clone().any(|&byte| may_be_letter(byte));
+        self.special_ends.ascii_letter |= ends.any(u8::is_ascii_alphabetic);
+        self.special_ends.space |= spelling.first() == Some(&b' ');
+        self.specials.read(spelling);
     }
 
     /// Most bytes that a token can stand for, if every byte of a text becomes part of a token.
@@ -336,16 +352,6 @@ fn may_be_letter(byte: u8) -> bool {
     byte.is_ascii_alphabetic() || !byte.is_ascii()
 }
 
-/// Whether a line break in it is followed by a letter.
-fn breaks_line_before_letter(spelling: &[u8]) -> bool {
-    spelling.windows(2).any(|pair| pair[0] == b'\n' && may_be_letter(pair[1]))
-}
-
-/// Whether an ASCII letter in it is followed by a space.
-fn spaces_after_letter(spelling: &[u8]) -> bool {
-    spelling.windows(2).any(|pair| pair[0].is_ascii_alphabetic() && pair[1] == b' ')
-}
-
 fn only_char(text: &str) -> Option<char> {
     let mut chars = text.chars();
     chars.next().filter(|_| chars.next().is_none())
@@ -365,7 +371,7 @@ fn space_cut(vocab: Vocab<'_>, kind: Kind, survey: &Survey) -> Result<Option<Spa
     if kind != Kind::Spm {
         return Ok(Some(SpaceCut::Kept));
     }
-    if survey.special_starts_with_space {
+    if survey.special_ends.space {
         return Ok(None);
     }
     let mut spelled = Vec::new();

@@ -219,7 +219,9 @@ impl TokenizerPool {
         let jobs = std::mem::take(&mut queue.jobs);
         drop(state);
         let error = MullamaError::StreamingError(StreamFailure::Thread(Arc::new(error)));
-        jobs.into_iter().for_each(|job| job.fail(error.clone()));
+        for job in jobs {
+            job.fail(error.clone());
+        }
     }
 
     /// A thread's whole life.
@@ -261,11 +263,11 @@ impl TokenizerPool {
         let job = BlockingJob { work, report, wanted: Arc::clone(&wanted), in_flight: InFlightGuard::begin() };
         self.submit(lane, Box::new(job));
         loop {
-            let waited = match go_on {
+            let answer = match go_on {
                 Some(_) => result.recv_timeout(POLL_INTERVAL),
                 None => result.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
-            match waited {
+            match answer {
                 Ok(done) => return done.map(Some),
                 Err(RecvTimeoutError::Timeout) => {
                     if !go_on.as_mut().is_none_or(|go_on| go_on()) {

@@ -24,23 +24,24 @@ struct Gate {
 
 impl Gate {
     fn tokenize(&self, text: &str) -> Vec<TokenId> {
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock().expect("the test has not failed");
         state.0.push(text.chars().take(2).collect());
         if text.starts_with('!') {
-            let waited = self.opened.wait_timeout_while(state, LIMIT, |(_, open)| !*open).unwrap();
+            let waited =
+                self.opened.wait_timeout_while(state, LIMIT, |(_, open)| !*open).expect("the test has not failed");
             assert!(!waited.1.timed_out(), "the gate stays shut");
         }
         vec![1]
     }
 
     fn open(&self) {
-        self.state.lock().unwrap().1 = true;
+        self.state.lock().expect("the test has not failed").1 = true;
         self.opened.notify_all();
     }
 
     /// The beginnings of the texts that it saw.
     fn seen(&self) -> Vec<String> {
-        self.state.lock().unwrap().0.clone()
+        self.state.lock().expect("the test has not failed").0.clone()
     }
 }
 

@@ -81,9 +81,15 @@ impl Vocabulary {
         array(&mut file, "tokenizer.ggml.token_type", 5, self.tokens.iter(), |file, token| {
             file.extend(token.1.to_le_bytes());
         });
-        array(&mut file, "tokenizer.ggml.scores", 6, self.tokens.iter().enumerate(), |file, (at, _)| {
-            file.extend((-(at as f32)).to_le_bytes());
-        });
+        array(
+            &mut file,
+            "tokenizer.ggml.scores",
+            6,
+            (0..self.tokens.len()).map(|at| u16::try_from(at).expect("few")),
+            |file, at| {
+                file.extend((-f32::from(at)).to_le_bytes());
+            },
+        );
         let none = [String::from("x y")];
         let merges = if self.merges.is_empty() { &none[..] } else { &self.merges };
         array(&mut file, "tokenizer.ggml.merges", 8, merges.iter(), |file, merge| text(file, merge));
