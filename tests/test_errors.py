@@ -232,7 +232,7 @@ TABLE: list[Row] = [
     (ModelLoadError, no_model, {"path", "reason"}, OSError),
     (InvalidConfigError, a_setting_out_of_range, {"field", "value", "range"}, ValueError),
     (InvalidPromptError, an_unknown_token, {"reason", "token", "position"}, ValueError),
-    (ContextOverflowError, a_long_prompt, {"prompt_tokens", "context_len"}, ValueError),
+    (ContextOverflowError, a_long_prompt, {"prompt_tokens", "is_lower_bound", "context_len"}, ValueError),
     (ChatTemplateError, a_template_that_refuses, {"reason", "line"}, ValueError),
     (OverloadedError, too_many_streams, {"unfinished", "limit"}, MullamaError),
     (StreamTimeoutError, a_deadline, {"deadline", "limit_ms", "completion_tokens"}, TimeoutError),

@@ -169,9 +169,9 @@ def errors(error: MullamaError) -> None:
     if isinstance(error, ChatTemplateError):
         assert_type((error.reason, error.line), tuple[str, "int | None"])
     if isinstance(error, ContextOverflowError):
-        assert_type((error.prompt_tokens, error.context_len), tuple[int, int])
+        assert_type((error.prompt_tokens, error.is_lower_bound, error.context_len), tuple[int, bool, int])
     if isinstance(error, OverloadedError):
-        assert_type((error.unfinished, error.limit), tuple[int, int])
+        assert_type((error.unfinished, error.limit), tuple["int | None", int])
     if isinstance(error, StreamTimeoutError):
         assert_type((error.deadline, error.limit_ms, error.completion_tokens), tuple[str, int, int])
     if isinstance(error, GenerationError):

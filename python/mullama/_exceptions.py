@@ -105,11 +105,14 @@ class ContextOverflowError(MullamaError, ValueError):
 
     Attributes:
         prompt_tokens: Tokens of the prompt, those that the model adds included.
+        is_lower_bound: Whether the prompt has at least `prompt_tokens` tokens. A long text that cannot fit is not
+            tokenized to its end.
         context_len: Most tokens of one stream (`n_ctx`).
     """
 
     code = "CONTEXT_OVERFLOW"
     prompt_tokens: int
+    is_lower_bound: bool
     context_len: int
 
 
@@ -127,15 +130,15 @@ class ChatTemplateError(MullamaError, ValueError):
 
 
 class OverloadedError(MullamaError):
-    """Too many streams are unfinished; one more is welcome when one has ended.
+    """Too many streams are unfinished, or too much text waits to be tokenized; try again when a stream has ended.
 
     Attributes:
-        unfinished: Streams that had not ended when the call came.
-        limit: Most of them: `n_parallel + max_queue`.
+        unfinished: Streams that had not ended when the call came; None if the text is too much.
+        limit: Most unfinished streams (`n_parallel + max_queue`), or most bytes of prompts that wait in the process.
     """
 
     code = "OVERLOADED"
-    unfinished: int
+    unfinished: int | None
     limit: int
 
 

@@ -3,16 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use mullama_ffi::TokenId;
+use mullama_ffi::{Special, TokenId};
 
 use crate::chat::Chat;
 use crate::config::ContextParams;
 use crate::config::ResolvedParams;
 use crate::engine::handle::EngineHandle;
-use crate::error::{ModelLoadFailure, MullamaError, PromptFailure, StreamFailure};
+use crate::engine::tokenizer_pool::{Lane, TokenizerPool};
+use crate::error::{ModelLoadFailure, MullamaError, PromptFailure};
 use crate::fork_guard::ForkGuard;
 use crate::gguf;
-use crate::in_flight::InFlightGuard;
+use crate::request::chat_bytes;
 use crate::shutdown::Close;
 use crate::text::vocabulary::{LlamaVocabulary, Vocabulary};
 
@@ -91,7 +92,7 @@ impl Model {
         &self.path
     }
 
-    /// Token ids of a text. `add_special` adds BOS and EOS as the model says, and control tokens are parsed.
+    /// Token ids of a text, with BOS and EOS as the model says; control tokens in it are parsed. Blocks until it is done.
     ///
     /// # Errors
     /// [`MullamaError::InvalidPrompt`] if the tokenizer refuses the text.
@@ -109,9 +110,35 @@ impl Model {
         add_special: bool,
         parse_special: bool,
     ) -> Result<Vec<TokenId>, MullamaError> {
+        self.tokenize_job(text, Special { add: add_special, parse: parse_special }, None).map(Option::unwrap_or_default)
+    }
+
+    /// As [`tokenize_with`](Self::tokenize_with), for a caller who may lose interest: `go_on` is asked about every 50 ms, and
+    /// ends the work within some tens of milliseconds by returning `false`; then the result is `None`.
+    ///
+    /// # Errors
+    /// As [`tokenize`](Self::tokenize).
+    pub fn tokenize_while(
+        &self,
+        text: &str,
+        add_special: bool,
+        parse_special: bool,
+        mut go_on: impl FnMut() -> bool,
+    ) -> Result<Option<Vec<TokenId>>, MullamaError> {
+        self.tokenize_job(text, Special { add: add_special, parse: parse_special }, Some(&mut go_on))
+    }
+
+    fn tokenize_job(
+        &self,
+        text: &str,
+        special: Special,
+        go_on: Option<&mut dyn FnMut() -> bool>,
+    ) -> Result<Option<Vec<TokenId>>, MullamaError> {
         self.fork_guard.check()?;
-        let tokens = self.weights().vocab().tokenize(text, add_special, parse_special);
-        tokens.map_err(MullamaError::untokenizable)
+        let (vocabulary, text) = (Arc::clone(&self.vocabulary), text.to_owned());
+        TokenizerPool::of_process().run_blocking(Lane::for_text(text.len()), go_on, move |is_wanted| {
+            vocabulary.tokens(&text, special, &mut |_| is_wanted()).map_err(MullamaError::untokenizable)
+        })
     }
 
     /// Bytes of the tokens, joined; control tokens have none.
@@ -135,26 +162,51 @@ impl Model {
 
     /// The prompt that the model's template, or the chat's own, makes of the messages.
     ///
-    /// It is text to look at. In text that is given back as a prompt, control tokens that a user typed would be parsed; a
-    /// [`Chat`] that is given as a prompt keeps them letters.
+    /// It is text to look at. In text that is given back as a prompt, control tokens that a user typed would be parsed; in a
+    /// [`Chat`] that is given as a prompt they stay plain text.
     ///
     /// # Errors
     /// [`MullamaError::ChatTemplate`], also for a model without a template.
     pub fn apply_chat_template(&self, chat: &Chat) -> Result<String, MullamaError> {
         self.fork_guard.check()?;
+        let lane = lane_of(chat);
         let (vocabulary, chat) = (Arc::clone(&self.vocabulary), chat.clone());
-        on_a_big_stack(move || vocabulary.dialect()?.render(&chat))
+        let render = move |_: &dyn Fn() -> bool| vocabulary.dialect()?.render(&chat);
+        TokenizerPool::of_process().run_blocking(lane, None, render).map(Option::unwrap_or_default)
     }
 
-    /// Token ids of a chat, as an engine computes them: control tokens in the messages are letters.
+    /// Token ids of a chat, as an engine computes them: control tokens inside messages are treated as plain text.
     ///
     /// # Errors
     /// As [`apply_chat_template`](Self::apply_chat_template), and [`MullamaError::InvalidPrompt`] if the tokenizer refuses
     /// the text.
     pub fn tokenize_chat(&self, chat: &Chat) -> Result<Vec<TokenId>, MullamaError> {
+        self.tokenize_chat_job(chat, None).map(Option::unwrap_or_default)
+    }
+
+    /// As [`tokenize_chat`](Self::tokenize_chat), for a caller who may lose interest: see
+    /// [`tokenize_while`](Self::tokenize_while).
+    ///
+    /// # Errors
+    /// As [`tokenize_chat`](Self::tokenize_chat).
+    pub fn tokenize_chat_while(
+        &self,
+        chat: &Chat,
+        mut go_on: impl FnMut() -> bool,
+    ) -> Result<Option<Vec<TokenId>>, MullamaError> {
+        self.tokenize_chat_job(chat, Some(&mut go_on))
+    }
+
+    fn tokenize_chat_job(
+        &self,
+        chat: &Chat,
+        go_on: Option<&mut dyn FnMut() -> bool>,
+    ) -> Result<Option<Vec<TokenId>>, MullamaError> {
         self.fork_guard.check()?;
+        let lane = lane_of(chat);
         let (vocabulary, chat) = (Arc::clone(&self.vocabulary), chat.clone());
-        on_a_big_stack(move || vocabulary.tokenize_chat(&chat))
+        TokenizerPool::of_process()
+            .run_blocking(lane, go_on, move |is_wanted| vocabulary.tokenize_chat(&chat, &mut |_| is_wanted()))
     }
 
     /// The file's metadata, keys and values as text, in the file's order.
@@ -287,17 +339,7 @@ impl Model {
     }
 }
 
-/// What `work` comes to, on a thread whose stack survives what texts and templates can do to it.
-fn on_a_big_stack<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, MullamaError> + Send + 'static,
-) -> Result<T, MullamaError> {
-    let (publish_stats, told) = std::sync::mpsc::sync_channel(1);
-    let working = InFlightGuard::begin();
-    let thread = mullama_ffi::spawn_tokenizer_thread("mullama-prompt", move || {
-        let _working = working;
-        // Nobody listens any more if the caller has given up.
-        let _ = publish_stats.send(work());
-    });
-    thread.map_err(|error| MullamaError::StreamingError(StreamFailure::Thread(Arc::new(error))))?;
-    told.recv().unwrap_or(Err(MullamaError::StreamingError(StreamFailure::EngineEnded)))
+/// The lane for a chat that is no stream's prompt. Nobody knows how long a template of the caller's own takes.
+fn lane_of(chat: &Chat) -> Lane {
+    if chat.chat_template.is_some() { Lane::Bulk } else { Lane::for_text(chat_bytes(chat)) }
 }

@@ -1,14 +1,24 @@
-//! What a stream is asked to continue.
+//! What a stream is asked to continue, and the one place where a request is checked.
+//!
+//! Flow: **request** → tokenizer pool → inbox → engine. A [`Request`] has a valid config; a [`ValidRequest`] has a prompt
+//! that can be computed as well.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use mullama_ffi::TokenId;
 
 use crate::chat::Chat;
-use crate::error::PromptFailure;
+use crate::config::StreamConfig;
+use crate::engine::tokenizer_pool::SHORT_BYTES;
+use crate::error::{self, MullamaError, PromptFailure, StreamFailure};
+use crate::text::sampler::SamplerChain;
+use crate::text::vocabulary::Vocabulary;
 
 /// Text or token ids to continue, or a chat to answer.
 ///
 /// In text, control tokens are parsed and BOS is added as the model says; token ids are taken as they are. In the messages of
-/// a chat control tokens are letters.
+/// a chat, control tokens are plain text.
 #[derive(Debug, Clone)]
 pub enum Prompt {
     /// Text for the model's tokenizer.
@@ -17,8 +27,177 @@ pub enum Prompt {
     Tokens(Vec<TokenId>),
     /// Messages for the model's template.
     Chat(Box<Chat>),
-    /// What another language calls a prompt and this type cannot hold; the stream says why.
-    Refused(PromptFailure),
+    /// What another language calls a prompt and this type cannot hold, or no context; the stream says why.
+    Refused(Box<MullamaError>),
+}
+
+impl Prompt {
+    /// What it takes in memory while it waits to be tokenized.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Chat(chat) => chat_bytes(chat),
+            Self::Tokens(tokens) => size_of_val(tokens.as_slice()),
+            Self::Refused(_) => 0,
+        }
+    }
+}
+
+/// The length of a chat as JSON, which is about what its template makes of it.
+pub(crate) fn chat_bytes(chat: &Chat) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // Neither the values of a chat nor the counter can fail.
+    let _ = serde_json::to_writer(&mut count, chat);
+    count.0
+}
+
+/// A request whose config is valid. What is wrong with its prompt is told by the stream.
+#[derive(Debug)]
+pub(crate) struct Request {
+    prompt: Prompt,
+    pub(crate) config: Arc<StreamConfig>,
+    pub(crate) seed: u32,
+    context_len: usize,
+}
+
+/// A request that can be computed: at least one token, all of them known, and room for one more.
+#[derive(Debug)]
+pub(crate) struct ValidRequest {
+    pub(crate) prompt: Vec<TokenId>,
+    /// Completion tokens after which the stream ends with `length`, clipped to the context.
+    pub(crate) max_tokens: usize,
+    pub(crate) sampler: SamplerChain,
+}
+
+impl Request {
+    /// Checks the config, and picks a seed where it has none.
+    ///
+    /// # Errors
+    /// [`MullamaError::InvalidConfig`] names the field.
+    pub(crate) fn new(
+        prompt: Prompt,
+        config: StreamConfig,
+        vocabulary: &dyn Vocabulary,
+        context_len: usize,
+    ) -> Result<Self, MullamaError> {
+        config.validate()?;
+        config.validate_tokens(vocabulary.n_tokens())?;
+        let seed = config.seed.unwrap_or_else(any_seed);
+        Ok(Self { prompt, config: Arc::new(config), seed, context_len })
+    }
+
+    /// Whether it is validated in next to no time, and on any stack. DRY looks through the whole vocabulary for its sequence
+    /// breakers.
+    pub(crate) fn is_quick(&self) -> bool {
+        !matches!(self.prompt, Prompt::Text(_) | Prompt::Chat(_)) && self.config.dry_multiplier <= 0.0
+    }
+
+    /// What the prompt takes in memory while it waits.
+    pub(crate) fn prompt_bytes(&self) -> usize {
+        self.prompt.bytes()
+    }
+
+    /// Whether a template of the caller's own makes the prompt: nobody knows how long that takes.
+    pub(crate) fn has_own_template(&self) -> bool {
+        matches!(&self.prompt, Prompt::Chat(chat) if chat.chat_template.is_some())
+    }
+
+    /// When the first deadline of a stream passes that was called for at `called_at`.
+    pub(crate) fn deadline(&self, called_at: Duration) -> Option<Duration> {
+        let config = &self.config;
+        let limits = [config.timeout_ms, config.ttft_timeout_ms, config.queue_timeout_ms];
+        limits.into_iter().filter_map(|ms| called_at.checked_add(error::limit(ms)?)).min()
+    }
+
+    /// Why the prompt cannot fit, if its length alone says so: no token stands for more than `longest_piece` bytes of text.
+    /// Short texts pass, so that the error can tell how many tokens they have.
+    ///
+    /// # Errors
+    /// [`MullamaError::ContextOverflow`] with the fewest tokens that it can have.
+    pub(crate) fn check_length(&self, longest_piece: Option<usize>) -> Result<(), MullamaError> {
+        match (&self.prompt, longest_piece) {
+            (Prompt::Tokens(tokens), _) => self.check_fits(tokens.len(), false),
+            (Prompt::Text(text), Some(longest_piece)) if text.len() > SHORT_BYTES => {
+                self.check_fits(text.len().div_ceil(longest_piece.max(1)), true)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_fits(&self, prompt_tokens: usize, is_lower_bound: bool) -> Result<(), MullamaError> {
+        if prompt_tokens < self.context_len {
+            return Ok(());
+        }
+        Err(MullamaError::ContextOverflow { prompt_tokens, is_lower_bound, context_len: self.context_len })
+    }
+
+    /// Turns the prompt into tokens, checks them and builds the sampler; `None` if `is_wanted` said that nobody waits any
+    /// more. Needs a tokenizer thread unless it [is quick](Self::is_quick).
+    pub(crate) fn validate(
+        mut self,
+        vocabulary: &dyn Vocabulary,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Option<ValidRequest>, MullamaError> {
+        self.check_length(None)?;
+        let mut stopped = false;
+        // Once it cannot fit any more, the rest of a text need not be read.
+        let mut go_on = |tokens: usize| {
+            stopped = tokens >= self.context_len || !is_wanted();
+            !stopped
+        };
+        let tokens = match std::mem::replace(&mut self.prompt, Prompt::Tokens(Vec::new())) {
+            Prompt::Tokens(tokens) => known(tokens, vocabulary.n_tokens())?,
+            // The token that the model adds by itself is no prompt.
+            Prompt::Text(text) if text.is_empty() => Vec::new(),
+            Prompt::Text(text) => vocabulary.tokenize_while(&text, &mut go_on).map_err(MullamaError::untokenizable)?,
+            Prompt::Chat(chat) => vocabulary.tokenize_chat(&chat, &mut go_on)?,
+            Prompt::Refused(error) => return Err(*error),
+        };
+        self.check_fits(tokens.len(), stopped)?;
+        if stopped {
+            return Ok(None);
+        }
+        self.with_prompt(tokens, vocabulary).map(Some)
+    }
+
+    fn with_prompt(self, prompt: Vec<TokenId>, vocabulary: &dyn Vocabulary) -> Result<ValidRequest, MullamaError> {
+        if prompt.is_empty() {
+            return Err(MullamaError::InvalidPrompt(PromptFailure::Empty));
+        }
+        let failed = |error| MullamaError::StreamingError(StreamFailure::Sample(Arc::new(error)));
+        let mut sampler = SamplerChain::build(&self.config, self.seed, self.context_len, vocabulary).map_err(failed)?;
+        sampler.see_prompt(&prompt).map_err(failed)?;
+        let max_tokens = (self.config.max_tokens as usize).min(self.context_len - prompt.len());
+        Ok(ValidRequest { prompt, max_tokens, sampler })
+    }
+}
+
+/// The token ids, if the vocabulary has them all.
+fn known(tokens: Vec<TokenId>, n_vocab: usize) -> Result<Vec<TokenId>, MullamaError> {
+    let unknown = |token: TokenId| !usize::try_from(token).is_ok_and(|t| t < n_vocab);
+    match tokens.iter().position(|&token| unknown(token)) {
+        None => Ok(tokens),
+        Some(position) => {
+            let token = tokens[position];
+            Err(MullamaError::InvalidPrompt(PromptFailure::UnknownToken { token, position, n_vocab }))
+        }
+    }
+}
+
+/// A seed that nobody chose. `u32::MAX` is left out: llama.cpp reads it as "pick any".
+fn any_seed() -> u32 {
+    let bits = getrandom::u64().expect("every supported system has a source of randomness");
+    u32::try_from(bits % u64::from(u32::MAX)).expect("a remainder of a division by u32::MAX")
 }
 
 impl From<Chat> for Prompt {

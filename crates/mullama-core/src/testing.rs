@@ -18,8 +18,10 @@ use crate::stats::Stats;
 use crate::stream::TokenStream;
 
 mod fragile;
+mod tokenizer;
 
 pub use fragile::{Failure, FragileContext};
+pub use tokenizer::ScriptedTokenizer;
 
 pub use crate::clock::Clock;
 pub use crate::engine::Step;
@@ -70,11 +72,21 @@ impl std::fmt::Debug for Stage {
 impl Stage {
     /// A stage on which a decode of `n` rows takes `cost(n)`.
     pub fn new(size: Size, logits: Logits, cost: fn(usize) -> Duration) -> Self {
+        Self::with_vocabulary(size, logits, cost, Arc::new(ByteVocabulary))
+    }
+
+    /// A stage with a vocabulary of the test's own, and with tokenizer threads that no other stage uses.
+    pub fn with_vocabulary(
+        size: Size,
+        logits: Logits,
+        cost: fn(usize) -> Duration,
+        vocabulary: Arc<dyn Vocabulary>,
+    ) -> Self {
         let clock = Arc::new(VirtualClock::default());
         let parts = Parts {
             inbox: Arc::new(Inbox::new(Arc::new(AtomicBool::new(false)))),
             clock: clock.clone(),
-            vocabulary: Arc::new(ByteVocabulary),
+            vocabulary,
             context_len: size.context_len,
             slots: size.slots,
             prefix_cache_bytes: size.prefix_cache_bytes,
@@ -91,7 +103,7 @@ impl Stage {
             faults: Arc::clone(&faults),
             decodes: Some(Arc::clone(&decodes)),
         };
-        let client = EngineClient::new(&parts, size.slots + size.queue);
+        let client = EngineClient::new(&parts, size.slots + size.queue, Arc::default());
         Self { engine: Engine::new(ScriptedBackend::new(script), parts), client, clock, faults, decodes }
     }
 
@@ -100,7 +112,15 @@ impl Stage {
     /// # Errors
     /// As [`Context::stream`](crate::Context::stream).
     pub fn open(&self, prompt: &[TokenId], config: StreamConfig) -> Result<TokenStream, MullamaError> {
-        self.client.submit(Prompt::Tokens(prompt.to_vec()), config)
+        self.submit(prompt, config)
+    }
+
+    /// Opens a stream with a prompt of any kind; text is tokenized on other threads, whatever the stage does.
+    ///
+    /// # Errors
+    /// As [`Context::stream`](crate::Context::stream).
+    pub fn submit(&self, prompt: impl Into<Prompt>, config: StreamConfig) -> Result<TokenStream, MullamaError> {
+        self.client.submit(prompt.into(), config)
     }
 
     /// One step of the engine.

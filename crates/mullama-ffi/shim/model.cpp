@@ -134,6 +134,11 @@ int32_t mullama_vocab_is_control(const llama_vocab * vocab, int32_t token, bool 
     });
 }
 
+int32_t mullama_vocab_attr(const llama_vocab * vocab, int32_t token, int32_t * out) {
+    *out = 0;
+    return guarded([&] { *out = (int32_t) llama_vocab_get_attr(vocab, token); });
+}
+
 int32_t mullama_vocab_text(const llama_vocab * vocab, int32_t token, const char ** out) {
     *out = nullptr;
     return guarded([&] { *out = llama_vocab_get_text(vocab, token); });

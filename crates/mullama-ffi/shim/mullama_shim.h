@@ -177,6 +177,7 @@ int32_t mullama_vocab_facts(const llama_model * model, const llama_vocab ** voca
 int32_t mullama_vocab_eog(const llama_vocab * vocab, int32_t * out, size_t capacity, size_t * count);
 void mullama_keep_statics_at_exit(void);
 int32_t mullama_vocab_is_control(const llama_vocab * vocab, int32_t token, bool * out);
+int32_t mullama_vocab_attr(const llama_vocab * vocab, int32_t token, int32_t * out);
 int32_t mullama_vocab_text(const llama_vocab * vocab, int32_t token, const char ** out);
 int32_t mullama_vocab_piece(const llama_vocab * vocab, int32_t token, bool special, char * out, int32_t capacity, int32_t * length);
 int32_t mullama_tokenize(const llama_vocab * vocab, const char * text, int32_t bytes, int32_t * out, int32_t capacity, int32_t flags, int32_t * count);

@@ -193,6 +193,18 @@ pub enum Error {
         /// The most it takes.
         limit: usize,
     },
+    /// A part of the text is too long for one call of the tokenizer, and cannot be cut without changing its tokens.
+    #[error(
+        "the {bytes} bytes from byte {at} on can only be tokenized at once, but the tokenizer takes {limit} at once"
+    )]
+    StretchTooLong {
+        /// The byte at which the part begins.
+        at: usize,
+        /// Its bytes.
+        bytes: usize,
+        /// The most it takes.
+        limit: usize,
+    },
     /// The system did not start a thread.
     #[error("could not start a thread with a stack of {stack_bytes} bytes")]
     ThreadSpawn {
@@ -231,6 +243,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same error about a text that begins so many bytes earlier.
+    pub(crate) fn behind(mut self, bytes: usize) -> Self {
+        if let Self::RunTooLong { at, .. } | Self::StretchTooLong { at, .. } = &mut self {
+            *at += bytes;
+        }
+        self
+    }
+
     /// Whether a context that returned this is in an unknown state and must be thrown away.
     pub fn poisons(&self) -> bool {
         matches!(

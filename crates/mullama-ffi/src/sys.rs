@@ -29,6 +29,13 @@ pub(crate) const ML_SEQ_CLEAR: i32 = 6;
 pub(crate) const ML_SAMPLED_TOKEN: i32 = 0;
 pub(crate) const ML_SAMPLED_NON_FINITE: i32 = 1;
 
+// llama_token_attr.
+pub(crate) const ATTR_UNKNOWN: i32 = 1;
+pub(crate) const ATTR_CONTROL: i32 = 1 << 3;
+pub(crate) const ATTR_USER_DEFINED: i32 = 1 << 4;
+pub(crate) const ATTR_LSTRIP: i32 = 1 << 7;
+pub(crate) const ATTR_RSTRIP: i32 = 1 << 8;
+
 pub(crate) const ML_ADD_SPECIAL: i32 = 1;
 pub(crate) const ML_PARSE_SPECIAL: i32 = 2;
 
@@ -213,6 +220,7 @@ unsafe extern "C" {
     ) -> i32;
     pub(crate) fn mullama_keep_statics_at_exit();
     pub(crate) fn mullama_vocab_is_control(vocab: *const llama_vocab, token: i32, out: *mut bool) -> i32;
+    pub(crate) fn mullama_vocab_attr(vocab: *const llama_vocab, token: i32, out: *mut i32) -> i32;
     pub(crate) fn mullama_vocab_text(vocab: *const llama_vocab, token: i32, out: *mut *const c_char) -> i32;
     pub(crate) fn mullama_vocab_piece(
         vocab: *const llama_vocab,

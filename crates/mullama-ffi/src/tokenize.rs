@@ -12,9 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use crate::error::{Error, check};
+use crate::slices::TextRules;
 use crate::sys;
 use crate::token::TokenId;
-use crate::vocab::Vocab;
+use crate::vocab::{KIND_WPM, Vocab};
 
 /// Stacks that are tried, largest first: a process under a limit on its address space may get only a smaller one.
 const STACK_BYTES: [usize; 5] = [1 << 30, 256 << 20, 64 << 20, 16 << 20, 4 << 20];
@@ -28,12 +29,30 @@ const STACK_BYTES_ELSEWHERE: usize = STACK_BYTES_KEPT + (256 << 10);
 /// Longest text in bytes. The largest contexts hold some ten million tokens of about four bytes.
 const TEXT_BYTES: usize = 64 << 20;
 
+/// What becomes of special tokens when a text is tokenized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Special {
+    /// Whether the model's beginning and end are put around the text.
+    pub add: bool,
+    /// Whether control tokens that are spelled out in the text are read as tokens.
+    pub parse: bool,
+}
+
 thread_local! {
     /// The stack of this thread, where it was started here.
     static STACK: Cell<usize> = const { Cell::new(STACK_BYTES_ELSEWHERE) };
 }
 
-/// Starts a thread on which [`Vocab::tokenize_on_this_thread`] takes long texts.
+/// What a tokenizer thread is like.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenizerThread {
+    /// The thread's name.
+    pub name: &'static str,
+    /// How much less of a contended core it gets than others: Linux's nice value, 0 to 19. Other systems ignore it.
+    pub nice: i32,
+}
+
+/// Starts a thread on which [`Vocab::tokenize_while`] takes long texts.
 ///
 /// # Errors
 ///
@@ -42,7 +61,7 @@ thread_local! {
 /// # Panics
 ///
 /// On that thread, if `f` does; the handle tells.
-pub fn spawn_tokenizer_thread<F>(name: &str, f: F) -> Result<JoinHandle<()>, Error>
+pub fn spawn_tokenizer_thread<F>(options: TokenizerThread, f: F) -> Result<JoinHandle<()>, Error>
 where
     F: FnOnce() + Send + 'static,
 {
@@ -50,14 +69,24 @@ where
     let job = Arc::new(Mutex::new(Some(f)));
     with_largest_stack(|stack_bytes| {
         let job = Arc::clone(&job);
-        thread::Builder::new().name(name.to_owned()).stack_size(stack_bytes).spawn(move || {
+        thread::Builder::new().name(options.name.to_owned()).stack_size(stack_bytes).spawn(move || {
             STACK.set(stack_bytes);
+            lower_priority(options.nice);
             let taken = job.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(f) = taken {
                 f();
             }
         })
     })
+}
+
+/// Lowers the priority of the calling thread alone, as Linux does where POSIX would lower the process's.
+fn lower_priority(nice: i32) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: the call takes numbers only. Where it is refused the thread runs on as it was.
+    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+    #[cfg(not(target_os = "linux"))]
+    let _ = nice;
 }
 
 fn with_largest_stack<T>(spawn: impl Fn(usize) -> std::io::Result<T>) -> Result<T, Error> {
@@ -111,22 +140,81 @@ impl Vocab<'_> {
         parse_special: bool,
     ) -> Result<Vec<TokenId>, Error> {
         self.check_text(text)?;
+        let mut tokens = Vec::new();
+        self.append(text, flags(add_special, parse_special), &mut tokens)?;
+        Ok(tokens)
+    }
+
+    /// As [`tokenize_on_this_thread`](Self::tokenize_on_this_thread), a long text in slices. `go_on` is asked before each with
+    /// the number of tokens so far, and ends the work by returning `false`: then these are all that is returned.
+    ///
+    /// # Errors
+    ///
+    /// As [`tokenize`](Self::tokenize), and [`Error::StretchTooLong`] for a text that cannot be cut.
+    pub fn tokenize_while(
+        self,
+        text: &str,
+        special: Special,
+        rules: &TextRules,
+        go_on: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<Vec<TokenId>, Error> {
+        self.check_text(text)?;
+        let mut tokens = Vec::new();
+        let mut slice = rules.first_slice(text)?;
+        if !go_on(0) {
+            return Ok(tokens);
+        }
+        if slice.bytes == text.len() {
+            self.append(text, flags(special.add, special.parse), &mut tokens)?;
+            return Ok(tokens);
+        }
+        let (before, after) = self.added_tokens(special.add)?;
+        tokens.extend(before);
+        let mut from = 0;
+        loop {
+            let behind = |error: Error| error.behind(from);
+            self.append(&text[from..from + slice.bytes], flags(false, special.parse), &mut tokens).map_err(behind)?;
+            from += slice.bytes + slice.skip;
+            if from == text.len() {
+                tokens.extend(after);
+                return Ok(tokens);
+            }
+            if !go_on(tokens.len()) {
+                return Ok(tokens);
+            }
+            slice = rules.first_slice(&text[from..]).map_err(|error| error.behind(from))?;
+        }
+    }
+
+    /// The tokens that the model wants before a text and behind it.
+    fn added_tokens(self, add_special: bool) -> Result<(Vec<TokenId>, Vec<TokenId>), Error> {
+        if !add_special {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        let mut before = Vec::new();
+        self.append("", flags(true, false), &mut before)?;
+        // WordPiece begins every text, whatever the file says.
+        let begins = usize::from(self.add_bos() || self.kind() == KIND_WPM).min(before.len());
+        let after = before.split_off(begins);
+        Ok((before, after))
+    }
+
+    /// Appends the tokens of a text to others.
+    fn append(self, text: &str, flags: i32, tokens: &mut Vec<TokenId>) -> Result<(), Error> {
         if self.splits_by_regex() {
             check_runs(text, longest_run(STACK.get()))?;
         }
-        let flags =
-            if add_special { sys::ML_ADD_SPECIAL } else { 0 } | if parse_special { sys::ML_PARSE_SPECIAL } else { 0 };
         // A token stands for a byte or more, but for those put around the text and a leading space.
-        let mut tokens = Vec::with_capacity(text.len() + 8);
-        let mut count = self.tokenize_into(text, flags, &mut tokens)?;
+        tokens.reserve(text.len() + 8);
+        let mut count = self.tokenize_into(text, flags, tokens)?;
         if count < 0 && count != i32::MIN {
-            tokens.reserve_exact(count.unsigned_abs() as usize);
-            count = self.tokenize_into(text, flags, &mut tokens)?;
+            tokens.reserve(count.unsigned_abs() as usize);
+            count = self.tokenize_into(text, flags, tokens)?;
         }
         let count = usize::try_from(count).map_err(|_| Error::TextTooLong { bytes: text.len(), limit: TEXT_BYTES })?;
-        // SAFETY: llama.cpp wrote `count` tokens into the capacity.
-        unsafe { tokens.set_len(count) };
-        Ok(tokens)
+        // SAFETY: llama.cpp wrote `count` tokens into the spare capacity.
+        unsafe { tokens.set_len(tokens.len() + count) };
+        Ok(())
     }
 
     fn check_text(self, text: &str) -> Result<(), Error> {
@@ -139,10 +227,12 @@ impl Vocab<'_> {
         Ok(())
     }
 
-    fn tokenize_into(&self, text: &str, flags: i32, tokens: &mut Vec<TokenId>) -> Result<i32, Error> {
+    /// Writes the tokens of a text into spare capacity; their number, below zero if they did not fit.
+    fn tokenize_into(self, text: &str, flags: i32, tokens: &mut Vec<TokenId>) -> Result<i32, Error> {
         let too_long = |_| Error::TextTooLong { bytes: text.len(), limit: TEXT_BYTES };
         let bytes = i32::try_from(text.len()).map_err(too_long)?;
-        let capacity = i32::try_from(tokens.capacity()).unwrap_or(i32::MAX);
+        let spare = tokens.spare_capacity_mut();
+        let capacity = i32::try_from(spare.len()).unwrap_or(i32::MAX);
         let mut count = 0;
         // SAFETY: the text is passed with its length, and llama.cpp writes at most `capacity` tokens.
         let status = unsafe {
@@ -150,7 +240,7 @@ impl Vocab<'_> {
                 self.raw(),
                 text.as_ptr().cast::<c_char>(),
                 bytes,
-                tokens.as_mut_ptr(),
+                spare.as_mut_ptr().cast::<TokenId>(),
                 capacity,
                 flags,
                 &raw mut count,
@@ -159,6 +249,10 @@ impl Vocab<'_> {
         check("llama_tokenize", status)?;
         Ok(count)
     }
+}
+
+fn flags(add_special: bool, parse_special: bool) -> i32 {
+    (if add_special { sys::ML_ADD_SPECIAL } else { 0 }) | (if parse_special { sys::ML_PARSE_SPECIAL } else { 0 })
 }
 
 /// The longest run, in characters, that a stack of this size is safe for.
@@ -233,7 +327,8 @@ mod tests {
     fn a_tokenizer_thread_takes_longer_runs_than_another() {
         let elsewhere = longest_run(STACK.get());
         let (sender, receiver) = mpsc::sync_channel(1);
-        let thread = spawn_tokenizer_thread("tokenizer", move || {
+        let options = TokenizerThread { name: "tokenizer", nice: 0 };
+        let thread = spawn_tokenizer_thread(options, move || {
             sender.send(longest_run(STACK.get())).expect("the test waits");
         });
         thread.expect("spawned").join().expect("no panic");

@@ -10,7 +10,10 @@ use crate::token::{TokenId, check_token};
 
 // llama_vocab_type.
 const KIND_NONE: i32 = 0;
-const KIND_BPE: i32 = 2;
+pub(crate) const KIND_SPM: i32 = 1;
+pub(crate) const KIND_BPE: i32 = 2;
+pub(crate) const KIND_WPM: i32 = 3;
+pub(crate) const KIND_RWKV: i32 = 5;
 
 /// What a vocabulary says about itself, read once.
 #[derive(Debug)]
@@ -82,6 +85,21 @@ impl<'m> Vocab<'m> {
     /// Whether the file has a vocabulary at all.
     pub fn has_vocabulary(self) -> bool {
         self.facts().kind != KIND_NONE
+    }
+
+    /// Which of llama.cpp's tokenizers the vocabulary is for.
+    pub(crate) fn kind(self) -> i32 {
+        self.facts().kind
+    }
+
+    /// llama.cpp's flags of a token of the vocabulary.
+    pub(crate) fn attributes(self, token: TokenId) -> Result<i32, Error> {
+        self.check(token)?;
+        let mut attributes = 0;
+        // SAFETY: the id is in range, which llama.cpp does not check here.
+        let status = unsafe { sys::mullama_vocab_attr(self.raw(), token, &raw mut attributes) };
+        check("llama_vocab_get_attr", status)?;
+        Ok(attributes)
     }
 
     /// Whether llama.cpp splits text with regular expressions before it merges pairs.

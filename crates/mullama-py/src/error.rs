@@ -14,6 +14,7 @@ fn raise(py: Python<'_>, error: &MullamaError) -> PyResult<PyErr> {
         match fact {
             Fact::Text(text) => raised.setattr(name, text)?,
             Fact::Number(number) => raised.setattr(name, number)?,
+            Fact::Flag(flag) => raised.setattr(name, flag)?,
             Fact::Path(path) => raised.setattr(name, path)?,
             _ => raised.setattr(name, py.None())?,
         }
@@ -39,7 +40,7 @@ fn class(error: &MullamaError) -> &'static str {
         E::InvalidPrompt(_) => "InvalidPromptError",
         E::ChatTemplate(_) => "ChatTemplateError",
         E::ContextOverflow { .. } => "ContextOverflowError",
-        E::Overloaded { .. } => "OverloadedError",
+        E::Overloaded { .. } | E::PromptsOverloaded { .. } => "OverloadedError",
         E::StreamTimeout { .. } => "StreamTimeoutError",
         E::StreamingError(_) => "GenerationError",
         E::Closed { .. } => "EngineClosedError",

@@ -69,7 +69,12 @@ impl Model {
         let model = self.held(py)?;
         let text = prompt::text(text).map_err(|failure| to_py(py, &failure.into()))?.to_owned();
         let model = Arc::clone(model.arc());
-        wait::for_work(py, move || model.tokenize_with(&text, add_special, parse_special))
+        // A caller who has given up gets no answer, so nothing stands for it.
+        let work = move |report: &mut dyn FnMut(f32) -> bool| {
+            let done = model.tokenize_while(&text, add_special, parse_special, || report(0.0))?;
+            Ok(done.unwrap_or_default())
+        };
+        wait::for_work_with(py, None, work)
     }
 
     fn apply_chat_template(&self, py: Python<'_>, chat: &Chat) -> PyResult<String> {
@@ -79,7 +84,10 @@ impl Model {
 
     fn tokenize_chat(&self, py: Python<'_>, chat: &Chat) -> PyResult<Vec<TokenId>> {
         let (model, chat) = (Arc::clone(self.held(py)?.arc()), chat.0.clone());
-        wait::for_work(py, move || model.tokenize_chat(&chat?))
+        let work = move |report: &mut dyn FnMut(f32) -> bool| {
+            Ok(model.tokenize_chat_while(&chat?, || report(0.0))?.unwrap_or_default())
+        };
+        wait::for_work_with(py, None, work)
     }
 
     fn detokenize(&self, tokens: &Bound<'_, PyAny>) -> PyResult<String> {

@@ -24,14 +24,18 @@ impl Chat {
 /// The prompt. A value of the right type that is none all the same is told by the stream; a wrong type is a `TypeError`.
 pub(crate) fn read(value: &Bound<'_, PyAny>) -> PyResult<Prompt> {
     if let Ok(chat) = value.cast::<Chat>() {
-        return Ok(chat.get().0.clone().map_or_else(Prompt::Refused, Prompt::from));
+        return Ok(chat.get().0.clone().map_or_else(refused, Prompt::from));
     }
     let prompt = match value.cast::<PyString>() {
         Ok(string) => text(string).map(Prompt::from),
         Err(_) if items(value).is_none() => return Err(mistyped("prompt", "a str or a sequence of token ids", value)),
         Err(_) => token_ids("prompt", value)?.map(Prompt::from),
     };
-    Ok(prompt.unwrap_or_else(Prompt::Refused))
+    Ok(prompt.unwrap_or_else(refused))
+}
+
+fn refused(failure: PromptFailure) -> Prompt {
+    Prompt::Refused(Box::new(failure.into()))
 }
 
 /// The text of a string.

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use minijinja::value::{Serde, Value};
-use mullama_ffi::{Model, TokenId};
+use mullama_ffi::{Model, Special, TokenId};
 
 use super::guard::{Guard, Piece};
 use super::{Chat, TemplateFailure, template};
 use crate::error::MullamaError;
+use crate::text::vocabulary::LlamaVocabulary;
 
 /// The key of a model's template. Others stand under the same with `.` and a name behind it.
 const TEMPLATE_KEY: &str = "tokenizer.chat_template";
@@ -94,17 +95,31 @@ impl Dialect {
         variables.into()
     }
 
-    /// The prompt as token ids. What a message says never becomes a control token. Needs a big stack.
-    pub(crate) fn tokens(&self, chat: &Chat, model: &Model) -> Result<Vec<TokenId>, MullamaError> {
-        let vocab = model.vocab();
-        let mut tokens = Vec::new();
+    /// The prompt as token ids. What a message says never becomes a control token. `go_on` is asked now and then with the
+    /// number of tokens so far; once it says no, these are all that is returned. Needs a tokenizer thread.
+    pub(crate) fn tokens(
+        &self,
+        chat: &Chat,
+        vocabulary: &LlamaVocabulary,
+        go_on: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<Vec<TokenId>, MullamaError> {
+        let vocab = vocabulary.model().vocab();
+        let (mut tokens, mut stopped) = (Vec::new(), false);
         for piece in self.pieces(chat)? {
             let (text, parse_special) = match &piece {
                 Piece::Parsed(text) => (text, true),
                 Piece::Plain(text) => (text, false),
             };
-            let piece = vocab.tokenize_on_this_thread(text, false, parse_special);
+            let before = tokens.len();
+            let mut ask = |count: usize| {
+                stopped = !go_on(before + count);
+                !stopped
+            };
+            let piece = vocabulary.tokens(text, Special { add: false, parse: parse_special }, &mut ask);
             tokens.extend(piece.map_err(MullamaError::untokenizable)?);
+            if stopped {
+                return Ok(tokens);
+            }
         }
         // Many templates write BOS themselves, and a second one would only confuse the model.
         match vocab.bos().filter(|_| vocab.add_bos()) {

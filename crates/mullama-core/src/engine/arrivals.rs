@@ -1,15 +1,16 @@
-//! A request on its way into the engine: checked at the call, tokenized beside the engine.
+//! A request on its way into the engine: its stream at the call, its prompt when it is tokenized.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use mullama_ffi::TokenId;
-
+use super::inbox::Inbox;
+use super::tokenizer_pool::{Job, Reservation};
+use crate::clock::Clock;
 use crate::config::StreamConfig;
-use crate::error::{MullamaError, PromptFailure, StreamFailure};
-use crate::request::Prompt;
-use crate::stream::TokenSender;
-use crate::text::sampler::SamplerChain;
+use crate::error::{MullamaError, StreamFailure};
+use crate::in_flight::InFlightGuard;
+use crate::request::{Request, ValidRequest};
+use crate::stream::{StreamHandle, StreamId, TokenSender};
 use crate::text::vocabulary::Vocabulary;
 
 /// A stream that was called for. Its prompt follows when it is tokenized.
@@ -21,48 +22,93 @@ pub(crate) struct Arrival {
     pub(crate) called_at: Duration,
 }
 
-/// A prompt that can be computed: at least one token, all known, room for one more.
+/// The duty to tell the engine what became of a prompt. Dropped without an answer, as by a panic, it fails the stream.
 #[derive(Debug)]
-pub(crate) struct Prepared {
-    pub(crate) tokens: Vec<TokenId>,
-    pub(crate) sampler: SamplerChain,
+pub(crate) struct Answer {
+    inbox: Arc<Inbox>,
+    id: StreamId,
+    is_due: bool,
 }
 
-/// Tokenizes and checks a prompt, and builds its sampler. Needs a big stack if the prompt is not tokens.
-pub(crate) fn prepare(
-    prompt: Prompt,
-    config: &StreamConfig,
-    seed: u32,
-    context_len: usize,
-    vocabulary: &dyn Vocabulary,
-) -> Result<Prepared, MullamaError> {
-    let tokens = match prompt {
-        Prompt::Tokens(tokens) => known(tokens, vocabulary.n_tokens())?,
-        // The token that the model adds by itself is no prompt.
-        Prompt::Text(text) if text.is_empty() => Vec::new(),
-        Prompt::Text(text) => vocabulary.tokenize(&text).map_err(MullamaError::untokenizable)?,
-        Prompt::Refused(failure) => return Err(MullamaError::InvalidPrompt(failure)),
-        Prompt::Chat(chat) => vocabulary.tokenize_chat(&chat)?,
-    };
-    if tokens.is_empty() {
-        return Err(MullamaError::InvalidPrompt(PromptFailure::Empty));
+impl Answer {
+    pub(crate) fn new(inbox: &Arc<Inbox>, id: StreamId) -> Self {
+        Self { inbox: Arc::clone(inbox), id, is_due: true }
     }
-    if tokens.len() >= context_len {
-        return Err(MullamaError::ContextOverflow { prompt_tokens: tokens.len(), context_len });
+
+    /// Tells the engine.
+    pub(crate) fn give(mut self, validated: Result<ValidRequest, MullamaError>) {
+        self.is_due = false;
+        self.inbox.prepared(self.id, validated);
     }
-    let failed = |error| MullamaError::StreamingError(StreamFailure::Sample(Arc::new(error)));
-    let mut sampler = SamplerChain::build(config, seed, context_len, vocabulary).map_err(failed)?;
-    sampler.see_prompt(&tokens).map_err(failed)?;
-    Ok(Prepared { tokens, sampler })
+
+    /// Tells nobody: the stream has ended, or is about to by a deadline of its own.
+    pub(crate) fn withhold(mut self) {
+        self.is_due = false;
+    }
 }
 
-fn known(tokens: Vec<TokenId>, n_vocab: usize) -> Result<Vec<TokenId>, MullamaError> {
-    let unknown = |token: TokenId| !usize::try_from(token).is_ok_and(|t| t < n_vocab);
-    match tokens.iter().position(|&token| unknown(token)) {
-        None => Ok(tokens),
-        Some(position) => {
-            let token = tokens[position];
-            Err(MullamaError::InvalidPrompt(PromptFailure::UnknownToken { token, position, n_vocab }))
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if self.is_due {
+            let panicked = MullamaError::StreamingError(StreamFailure::TokenizerPanicked);
+            self.inbox.prepared(self.id, Err(panicked));
         }
+    }
+}
+
+/// A request whose prompt waits for a tokenizer thread.
+#[derive(Debug)]
+pub(crate) struct PromptJob {
+    pub(crate) request: Request,
+    pub(crate) vocabulary: Arc<dyn Vocabulary>,
+    /// Whether anybody waits for the prompt.
+    pub(crate) interest: Interest,
+    /// Given back before the engine is told, so that whoever calls after the stream's end finds it.
+    pub(crate) reservation: Reservation,
+    pub(crate) in_flight: InFlightGuard,
+    pub(crate) answer: Answer,
+}
+
+/// Who waits for a prompt, and until when.
+#[derive(Debug)]
+pub(crate) struct Interest {
+    pub(crate) stream: StreamHandle,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// When the stream ends by its own deadline, on the engine's clock.
+    pub(crate) deadline: Option<Duration>,
+}
+
+impl Interest {
+    fn lasts(&self) -> bool {
+        let expired = self.deadline.is_some_and(|deadline| deadline <= self.clock.now());
+        !expired && !self.stream.is_leaving() && !self.inbox.is_closed()
+    }
+}
+
+impl Job for PromptJob {
+    fn is_wanted(&self) -> bool {
+        self.interest.lasts()
+    }
+
+    fn run(self: Box<Self>) {
+        let Self { request, vocabulary, interest, reservation, in_flight, answer } = *self;
+        let validated = request.validate(vocabulary.as_ref(), &|| interest.lasts());
+        drop(reservation);
+        match validated.transpose() {
+            Some(validated) => answer.give(validated),
+            None => answer.withhold(),
+        }
+        drop(in_flight);
+    }
+
+    fn skip(self: Box<Self>) {
+        self.answer.withhold();
+    }
+
+    fn fail(self: Box<Self>, error: MullamaError) {
+        let Self { reservation, answer, .. } = *self;
+        drop(reservation);
+        answer.give(Err(error));
     }
 }

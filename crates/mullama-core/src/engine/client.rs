@@ -1,101 +1,93 @@
-//! Where requests are taken: checked, counted, and sent to the engine.
+//! The callers' side of an engine: requests are checked, counted, and sent to the engine's inbox.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::Parts;
-use super::arrivals::{Arrival, prepare};
+use super::arrivals::{Answer, Arrival, Interest, PromptJob};
 use super::inbox::Inbox;
+use super::tokenizer_pool::{Lane, Reservation, TokenizerPool};
 use crate::clock::Clock;
 use crate::config::StreamConfig;
-use crate::error::{MullamaError, StreamFailure};
+use crate::error::MullamaError;
 use crate::in_flight::InFlightGuard;
-use crate::request::Prompt;
+use crate::request::{Prompt, Request};
 use crate::stats::Stats;
-use crate::stream::admission::{Admission, AdmissionTicket};
+use crate::stream::admission::Admission;
 use crate::stream::{self, EngineInbox, Identity, StreamHandle, TokenStream};
 use crate::text::vocabulary::Vocabulary;
-
-/// Prompts that may still be tokenized for streams that are gone, before a new one is refused.
-const ABANDONED_PROMPTS: usize = 64;
 
 /// The callers' side of an engine.
 #[derive(Debug)]
 pub(crate) struct EngineClient {
     inbox: Arc<Inbox>,
     admission: Arc<Admission>,
-    /// Prompts on threads of their own. Who leaves gives its place in `admission` back at once, but a tokenizer goes on.
-    tokenizing: Arc<Admission>,
+    pool: Arc<TokenizerPool>,
     clock: Arc<dyn Clock>,
     vocabulary: Arc<dyn Vocabulary>,
+    /// Most bytes of text that a token can stand for, if that is known.
+    longest_piece: Option<usize>,
     context_len: usize,
     stats: Arc<Mutex<Stats>>,
 }
 
 impl EngineClient {
-    /// The desk of the engine that is made of `parts`.
-    pub(crate) fn new(parts: &Parts, max_unfinished: usize) -> Self {
+    /// The client of the engine that is made of `parts`. Its prompts are tokenized by `pool`.
+    pub(crate) fn new(parts: &Parts, max_unfinished: usize, pool: Arc<TokenizerPool>) -> Self {
         Self {
             inbox: Arc::clone(&parts.inbox),
             admission: Arc::new(Admission::new(max_unfinished)),
-            tokenizing: Arc::new(Admission::new(max_unfinished + ABANDONED_PROMPTS)),
+            pool,
             clock: Arc::clone(&parts.clock),
             vocabulary: Arc::clone(&parts.vocabulary),
+            longest_piece: parts.vocabulary.longest_piece(),
             context_len: parts.context_len,
             stats: Arc::clone(&parts.stats),
         }
     }
 
-    /// Opens a stream. Never waits: the prompt is tokenized and checked on a thread of its own.
+    /// Opens a stream. Never waits: the prompt is tokenized and checked on another thread.
     pub(crate) fn submit(&self, prompt: Prompt, config: StreamConfig) -> Result<TokenStream, MullamaError> {
-        config.validate()?;
-        config.validate_tokens(self.vocabulary.n_tokens())?;
-        let seed = config.seed.unwrap_or_else(any_seed);
-        // DRY looks through the whole vocabulary for its sequence breakers.
-        let quick = matches!(prompt, Prompt::Tokens(_) | Prompt::Refused(_)) && config.dry_multiplier <= 0.0;
-        let ticket = if quick { None } else { Some(self.tokenizing.enter()?) };
+        let request = Request::new(prompt, config, self.vocabulary.as_ref(), self.context_len)?;
+        let refused = request.check_length(self.longest_piece).err();
+        let waits = refused.is_none() && !request.is_quick();
+        let reservation = if waits { Some(self.pool.reserve(request.prompt_bytes())?) } else { None };
         let identity = Identity {
             id: self.inbox.next_id(),
-            seed,
+            seed: request.seed,
             engine: Arc::clone(&self.inbox) as Arc<dyn EngineInbox>,
             ticket: self.admission.enter()?,
         };
-        let (sender, stream) = stream::open(identity, config.buffer_size);
-        let config = Arc::new(config);
-        let arrival = Arrival { sender, config: Arc::clone(&config), called_at: self.clock.now() };
+        let (sender, stream) = stream::open(identity, request.config.buffer_size);
+        let called_at = self.clock.now();
+        let arrival = Arrival { sender, config: Arc::clone(&request.config), called_at };
         self.inbox.submit(arrival).map_err(|_| MullamaError::Closed { what: "engine" })?;
-        self.prepare(stream.handle(), prompt, config, ticket);
+        let answer = Answer::new(&self.inbox, stream.handle().id());
+        match (refused, reservation) {
+            (Some(error), _) => answer.give(Err(error)),
+            (None, Some(reservation)) => {
+                let interest = self.interest(stream.handle(), request.deadline(called_at));
+                self.tokenize(request, interest, reservation, answer);
+            }
+            (None, None) => match request.validate(self.vocabulary.as_ref(), &|| true).transpose() {
+                Some(validated) => answer.give(validated),
+                None => answer.withhold(),
+            },
+        }
         Ok(stream)
     }
 
-    /// Has the prompt turned into tokens, and word sent to the engine: on a thread of its own if that is `ticket`.
-    fn prepare(
-        &self,
-        stream: StreamHandle,
-        prompt: Prompt,
-        config: Arc<StreamConfig>,
-        ticket: Option<AdmissionTicket>,
-    ) {
-        let (id, seed, context_len) = (stream.id(), stream.seed(), self.context_len);
-        let (inbox, vocabulary) = (Arc::clone(&self.inbox), Arc::clone(&self.vocabulary));
-        let quick = ticket.is_none();
-        let working = (!quick).then(InFlightGuard::begin);
-        let work = move || {
-            let _working = working;
-            if stream.is_leaving() {
-                return;
-            }
-            let prepared = prepare(prompt, &config, seed, context_len, vocabulary.as_ref());
-            // Before the stream can end, so that whoever calls after its end finds the place.
-            drop(ticket);
-            inbox.prepared(id, prepared);
-        };
-        if quick {
-            return work();
-        }
-        if let Err(error) = mullama_ffi::spawn_tokenizer_thread("mullama-prompt", work) {
-            let refused = MullamaError::StreamingError(StreamFailure::Thread(Arc::new(error)));
-            self.inbox.prepared(id, Err(refused));
-        }
+    fn interest(&self, stream: StreamHandle, deadline: Option<Duration>) -> Interest {
+        let (inbox, clock) = (Arc::clone(&self.inbox), Arc::clone(&self.clock));
+        Interest { stream, inbox, clock, deadline }
+    }
+
+    /// Puts the prompt in line for a tokenizer thread.
+    fn tokenize(&self, request: Request, interest: Interest, reservation: Reservation, answer: Answer) {
+        let lane = if request.has_own_template() { Lane::Long } else { Lane::for_prompt(request.prompt_bytes()) };
+        let (vocabulary, in_flight) = (Arc::clone(&self.vocabulary), InFlightGuard::begin());
+        let job = PromptJob { request, vocabulary, interest, reservation, in_flight, answer };
+        self.pool.submit(lane, Box::new(job));
     }
 
     /// Streams that have not ended.
@@ -121,11 +113,4 @@ impl EngineClient {
     pub(crate) fn close(&self) {
         self.inbox.close();
     }
-}
-
-/// A seed that nobody chose. `u32::MAX` is left out: llama.cpp reads it as "pick any".
-fn any_seed() -> u32 {
-    use std::hash::{BuildHasher, RandomState};
-    let bits = RandomState::new().hash_one(std::thread::current().id());
-    u32::try_from(bits % u64::from(u32::MAX)).expect("a remainder of a division by u32::MAX")
 }

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 
 use super::client::EngineClient;
 use super::inbox::Inbox;
+use super::tokenizer_pool::TokenizerPool;
 use super::{Engine, Parts, Step};
 use crate::clock::{Clock, SystemClock};
 use crate::config::ResolvedParams;
@@ -57,7 +58,7 @@ impl EngineHandle {
             threads: params.n_threads.max(params.n_threads_batch),
             stats: Arc::default(),
         };
-        let client = EngineClient::new(&parts, params.max_unfinished);
+        let client = EngineClient::new(&parts, params.max_unfinished, TokenizerPool::of_process());
         let (report, ready) = sync_channel(1);
         let body = move || engine_thread(parts, move || make(abort), &report);
         let thread = std::thread::Builder::new().name("mullama-engine".into()).spawn(body);

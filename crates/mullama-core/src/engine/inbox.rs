@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::arrivals::{Arrival, Prepared};
+use super::arrivals::Arrival;
 use crate::error::MullamaError;
+use crate::request::ValidRequest;
 use crate::stream::{EngineInbox, StreamId};
 
 /// What came in since the engine looked last.
@@ -17,7 +18,7 @@ pub(crate) struct Messages {
     /// New streams, in the order of their calls.
     pub(crate) arrivals: Vec<Arrival>,
     /// Prompts that have become tokens, or why they could not.
-    pub(crate) prepared: Vec<(StreamId, Result<Prepared, MullamaError>)>,
+    pub(crate) prepared: Vec<(StreamId, Result<ValidRequest, MullamaError>)>,
     /// Streams whose reader cancelled or left.
     pub(crate) left: Vec<StreamId>,
 }
@@ -91,7 +92,7 @@ impl Inbox {
     }
 
     /// A prompt became tokens, or could not.
-    pub(crate) fn prepared(&self, id: StreamId, prepared: Result<Prepared, MullamaError>) {
+    pub(crate) fn prepared(&self, id: StreamId, prepared: Result<ValidRequest, MullamaError>) {
         self.post(|inner| inner.messages.prepared.push((id, prepared)));
     }
 

@@ -10,6 +10,7 @@ mod recovery;
 pub(crate) mod scheduler;
 pub(crate) mod sequence;
 mod thread_tuner;
+pub(crate) mod tokenizer_pool;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -163,8 +164,8 @@ impl<B: Backend> Engine<B> {
         for (id, prepared) in messages.prepared {
             let Some(at) = self.find(id) else { continue };
             match prepared {
-                Ok(prepared) => {
-                    self.sequences[at].set_prompt(prepared, self.parts.context_len);
+                Ok(request) => {
+                    self.sequences[at].set_prompt(request);
                     self.find_prefix_source(at);
                 }
                 Err(error) => self.end(at, |sequence| sequence.fail(error, now)),

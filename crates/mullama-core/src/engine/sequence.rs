@@ -8,10 +8,11 @@ use std::time::Duration;
 use mullama_ffi::TokenId;
 
 use crate::config::StreamConfig;
-use crate::engine::arrivals::{Arrival, Prepared};
+use crate::engine::arrivals::Arrival;
 use crate::engine::scheduler::{Candidate, RunState};
 use crate::error::{self, Deadline, MullamaError, StreamFailure};
 use crate::kv::prefix_cache::PrefixMatch;
+use crate::request::ValidRequest;
 use crate::stream::token::Token;
 use crate::stream::usage::FinishReason;
 use crate::stream::{End, Progress, Readiness, StreamId, TokenSender};
@@ -89,11 +90,11 @@ impl Sequence {
     }
 
     /// The prompt is tokenized: the sequence can be placed.
-    pub(crate) fn set_prompt(&mut self, prepared: Prepared, context_len: usize) {
-        self.progress.usage.prompt_tokens = prepared.tokens.len();
-        self.room = (self.config.max_tokens as usize).min(context_len - prepared.tokens.len());
-        self.tokens = prepared.tokens;
-        self.sampler = Some(prepared.sampler);
+    pub(crate) fn set_prompt(&mut self, request: ValidRequest) {
+        self.progress.usage.prompt_tokens = request.prompt.len();
+        self.room = request.max_tokens;
+        self.tokens = request.prompt;
+        self.sampler = Some(request.sampler);
         self.sender.report(&self.progress);
     }
 

@@ -13,6 +13,8 @@ pub enum Fact<'a> {
     Text(String),
     /// A count, a place, a number of milliseconds.
     Number(i64),
+    /// Whether something is so.
+    Flag(bool),
     /// A file.
     Path(&'a Path),
     /// It does not apply to this error.
@@ -48,8 +50,8 @@ impl MullamaError {
     /// ```
     /// use mullama::{Fact, MullamaError};
     ///
-    /// let error = MullamaError::ContextOverflow { prompt_tokens: 5_001, context_len: 4_096 };
-    /// assert_eq!(error.facts(), [("prompt_tokens", Fact::Number(5_001)), ("context_len", Fact::Number(4_096))]);
+    /// let error = MullamaError::Overloaded { unfinished: 72, limit: 72 };
+    /// assert_eq!(error.facts(), [("unfinished", Fact::Number(72)), ("limit", Fact::Number(72))]);
     /// ```
     pub fn facts(&self) -> Vec<(&'static str, Fact<'_>)> {
         match self {
@@ -69,11 +71,17 @@ impl MullamaError {
             Self::ChatTemplate(failure) => {
                 vec![("reason", Fact::Text(told(failure))), ("line", failure.line().into())]
             }
-            Self::ContextOverflow { prompt_tokens, context_len } => {
-                vec![("prompt_tokens", (*prompt_tokens).into()), ("context_len", (*context_len).into())]
-            }
+            Self::ContextOverflow { prompt_tokens, is_lower_bound, context_len } => vec![
+                ("prompt_tokens", (*prompt_tokens).into()),
+                ("is_lower_bound", Fact::Flag(*is_lower_bound)),
+                ("context_len", (*context_len).into()),
+            ],
             Self::Overloaded { unfinished, limit } => {
                 vec![("unfinished", (*unfinished).into()), ("limit", (*limit).into())]
+            }
+            // Streams are not what there is too much of.
+            Self::PromptsOverloaded { limit_bytes, .. } => {
+                vec![("unfinished", Fact::None), ("limit", (*limit_bytes).into())]
             }
             Self::StreamTimeout { deadline, limit_ms, completion_tokens } => vec![
                 ("deadline", Fact::Text(deadline.to_string())),

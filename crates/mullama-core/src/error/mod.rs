@@ -49,11 +49,14 @@ pub enum MullamaError {
     ChatTemplate(TemplateFailure),
     /// The prompt leaves no room for a completion token.
     #[error(
-        "the prompt has {prompt_tokens} tokens, but the context holds {context_len} and needs room for at least one more (n_ctx)"
+        "the prompt has {}{prompt_tokens} tokens, but the context holds {context_len} and needs room for at least one more (n_ctx)",
+        if *is_lower_bound { "at least " } else { "" }
     )]
     ContextOverflow {
         /// Tokens of the prompt, those that the model adds included.
         prompt_tokens: usize,
+        /// Whether the prompt has at least so many tokens: it was not tokenized to its end, as it could not fit.
+        is_lower_bound: bool,
         /// Most tokens of one sequence (`n_ctx`).
         context_len: usize,
     },
@@ -66,6 +69,19 @@ pub enum MullamaError {
         unfinished: usize,
         /// `n_parallel + max_queue`.
         limit: usize,
+    },
+    /// Too much text waits to become tokens; try again when some of it has.
+    #[error(
+        "the prompt takes {prompt_bytes} bytes, and {waiting_bytes} bytes of prompts wait to be tokenized; \
+         the limit is {limit_bytes} bytes for the process"
+    )]
+    PromptsOverloaded {
+        /// What the prompt takes.
+        prompt_bytes: usize,
+        /// What the prompts before it take that are not tokenized yet.
+        waiting_bytes: usize,
+        /// Most bytes of such prompts.
+        limit_bytes: usize,
     },
     /// A deadline of the stream passed. What was produced before is delivered first.
     #[error(
@@ -100,7 +116,7 @@ impl MullamaError {
             Self::InvalidPrompt(_) => "INVALID_PROMPT",
             Self::ChatTemplate(_) => "TEMPLATE_ERROR",
             Self::ContextOverflow { .. } => "CONTEXT_OVERFLOW",
-            Self::Overloaded { .. } => "OVERLOADED",
+            Self::Overloaded { .. } | Self::PromptsOverloaded { .. } => "OVERLOADED",
             Self::StreamTimeout { .. } => "STREAM_TIMEOUT",
             Self::StreamingError(_) => "GENERATION_ERROR",
             Self::Closed { .. } => "CLOSED",
@@ -217,6 +233,9 @@ pub enum StreamFailure {
     /// The system refused a thread to tokenize the prompt on.
     #[error("no thread could be started for the prompt: {0}")]
     Thread(#[source] Arc<mullama_ffi::Error>),
+    /// The tokenizer panicked on the prompt.
+    #[error("the tokenizer panicked on the prompt")]
+    TokenizerPanicked,
     /// The engine stopped while the stream was open.
     #[error("the engine stopped unexpectedly")]
     EngineEnded,

@@ -1,10 +1,10 @@
-//! What the flow needs to know of a model's tokens, be it llama.cpp's or a test's.
+//! What the flow needs to know of a model's tokens: llama.cpp's, or a test's.
 
 #![cfg_attr(not(feature = "test-support"), expect(unreachable_pub, reason = "a stage of `testing` shows it"))]
 
 use std::sync::{Arc, OnceLock};
 
-use mullama_ffi::{Error, Model, Sampler, SamplerOptions, TokenId};
+use mullama_ffi::{Error, Model, Sampler, SamplerOptions, Special, TextRules, TokenId};
 
 use crate::chat::dialect::Dialect;
 use crate::chat::{Chat, TemplateFailure};
@@ -15,18 +15,33 @@ pub trait Vocabulary: Send + Sync + std::fmt::Debug {
     /// How many tokens there are.
     fn n_tokens(&self) -> usize;
 
-    /// Token ids of a raw prompt: BOS as the model says, control tokens parsed. Needs a big stack.
+    /// Token ids of a raw prompt: BOS as the model says, control tokens parsed. Needs a tokenizer thread.
     ///
     /// # Errors
     /// What the tokenizer refuses.
     fn tokenize(&self, text: &str) -> Result<Vec<TokenId>, Error>;
 
-    /// Token ids of a chat, through the model's template. Needs a big stack.
+    /// As [`tokenize`](Self::tokenize), a long text in slices: `go_on` is asked before each with the number of tokens so
+    /// far, and ends the work by returning `false`. Then these are all that is returned.
+    ///
+    /// # Errors
+    /// As [`tokenize`](Self::tokenize).
+    fn tokenize_while(&self, text: &str, go_on: &mut dyn FnMut(usize) -> bool) -> Result<Vec<TokenId>, Error> {
+        if go_on(0) { self.tokenize(text) } else { Ok(Vec::new()) }
+    }
+
+    /// Token ids of a chat, through the model's template, with `go_on` as in [`tokenize_while`](Self::tokenize_while).
+    /// Needs a tokenizer thread.
     ///
     /// # Errors
     /// [`MullamaError::ChatTemplate`], also without a template, and what the tokenizer refuses.
-    fn tokenize_chat(&self, _chat: &Chat) -> Result<Vec<TokenId>, MullamaError> {
+    fn tokenize_chat(&self, _chat: &Chat, _go_on: &mut dyn FnMut(usize) -> bool) -> Result<Vec<TokenId>, MullamaError> {
         Err(MullamaError::ChatTemplate(TemplateFailure::Missing))
+    }
+
+    /// Most bytes of text that one token can stand for; `None` where the tokenizer may drop text.
+    fn longest_piece(&self) -> Option<usize> {
+        None
     }
 
     /// Appends the bytes of a token; a control token has none.
@@ -51,11 +66,13 @@ pub(crate) struct LlamaVocabulary {
     model: Arc<Model>,
     /// Read when the first chat comes: most programs have none.
     dialect: OnceLock<Dialect>,
+    /// Read when the first engine starts.
+    rules: OnceLock<TextRules>,
 }
 
 impl LlamaVocabulary {
     pub(crate) fn new(model: Arc<Model>) -> Self {
-        Self { model, dialect: OnceLock::new() }
+        Self { model, dialect: OnceLock::new(), rules: OnceLock::new() }
     }
 
     /// The weights that the vocabulary is part of.
@@ -63,7 +80,27 @@ impl LlamaVocabulary {
         &self.model
     }
 
-    /// How the model talks.
+    /// Where texts may be cut for the tokenizer. If the vocabulary cannot be read, they are not cut.
+    fn rules(&self) -> &TextRules {
+        self.rules.get_or_init(|| {
+            TextRules::of(&self.model).unwrap_or_else(|error| {
+                tracing::warn!(target: "mullama", %error, "the vocabulary cannot be read; long texts are not cut");
+                TextRules::default()
+            })
+        })
+    }
+
+    /// Token ids of a text, with `go_on` as in [`Vocabulary::tokenize_while`].
+    pub(crate) fn tokens(
+        &self,
+        text: &str,
+        special: Special,
+        go_on: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<Vec<TokenId>, Error> {
+        self.model.vocab().tokenize_while(text, special, self.rules(), go_on)
+    }
+
+    /// The model's chat templates and how its control tokens are spelled.
     pub(crate) fn dialect(&self) -> Result<&Dialect, MullamaError> {
         if let Some(dialect) = self.dialect.get() {
             return Ok(dialect);
@@ -79,11 +116,19 @@ impl Vocabulary for LlamaVocabulary {
     }
 
     fn tokenize(&self, text: &str) -> Result<Vec<TokenId>, Error> {
-        self.model.vocab().tokenize_on_this_thread(text, true, true)
+        self.tokenize_while(text, &mut |_| true)
     }
 
-    fn tokenize_chat(&self, chat: &Chat) -> Result<Vec<TokenId>, MullamaError> {
-        self.dialect()?.tokens(chat, &self.model)
+    fn tokenize_while(&self, text: &str, go_on: &mut dyn FnMut(usize) -> bool) -> Result<Vec<TokenId>, Error> {
+        self.tokens(text, Special { add: true, parse: true }, go_on)
+    }
+
+    fn tokenize_chat(&self, chat: &Chat, go_on: &mut dyn FnMut(usize) -> bool) -> Result<Vec<TokenId>, MullamaError> {
+        self.dialect()?.tokens(chat, self, go_on)
+    }
+
+    fn longest_piece(&self) -> Option<usize> {
+        self.rules().longest_piece()
     }
 
     fn piece(&self, token: TokenId, bytes: &mut Vec<u8>) -> Result<(), Error> {

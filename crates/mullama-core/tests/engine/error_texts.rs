@@ -48,6 +48,7 @@ fn of_stream(failure: &StreamFailure) -> Vec<String> {
             vec![error.to_string()]
         }
         StreamFailure::NoCells { rows } => vec![rows.to_string()],
+        StreamFailure::TokenizerPanicked => vec!["tokenizer".into()],
         StreamFailure::EngineEnded => vec!["engine".into()],
     }
 }
@@ -59,8 +60,12 @@ fn facts(error: &MullamaError) -> Vec<String> {
         MullamaError::InvalidConfig { field, value, range } => vec![(*field).to_owned(), value.clone(), range.clone()],
         MullamaError::InvalidPrompt(failure) => of_prompt(failure),
         MullamaError::ChatTemplate(failure) => of_template(failure),
-        MullamaError::ContextOverflow { prompt_tokens, context_len } => {
-            vec![prompt_tokens.to_string(), context_len.to_string()]
+        MullamaError::ContextOverflow { prompt_tokens, is_lower_bound, context_len } => {
+            let bound = if *is_lower_bound { "at least " } else { "" };
+            vec![format!("{bound}{prompt_tokens} tokens"), context_len.to_string()]
+        }
+        MullamaError::PromptsOverloaded { prompt_bytes, waiting_bytes, limit_bytes } => {
+            [prompt_bytes, waiting_bytes, limit_bytes].map(ToString::to_string).to_vec()
         }
         MullamaError::Overloaded { unfinished, limit } => vec![unfinished.to_string(), limit.to_string()],
         MullamaError::StreamTimeout { deadline, limit_ms, completion_tokens } => {
@@ -78,6 +83,8 @@ fn all() -> Vec<(&'static str, MullamaError)> {
     let load = |source| MullamaError::ModelLoad { path: path(), source };
     let config = || MullamaError::InvalidConfig { field: "top_p", value: "1.5".into(), range: "0.0 to 1.0".into() };
     let timeout = |deadline| MullamaError::StreamTimeout { deadline, limit_ms: 30_001, completion_tokens: 417 };
+    let overflow =
+        |is_lower_bound| MullamaError::ContextOverflow { prompt_tokens: 5_001, is_lower_bound, context_len: 4_096 };
     let template = MullamaError::ChatTemplate;
     vec![
         ("MODEL_NOT_FOUND", MullamaError::ModelNotFound { path: path() }),
@@ -110,8 +117,13 @@ fn all() -> Vec<(&'static str, MullamaError)> {
                 source: Arc::new(minijinja::Error::from(minijinja::ErrorKind::UnknownFilter)),
             }),
         ),
-        ("CONTEXT_OVERFLOW", MullamaError::ContextOverflow { prompt_tokens: 5_001, context_len: 4_096 }),
+        ("CONTEXT_OVERFLOW", overflow(false)),
+        ("CONTEXT_OVERFLOW", overflow(true)),
         ("OVERLOADED", MullamaError::Overloaded { unfinished: 71, limit: 72 }),
+        (
+            "OVERLOADED",
+            MullamaError::PromptsOverloaded { prompt_bytes: 4_097, waiting_bytes: 65_537, limit_bytes: 67_108_864 },
+        ),
         ("STREAM_TIMEOUT", timeout(Deadline::Total)),
         ("STREAM_TIMEOUT", timeout(Deadline::FirstToken)),
         ("STREAM_TIMEOUT", timeout(Deadline::Queue)),
@@ -119,6 +131,7 @@ fn all() -> Vec<(&'static str, MullamaError)> {
         ("GENERATION_ERROR", MullamaError::StreamingError(StreamFailure::Sample(llama()))),
         ("GENERATION_ERROR", MullamaError::StreamingError(StreamFailure::NoCells { rows: 33 })),
         ("GENERATION_ERROR", MullamaError::StreamingError(StreamFailure::Thread(llama()))),
+        ("GENERATION_ERROR", MullamaError::StreamingError(StreamFailure::TokenizerPanicked)),
         ("GENERATION_ERROR", MullamaError::StreamingError(StreamFailure::EngineEnded)),
         ("CLOSED", MullamaError::Closed { what: "engine" }),
     ]

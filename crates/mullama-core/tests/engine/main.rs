@@ -15,3 +15,4 @@ mod stops;
 mod support;
 #[cfg(feature = "streaming")]
 mod threads;
+mod tokenizing;

@@ -11,8 +11,8 @@ fn a_prompt_longer_than_the_context_is_refused_with_both_numbers_before_any_comp
         let mut stream = stage.open(&prompt(len, 0), config(10)).unwrap();
         let got = read(&mut stage, &mut stream);
         match got.error {
-            Some(MullamaError::ContextOverflow { prompt_tokens, context_len }) => {
-                assert_eq!((prompt_tokens, context_len), (len, 1_024));
+            Some(MullamaError::ContextOverflow { prompt_tokens, is_lower_bound, context_len }) => {
+                assert_eq!((prompt_tokens, is_lower_bound, context_len), (len, false, 1_024));
             }
             other => panic!("{other:?}"),
         }

@@ -62,8 +62,9 @@ fn every_code_is_raised_by_what_it_names() {
     let codes = |errors: &[MullamaError]| errors.iter().map(MullamaError::code).collect::<Vec<_>>();
     let (load, request, run) = (loading(), requesting(&context(params())), running());
     assert_eq!(codes(&load), ["MODEL_NOT_FOUND", "MODEL_LOAD", "MODEL_LOAD", "MODEL_LOAD"]);
-    let expected = ["INVALID_CONFIG", "INVALID_CONFIG", "INVALID_PROMPT", "INVALID_PROMPT", "INVALID_PROMPT"];
-    assert_eq!(codes(&request), [expected.as_slice(), &["CONTEXT_OVERFLOW", "STREAM_TIMEOUT"]].concat());
+    let expected = ["INVALID_CONFIG", "INVALID_CONFIG", "INVALID_PROMPT", "INVALID_PROMPT"];
+    let overflow = ["CONTEXT_OVERFLOW", "CONTEXT_OVERFLOW", "STREAM_TIMEOUT"];
+    assert_eq!(codes(&request), [expected.as_slice(), &overflow].concat());
     assert_eq!(codes(&run), ["OVERLOADED", "GENERATION_ERROR", "CLOSED", "CLOSED", "CLOSED"]);
     let all: BTreeSet<&str> = load.iter().chain(&request).chain(&run).map(MullamaError::code).collect();
     assert_eq!(all.len(), 9, "{all:?}");
@@ -89,18 +90,33 @@ fn a_prompt_longer_than_the_context_is_refused_with_both_numbers() {
     let text = "word ".repeat(100);
     let tokens = context.model().tokenize(&text).unwrap().len();
     match ended_by(&context, text, greedy(5)) {
-        MullamaError::ContextOverflow { prompt_tokens, context_len } => {
-            assert_eq!((prompt_tokens, context_len), (tokens, 32));
+        MullamaError::ContextOverflow { prompt_tokens, is_lower_bound, context_len } => {
+            assert_eq!((prompt_tokens, is_lower_bound, context_len), (tokens, false, 32));
         }
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
+fn a_text_that_cannot_fit_is_refused_without_being_tokenized() {
+    let context = context(ContextParams { n_ctx: Some(1_024), ..params() });
+    let text = "word ".repeat(10_000_000);
+    let begun = std::time::Instant::now();
+    let error = ended_by(&context, text, greedy(5));
+    let MullamaError::ContextOverflow { prompt_tokens, is_lower_bound: true, context_len: 1_024 } = error else {
+        panic!("{error:?}");
+    };
+    assert!((1_024..10_000_001).contains(&prompt_tokens), "{prompt_tokens}");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn a_prompt_that_the_tokenizer_refuses_is_refused_by_name() {
     let context = context(params());
-    let error = ended_by(&context, "a".repeat(100_000_000), greedy(5));
-    assert!(matches!(error, MullamaError::InvalidPrompt(PromptFailure::Tokenizer(_))), "{error:?}");
+    for chars in [1_000_000, 100_000_000] {
+        let error = context.model().tokenize(&"a".repeat(chars)).unwrap_err();
+        assert!(matches!(error, MullamaError::InvalidPrompt(PromptFailure::Tokenizer(_))), "{error:?}");
+    }
     assert!(!context.generate("a", greedy(3)).unwrap().text.is_empty(), "and the next request works");
 }
 

@@ -1,11 +1,12 @@
 //! The text is the text: pieces, completions, ids and a bare loop over llama.cpp all say the same.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use mullama::{Context, ContextParams, FinishReason, StreamConfig, Token, TokenId};
 use mullama_ffi::{Batch, ContextOptions};
 
-use crate::support::{CERTAIN, context, demo_path, greedy, params, read};
+use crate::support::{CERTAIN, context, demo_path, fresh_demo, greedy, params, read};
 
 const PROMPTS: [&str; 6] =
     ["Write a poem:", "Once upon a time", "Count: 1, 2, 3", "List of fruits:", "Emoji: 🦊🐻", "天地玄黃"];
@@ -201,4 +202,48 @@ fn an_empty_text_is_refused_though_the_model_would_add_a_token() {
     assert!(!context.model().tokenize("").unwrap().is_empty(), "the demo adds its BOS");
     let (_, error) = read(&mut context.stream("", StreamConfig::new().max_tokens(3)).unwrap());
     assert_eq!(error.map(|error| error.code()), Some("INVALID_PROMPT"));
+}
+
+#[test]
+fn a_long_text_has_the_tokens_that_it_has_at_once() {
+    let model = fresh_demo();
+    let options = mullama_ffi::ModelOptions { vocab_only: true, ..mullama_ffi::ModelOptions::default() };
+    let weights = mullama_ffi::Model::load(&demo_path(), &options, None).expect("loaded");
+    let words = [
+        "The cat",
+        " sat.\n",
+        "A dog's",
+        "\n\nNew",
+        " 12",
+        "é漢字",
+        "\n",
+        "  ",
+        "<|im_end|>",
+        " and then",
+        "\r\nso",
+        "🎉 ",
+    ];
+    let mut state = 1_u32;
+    let text: String = (0..60_000)
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            words[(state >> 16) as usize % words.len()]
+        })
+        .collect();
+    for (add, parse) in [(true, true), (false, true), (false, false)] {
+        let whole = weights.vocab().tokenize(&text, add, parse).expect("tokenized");
+        assert_eq!(model.tokenize_with(&text, add, parse).unwrap(), whole);
+    }
+}
+
+#[test]
+fn a_caller_who_loses_interest_gets_no_tokens() {
+    let model = fresh_demo();
+    let text = "word \n".repeat(10_000_000);
+    let begun = Instant::now();
+    assert!(model.tokenize_while(&text, true, true, || false).unwrap().is_none());
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    // The thread is free again, long before it could have done the work.
+    let tokens = model.tokenize_while(&"word\nof".repeat(5_000), true, true, || true).unwrap();
+    assert!(tokens.is_some_and(|tokens| tokens.len() > 5_000));
 }

@@ -1,0 +1,329 @@
+//! The threads on which prompts become tokens: few, with large stacks, and below the engine's priority.
+//!
+//! One pool serves all models of a process, because the cores that it must not take from the engines are shared as well.
+//! Short prompts have a lane with threads of its own, so they never wait behind long ones. Long prompts of streams are
+//! bounded by their context; texts that a caller tokenizes without one have a third lane, so they delay nobody's stream.
+//!
+//! A thread starts when its lane has work and ends when it has had none for a while, which gives its stack back. What waits
+//! counts against a budget of bytes. Whoever does not fit is refused, because a call must not block. Work that nobody wants
+//! any more is skipped, and never keeps others out of the budget.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use mullama_ffi::TokenizerThread;
+
+use crate::error::{MullamaError, StreamFailure};
+use crate::in_flight::InFlightGuard;
+
+/// Longest prompt of the lane for short ones: some 4,000 tokens, a few milliseconds of work.
+pub(crate) const SHORT_BYTES: usize = 16 << 10;
+/// Most bytes of prompts that wait, in all lanes together: one of the longest text that the tokenizer takes.
+const BUDGET_BYTES: usize = 64 << 20;
+/// What a waiting prompt takes beside its text; it bounds how many can wait.
+const JOB_BYTES: usize = 4 << 10;
+/// How long a thread without work keeps its stack.
+const IDLE_LIMIT: Duration = Duration::from_secs(5);
+/// How often a caller that waits for its text is asked whether it still does; half of the 100 ms that Ctrl-C may take.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Which prompts wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Short prompts.
+    Short,
+    /// Long prompts of streams.
+    Long,
+    /// Long texts of [`Model::tokenize`](crate::Model::tokenize) and its like.
+    Bulk,
+}
+
+impl Lane {
+    const COUNT: usize = 3;
+
+    /// The lane for a stream's prompt of so many bytes.
+    pub(crate) fn for_prompt(bytes: usize) -> Self {
+        if bytes <= SHORT_BYTES { Self::Short } else { Self::Long }
+    }
+
+    /// The lane for a text that is no stream's prompt.
+    pub(crate) fn for_text(bytes: usize) -> Self {
+        if bytes <= SHORT_BYTES { Self::Short } else { Self::Bulk }
+    }
+
+    fn max_threads(self) -> usize {
+        match self {
+            Self::Short => 2,
+            Self::Long | Self::Bulk => 1,
+        }
+    }
+
+    /// On a contended core, Linux gives a thread of nice 5 a third of what an engine's thread gets, and one of nice 19 a
+    /// seventieth. Someone waits for a short prompt's first token; a long one is better late than in the way.
+    fn thread(self) -> TokenizerThread {
+        match self {
+            Self::Short => TokenizerThread { name: "mullama-short", nice: 5 },
+            Self::Long => TokenizerThread { name: "mullama-long", nice: 19 },
+            Self::Bulk => TokenizerThread { name: "mullama-bulk", nice: 19 },
+        }
+    }
+}
+
+/// Work for a tokenizer thread.
+pub(crate) trait Job: Send {
+    /// Whether anybody waits for it.
+    fn is_wanted(&self) -> bool;
+    /// Does it.
+    fn run(self: Box<Self>);
+    /// Ends it undone: nobody wants it.
+    fn skip(self: Box<Self>);
+    /// Ends it undone: there is no thread for it.
+    fn fail(self: Box<Self>, error: MullamaError);
+}
+
+/// The threads, and what waits for them.
+#[derive(Default)]
+pub(crate) struct TokenizerPool {
+    state: Mutex<State>,
+    /// The idle threads of each lane sleep here.
+    work: [Condvar; Lane::COUNT],
+}
+
+#[derive(Default)]
+struct State {
+    lanes: [Queue; Lane::COUNT],
+    /// What all waiting and running prompts take.
+    reserved_bytes: usize,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Box<dyn Job>>,
+    threads: usize,
+    /// Threads that sleep, or have been woken for a job that they have not taken yet.
+    idle: usize,
+}
+
+impl std::fmt::Debug for TokenizerPool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenizerPool").finish_non_exhaustive()
+    }
+}
+
+/// The pools of this process and of those it was forked from, oldest first.
+///
+/// A forked child has copies of pools without threads, whose locks may be held for ever. It never touches them: it finds
+/// by the process id that they are not its own.
+struct Lineage {
+    process: u32,
+    pool: Arc<TokenizerPool>,
+    child: OnceLock<Box<Lineage>>,
+}
+
+impl Lineage {
+    fn new() -> Self {
+        Self { process: std::process::id(), pool: Arc::default(), child: OnceLock::new() }
+    }
+}
+
+impl TokenizerPool {
+    /// The pool of this process.
+    pub(crate) fn of_process() -> Arc<Self> {
+        static FIRST: OnceLock<Lineage> = OnceLock::new();
+        let process = std::process::id();
+        let mut lineage = FIRST.get_or_init(Lineage::new);
+        while lineage.process != process {
+            lineage = lineage.child.get_or_init(|| Box::new(Lineage::new()));
+        }
+        Arc::clone(&lineage.pool)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a prompt of so many bytes among those that wait, until the reservation is dropped.
+    ///
+    /// # Errors
+    /// [`MullamaError::PromptsOverloaded`] if too much waits.
+    pub(crate) fn reserve(self: &Arc<Self>, prompt_bytes: usize) -> Result<Reservation, MullamaError> {
+        let bytes = prompt_bytes.saturating_add(JOB_BYTES);
+        if !self.try_reserve(bytes) {
+            self.skip_unwanted();
+            if !self.try_reserve(bytes) {
+                let waiting_bytes = self.lock().reserved_bytes;
+                return Err(MullamaError::PromptsOverloaded { prompt_bytes, waiting_bytes, limit_bytes: BUDGET_BYTES });
+            }
+        }
+        Ok(Reservation { pool: Arc::clone(self), bytes })
+    }
+
+    fn try_reserve(&self, bytes: usize) -> bool {
+        let mut state = self.lock();
+        // A prompt alone may be as long as the tokenizer allows.
+        let fits = state.reserved_bytes == 0 || state.reserved_bytes.saturating_add(bytes) <= BUDGET_BYTES;
+        if fits {
+            state.reserved_bytes = state.reserved_bytes.saturating_add(bytes);
+        }
+        fits
+    }
+
+    /// Takes out of all lanes what nobody wants any more.
+    fn skip_unwanted(&self) {
+        let mut unwanted = Vec::new();
+        {
+            let mut state = self.lock();
+            for queue in &mut state.lanes {
+                let jobs = std::mem::take(&mut queue.jobs);
+                let (wanted, rest): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.is_wanted());
+                queue.jobs = wanted.into();
+                unwanted.extend(rest);
+            }
+        }
+        // Their reservations take the lock.
+        unwanted.into_iter().for_each(Job::skip);
+    }
+
+    /// Has the job run on a thread of the lane, after those before it. It fails if the system refuses the lane's only thread.
+    pub(crate) fn submit(self: &Arc<Self>, lane: Lane, job: Box<dyn Job>) {
+        let needs_thread = {
+            let mut state = self.lock();
+            let queue = &mut state.lanes[lane as usize];
+            queue.jobs.push_back(job);
+            let needs_thread = queue.idle < queue.jobs.len() && queue.threads < lane.max_threads();
+            queue.threads += usize::from(needs_thread);
+            needs_thread
+        };
+        self.work[lane as usize].notify_one();
+        if needs_thread {
+            let pool = Arc::clone(self);
+            // The handle is not needed: jobs in flight are waited for, and an idle thread may be left behind.
+            if let Err(error) = mullama_ffi::spawn_tokenizer_thread(lane.thread(), move || pool.serve(lane)) {
+                self.without_thread(lane, error);
+            }
+        }
+    }
+
+    /// A thread of the lane could not be had: its other threads do the work, or nobody does.
+    fn without_thread(&self, lane: Lane, error: mullama_ffi::Error) {
+        let mut state = self.lock();
+        let queue = &mut state.lanes[lane as usize];
+        queue.threads -= 1;
+        if queue.threads > 0 {
+            return;
+        }
+        let jobs = std::mem::take(&mut queue.jobs);
+        drop(state);
+        let error = MullamaError::StreamingError(StreamFailure::Thread(Arc::new(error)));
+        for job in jobs {
+            job.fail(error.clone());
+        }
+    }
+
+    /// A thread's whole life.
+    fn serve(&self, lane: Lane) {
+        while let Some(job) = self.next(lane) {
+            // The job's own guards tell whoever waits; the thread goes on with the next.
+            let _ = catch_unwind(AssertUnwindSafe(|| if job.is_wanted() { job.run() } else { job.skip() }));
+        }
+    }
+
+    /// The next job; `None` if there was none for so long that the thread is to end.
+    fn next(&self, lane: Lane) -> Option<Box<dyn Job>> {
+        let mut state = self.lock();
+        state.lanes[lane as usize].idle += 1;
+        let nothing = |state: &mut State| state.lanes[lane as usize].jobs.is_empty();
+        let waited = self.work[lane as usize].wait_timeout_while(state, IDLE_LIMIT, nothing);
+        state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let queue = &mut state.lanes[lane as usize];
+        queue.idle -= 1;
+        let job = queue.jobs.pop_front();
+        // Under the same lock, so that whoever submits next knows to start a thread.
+        queue.threads -= usize::from(job.is_none());
+        job
+    }
+
+    /// What `work` comes to on a thread of the lane, for a caller who waits. `go_on`, if there is one, is asked while it
+    /// waits and gives up by returning `false`, which is `None`; `work` is told when to stop.
+    ///
+    /// # Errors
+    /// Those of `work`, or [`MullamaError::StreamingError`] if there is no thread or it panicked.
+    pub(crate) fn run_blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        lane: Lane,
+        mut go_on: Option<&mut dyn FnMut() -> bool>,
+        work: impl FnOnce(&dyn Fn() -> bool) -> Result<T, MullamaError> + Send + 'static,
+    ) -> Result<Option<T>, MullamaError> {
+        let (report, result) = sync_channel(1);
+        let wanted = Arc::new(AtomicBool::new(true));
+        let job = BlockingJob { work, report, wanted: Arc::clone(&wanted), in_flight: InFlightGuard::begin() };
+        self.submit(lane, Box::new(job));
+        loop {
+            let answer = match go_on {
+                Some(_) => result.recv_timeout(POLL_INTERVAL),
+                None => result.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match answer {
+                Ok(done) => return done.map(Some),
+                Err(RecvTimeoutError::Timeout) => {
+                    if !go_on.as_mut().is_none_or(|go_on| go_on()) {
+                        wanted.store(false, Ordering::Release);
+                        return Ok(None);
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(MullamaError::StreamingError(StreamFailure::TokenizerPanicked));
+                }
+            }
+        }
+    }
+}
+
+/// A prompt's part of the budget, for as long as it is held.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    pool: Arc<TokenizerPool>,
+    bytes: usize,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.pool.lock().reserved_bytes -= self.bytes;
+    }
+}
+
+/// Work that a caller waits for.
+struct BlockingJob<T, F> {
+    work: F,
+    report: SyncSender<Result<T, MullamaError>>,
+    wanted: Arc<AtomicBool>,
+    in_flight: InFlightGuard,
+}
+
+impl<T, F> Job for BlockingJob<T, F>
+where
+    T: Send,
+    F: FnOnce(&dyn Fn() -> bool) -> Result<T, MullamaError> + Send,
+{
+    fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Acquire)
+    }
+
+    fn run(self: Box<Self>) {
+        let Self { work, report, wanted, in_flight } = *self;
+        let done = work(&|| wanted.load(Ordering::Acquire));
+        drop(in_flight);
+        // Nobody listens any more if the caller has given up.
+        let _ = report.send(done);
+    }
+
+    fn skip(self: Box<Self>) {}
+
+    fn fail(self: Box<Self>, error: MullamaError) {
+        let _ = self.report.send(Err(error));
+    }
+}
