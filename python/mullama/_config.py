@@ -49,6 +49,8 @@ class StreamConfig:
         dynatemp_exponent: How entropy maps to temperature within `dynatemp_range`.
         top_n_sigma: Keep tokens whose logit lies within this many standard deviations of the highest; 0.0 is off.
         seed: Same seed, model and prompt: same text. None picks one, and the stream reports it. 0 to 4294967294.
+        deterministic: Same seed, same text, also beside other streams and from a cached prefix; slower, with KV cells of
+            its own.
         logit_bias: Added to the logits of single tokens before anything else, by token id; negative infinity forbids a
             token.
         ignore_eos: Never end by an end-of-generation token: they are forbidden.
@@ -87,6 +89,7 @@ class StreamConfig:
     dynatemp_exponent: float = 1.0
     top_n_sigma: float = 0.0
     seed: int | None = None
+    deterministic: bool = False
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     ignore_eos: bool = False
     logprobs: int | None = None

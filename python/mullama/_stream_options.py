@@ -32,6 +32,7 @@ class StreamOptions(TypedDict, total=False):
     dynatemp_exponent: float
     top_n_sigma: float
     seed: int | None
+    deterministic: bool
     logit_bias: Mapping[int, float]
     ignore_eos: bool
     logprobs: int | None

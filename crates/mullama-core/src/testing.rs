@@ -9,6 +9,7 @@ use mullama_ffi::{Error, TokenId};
 use crate::config::ResolvedParams;
 use crate::config::StreamConfig;
 use crate::engine::client::EngineClient;
+use crate::engine::fixed_chunk::FixedChunks;
 use crate::engine::handle::EngineHandle;
 use crate::engine::inbox::Inbox;
 use crate::engine::{Engine, Parts};
@@ -42,14 +43,29 @@ pub struct Size {
     pub context_len: usize,
     /// What the backend holds.
     pub limits: Limits,
-    /// Most bytes of idle beginnings in host memory.
+    /// Most bytes of cached prefixes in host memory.
     pub prefix_cache_bytes: usize,
+    /// Whether decodes return before they are computed, as on a GPU.
+    pub asynchronous: bool,
+    /// Tokens of a prompt that a stream alone computes in one step.
+    pub chunk: usize,
+    /// The same for deterministic streams.
+    pub deterministic_chunk: usize,
 }
 
 impl Default for Size {
     fn default() -> Self {
         let limits = Limits { rows: 512, cells: 1024, n_seq: 72, reuse: Reuse::Nothing };
-        Self { slots: 8, queue: 64, context_len: 1024, limits, prefix_cache_bytes: 0 }
+        Self {
+            slots: 8,
+            queue: 64,
+            context_len: 1024,
+            limits,
+            prefix_cache_bytes: 0,
+            asynchronous: false,
+            chunk: 32,
+            deterministic_chunk: 8,
+        }
     }
 }
 
@@ -91,6 +107,7 @@ impl Stage {
             slots: size.slots,
             prefix_cache_bytes: size.prefix_cache_bytes,
             threads: 1,
+            chunks: FixedChunks { alone: size.chunk, deterministic: size.deterministic_chunk },
             stats: Arc::default(),
         };
         let faults = Arc::default();
@@ -99,6 +116,7 @@ impl Stage {
             logits,
             limits: size.limits,
             cost,
+            asynchronous: size.asynchronous,
             clock: Some(Arc::clone(&clock)),
             faults: Arc::clone(&faults),
             decodes: Some(Arc::clone(&decodes)),
@@ -190,6 +208,7 @@ impl ScriptedContext {
                 logits,
                 limits: size.limits,
                 cost: |_| Duration::ZERO,
+                asynchronous: false,
                 clock: None,
                 faults: Arc::default(),
                 decodes: None,

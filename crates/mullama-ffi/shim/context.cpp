@@ -76,6 +76,10 @@ int32_t mullama_decode(llama_context * context, const ml_batch * batch, int32_t 
     });
 }
 
+int32_t mullama_synchronize(llama_context * context) {
+    return guarded([&] { llama_synchronize(context); });
+}
+
 int32_t mullama_logits(llama_context * context, int32_t row, const float ** out) {
     *out = nullptr;
     return guarded([&] { *out = llama_get_logits_ith(context, row); });

@@ -168,6 +168,7 @@ const char * mullama_system_info(void);
 size_t mullama_size_of(int32_t which);
 int32_t mullama_fail(int32_t status);
 
+bool    mullama_has_gpu(void);
 int32_t mullama_model_load(const char * path, const ml_model_options * options, ml_progress progress, void * user_data, llama_model ** out);
 void    mullama_model_free(llama_model * model);
 int32_t mullama_model_facts(const llama_model * model, bool vocab_only, ml_model_facts * out);
@@ -186,6 +187,7 @@ int32_t mullama_context_new(llama_model * model, const ml_context_options * opti
 int32_t mullama_context_free(llama_context * context);
 int32_t mullama_context_facts(llama_context * context, ml_context_facts * out);
 int32_t mullama_decode(llama_context * context, const ml_batch * batch, int32_t * result);
+int32_t mullama_synchronize(llama_context * context);
 int32_t mullama_logits(llama_context * context, int32_t row, const float ** out);
 int32_t mullama_seq(llama_context * context, int32_t op, const ml_span * span, int32_t argument, int32_t * result);
 int32_t mullama_state_size(llama_context * context, int32_t seq, size_t * out);

@@ -41,6 +41,8 @@ pub struct Model {
     facts: sys::ModelFacts,
     vocab: VocabFacts,
     vocab_only: bool,
+    /// Layers that were to lie on a GPU: all if negative. 0 where no GPU can hold any.
+    gpu_layers: i32,
 }
 
 // SAFETY: llama.cpp writes to a model only while loading and freeing it; neither happens while it is shared.
@@ -139,6 +141,8 @@ impl Model {
             facts: sys::ModelFacts::default(),
             vocab: VocabFacts::default(),
             vocab_only: options.vocab_only,
+            // SAFETY: the call only asks which backends were built and found.
+            gpu_layers: if unsafe { sys::mullama_has_gpu() } { options.n_gpu_layers } else { 0 },
         };
         // SAFETY: `raw` is a loaded model.
         let status = unsafe { sys::mullama_model_facts(raw.as_ptr(), options.vocab_only, &raw mut model.facts) };
@@ -197,6 +201,13 @@ impl Model {
     /// Weights.
     pub fn n_params(&self) -> u64 {
         self.facts.n_params
+    }
+
+    /// Weights that the CPU multiplies for a token, by the share of layers that no GPU was asked to hold.
+    pub fn cpu_weights(&self) -> u64 {
+        let layers = u64::from(self.n_layer()).max(1);
+        let on_gpu = u64::try_from(self.gpu_layers).unwrap_or(layers).min(layers);
+        self.n_params() / layers * (layers - on_gpu)
     }
 
     /// Bytes of all weights together.

@@ -189,6 +189,7 @@ unsafe extern "C" {
     #[cfg(feature = "test-support")]
     pub(crate) fn mullama_fail(status: i32) -> i32;
 
+    pub(crate) fn mullama_has_gpu() -> bool;
     pub(crate) fn mullama_model_load(
         path: *const c_char,
         options: *const ModelOptions,
@@ -248,6 +249,7 @@ unsafe extern "C" {
     pub(crate) fn mullama_context_free(context: *mut llama_context) -> i32;
     pub(crate) fn mullama_context_facts(context: *mut llama_context, out: *mut ContextFacts) -> i32;
     pub(crate) fn mullama_decode(context: *mut llama_context, batch: *const Batch, result: *mut i32) -> i32;
+    pub(crate) fn mullama_synchronize(context: *mut llama_context) -> i32;
     pub(crate) fn mullama_logits(context: *mut llama_context, row: i32, out: *mut *const f32) -> i32;
     pub(crate) fn mullama_seq(
         context: *mut llama_context,

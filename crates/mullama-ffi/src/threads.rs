@@ -136,6 +136,18 @@ impl Context {
         self.parts.lookout.crowding()
     }
 
+    /// Waits until everything that was decoded has been computed. On a GPU [`decode`](Self::decode) may return before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Poisoned`], or what comes out of C++.
+    pub fn synchronize(&mut self) -> Result<(), Error> {
+        self.usable()?;
+        // SAFETY: the context is alive, and `&mut self` excludes other calls.
+        let status = unsafe { sys::mullama_synchronize(self.raw()) };
+        self.poisoned_by(check("llama_synchronize", status))
+    }
+
     /// Sends the compute threads to sleep at once, instead of letting them poll for more work for a while. The next
     /// decode wakes them. Free if they sleep already.
     ///

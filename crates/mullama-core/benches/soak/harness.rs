@@ -26,7 +26,14 @@ impl Harness {
     pub(crate) fn open(model: Option<PathBuf>) -> Result<Self, Box<dyn Error>> {
         let Some(path) = model else {
             let limits = Limits { rows: 64, cells: CELLS, n_seq: 12, reuse: Reuse::Parts };
-            let size = Size { slots: 4, queue: 8, context_len: CONTEXT, limits, prefix_cache_bytes: 8 << 10 };
+            let size = Size {
+                slots: 4,
+                queue: 8,
+                context_len: CONTEXT,
+                limits,
+                prefix_cache_bytes: 8 << 10,
+                ..Size::default()
+            };
             let crowded = ScriptedContext::start(size, spread())?;
             let roomy = Limits { rows: 512, cells: 1 << 16, n_seq: 72, reuse: Reuse::Nothing };
             let roomy =

@@ -6,6 +6,7 @@ use mullama_ffi::{ContextOptions, FlashAttn, KvType, Model};
 
 use super::context_params::{ContextParams, MAX_SEQUENCES};
 use crate::cores;
+use crate::engine::fixed_chunk::{FixedChunks, Machine};
 use crate::error::{ModelLoadFailure, MullamaError};
 
 /// Context length where the caller names none: memory is the user's to spend.
@@ -28,6 +29,7 @@ pub(crate) struct ResolvedParams {
     flash_attn: FlashAttn,
     type_k: KvType,
     type_v: KvType,
+    pub(crate) chunks: FixedChunks,
 }
 
 impl ResolvedParams {
@@ -57,6 +59,7 @@ impl ResolvedParams {
         let n_seq = u32::try_from(wanted).map_or(MAX_SEQUENCES, |n_seq| n_seq.min(MAX_SEQUENCES));
         let cores = u32::try_from(cores::usable_cores()).unwrap_or(1);
         let n_threads = params.n_threads.unwrap_or(cores);
+        let n_threads_batch = params.n_threads_batch.unwrap_or(n_threads);
         Ok(Self {
             path,
             context_len: n_ctx as usize,
@@ -68,10 +71,11 @@ impl ResolvedParams {
             n_batch: params.n_batch,
             n_ubatch: params.n_ubatch,
             n_threads,
-            n_threads_batch: params.n_threads_batch.unwrap_or(n_threads),
+            n_threads_batch,
             flash_attn: params.flash_attn,
             type_k: params.type_k,
             type_v: params.type_v,
+            chunks: FixedChunks::of(machine(params, model, n_threads_batch)),
         })
     }
 
@@ -93,6 +97,7 @@ impl ResolvedParams {
             flash_attn: FlashAttn::Auto,
             type_k: KvType::F16,
             type_v: KvType::F16,
+            chunks: FixedChunks { alone: 512, deterministic: 64 },
         }
     }
 
@@ -117,5 +122,16 @@ impl ResolvedParams {
             type_v: self.type_v,
             ..ContextOptions::default()
         }
+    }
+}
+
+/// What the fixed chunks of this engine are chosen from.
+fn machine(params: &ContextParams, model: &Model, threads: u32) -> Machine {
+    let tiled = matches!(params.type_k, KvType::F16 | KvType::F32) && params.type_k == params.type_v;
+    Machine {
+        cpu_weights: model.cpu_weights(),
+        threads,
+        tiles: tiled && params.flash_attn != FlashAttn::Off,
+        most: params.n_batch.min(params.n_ubatch) as usize,
     }
 }

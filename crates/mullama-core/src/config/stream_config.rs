@@ -61,6 +61,8 @@ macro_rules! stream_config_table {
             top_n_sigma: f32, f32, 0.0, (0.0, f32::MAX, "a finite number, 0 or more");
             /// Same seed, model and prompt: same text. `None` picks one, and the stream reports it.
             seed: Option<u32>, impl Into<Option<u32>>, None, -;
+            /// Same seed, same text, also beside other streams and from a cached prefix; slower, with KV cells of its own.
+            deterministic: bool, bool, false, -;
             /// Added to the logits of single tokens before anything else; negative infinity forbids a token.
             logit_bias: Vec<(TokenId, f32)>, Vec<(TokenId, f32)>, Vec::new(), -;
             /// Never end by an end-of-generation token: they are forbidden.

@@ -56,6 +56,7 @@ impl EngineHandle {
             slots: params.slots,
             prefix_cache_bytes: params.prefix_cache_bytes,
             threads: params.n_threads.max(params.n_threads_batch),
+            chunks: params.chunks,
             stats: Arc::default(),
         };
         let client = EngineClient::new(&parts, params.max_unfinished, TokenizerPool::of_process());

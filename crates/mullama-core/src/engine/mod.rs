@@ -1,9 +1,12 @@
-//! The loop that turns plans into tokens: one step computes all sequences that have room.
+//! The engine: one step plans, decodes, samples and sends the next tokens of all sequences that hold a permit.
 
 pub(crate) mod arrivals;
 pub(crate) mod client;
+mod deterministic;
+pub(crate) mod fixed_chunk;
 pub(crate) mod handle;
 pub(crate) mod inbox;
+mod isolated;
 mod planning;
 mod prefill_budget;
 mod recovery;
@@ -15,9 +18,10 @@ pub(crate) mod tokenizer_pool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mullama_ffi::TokenId;
+use mullama_ffi::{Error, TokenId};
 
 use crate::clock::Clock;
+use crate::engine::fixed_chunk::FixedChunks;
 use crate::engine::scheduler::{Candidate, Plan, RunState, Scheduler};
 use crate::engine::sequence::{Outcome, Sequence, VocabularyView};
 use crate::error::MullamaError;
@@ -26,8 +30,11 @@ use crate::kv::pool::KvPool;
 use crate::stats::Stats;
 use crate::stream::usage::FinishReason;
 use crate::stream::{StreamId, wakeups};
+use crate::text::sampler::SampledToken;
 use crate::text::vocabulary::Vocabulary;
+use deterministic::Turns;
 use inbox::Inbox;
+use isolated::Isolated;
 use prefill_budget::PrefillBudget;
 use thread_tuner::ThreadTuner;
 
@@ -35,9 +42,9 @@ use thread_tuner::ThreadTuner;
 #[cfg_attr(not(feature = "test-support"), expect(unreachable_pub, reason = "a stage of `testing` shows it"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Tokens were computed, or a sequence changed its standing; the next step may follow at once.
+    /// Tokens were computed, or a sequence changed its state; the next step may follow at once.
     Worked,
-    /// Nothing can be done until a letter comes or this moment on the engine's clock.
+    /// Nothing can be done until a message arrives or this moment on the engine's clock.
     Idle {
         /// The next deadline or delay; `None` without one.
         until: Option<Duration>,
@@ -54,11 +61,13 @@ pub(crate) struct Parts {
     pub(crate) context_len: usize,
     /// Sequences computed at once.
     pub(crate) slots: usize,
-    /// Most bytes of idle beginnings in host memory.
+    /// Most bytes of cached prefixes in host memory.
     pub(crate) prefix_cache_bytes: usize,
     /// Most threads of a step.
     pub(crate) threads: u32,
-    /// Written after each step, for whoever looks.
+    /// Tokens of a prompt that one step computes, where no clock may decide.
+    pub(crate) chunks: FixedChunks,
+    /// Written after each step, for other threads to read.
     pub(crate) stats: Arc<Mutex<Stats>>,
 }
 
@@ -68,10 +77,13 @@ pub(crate) struct Engine<B> {
     end_tokens: Vec<TokenId>,
     pool: KvPool<B>,
     scheduler: Scheduler,
+    /// Where deterministic streams are computed, and when.
+    isolated: Isolated<B>,
+    turns: Turns,
     prefill_budget: PrefillBudget,
     thread_tuner: ThreadTuner,
     sequences: Vec<Sequence>,
-    /// Number of the running step; orders who was paused first.
+    /// Number of the running step; sequences that were paused in earlier ones go first.
     step: u64,
     /// Decodes that found no cells since one did.
     refusals: usize,
@@ -82,15 +94,23 @@ pub(crate) struct Engine<B> {
     stats: Stats,
 }
 
-/// One sequence's part of a step.
+/// The rows that a step computes for one sequence.
 #[derive(Debug, Clone, Copy)]
 struct RowGrant {
-    /// The sequence, by its place in the list.
+    /// The index of the sequence.
     at: usize,
     /// How many of its tokens the step computes.
     rows: usize,
     /// Whether these are tokens of a prompt.
     prompt: bool,
+}
+
+/// A row of a step whose logits are wanted.
+#[derive(Debug, Clone, Copy)]
+struct Output {
+    row: usize,
+    /// The index of the sequence whose next token they decide.
+    sequence: usize,
 }
 
 impl<B: Backend> Engine<B> {
@@ -101,7 +121,9 @@ impl<B: Backend> Engine<B> {
             end_tokens,
             pool: KvPool::new(backend, parts.prefix_cache_bytes),
             scheduler: Scheduler::default(),
-            prefill_budget: PrefillBudget::default(),
+            isolated: Isolated::new(parts.chunks.deterministic, parts.prefix_cache_bytes),
+            turns: Turns::default(),
+            prefill_budget: PrefillBudget::new(parts.chunks.alone),
             thread_tuner: ThreadTuner::new(parts.threads),
             sequences: Vec::new(),
             step: 0,
@@ -114,45 +136,53 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// One turn, and then word to the tasks that wait for what it brought.
+    /// One step, after which the tasks that wait for its tokens are woken.
     pub(crate) fn step(&mut self) -> Step {
         wakeups::batch(|| self.run_step())
     }
 
-    /// Hear what came in, end what has expired, plan, decode, advance.
+    /// Takes messages, ends what has expired, then computes: deterministic streams and the batch take turns.
     fn run_step(&mut self) -> Step {
         let now = self.parts.clock.now();
         self.step += 1;
         self.drain_inbox(now);
         self.expire(now);
-        // One copy a step: those who run wait for it.
+        let worked = if self.turns.batch_waits() {
+            self.run_deterministic(now) || self.run_batch(now)
+        } else {
+            self.run_batch(now) || self.run_deterministic(now)
+        };
+        self.publish_stats();
+        if worked { Step::Worked } else { self.rest_until_next_moment(now) }
+    }
+
+    /// Plans, decodes, samples and sends for all sequences that share the pool; `false` if there is nothing to do.
+    fn run_batch(&mut self, now: Duration) -> bool {
+        self.turns.batch_ran();
+        // At most one copy per step: running streams wait for it.
         let trimmed = self.pool.trim();
         let plan = self.plan(now);
         let grants = self.apply_plan(&plan, now);
         if grants.is_empty() {
-            return if trimmed { Step::Worked } else { self.idle_until(now) };
+            return trimmed;
         }
         let outputs = self.fill_batch(&grants);
-        let streams = grants.iter().map(|share| self.sequences[share.at].id());
+        let streams = grants.iter().map(|grant| self.sequences[grant.at].id());
         if self.parts.inbox.begin_step(streams) {
             self.apply_threads();
+            self.isolated.rest();
             let began = self.parts.clock.now();
-            let decoded = self.pool.backend().decode(&self.rows);
+            let decoded = self.compute();
             self.parts.inbox.end_step();
-            let crowding = self.pool.backend().crowding();
-            if let Some(crowding) = crowding {
-                self.thread_tuner.shrink(crowding);
-            }
             match decoded {
-                Ok(()) => self.advance(&grants, &outputs, began, crowding.is_some()),
+                Ok(()) => self.advance(&grants, &outputs, began),
                 Err(error) => self.recover(&plan, &grants, error),
             }
         }
-        self.publish_stats();
-        Step::Worked
+        true
     }
 
-    /// Takes the letters: new streams, their prompts, and readers that have left.
+    /// Takes the messages: new streams, their prompts, and readers that have left.
     fn drain_inbox(&mut self, now: Duration) {
         let Some(messages) = self.parts.inbox.collect() else { return };
         self.sequences.extend(messages.arrivals.into_iter().map(Sequence::new));
@@ -190,47 +220,45 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Makes the plan's standings true: who lost cells, who lost a place, who got one, and what each begins with.
+    /// Carries out the plan: cells are freed, slots change hands, and each sequence gets its rows.
     fn apply_plan(&mut self, plan: &Plan, now: Duration) -> Vec<RowGrant> {
         plan.drop.iter().for_each(|&seq_id| self.pool.drop_cached(seq_id));
         plan.evict.iter().for_each(|&at| self.preempt(at));
         let since = self.step;
-        for (at, sequence) in self.sequences.iter_mut().enumerate() {
-            let placed = plan.running.contains(&at);
-            match (placed, sequence.run_state) {
-                (true, RunState::Queued | RunState::Paused { .. }) => {
-                    sequence.run_state = RunState::Running;
-                    sequence.progressed_since_scheduled = false;
-                    sequence.begin(now);
-                }
-                (false, RunState::Running) => sequence.run_state = RunState::Paused { since },
-                _ => {}
+        for (at, sequence) in self.sequences.iter_mut().enumerate().filter(|(_, one)| !one.is_deterministic()) {
+            if plan.running.contains(&at) {
+                sequence.take_slot(now);
+            } else if sequence.run_state == RunState::Running {
+                sequence.pause(since);
             }
         }
         let planned: usize = plan.rows.iter().map(|&(_, rows)| rows).sum();
-        plan.rows.iter().map(|&(at, rows)| self.allocate_rows(at, rows, planned)).collect()
+        plan.rows.iter().map(|&(at, rows)| self.grant_rows(at, rows, planned)).collect()
     }
 
-    /// A sequence's part of the step, whose rows are `planned` in all; one without a seat gets one, and begins with what
-    /// others have computed.
-    fn allocate_rows(&mut self, at: usize, rows: usize, planned: usize) -> RowGrant {
+    /// The rows of one sequence in a step of `planned` rows. A sequence without cells gets a seq_id, and starts with a
+    /// prefix that others have computed.
+    fn grant_rows(&mut self, at: usize, rows: usize, planned: usize) -> RowGrant {
         if self.sequences[at].seq_id.is_none() {
             let seq_id = self.pool.take_seq_id();
-            let beginning = self.look_up(at);
+            let prefix = self.look_up(at);
             let spare = self.pool.cells().capacity().saturating_sub(self.pool.cells().used() + planned);
-            let shared = beginning.map_or(0, |beginning| self.pool.adopt(seq_id, beginning, spare));
-            let sequence = &mut self.sequences[at];
-            sequence.seq_id = Some(seq_id);
-            let saved = sequence.reuse_prefix(shared);
-            self.stats.prefix_hits += u64::from(saved > 0);
-            self.stats.tokens_saved += saved as u64;
+            let shared = prefix.map_or(0, |prefix| self.pool.adopt(seq_id, prefix, spare));
+            self.sequences[at].assign_seq_id(seq_id);
+            let saved = self.sequences[at].reuse_prefix(shared);
+            self.count_saved(saved);
         }
         let sequence = &self.sequences[at];
         let pending = sequence.tokens().len() - sequence.computed;
         RowGrant { at, rows: rows.min(pending), prompt: pending > 1 }
     }
 
-    /// Takes a sequence's cells away for others; they rest in host memory if they may.
+    fn count_saved(&mut self, tokens: usize) {
+        self.stats.prefix_hits += u64::from(tokens > 0);
+        self.stats.tokens_saved += tokens as u64;
+    }
+
+    /// Frees a sequence's cells for others; their contents are offloaded if host memory allows.
     fn preempt(&mut self, at: usize) {
         let tokens = self.sequences[at].computed_tokens().to_vec();
         if let Some(seq_id) = self.sequences[at].give_up_cells() {
@@ -239,28 +267,38 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Throws a sequence's cells away; it computes its tokens again when it has a place.
+    /// Discards a sequence's cells; it computes its tokens again when it has a slot.
     fn evict(&mut self, at: usize) {
         if let Some(seq_id) = self.sequences[at].give_up_cells() {
             self.pool.free(seq_id);
         }
     }
 
-    /// Writes the rows; returns for each row with an output the sequence it belongs to.
-    fn fill_batch(&mut self, grants: &[RowGrant]) -> Vec<(usize, usize)> {
+    /// Writes the rows of the batch; returns those with logits.
+    fn fill_batch(&mut self, grants: &[RowGrant]) -> Vec<Output> {
         self.rows.clear();
         let mut outputs = Vec::with_capacity(grants.len());
-        for share in grants {
-            let sequence = &self.sequences[share.at];
-            let seq_id = sequence.seq_id.expect("held before its rows are written");
-            for (token, position, output) in sequence.rows(share.rows) {
+        for grant in grants {
+            let sequence = &self.sequences[grant.at];
+            let seq_id = sequence.seq_id.expect("assigned before its rows are written");
+            for (token, position, output) in sequence.rows(grant.rows) {
                 if output {
-                    outputs.push((self.rows.len(), share.at));
+                    outputs.push(Output { row: self.rows.len(), sequence: grant.at });
                 }
                 self.rows.push(Row { token, position, seq_id, output });
             }
         }
         outputs
+    }
+
+    /// Decodes the batch, and waits until it is computed: the cost of a step is that of finished work.
+    fn compute(&mut self) -> Result<(), Error> {
+        let backend = self.pool.backend();
+        let decoded = backend.decode(&self.rows).and_then(|()| backend.synchronize());
+        if let Some(crowding) = backend.crowding() {
+            self.thread_tuner.shrink(crowding);
+        }
+        decoded
     }
 
     /// Gives the step as many threads as such steps run best with.
@@ -275,53 +313,60 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// The decode went well: counts the cells, and lets each sequence with logits take its token.
-    fn advance(&mut self, grants: &[RowGrant], outputs: &[(usize, usize)], began: Duration, crowded: bool) {
+    /// Takes the results of a step: counts its cells, samples a token from each row with logits, and sends them.
+    fn advance(&mut self, grants: &[RowGrant], outputs: &[Output], began: Duration) {
         self.refusals = 0;
         let now = self.parts.clock.now();
-        self.learn(grants, now.saturating_sub(began), crowded);
-        for share in grants {
-            let sequence = &mut self.sequences[share.at];
-            sequence.computed += share.rows;
-            self.pool.extend(sequence.seq_id.expect("it had rows"), share.rows);
+        self.learn(grants, now.saturating_sub(began));
+        for grant in grants {
+            let sequence = &mut self.sequences[grant.at];
+            sequence.count_computed(grant.rows);
+            self.pool.extend(sequence.seq_id.expect("it had rows"), grant.rows);
         }
-        let vocabulary = Arc::clone(&self.parts.vocabulary);
-        let words = VocabularyView { vocabulary: vocabulary.as_ref(), end_tokens: &self.end_tokens };
+        let sampled: Vec<_> = outputs.iter().map(|&output| self.sample(output)).collect();
         let mut ended = Vec::new();
-        for &(row, at) in outputs {
-            let sequence = &mut self.sequences[at];
-            let outcome = match self.pool.backend().logits(row) {
-                Ok(logits) => sequence.advance(logits, &words, now),
-                Err(error) => {
-                    sequence.fail(recovery::decode_failed(&Arc::new(error)), now);
-                    Outcome::Ended
-                }
-            };
-            if matches!(outcome, Outcome::Ended) {
-                ended.push(at);
+        for (output, sampled) in outputs.iter().zip(sampled) {
+            if let Outcome::Ended = self.deliver(output.sequence, sampled, now) {
+                ended.push(output.sequence);
             }
         }
-        self.stats.tokens_generated += outputs.len() as u64;
         ended.sort_unstable();
-        for at in ended.into_iter().rev() {
-            self.retire(at);
+        ended.into_iter().rev().for_each(|at| self.retire(at));
+    }
+
+    fn sample(&mut self, output: Output) -> Result<SampledToken, MullamaError> {
+        let logits = self.pool.backend().logits(output.row);
+        let logits = logits.map_err(|error| recovery::decode_failed(&Arc::new(error)))?;
+        self.sequences[output.sequence].sample(logits)
+    }
+
+    /// Sends a sampled token to its reader, or the error that took its place.
+    fn deliver(&mut self, at: usize, sampled: Result<SampledToken, MullamaError>, now: Duration) -> Outcome {
+        self.stats.tokens_generated += 1;
+        let vocabulary = self.parts.vocabulary.as_ref();
+        let words = VocabularyView { vocabulary, end_tokens: &self.end_tokens };
+        match sampled {
+            Ok(token) => self.sequences[at].advance(token, &words, now),
+            Err(error) => {
+                self.sequences[at].fail(error, now);
+                Outcome::Ended
+            }
         }
     }
 
-    /// Keeps in mind how long the step took, for the next ones. How long one took whose threads waited for cores says
-    /// nothing about their number.
-    fn learn(&mut self, grants: &[RowGrant], took: Duration, crowded: bool) {
-        let rows = |prompt: bool| grants.iter().filter(|share| share.prompt == prompt).map(|share| share.rows).sum();
+    /// Remembers what the step cost. A step whose threads waited for cores says nothing about how many are best.
+    fn learn(&mut self, grants: &[RowGrant], took: Duration) {
+        let rows = |prompt: bool| grants.iter().filter(|grant| grant.prompt == prompt).map(|grant| grant.rows).sum();
         let (continuing, prompt): (usize, usize) = (rows(false), rows(true));
         self.prefill_budget.learn(continuing, prompt, took);
-        if !crowded {
+        if self.pool.backend().crowding().is_none() {
             self.thread_tuner.learn(continuing, prompt, took);
         }
         if prompt == 0 {
             self.stats.decode_steps.add(took);
         } else {
             self.stats.prefill_steps.add(took);
-            // A computed prompt is a beginning for others.
+            // A computed prompt can be shared.
             self.pool.bump_epoch();
         }
     }
@@ -331,21 +376,23 @@ impl<B: Backend> Engine<B> {
         self.retire(at);
     }
 
-    /// Takes an ended sequence out; what it computed stays for others to begin with.
+    /// Takes an ended sequence out; what it computed stays as a cached prefix.
     fn retire(&mut self, at: usize) {
         let sequence = self.sequences.remove(at);
+        self.isolated.retire(sequence.id());
         if let Some(seq_id) = sequence.seq_id {
             self.pool.release(seq_id, sequence.computed_tokens().to_vec());
         }
     }
 
-    fn idle_until(&mut self, now: Duration) -> Step {
-        self.publish_stats();
+    /// Lets the compute threads sleep; says when the engine has to look again.
+    fn rest_until_next_moment(&mut self, now: Duration) -> Step {
         self.pool.backend().rest();
+        self.isolated.rest();
         Step::Idle { until: self.sequences.iter().filter_map(|sequence| sequence.next_moment(now)).min() }
     }
 
-    /// Writes down what is going on.
+    /// Publishes what the engine is doing.
     fn publish_stats(&mut self) {
         let stats = &mut self.stats;
         (stats.queued, stats.running, stats.paused) = (0, 0, 0);
@@ -368,7 +415,7 @@ impl<B: Backend> Engine<B> {
     /// Ends every stream with the same error; the engine is about to end.
     pub(crate) fn close(&mut self, error: &MullamaError) {
         let now = self.parts.clock.now();
-        // After a panic nobody knows what pool and backend hold, so nothing here touches them.
+        // After a panic the state of pool and backend is unknown, so nothing here touches them.
         let messages = self.parts.inbox.collect().unwrap_or_default();
         self.sequences.extend(messages.arrivals.into_iter().map(Sequence::new));
         for sequence in &mut self.sequences {

@@ -1,7 +1,8 @@
 //! Learns what rows cost, and says how many rows of prompts a step may hold.
 //!
-//! Pure: it is told how long steps took. A step that also continues running streams may be held up by prompts for
-//! [`BESIDE`] or [`NORMAL_STEPS`] of its usual length, whichever is more; a step of prompts alone lasts [`ALONE`].
+//! Pure: it is told how long steps took. Prompts may add [`BESIDE`] or [`NORMAL_STEPS`] times its usual length to a step
+//! that also continues running streams, whichever is more. A step of prompts alone has a fixed number of rows, which the
+//! clock never changes.
 
 use std::time::Duration;
 
@@ -9,14 +10,10 @@ use std::time::Duration;
 const BESIDE: Duration = Duration::from_millis(20);
 /// What prompts may add to a step of running streams, in such steps' usual length.
 const NORMAL_STEPS: f64 = 3.0;
-/// How long a step of prompts alone may last: a new stream waits that long to be seen.
-const ALONE: Duration = Duration::from_millis(250);
-/// The part of a bound that is planned for: rows grow dearer along a prompt, and a busy machine is not even.
+/// The part of a bound that is planned for: rows cost more along a prompt, and a busy machine varies.
 const AIM: f64 = 0.75;
 /// Fewer rows than this are not worth a step.
 const LEAST: usize = 8;
-/// Rows of the first step of prompts alone, when nothing is known.
-const FIRST: usize = 32;
 /// How much a chunk may grow from one step to the next; a row of a larger chunk may cost less or more.
 const GROWTH: usize = 2;
 /// Weight of the newest step in a running mean.
@@ -33,17 +30,19 @@ impl Mean {
 }
 
 /// What steps have cost so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct PrefillBudget {
+    /// Rows of a step of prompts alone.
+    fixed: usize,
     /// Steps without prompts, by their number of rows.
     normal: Vec<Mean>,
-    /// A row of a prompt beside running streams, above the usual step, and the largest chunk that was seen.
+    /// Rows of prompts beside running streams, above the usual step.
     beside: Rows,
-    /// A row of a prompt in a step of prompts alone, and the largest chunk that was seen.
+    /// Rows of prompts in steps of prompts alone: the first guess for those beside others.
     alone: Rows,
 }
 
-/// What a row of a prompt costs.
+/// What a row of a prompt costs, and the largest chunk that was seen.
 #[derive(Debug, Default)]
 struct Rows {
     cost: Mean,
@@ -57,16 +56,21 @@ impl Rows {
         self.seen = self.seen.max(rows);
     }
 
-    /// Rows that fit into a time; `first` of them while nothing is known.
-    fn within(&self, budget: f64, first: usize) -> usize {
-        let Some(cost) = self.cost.0 else { return first };
+    /// Rows that fit into a time; [`LEAST`] while nothing is known.
+    fn within(&self, budget: f64) -> usize {
+        let Some(cost) = self.cost.0 else { return LEAST };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is not negative")]
         let fit = (budget / cost.max(1e-9)) as usize;
-        fit.clamp(LEAST, (self.seen * GROWTH).max(first))
+        fit.clamp(LEAST, (self.seen * GROWTH).max(LEAST))
     }
 }
 
 impl PrefillBudget {
+    /// Nothing is known yet but the fixed number of rows of a step of prompts alone.
+    pub(crate) fn new(fixed: usize) -> Self {
+        Self { fixed, normal: Vec::new(), beside: Rows::default(), alone: Rows::default() }
+    }
+
     /// A step of `continuing` rows of running streams and `prompt` rows of prompts took this long.
     pub(crate) fn learn(&mut self, continuing: usize, prompt: usize, took: Duration) {
         let took = took.as_secs_f64();
@@ -99,12 +103,12 @@ impl PrefillBudget {
         let normal = self.normal(continuing).unwrap_or(0.0);
         let budget = AIM * BESIDE.as_secs_f64().max(NORMAL_STEPS * normal);
         let rows = if self.beside.cost.0.is_some() { &self.beside } else { &self.alone };
-        rows.within(budget, LEAST)
+        rows.within(budget)
     }
 
     /// Rows of prompts that a step without running streams may hold.
     pub(crate) fn alone(&self) -> usize {
-        self.alone.within(ALONE.as_secs_f64(), FIRST)
+        self.fixed
     }
 }
 
@@ -112,7 +116,10 @@ impl PrefillBudget {
 mod tests {
     use super::*;
 
-    /// Runs a prompt in the pieces that the pace allows; how long each step took. Costs are in milliseconds.
+    /// Rows of a step of prompts alone.
+    const FIXED: usize = 32;
+
+    /// Runs a prompt in the chunks that the budget allows; how long each step took. Costs are in milliseconds.
     fn pieces(
         prefill_budget: &mut PrefillBudget,
         continuing: usize,
@@ -140,7 +147,7 @@ mod tests {
     #[test]
     fn prompts_beside_running_streams_add_at_most_twenty_milliseconds_or_three_usual_steps() {
         for (row, normal) in [(0.03, 0.4), (1.0, 5.0), (2.5, 30.0), (5.0, 25.0), (8.0, 40.0)] {
-            let mut prefill_budget = PrefillBudget::default();
+            let mut prefill_budget = PrefillBudget::new(FIXED);
             usual(&mut prefill_budget, 3, normal);
             let most = (3.0 * normal).max(20.0).max(8.0 * row);
             for step in pieces(&mut prefill_budget, 3, 2_000, row, normal) {
@@ -150,29 +157,29 @@ mod tests {
     }
 
     #[test]
-    fn prompts_alone_last_at_most_a_quarter_of_a_second() {
-        for row in [0.03, 1.0, 5.0, 10.0] {
-            for step in pieces(&mut PrefillBudget::default(), 0, 5_000, row, 0.0) {
-                assert!(step <= 320.0_f64.min(32.0 * row).max(250.1), "{step} ms with rows of {row} ms");
-            }
+    fn prompts_never_get_less_than_eight_rows() {
+        let mut prefill_budget = PrefillBudget::new(FIXED);
+        usual(&mut prefill_budget, 1, 10.0);
+        pieces(&mut prefill_budget, 1, 100, 500.0, 10.0);
+        assert_eq!(prefill_budget.beside(1), 8);
+    }
+
+    #[test]
+    fn a_step_of_prompts_alone_has_the_same_number_of_rows_whatever_rows_cost() {
+        for row in [0.03, 1.0, 50.0] {
+            let mut prefill_budget = PrefillBudget::new(FIXED);
+            pieces(&mut prefill_budget, 0, 5_000, row, 0.0);
+            assert_eq!(prefill_budget.alone(), FIXED);
         }
     }
 
     #[test]
-    fn a_step_of_prompts_never_has_less_than_eight_rows() {
-        let mut prefill_budget = PrefillBudget::default();
+    fn chunks_beside_running_streams_shrink_when_rows_become_more_expensive() {
+        let mut prefill_budget = PrefillBudget::new(FIXED);
         usual(&mut prefill_budget, 1, 10.0);
-        pieces(&mut prefill_budget, 1, 100, 500.0, 10.0);
-        pieces(&mut prefill_budget, 0, 100, 500.0, 0.0);
-        assert_eq!((prefill_budget.beside(1), prefill_budget.alone()), (8, 8));
-    }
-
-    #[test]
-    fn when_rows_become_dear_the_pieces_become_small() {
-        let mut prefill_budget = PrefillBudget::default();
-        pieces(&mut prefill_budget, 0, 5_000, 0.1, 0.0);
-        let before = prefill_budget.alone();
-        pieces(&mut prefill_budget, 0, 20_000, 2.0, 0.0);
-        assert!(prefill_budget.alone() < before / 4, "{} after {before}", prefill_budget.alone());
+        pieces(&mut prefill_budget, 1, 5_000, 0.1, 10.0);
+        let before = prefill_budget.beside(1);
+        pieces(&mut prefill_budget, 1, 20_000, 2.0, 10.0);
+        assert!(prefill_budget.beside(1) < before / 4, "{} after {before}", prefill_budget.beside(1));
     }
 }

@@ -136,13 +136,34 @@ impl Sequence {
         self.sampler.is_some() && self.room == 0
     }
 
-    /// What the scheduler needs to know; asks the reader for room.
+    /// Whether its text must not depend on other streams.
+    pub(crate) fn is_deterministic(&self) -> bool {
+        self.config.deterministic
+    }
+
+    /// Higher goes first.
+    pub(crate) fn priority(&self) -> i32 {
+        self.config.priority
+    }
+
+    /// Tokens of the prompt.
+    pub(crate) fn prompt_tokens(&self) -> usize {
+        self.progress.usage.prompt_tokens
+    }
+
+    /// Whether a token can be computed for it now; reserves capacity for it.
+    pub(crate) fn is_ready(&mut self, now: Duration) -> bool {
+        self.sampler.is_some() && self.has_room(now) && self.due_at().is_none_or(|due| due <= now)
+    }
+
+    /// What the scheduler needs to know; reserves capacity for a token. Deterministic streams are not its concern.
     pub(crate) fn candidate(&mut self, now: Duration) -> Candidate {
+        let ready = !self.is_deterministic() && self.is_ready(now);
         Candidate {
             priority: self.config.priority,
             arrival: self.id(),
             run_state: self.run_state,
-            ready: self.sampler.is_some() && self.has_room(now) && self.due_at().is_none_or(|due| due <= now),
+            ready,
             pending: self.tokens.len() - self.computed,
             wants: self.tokens.len() - self.computed,
             seq_id: self.seq_id,
@@ -204,8 +225,33 @@ impl Sequence {
         Some(MullamaError::StreamTimeout { deadline, limit_ms, completion_tokens })
     }
 
+    /// Gives the sequence a slot, unless it has one.
+    pub(crate) fn take_slot(&mut self, now: Duration) {
+        if self.run_state == RunState::Running {
+            return;
+        }
+        self.run_state = RunState::Running;
+        self.progressed_since_scheduled = false;
+        self.begin(now);
+    }
+
+    /// Takes the slot away in this step.
+    pub(crate) fn pause(&mut self, since: u64) {
+        self.run_state = RunState::Paused { since };
+    }
+
+    /// Gives the sequence cells of its own.
+    pub(crate) fn assign_seq_id(&mut self, seq_id: usize) {
+        self.seq_id = Some(seq_id);
+    }
+
+    /// The next `rows` tokens were computed.
+    pub(crate) fn count_computed(&mut self, rows: usize) {
+        self.computed += rows;
+    }
+
     /// Takes the sequence out of the queue for its first step.
-    pub(crate) fn begin(&mut self, now: Duration) {
+    fn begin(&mut self, now: Duration) {
         if self.begun_at.is_some() {
             return;
         }
@@ -220,24 +266,22 @@ impl Sequence {
         (self.computed..self.computed + rows).map(move |position| (self.tokens[position], position, position == last))
     }
 
-    /// Takes the logits after the last token: sample, detokenize, stop, send.
-    pub(crate) fn advance(&mut self, logits: &[f32], vocabulary: &VocabularyView<'_>, now: Duration) -> Outcome {
-        let sampler = self.sampler.as_mut().expect("only equipped sequences are placed");
-        let choice = match sampler.pick(logits) {
-            Ok(choice) => choice,
-            Err(error) => {
-                self.fail(MullamaError::StreamingError(StreamFailure::Sample(Arc::new(error))), now);
-                return Outcome::Ended;
-            }
-        };
+    /// Picks the next token from the logits after the last one. Needs nothing but the sequence itself.
+    pub(crate) fn sample(&mut self, logits: &[f32]) -> Result<SampledToken, MullamaError> {
+        let sampler = self.sampler.as_mut().expect("only a sequence with a sampler gets a slot");
+        sampler.pick(logits).map_err(|error| MullamaError::StreamingError(StreamFailure::Sample(Arc::new(error))))
+    }
+
+    /// Takes the sampled token: detokenize, stop, send.
+    pub(crate) fn advance(&mut self, sampled: SampledToken, words: &VocabularyView<'_>, now: Duration) -> Outcome {
         self.mark(now);
-        let ends = vocabulary.end_tokens.binary_search(&choice.token).is_ok();
-        if ends || self.config.stop_tokens.contains(&choice.token) {
+        let ends = words.end_tokens.binary_search(&sampled.token).is_ok();
+        if ends || self.config.stop_tokens.contains(&sampled.token) {
             self.finish(FinishReason::Stop, now);
             return Outcome::Ended;
         }
-        self.tokens.push(choice.token);
-        self.deliver(choice, vocabulary.vocabulary, now)
+        self.tokens.push(sampled.token);
+        self.deliver(sampled, words.vocabulary, now)
     }
 
     fn mark(&mut self, now: Duration) {

@@ -37,13 +37,22 @@ pub trait Backend {
     /// How much it holds.
     fn limits(&self) -> Limits;
 
-    /// Computes all rows in one call; positions of a seat continue where its cells end.
+    /// Computes all rows in one call; positions of a seat continue where its cells end. It may return before the work is
+    /// finished: see [`synchronize`](Self::synchronize).
     ///
     /// # Errors
     /// [`Error::Crowded`] leaves all cells as they were, and the same rows are wanted again with fewer threads;
     /// [`Error::NoKvSlot`] and [`Error::Aborted`] leave earlier cells as they were or shorter; an error that
     /// [`poisons`](Error::poisons) means that nothing but [`rebuild`](Self::rebuild) may follow.
     fn decode(&mut self, rows: &[Row]) -> Result<(), Error>;
+
+    /// Waits until all decodes have been computed. A step ends here, also one that wants no logits: its cost is learnt
+    /// from finished work, and a reader that leaves waits for one step at most. What is lost is the overlap of one
+    /// launch per step, because llama.cpp itself waits before it overwrites the inputs of the step before.
+    ///
+    /// # Errors
+    /// What the device reports.
+    fn synchronize(&mut self) -> Result<(), Error>;
 
     /// Who waited for cores in the last decode, if they were so many that fewer threads had been better.
     fn crowding(&self) -> Option<Crowding>;
@@ -90,6 +99,15 @@ pub trait Backend {
     /// # Errors
     /// If the threads cannot be started.
     fn set_threads(&mut self, threads: u32) -> Result<(), Error>;
+
+    /// Makes another backend over the same model, empty, for one sequence of at most `tokens`, `rows` of them in a decode
+    /// call. The bits that it computes depend on nothing but these two and the rows.
+    ///
+    /// # Errors
+    /// What llama.cpp says if it cannot make a context.
+    fn isolated(&self, tokens: usize, rows: usize) -> Result<Self, Error>
+    where
+        Self: Sized;
 
     /// Throws everything computed away and begins anew after a failure.
     ///

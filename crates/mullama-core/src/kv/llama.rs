@@ -88,6 +88,10 @@ impl Backend for LlamaBackend {
         }
     }
 
+    fn synchronize(&mut self) -> Result<(), Error> {
+        self.context()?.synchronize()
+    }
+
     fn crowding(&self) -> Option<Crowding> {
         self.context.as_ref()?.crowding()
     }
@@ -141,6 +145,30 @@ impl Backend for LlamaBackend {
     fn set_threads(&mut self, threads: u32) -> Result<(), Error> {
         let (single, batch) = (self.options.n_threads, self.options.n_threads_batch);
         self.context()?.set_threads(threads.min(single), threads.min(batch))
+    }
+
+    fn isolated(&self, tokens: usize, rows: usize) -> Result<Self, Error> {
+        let size = |tokens| u32::try_from(tokens).unwrap_or(u32::MAX);
+        let options = ContextOptions {
+            n_ctx: size(tokens),
+            n_batch: size(rows),
+            n_ubatch: size(rows),
+            n_seq_max: 1,
+            n_outputs_max: 1,
+            give_up_crowded: false,
+            ..self.options.clone()
+        };
+        let context = Context::with_abort_flag(&self.model, &options, Arc::clone(&self.abort))?;
+        let limits = Limits { rows, cells: tokens, n_seq: 1, reuse: self.limits.reuse };
+        Ok(Self {
+            model: Arc::clone(&self.model),
+            options,
+            abort: Arc::clone(&self.abort),
+            context: Some(context),
+            batch: Batch::new(rows),
+            limits,
+            resting: false,
+        })
     }
 
     fn rebuild(&mut self) -> Result<(), Error> {

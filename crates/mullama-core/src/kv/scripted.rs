@@ -74,6 +74,7 @@ pub struct Faults {
 }
 
 /// What a test wrote for a backend, and what it can see of it afterwards.
+#[derive(Clone)]
 pub struct Script {
     /// The logits after each sequence.
     pub logits: Logits,
@@ -81,6 +82,8 @@ pub struct Script {
     pub limits: Limits,
     /// What a decode of this many rows costs on the virtual clock.
     pub cost: fn(usize) -> Duration,
+    /// Whether a decode returns at once, as on a GPU; its cost is then paid when its results are waited for.
+    pub asynchronous: bool,
     /// The clock that the cost is paid on.
     pub clock: Option<Arc<VirtualClock>>,
     /// What is to fail next.
@@ -109,6 +112,8 @@ pub struct ScriptedBackend {
     poisoned: bool,
     /// Whether the last decode was given up for want of cores.
     crowded: bool,
+    /// Cost of asynchronous decodes that nobody has waited for.
+    unpaid: Duration,
 }
 
 impl ScriptedBackend {
@@ -124,11 +129,19 @@ impl ScriptedBackend {
             outputs: BTreeMap::new(),
             poisoned: false,
             crowded: false,
+            unpaid: Duration::ZERO,
         }
     }
 
     fn faults(&self) -> MutexGuard<'_, Faults> {
         self.script.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the work that was begun.
+    fn finish_work(&mut self) {
+        if let Some(clock) = &self.script.clock {
+            clock.advance(std::mem::take(&mut self.unpaid));
+        }
     }
 
     fn put(&mut self, index: usize, row: &Row) {
@@ -154,8 +167,9 @@ impl Backend for ScriptedBackend {
         let limits = self.script.limits;
         assert!(!self.poisoned, "a poisoned context is made anew before the next decode");
         assert!(!rows.is_empty() && rows.len() <= limits.rows, "{} rows of {}", rows.len(), limits.rows);
-        if let Some(clock) = &self.script.clock {
-            clock.advance((self.script.cost)(rows.len()));
+        self.unpaid += (self.script.cost)(rows.len());
+        if !self.script.asynchronous {
+            self.finish_work();
         }
         let fault = self.faults().decode.take();
         self.crowded = matches!(fault, Some(Error::Crowded));
@@ -175,11 +189,17 @@ impl Backend for ScriptedBackend {
         Ok(())
     }
 
+    fn synchronize(&mut self) -> Result<(), Error> {
+        self.finish_work();
+        Ok(())
+    }
+
     fn crowding(&self) -> Option<Crowding> {
         self.crowded.then_some(Crowding { waiting: 1.0, threads: 2 })
     }
 
     fn logits(&mut self, row: usize) -> Result<&[f32], Error> {
+        self.finish_work();
         self.outputs.get(&row).map(Vec::as_slice).ok_or(Error::NoLogits { row })
     }
 
@@ -229,6 +249,11 @@ impl Backend for ScriptedBackend {
 
     fn set_threads(&mut self, _threads: u32) -> Result<(), Error> {
         Ok(())
+    }
+
+    fn isolated(&self, tokens: usize, rows: usize) -> Result<Self, Error> {
+        let limits = Limits { rows, cells: tokens, n_seq: 1, reuse: self.script.limits.reuse };
+        Ok(Self::new(Script { limits, ..self.script.clone() }))
     }
 
     fn rebuild(&mut self) -> Result<(), Error> {

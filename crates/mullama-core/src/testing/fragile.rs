@@ -88,6 +88,10 @@ impl Backend for Fragile {
         done
     }
 
+    fn synchronize(&mut self) -> Result<(), Error> {
+        self.inner.synchronize()
+    }
+
     fn crowding(&self) -> Option<Crowding> {
         self.inner.crowding()
     }
@@ -118,6 +122,11 @@ impl Backend for Fragile {
 
     fn set_threads(&mut self, threads: u32) -> Result<(), Error> {
         self.inner.set_threads(threads)
+    }
+
+    fn isolated(&self, tokens: usize, rows: usize) -> Result<Self, Error> {
+        let inner = self.inner.isolated(tokens, rows)?;
+        Ok(Self { inner, next: Arc::clone(&self.next), given_up: Arc::clone(&self.given_up) })
     }
 
     fn rebuild(&mut self) -> Result<(), Error> {

@@ -50,14 +50,15 @@ fn every_deadline_holds_in_the_queue() {
 }
 
 #[test]
-fn a_deadline_in_prefill_ends_the_stream_between_two_pieces_and_frees_its_place() {
+fn a_deadline_in_prefill_ends_the_stream_between_two_chunks_and_frees_its_slot() {
     let configs = [config(500).timeout_ms(300), config(500).ttft_timeout_ms(300)];
     for (config_of_kind, kind) in configs.into_iter().zip([Deadline::Total, Deadline::FirstToken]) {
         let mut stage = slow();
         let mut stream = stage.open(&prompt(1_000, 0), config_of_kind).unwrap();
         let mut next = stage.open(&prompt(2, 1), config(4)).unwrap();
         assert_eq!(read(&mut stage, &mut next).text(), alone(&prompt(2, 1), 4));
-        assert_eq!(rows(&stage), [32, 64, 128, 250, 2, 1, 1, 1], "474 ms have passed after the fourth piece");
+        let chunks = [[32; 10].as_slice(), &[2, 1, 1, 1]].concat();
+        assert_eq!(rows(&stage), chunks, "320 ms have passed after the tenth chunk");
         assert_eq!(timeout(&take(&mut stream)), (kind, 300, 0));
     }
 }

@@ -106,7 +106,8 @@ fn usage_counts_the_prompt_and_each_computed_token_while_the_stream_runs() {
     assert_eq!(stream.usage(), mullama::Usage::default());
     steps(&mut stage, 1);
     assert_eq!((stream.usage().prompt_tokens, stream.usage().completion_tokens), (300, 0));
-    steps(&mut stage, 6);
+    // Ten steps for the prompt, the last of them with a token.
+    steps(&mut stage, 12);
     let usage = stream.usage();
     assert_eq!((usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens), (300, 0, 4));
     assert_eq!((stream.tokens_generated(), stream.buffered()), (0, 4));

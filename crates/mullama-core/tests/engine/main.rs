@@ -3,6 +3,7 @@
 mod backpressure;
 mod cells;
 mod deadlines;
+mod deterministic;
 mod ends;
 mod error_texts;
 mod failures;
@@ -11,6 +12,7 @@ mod order;
 mod properties;
 mod requests;
 mod sharing;
+mod step_cost;
 mod stops;
 mod support;
 #[cfg(feature = "streaming")]

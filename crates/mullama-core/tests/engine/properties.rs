@@ -71,7 +71,7 @@ fn case() -> impl Strategy<Value = Case> {
     let size = (1_usize..6, 80_usize..200, 0_usize..8, 6_usize..40, reuse, memory);
     let size = size.prop_map(|(slots, cells, more_seats, rows, reuse, prefix_cache_bytes)| {
         let limits = Limits { rows, cells, n_seq: slots + more_seats, reuse };
-        Size { slots, queue: 100, context_len: 80, limits, prefix_cache_bytes }
+        Size { slots, queue: 100, context_len: 80, limits, prefix_cache_bytes, ..Size::default() }
     });
     let faults = prop_oneof![2 => Just(vec![]), 1 => prop::collection::vec((0_usize..150, 0_usize..6), 1..6)];
     (size, prop::collection::vec(request(), 1..12), faults).prop_map(|(size, requests, faults)| Case {

@@ -3,6 +3,7 @@
 #[cfg(feature = "streaming")]
 mod asynchronous;
 mod company;
+mod deterministic;
 mod errors;
 mod failing;
 mod life;

@@ -1,0 +1,181 @@
+//! A context of its own for deterministic streams, one at a time, so that nothing but the stream decides its bits.
+//!
+//! llama.cpp's kernels choose their order of summation by the number of rows, by the cells in view and by the number of
+//! threads. In the pool all three depend on other streams: attention in tiles, or split between threads, adds up other
+//! groups of cells where the cells lie elsewhere. Here a stream's cells begin at the first one, its prompt is computed
+//! in chunks of one size, its tokens one by one, and all threads take part.
+
+use mullama_ffi::{Error, TokenId};
+
+use crate::engine::sequence::Sequence;
+use crate::kv::backend::{Backend, Row};
+use crate::kv::prefix_cache::common;
+use crate::stream::StreamId;
+
+/// The only sequence of the context.
+const SEQ_ID: usize = 0;
+
+/// The cells of a stream that had to make way, as bytes.
+#[derive(Debug)]
+struct Offloaded {
+    id: StreamId,
+    state: Vec<u8>,
+}
+
+/// The context, and whose tokens it holds.
+#[derive(Debug)]
+pub(super) struct Isolated<B> {
+    /// Made for the first deterministic stream.
+    context: Option<B>,
+    /// Tokens of a prompt per decode call.
+    chunk: usize,
+    /// The stream whose tokens are in the cells, while it runs.
+    holder: Option<StreamId>,
+    /// Tokens in the cells.
+    held: usize,
+    /// Those of them that were computed as whole chunks of a prompt: any prompt that starts alike gets the same bits.
+    whole_chunks: Vec<TokenId>,
+    /// Streams that had to make way, longest ago first.
+    offloaded: Vec<Offloaded>,
+    /// Most bytes of offloaded streams; those that do not fit are computed again, token by token.
+    limit: usize,
+}
+
+impl<B: Backend> Isolated<B> {
+    pub(super) fn new(chunk: usize, limit: usize) -> Self {
+        Self { context: None, chunk, holder: None, held: 0, whole_chunks: Vec::new(), offloaded: Vec::new(), limit }
+    }
+
+    /// The stream whose tokens are in the cells.
+    pub(super) fn holder(&self) -> Option<StreamId> {
+        self.holder
+    }
+
+    /// The context, if there is one.
+    pub(super) fn context(&mut self) -> Option<&mut B> {
+        self.context.as_mut()
+    }
+
+    /// Makes the context like `other`'s, if there is none.
+    pub(super) fn make(&mut self, other: &B, context_len: usize) -> Result<(), Error> {
+        if self.context.is_none() {
+            self.context = Some(other.isolated(context_len, self.chunk)?);
+        }
+        Ok(())
+    }
+
+    /// Gives the cells to a sequence, with what is already computed of it; how many tokens of a prompt that saves.
+    pub(super) fn hold(&mut self, sequences: &mut [Sequence], at: usize) -> Result<usize, Error> {
+        let id = sequences[at].id();
+        if self.holder == Some(id) && sequences[at].computed == self.held {
+            return Ok(0);
+        }
+        if let Some(other) = sequences.iter().find(|other| Some(other.id()) == self.holder && other.id() != id) {
+            self.offload(other)?;
+        }
+        let sequence = &mut sequences[at];
+        let saved = if self.restore(sequence)? { 0 } else { self.start_over(sequence)? };
+        self.holder = Some(id);
+        Ok(saved)
+    }
+
+    /// Copies the cells of the stream that makes way into host memory.
+    fn offload(&mut self, holder: &Sequence) -> Result<(), Error> {
+        let context = self.context.as_mut().ok_or(Error::Poisoned)?;
+        if holder.computed != self.held {
+            return Ok(());
+        }
+        let Some(state) = context.save(SEQ_ID, self.limit)? else { return Ok(()) };
+        let mut bytes: usize =
+            self.offloaded.iter().map(|offloaded| offloaded.state.len()).sum::<usize>() + state.len();
+        while bytes > self.limit {
+            bytes -= self.offloaded.remove(0).state.len();
+        }
+        self.offloaded.push(Offloaded { id: holder.id(), state });
+        Ok(())
+    }
+
+    /// Copies the cells of a stream back; `false` if there is no copy.
+    fn restore(&mut self, sequence: &Sequence) -> Result<bool, Error> {
+        let Some(at) = self.offloaded.iter().position(|offloaded| offloaded.id == sequence.id()) else {
+            return Ok(false);
+        };
+        let state = self.offloaded.remove(at).state;
+        if sequence.computed == 0 {
+            return Ok(false);
+        }
+        self.clear()?;
+        let context = self.context.as_mut().ok_or(Error::Poisoned)?;
+        if let Err(error) = context.restore(SEQ_ID, &state) {
+            return if error.poisons() { Err(error) } else { Ok(false) };
+        }
+        self.held = sequence.computed;
+        let prompt = sequence.prompt_tokens().min(sequence.computed);
+        self.whole_chunks = sequence.tokens()[..prompt - prompt % self.chunk].to_vec();
+        Ok(true)
+    }
+
+    /// Begins a stream with the whole chunks that its prompt has in common with what is in the cells.
+    fn start_over(&mut self, sequence: &mut Sequence) -> Result<usize, Error> {
+        // The last token of the prompt is computed, because its logits are wanted.
+        let shared = common(&self.whole_chunks, sequence.tokens()).min(sequence.prompt_tokens() - 1);
+        let keep = shared - shared % self.chunk;
+        let context = self.context.as_mut().ok_or(Error::Poisoned)?;
+        if keep > 0 && context.truncate(SEQ_ID, keep, self.held)? {
+            self.held = keep;
+            self.whole_chunks.truncate(keep);
+        } else {
+            self.clear()?;
+        }
+        Ok(sequence.reuse_prefix(self.held))
+    }
+
+    /// Frees all cells.
+    pub(super) fn clear(&mut self) -> Result<(), Error> {
+        self.holder = None;
+        self.held = 0;
+        self.whole_chunks.clear();
+        self.context.as_mut().map_or(Ok(()), |context| context.forget(SEQ_ID))
+    }
+
+    /// The next rows of the sequence that holds the cells: a chunk of its prompt, or one token.
+    pub(super) fn rows(&self, sequence: &Sequence) -> impl Iterator<Item = Row> {
+        let rows = match sequence.prompt_tokens().saturating_sub(sequence.computed) {
+            0 => 1,
+            left => left.min(self.chunk),
+        };
+        sequence.rows(rows).map(|(token, position, output)| Row { token, position, seq_id: SEQ_ID, output })
+    }
+
+    /// These rows were computed for the sequence that holds the cells.
+    pub(super) fn computed(&mut self, rows: &[Row], sequence: &Sequence) {
+        let within_prompt = self.held + rows.len() <= sequence.prompt_tokens();
+        if within_prompt && rows.len() == self.chunk && self.held == self.whole_chunks.len() {
+            self.whole_chunks.extend(rows.iter().map(|row| row.token));
+        }
+        self.held += rows.len();
+    }
+
+    /// A stream has ended. Its cells stay for prompts that start alike.
+    pub(super) fn retire(&mut self, id: StreamId) {
+        self.offloaded.retain(|offloaded| offloaded.id != id);
+        if self.holder == Some(id) {
+            self.holder = None;
+        }
+    }
+
+    /// The context failed: the next stream gets another one.
+    pub(super) fn lose(&mut self) {
+        self.holder = None;
+        self.held = 0;
+        self.whole_chunks.clear();
+        self.context = None;
+    }
+
+    /// Lets the threads of the context sleep.
+    pub(super) fn rest(&mut self) {
+        if let Some(context) = &mut self.context {
+            context.rest();
+        }
+    }
+}
