@@ -35,6 +35,8 @@ class Stats:
         prefix_bytes: Bytes of such beginnings in host memory.
         prefix_hits: Streams that began with tokens that were computed before.
         tokens_saved: Tokens of prompts that were not computed again.
+        offloads: Copies of KV to host memory: of a cached prefix or preempted stream, or of a part of one.
+        restores: Copies of KV back from host memory: of as much as a new or preempted stream could use.
         preemptions: Times that a stream lost its cells to another.
         tokens_generated: Tokens computed after prompts.
         threads: Threads that the newest step ran with.
@@ -52,6 +54,8 @@ class Stats:
     prefix_bytes: int
     prefix_hits: int
     tokens_saved: int
+    offloads: int
+    restores: int
     preemptions: int
     tokens_generated: int
     threads: int

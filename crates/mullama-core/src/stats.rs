@@ -45,6 +45,10 @@ pub struct Stats {
     pub prefix_hits: u64,
     /// Tokens of prompts that were not computed again.
     pub tokens_saved: u64,
+    /// Copies of KV to host memory: of a cached prefix or preempted stream, or of a part of one.
+    pub offloads: u64,
+    /// Copies of KV back from host memory: of as much as a new or preempted stream could use.
+    pub restores: u64,
     /// Times that a stream lost its cells to another.
     pub preemptions: u64,
     /// Tokens computed after prompts.
@@ -59,7 +63,7 @@ pub struct Stats {
 
 impl Stats {
     /// All numbers but those of the steps, by the names of their fields.
-    pub fn counts(&self) -> [(&'static str, u64); 13] {
+    pub fn counts(&self) -> [(&'static str, u64); 15] {
         [
             ("queued", self.queued as u64),
             ("running", self.running as u64),
@@ -71,6 +75,8 @@ impl Stats {
             ("prefix_bytes", self.prefix_bytes as u64),
             ("prefix_hits", self.prefix_hits),
             ("tokens_saved", self.tokens_saved),
+            ("offloads", self.offloads),
+            ("restores", self.restores),
             ("preemptions", self.preemptions),
             ("tokens_generated", self.tokens_generated),
             ("threads", u64::from(self.threads)),

@@ -28,7 +28,7 @@ pub use crate::clock::Clock;
 pub use crate::engine::Step;
 pub use crate::kv::backend::{Backend, Limits, Row};
 pub use crate::kv::prefix_cache::Reuse;
-pub use crate::kv::scripted::{ByteVocabulary, Faults, Logits, Script, ScriptedBackend, VirtualClock};
+pub use crate::kv::scripted::{ByteVocabulary, Faults, Logits, Prices, Script, ScriptedBackend, VirtualClock};
 pub use crate::text::vocabulary::Vocabulary;
 pub use mullama_ffi::beside_busy_threads;
 
@@ -76,6 +76,7 @@ pub struct Stage {
     /// The engine's clock.
     pub clock: Arc<VirtualClock>,
     faults: Arc<Mutex<Faults>>,
+    prices: Arc<Mutex<Prices>>,
     decodes: Arc<Mutex<Vec<Vec<Row>>>>,
 }
 
@@ -110,19 +111,20 @@ impl Stage {
             chunks: FixedChunks { alone: size.chunk, deterministic: size.deterministic_chunk },
             stats: Arc::default(),
         };
-        let faults = Arc::default();
+        let (faults, prices) = (Arc::default(), Arc::default());
         let decodes: Arc<Mutex<Vec<Vec<Row>>>> = Arc::default();
         let script = Script {
             logits,
             limits: size.limits,
             cost,
             asynchronous: size.asynchronous,
+            prices: Arc::clone(&prices),
             clock: Some(Arc::clone(&clock)),
             faults: Arc::clone(&faults),
             decodes: Some(Arc::clone(&decodes)),
         };
         let client = EngineClient::new(&parts, size.slots + size.queue, Arc::default());
-        Self { engine: Engine::new(ScriptedBackend::new(script), parts), client, clock, faults, decodes }
+        Self { engine: Engine::new(ScriptedBackend::new(script), parts), client, clock, faults, prices, decodes }
     }
 
     /// Opens a stream.
@@ -169,6 +171,11 @@ impl Stage {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).rebuild = Some(error);
     }
 
+    /// Has idle cells and copies cost time from now on.
+    pub fn set_prices(&self, prices: Prices) {
+        *self.prices.lock().unwrap_or_else(PoisonError::into_inner) = prices;
+    }
+
     /// The rows of each decode since the last call.
     pub fn decodes(&self) -> Vec<Vec<Row>> {
         std::mem::take(&mut *self.decodes.lock().unwrap_or_else(PoisonError::into_inner))
@@ -209,6 +216,7 @@ impl ScriptedContext {
                 limits: size.limits,
                 cost: |_| Duration::ZERO,
                 asynchronous: false,
+                prices: Arc::default(),
                 clock: None,
                 faults: Arc::default(),
                 decodes: None,

@@ -5,6 +5,7 @@ mod range;
 mod resolved_params;
 mod stream_config;
 
+pub(crate) use context_params::MAX_SEQUENCES;
 pub use context_params::{ContextParams, FlashAttn, KvType};
 pub use range::Range;
 pub(crate) use resolved_params::ResolvedParams;

@@ -85,7 +85,7 @@ impl<B: Backend> Isolated<B> {
         if holder.computed != self.held {
             return Ok(());
         }
-        let Some(state) = context.save(SEQ_ID, self.limit)? else { return Ok(()) };
+        let Some(state) = context.save(SEQ_ID, 0..self.held, self.limit)? else { return Ok(()) };
         let mut bytes: usize =
             self.offloaded.iter().map(|offloaded| offloaded.state.len()).sum::<usize>() + state.len();
         while bytes > self.limit {
@@ -106,8 +106,10 @@ impl<B: Backend> Isolated<B> {
         }
         self.clear()?;
         let context = self.context.as_mut().ok_or(Error::Poisoned)?;
-        if let Err(error) = context.restore(SEQ_ID, &state) {
-            return if error.poisons() { Err(error) } else { Ok(false) };
+        match context.restore(SEQ_ID, 0..sequence.computed, &state) {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            Err(error) => return if error.poisons() { Err(error) } else { Ok(false) },
         }
         self.held = sequence.computed;
         let prompt = sequence.prompt_tokens().min(sequence.computed);

@@ -119,7 +119,7 @@ impl<B: Backend> Engine<B> {
         end_tokens.sort_unstable();
         Self {
             end_tokens,
-            pool: KvPool::new(backend, parts.prefix_cache_bytes),
+            pool: KvPool::new(backend, parts.prefix_cache_bytes, Arc::clone(&parts.clock)),
             scheduler: Scheduler::default(),
             isolated: Isolated::new(parts.chunks.deterministic, parts.prefix_cache_bytes),
             turns: Turns::default(),
@@ -159,12 +159,12 @@ impl<B: Backend> Engine<B> {
     /// Plans, decodes, samples and sends for all sequences that share the pool; `false` if there is nothing to do.
     fn run_batch(&mut self, now: Duration) -> bool {
         self.turns.batch_ran();
-        // At most one copy per step: running streams wait for it.
-        let trimmed = self.pool.trim();
+        let beside_running = self.sequences.iter().any(|sequence| sequence.run_state == RunState::Running);
+        let copied = self.pool.begin_step(beside_running);
         let plan = self.plan(now);
         let grants = self.apply_plan(&plan, now);
         if grants.is_empty() {
-            return trimmed;
+            return copied;
         }
         let outputs = self.fill_batch(&grants);
         let streams = grants.iter().map(|grant| self.sequences[grant.at].id());
@@ -359,6 +359,7 @@ impl<B: Backend> Engine<B> {
         let rows = |prompt: bool| grants.iter().filter(|grant| grant.prompt == prompt).map(|grant| grant.rows).sum();
         let (continuing, prompt): (usize, usize) = (rows(false), rows(true));
         self.prefill_budget.learn(continuing, prompt, took);
+        self.pool.learn(continuing, prompt, took);
         if self.pool.backend().crowding().is_none() {
             self.thread_tuner.learn(continuing, prompt, took);
         }
@@ -366,8 +367,6 @@ impl<B: Backend> Engine<B> {
             self.stats.decode_steps.add(took);
         } else {
             self.stats.prefill_steps.add(took);
-            // A computed prompt can be shared.
-            self.pool.bump_epoch();
         }
     }
 
@@ -408,7 +407,9 @@ impl<B: Backend> Engine<B> {
         stats.cells_used = cells.used();
         stats.cells_shared = cells.shared();
         stats.cells_cached = prefixes.pool_cells();
-        stats.prefix_bytes = prefixes.offloaded_bytes();
+        stats.prefix_bytes = prefixes.host_bytes();
+        let transfers = self.pool.transfers();
+        (stats.offloads, stats.restores) = (transfers.offloads, transfers.restores);
         *self.parts.stats.lock().unwrap_or_else(PoisonError::into_inner) = *stats;
     }
 

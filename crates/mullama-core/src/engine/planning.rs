@@ -7,7 +7,7 @@ use super::Engine;
 use super::prefill_budget::PrefillBudget;
 use crate::engine::scheduler::{Plan, Pool, Prefill};
 use crate::kv::backend::Backend;
-use crate::kv::prefix_cache::{MIN_MATCH, PrefixLocation, PrefixMatch};
+use crate::kv::prefix_cache::{MIN_MATCH, PrefixMatch, PrefixSource};
 
 impl Prefill for PrefillBudget {
     fn rows(&self, continuing: usize) -> usize {
@@ -47,8 +47,8 @@ impl<B: Backend> Engine<B> {
             let candidate = &mut self.candidates[at];
             candidate.pending = len - beginning.shared;
             candidate.wants = match beginning.source {
-                PrefixLocation::SeqId(_) => candidate.pending,
-                PrefixLocation::Host { tokens, .. } => tokens.max(len),
+                PrefixSource::Sequence { .. } => candidate.pending,
+                PrefixSource::Host { tokens, .. } => tokens.max(len),
             };
         }
         if let Some((prefix_source, shared)) = self.prefix_source(at) {
@@ -70,7 +70,7 @@ impl<B: Backend> Engine<B> {
         let reuse = self.pool.prefixes().reuse();
         let held = self.sequences.iter().filter_map(|other| {
             let shared = reuse.shared(other.computed_tokens(), prompt);
-            Some(PrefixMatch { source: PrefixLocation::SeqId(other.seq_id?), shared })
+            Some(PrefixMatch { source: PrefixSource::Sequence { seq_id: other.seq_id? }, shared })
         });
         let held = held.filter(|beginning| beginning.shared > 0).max_by_key(|beginning| beginning.shared);
         let shelved = self.pool.prefixes().find(prompt);

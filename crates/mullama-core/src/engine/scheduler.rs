@@ -231,25 +231,33 @@ impl<'a> Draft<'a> {
             cells + promised + candidate.wants <= draft.pool.cells.capacity() && held + new_seat <= draft.pool.n_seq
         };
         if !fits(self.cells.used(), self.held, self.promised(), self) {
+            // Cells of cached prefixes are as good as free: `give` takes them when rows need them. Their seq_ids are not.
             let mut victims = self.idle_victims(index);
             if begun {
                 let running = self.running_victims(index, |c| c.progressed_since_scheduled);
                 victims.extend(running.into_iter().map(Victim::Sequence));
             }
-            let (mut cells, mut held, mut promised) = (self.cells.clone().into_owned(), self.held, self.promised());
-            let mut taken = 0;
-            while !fits(cells.used(), held, promised, self) {
-                let Some(&victim) = victims.get(taken) else { return false };
+            let (mut cells, mut held, mut promised) = (self.without_cached(), self.held, self.promised());
+            let mut chosen = Vec::new();
+            for victim in victims {
+                if fits(cells.used(), held, promised, self) {
+                    break;
+                }
+                if matches!(victim, Victim::Idle { .. }) && held + new_seat <= self.pool.n_seq {
+                    continue;
+                }
                 let (seq_id, had_seat, freed) = self.holdings(victim);
                 if let Some(seq_id) = seq_id {
                     cells.truncate(seq_id, 0);
                 }
                 held -= usize::from(had_seat);
                 promised -= freed;
-                taken += 1;
+                chosen.push(victim);
             }
-            victims.truncate(taken);
-            for victim in victims {
+            if !fits(cells.used(), held, promised, self) {
+                return false;
+            }
+            for victim in chosen {
                 self.evict(victim);
             }
         }
@@ -257,6 +265,13 @@ impl<'a> Draft<'a> {
         let at = self.plan.running.partition_point(|&other| self.rank(other) < self.rank(index));
         self.plan.running.insert(at, index);
         true
+    }
+
+    /// The pool as it would be if all cached prefixes left it.
+    fn without_cached(&self) -> Cells {
+        let mut cells = self.cells.clone().into_owned();
+        self.pool.idle.iter().for_each(|&seq_id| cells.truncate(seq_id, 0));
+        cells
     }
 
     /// What a victim gives up: the seat whose cells go, whether it counts as seated, and cells that were promised to it.

@@ -1,6 +1,8 @@
-//! What the engine needs of whatever computes logits.
+//! What the engine needs of whatever computes logits and keeps the KV of what it computed.
 
 #![cfg_attr(not(feature = "test-support"), expect(unreachable_pub, reason = "a stage of `testing` shows it"))]
+
+use std::ops::Range;
 
 use mullama_ffi::{Crowding, Error, TokenId};
 
@@ -13,7 +15,7 @@ pub struct Row {
     pub token: TokenId,
     /// Its position in the sequence, from 0.
     pub position: usize,
-    /// The sequence's seat, below [`Limits::n_seq`].
+    /// The sequence whose cells the row extends, below [`Limits::n_seq`].
     pub seq_id: usize,
     /// Whether its logits are wanted.
     pub output: bool,
@@ -28,7 +30,7 @@ pub struct Limits {
     pub cells: usize,
     /// Sequences that may hold cells at once.
     pub n_seq: usize,
-    /// What parts of a sequence's cells another one can take over.
+    /// What parts of a sequence's KV another sequence can take over.
     pub reuse: Reuse,
 }
 
@@ -37,7 +39,7 @@ pub trait Backend {
     /// How much it holds.
     fn limits(&self) -> Limits;
 
-    /// Computes all rows in one call; positions of a seat continue where its cells end. It may return before the work is
+    /// Computes all rows in one call; positions of a sequence continue where its cells end. It may return before the work is
     /// finished: see [`synchronize`](Self::synchronize).
     ///
     /// # Errors
@@ -63,32 +65,33 @@ pub trait Backend {
     /// If the row asked for no output.
     fn logits(&mut self, row: usize) -> Result<&[f32], Error>;
 
-    /// Frees all cells of a seat.
+    /// Frees all cells of a sequence.
     ///
     /// # Errors
     /// If the context is poisoned.
     fn forget(&mut self, seq_id: usize) -> Result<(), Error>;
 
-    /// Lets the empty seat `to` begin with the first `tokens` of `from`, sharing their cells; `false` with `to` empty if
+    /// Lets the empty sequence `to` start with the first `tokens` of `from`, sharing their cells; `false` with `to` empty if
     /// the model's memory cannot do that.
     ///
     /// # Errors
     /// If the context is poisoned.
     fn share(&mut self, from: usize, to: usize, tokens: usize) -> Result<bool, Error>;
 
-    /// The state of a seat as bytes, for [`restore`](Self::restore); `None` if that were more than `limit` bytes.
+    /// The KV of some tokens of a sequence as bytes, for [`restore`](Self::restore); `None` if that were more than `limit`
+    /// bytes. A model with [`Reuse::Whole`] is asked for all tokens only.
     ///
     /// # Errors
     /// What llama.cpp refuses.
-    fn save(&mut self, seq_id: usize, limit: usize) -> Result<Option<Vec<u8>>, Error>;
+    fn save(&mut self, seq_id: usize, tokens: Range<usize>, limit: usize) -> Result<Option<Vec<u8>>, Error>;
 
-    /// Puts a saved state into an empty seat.
+    /// Appends a saved state to a sequence that holds all tokens before it; `false` if the model's memory cannot do that.
     ///
     /// # Errors
-    /// What llama.cpp refuses; the seat is then empty.
-    fn restore(&mut self, seq_id: usize, state: &[u8]) -> Result<(), Error>;
+    /// What llama.cpp refuses. What the sequence then holds is undefined, until [`forget`](Self::forget).
+    fn restore(&mut self, seq_id: usize, tokens: Range<usize>, state: &[u8]) -> Result<bool, Error>;
 
-    /// Cuts a seat of `of` tokens to its first `keep`; `false` if the model's memory cannot do that.
+    /// Cuts a sequence of `of` tokens to its first `keep`; `false` if the model's memory cannot do that.
     ///
     /// # Errors
     /// If the context is poisoned.

@@ -2,13 +2,13 @@
 //!
 //! Pure bookkeeping beside the real pool, so that the scheduler can ask "what if".
 
-/// Which cells each seat holds, and how many seats hold each cell.
+/// Which cells each sequence holds, and how many sequences hold each cell.
 #[derive(Debug, Clone)]
 pub(crate) struct Cells {
-    /// Seats that hold each cell.
+    /// Sequences that hold each cell.
     holders: Vec<u16>,
     free: Vec<u32>,
-    n_seq: Vec<Vec<u32>>,
+    sequences: Vec<Vec<u32>>,
     capacity: usize,
     /// Cells with more than one holder.
     shared: usize,
@@ -17,7 +17,7 @@ pub(crate) struct Cells {
 impl Cells {
     /// An empty pool.
     pub(crate) fn new(capacity: usize, n_seq: usize) -> Self {
-        Self { holders: Vec::new(), free: Vec::new(), n_seq: vec![Vec::new(); n_seq], capacity, shared: 0 }
+        Self { holders: Vec::new(), free: Vec::new(), sequences: vec![Vec::new(); n_seq], capacity, shared: 0 }
     }
 
     /// Cells of the pool.
@@ -25,23 +25,27 @@ impl Cells {
         self.capacity
     }
 
-    /// Cells that somebody holds.
+    /// Cells that any sequence holds.
     pub(crate) fn used(&self) -> usize {
         self.holders.len() - self.free.len()
     }
 
-    /// Cells of one seat, shared ones included.
-    #[cfg(test)]
+    /// Cells of one sequence, shared ones included.
     pub(crate) fn of(&self, seq_id: usize) -> usize {
-        self.n_seq[seq_id].len()
+        self.sequences[seq_id].len()
     }
 
-    /// Cells that more than one seat holds.
+    /// Cells that more than one sequence holds.
     pub(crate) fn shared(&self) -> usize {
         self.shared
     }
 
-    /// Gives a seat more cells. The plan has seen to it that there are enough.
+    /// Cells of one sequence that others hold too.
+    pub(crate) fn shared_of(&self, seq_id: usize) -> usize {
+        self.sequences[seq_id].iter().filter(|&&cell| self.holders[cell as usize] > 1).count()
+    }
+
+    /// Gives a sequence more cells. The plan has seen to it that there are enough.
     pub(crate) fn extend(&mut self, seq_id: usize, cells: usize) {
         for _ in 0..cells {
             let cell = self.free.pop().unwrap_or_else(|| {
@@ -49,24 +53,24 @@ impl Cells {
                 u32::try_from(self.holders.len() - 1).expect("a pool has far fewer cells than 2^32")
             });
             self.holders[cell as usize] = 1;
-            self.n_seq[seq_id].push(cell);
+            self.sequences[seq_id].push(cell);
         }
     }
 
     /// Lets `to`, which has none, hold the first `cells` of `from` as well.
     pub(crate) fn share(&mut self, from: usize, to: usize, cells: usize) {
-        let shared = self.n_seq[from][..cells].to_vec();
+        let shared = self.sequences[from][..cells].to_vec();
         for &cell in &shared {
             self.holders[cell as usize] += 1;
             self.shared += usize::from(self.holders[cell as usize] == 2);
         }
-        self.n_seq[to] = shared;
+        self.sequences[to] = shared;
     }
 
-    /// Takes a seat's cells behind the first `keep`.
+    /// Frees a sequence's cells behind the first `keep`.
     pub(crate) fn truncate(&mut self, seq_id: usize, keep: usize) {
-        while self.n_seq[seq_id].len() > keep {
-            let Some(cell) = self.n_seq[seq_id].pop() else { return };
+        while self.sequences[seq_id].len() > keep {
+            let Some(cell) = self.sequences[seq_id].pop() else { return };
             self.holders[cell as usize] -= 1;
             self.shared -= usize::from(self.holders[cell as usize] == 1);
             if self.holders[cell as usize] == 0 {
@@ -106,7 +110,7 @@ mod tests {
                     _ if cells.of(other) == 0 && seq_id != other => cells.share(seq_id, other, n.min(cells.of(seq_id))),
                     _ => {}
                 }
-                let held: std::collections::HashSet<u32> = cells.n_seq.iter().flatten().copied().collect();
+                let held: std::collections::HashSet<u32> = cells.sequences.iter().flatten().copied().collect();
                 prop_assert_eq!(held.len(), cells.used());
             }
         }

@@ -1,16 +1,17 @@
 //! llama.cpp as the engine's backend.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use mullama_ffi::{Batch, Context, ContextOptions, Crowding, Error, Model};
 
-use crate::config::ResolvedParams;
+use crate::config::{MAX_SEQUENCES, ResolvedParams};
 use crate::kv::backend::{Backend, Limits, Row};
 use crate::kv::prefix_cache::Reuse;
 
 fn llama_seq_id(seq_id: usize) -> i32 {
-    i32::try_from(seq_id).expect("n_seq are at most 256")
+    i32::try_from(seq_id).expect("a context has at most 256 sequences")
 }
 
 fn position(tokens: usize) -> i32 {
@@ -35,10 +36,14 @@ impl LlamaBackend {
     pub(crate) fn new(model: Arc<Model>, params: &ResolvedParams, abort: Arc<AtomicBool>) -> Result<Self, Error> {
         let reuse = if model.is_recurrent() || model.is_hybrid() { Reuse::Whole } else { Reuse::Parts };
         // A state that cannot be cut cannot be taken back either: all would be computed again.
-        let options = ContextOptions { give_up_crowded: reuse == Reuse::Parts, ..params.options() };
+        let parts = reuse == Reuse::Parts;
+        let n_seq = if parts { params.n_seq.min(MAX_SEQUENCES - 1) } else { params.n_seq };
+        // One sequence more than the engine uses: parts of a prefix are saved and restored through it.
+        let n_seq_max = n_seq + u32::from(parts);
+        let options = ContextOptions { give_up_crowded: parts, n_seq_max, ..params.options() };
         let context = Context::with_abort_flag(&model, &options, Arc::clone(&abort))?;
         let rows = context.n_batch() as usize;
-        let limits = Limits { rows, cells: params.kv_cells as usize, n_seq: params.n_seq as usize, reuse };
+        let limits = Limits { rows, cells: params.kv_cells as usize, n_seq: n_seq as usize, reuse };
         Ok(Self { model, options, abort, context: Some(context), batch: Batch::new(rows), limits, resting: false })
     }
 
@@ -64,7 +69,20 @@ fn undo(context: &mut Context, rows: &[Row]) -> Error {
     Error::Crowded
 }
 
+/// The state of a sequence, if it has at most `limit` bytes.
+fn state(context: &mut Context, seq: i32, limit: usize) -> Result<Option<Vec<u8>>, Error> {
+    if context.state_seq_size(seq)? > limit {
+        return Ok(None);
+    }
+    context.state_seq_get(seq).map(Some)
+}
+
 impl LlamaBackend {
+    /// The sequence that the engine does not use, of a model whose KV is reused in parts. It is empty between two calls.
+    fn scratch(&self) -> i32 {
+        llama_seq_id(self.limits.n_seq)
+    }
+
     fn context(&mut self) -> Result<&mut Context, Error> {
         self.context.as_mut().ok_or(Error::Poisoned)
     }
@@ -119,23 +137,37 @@ impl Backend for LlamaBackend {
         Ok(false)
     }
 
-    fn save(&mut self, seq_id: usize, limit: usize) -> Result<Option<Vec<u8>>, Error> {
+    fn save(&mut self, seq_id: usize, tokens: Range<usize>, limit: usize) -> Result<Option<Vec<u8>>, Error> {
+        let (seq, scratch, whole) = (llama_seq_id(seq_id), self.scratch(), self.limits.reuse == Reuse::Whole);
         let context = self.context()?;
-        if context.state_seq_size(llama_seq_id(seq_id))? > limit {
-            return Ok(None);
+        if whole {
+            return state(context, seq, limit);
         }
-        context.state_seq_get(llama_seq_id(seq_id)).map(Some)
+        context.seq_cp(seq, scratch, position(tokens.start), Some(position(tokens.end)))?;
+        let saved = state(context, scratch, limit);
+        context.seq_rm(scratch, 0, None)?;
+        saved
     }
 
-    fn restore(&mut self, seq_id: usize, state: &[u8]) -> Result<(), Error> {
-        self.context()?.state_seq_set(llama_seq_id(seq_id), state)
+    fn restore(&mut self, seq_id: usize, tokens: Range<usize>, state: &[u8]) -> Result<bool, Error> {
+        let (seq, scratch, end) = (llama_seq_id(seq_id), self.scratch(), position(tokens.end));
+        let context = self.context()?;
+        if tokens.start == 0 {
+            context.state_seq_set(seq, state)?;
+        } else {
+            context.state_seq_set(scratch, state)?;
+            context.seq_cp(scratch, seq, position(tokens.start), Some(end))?;
+            context.seq_rm(scratch, 0, None)?;
+        }
+        Ok(context.seq_pos_max(seq)? == Some(end - 1))
     }
 
     fn truncate(&mut self, seq_id: usize, keep: usize, of: usize) -> Result<bool, Error> {
-        if keep == of {
+        let whole = self.limits.reuse == Reuse::Whole;
+        let context = self.context()?;
+        if whole && keep == of {
             return Ok(true);
         }
-        let context = self.context()?;
         // A saved state leaves out what a sliding window had passed: cut, it would have a hole where others look.
         let cut = context.seq_rm(llama_seq_id(seq_id), position(keep), None)?;
         let (first, last) = (context.seq_pos_min(llama_seq_id(seq_id))?, context.seq_pos_max(llama_seq_id(seq_id))?);

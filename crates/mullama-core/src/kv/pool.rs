@@ -1,10 +1,29 @@
-//! The backend's pool of cells with its books: who sits where, what is shared, what rests.
+//! The backend's pool of KV cells with its books: which sequence holds which cells, what is shared, what is cached.
+//!
+//! What finished sequences computed stays in the pool while nobody needs the cells or the seq_ids. A prefix is copied to
+//! host memory in three cases only, longest unused first:
+//!
+//! 1. Few cells or no seq_ids are free: it is copied ahead of the need, and leaves the pool when the scheduler says so.
+//! 2. Its idle cells have slowed the steps since it was last used by more than a copy to host memory and back would cost.
+//!    Then it leaves at once. Whatever comes later, at most half of the time spent on it was a mistake.
+//! 3. The scheduler needs its cells or its seq_id now.
+//!
+//! Copies are made in parts, within the time that a step may be held up. Where there is no time or no host memory for the
+//! rest of a prefix, the second case waits, and the others keep what was copied.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use mullama_ffi::{Error, TokenId};
 
+use crate::clock::Clock;
 use crate::kv::backend::{Backend, Limits};
 use crate::kv::cells::Cells;
-use crate::kv::prefix_cache::{PrefixCache, PrefixLocation, PrefixMatch};
+use crate::kv::costs::KvCosts;
+use crate::kv::prefix_cache::{PrefixCache, PrefixMatch, PrefixSource, Reuse};
+
+/// Prefixes are copied ahead of the need when fewer than this share of the cells is free.
+const RESERVE_SHARE: usize = 16;
 
 /// A backend and all that is known about its cells.
 #[derive(Debug)]
@@ -14,13 +33,27 @@ pub(crate) struct KvPool<B> {
     cells: Cells,
     free_seq_ids: Vec<usize>,
     prefixes: PrefixCache,
-    /// Grows when a beginning may have appeared or gone; what was looked up before is then stale.
+    /// Grows when a prefix may have appeared or gone; what was looked up before is then stale.
     epoch: u64,
+    clock: Arc<dyn Clock>,
+    costs: KvCosts,
+    /// How long this step may still copy.
+    copy_budget: Duration,
+    transfers: Transfers,
+}
+
+/// How often KV was copied.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Transfers {
+    /// Parts of prefixes copied to host memory.
+    pub(crate) offloads: u64,
+    /// Prefixes copied back.
+    pub(crate) restores: u64,
 }
 
 impl<B: Backend> KvPool<B> {
-    /// An empty pool that may rest this many bytes in host memory.
-    pub(crate) fn new(backend: B, prefix_cache_bytes: usize) -> Self {
+    /// An empty pool that may keep this many bytes in host memory.
+    pub(crate) fn new(backend: B, prefix_cache_bytes: usize, clock: Arc<dyn Clock>) -> Self {
         let limits = backend.limits();
         Self {
             cells: Cells::new(limits.cells, limits.n_seq),
@@ -29,6 +62,10 @@ impl<B: Backend> KvPool<B> {
             backend,
             limits,
             epoch: 0,
+            clock,
+            costs: KvCosts::default(),
+            copy_budget: Duration::ZERO,
+            transfers: Transfers::default(),
         }
     }
 
@@ -48,47 +85,116 @@ impl<B: Backend> KvPool<B> {
         &self.prefixes
     }
 
+    pub(crate) fn transfers(&self) -> Transfers {
+        self.transfers
+    }
+
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// Something was computed that others may begin with.
-    pub(crate) fn bump_epoch(&mut self) {
-        self.epoch += 1;
+    /// A step begins, which copies may hold up for as long as law 11 lets them. Copies one part of a prefix where that is
+    /// called for; whether there was something to do.
+    pub(crate) fn begin_step(&mut self, beside_running: bool) -> bool {
+        self.copy_budget = self.costs.copy_budget(beside_running);
+        if let Some(seq_id) = self.prefixes.costly(|tokens| self.costs.out_and_back(tokens)) {
+            return self.offload_costly(seq_id);
+        }
+        let scarce = self.cells.capacity() - self.cells.used() < self.cells.capacity() / RESERVE_SHARE
+            || self.free_seq_ids.is_empty();
+        let next = self.prefixes.next_to_copy().filter(|_| scarce);
+        next.is_some_and(|seq_id| self.copy_part(seq_id))
     }
 
-    /// An empty seat.
+    /// Moves a prefix out of the pool, part by part, whose idle cells have cost more than that.
+    fn offload_costly(&mut self, seq_id: usize) -> bool {
+        if self.cells.shared_of(seq_id) * 2 > self.cells.of(seq_id) {
+            // Others hold most of its cells: they would stay.
+            self.prefixes.absolve(seq_id);
+            return false;
+        }
+        let copied = self.copy_part(seq_id);
+        if !self.prefixes.is_copied(seq_id) {
+            return copied;
+        }
+        self.prefixes.leave_pool(seq_id);
+        self.free(seq_id);
+        true
+    }
+
+    /// Copies the next part of a prefix in the pool, if this step has time for it; whether it did.
+    fn copy_part(&mut self, seq_id: usize) -> bool {
+        let most = match self.limits.reuse {
+            Reuse::Whole if !self.costs.knows_copies() => usize::MAX,
+            _ => self.costs.tokens_within(self.copy_budget),
+        };
+        let Some(part) = self.prefixes.next_part(seq_id, most) else { return false };
+        let began = self.clock.now();
+        let saved = self.backend.save(seq_id, part.clone(), self.prefixes.room_for_copies());
+        let took = self.clock.now().saturating_sub(began);
+        self.copy_budget = self.copy_budget.saturating_sub(took);
+        let Ok(Some(state)) = saved else {
+            self.prefixes.refuse(seq_id);
+            return false;
+        };
+        self.costs.learn_copy(part.len(), took);
+        self.transfers.offloads += 1;
+        self.prefixes.add_part(seq_id, part.end, state);
+        true
+    }
+
+    /// A step was computed: what it cost beside the idle cells is learnt, and they are charged for it.
+    pub(crate) fn learn(&mut self, decode: usize, prefill: usize, took: Duration) {
+        self.costs.learn_step(decode, prefill, self.prefixes.pool_cells(), took);
+        #[expect(clippy::cast_precision_loss, reason = "rows of a step are few")]
+        let rows = (decode + prefill) as f64;
+        self.prefixes.charge(self.costs.idle_cell() * rows);
+        if prefill > 0 {
+            // A computed prompt is a prefix for others.
+            self.epoch += 1;
+        }
+    }
+
+    /// An empty sequence.
     pub(crate) fn take_seq_id(&mut self) -> usize {
         self.free_seq_ids.pop().expect("the plan counts n_seq")
     }
 
-    /// Lets an empty seat begin with what somebody has computed, if `spare` cells are enough for it; how many tokens it
+    /// Lets an empty sequence start with what is computed already, if `spare` cells are enough for it; how many tokens it
     /// has now.
-    pub(crate) fn adopt(&mut self, seq_id: usize, beginning: PrefixMatch, spare: usize) -> usize {
-        let shared = beginning.shared;
-        let adopted = match beginning.source {
-            PrefixLocation::SeqId(from) => {
-                let shared_cells = self.backend.share(from, seq_id, shared).unwrap_or(false);
-                if shared_cells {
+    pub(crate) fn adopt(&mut self, seq_id: usize, prefix: PrefixMatch, spare: usize) -> usize {
+        let shared = prefix.shared;
+        let adopted = match prefix.source {
+            PrefixSource::Sequence { seq_id: from } => {
+                let shares = self.backend.share(from, seq_id, shared).unwrap_or(false);
+                if shares {
                     self.cells.share(from, seq_id, shared);
                 }
-                shared_cells
+                shares
             }
-            PrefixLocation::Host { name, tokens } => tokens <= spare && self.restore(seq_id, name, tokens, shared),
+            PrefixSource::Host { name, tokens } => tokens <= spare && self.restore(seq_id, name, tokens, shared),
         };
         if !adopted {
             return 0;
         }
-        self.prefixes.used(beginning.source);
+        self.prefixes.used(prefix.source);
         shared
     }
 
-    /// Copies a beginning back from host memory and cuts it to what serves.
+    /// Copies a prefix back from host memory and cuts it to what serves.
     fn restore(&mut self, seq_id: usize, name: u64, tokens: usize, shared: usize) -> bool {
-        let Some(state) = self.prefixes.state(name) else { return false };
-        let came = self.backend.restore(seq_id, state).and_then(|()| self.backend.truncate(seq_id, shared, tokens));
-        if came.unwrap_or(false) {
+        let began = self.clock.now();
+        let mut end = 0;
+        for (part_end, state) in self.prefixes.parts(name, tokens) {
+            if !self.backend.restore(seq_id, end..part_end, state).unwrap_or(false) {
+                break;
+            }
+            end = part_end;
+        }
+        self.costs.learn_copy(end, self.clock.now().saturating_sub(began));
+        if end == tokens && self.backend.truncate(seq_id, shared, tokens).unwrap_or(false) {
             self.cells.extend(seq_id, shared);
+            self.transfers.restores += 1;
             return true;
         }
         // Whatever came of it is computed again. A poisoned context fails at the next decode.
@@ -96,32 +202,27 @@ impl<B: Backend> KvPool<B> {
         false
     }
 
-    /// Rows of this seat were computed.
+    /// Rows of this sequence were computed.
     pub(crate) fn extend(&mut self, seq_id: usize, rows: usize) {
         self.cells.extend(seq_id, rows);
     }
 
-    /// Frees a seat and its cells.
+    /// Frees a seq_id and its cells.
     pub(crate) fn free(&mut self, seq_id: usize) {
         self.cells.truncate(seq_id, 0);
         self.free_seq_ids.push(seq_id);
         // A poisoned context has no cells to free; it is rebuilt before the next decode.
         let _ = self.backend.forget(seq_id);
-        self.bump_epoch();
+        self.epoch += 1;
     }
 
-    /// Frees a seat whose tokens may be wanted again: they rest in host memory if they may.
+    /// Frees a preempted sequence, whose tokens will be wanted again.
     pub(crate) fn offload(&mut self, seq_id: usize, tokens: Vec<TokenId>) {
-        if self.prefixes.can_offload()
-            && self.prefixes.is_worth_keeping(&tokens)
-            && let Ok(Some(state)) = self.backend.save(seq_id, self.prefixes.limit())
-        {
-            self.prefixes.offload(tokens, state);
-        }
-        self.free(seq_id);
+        self.release(seq_id, tokens);
+        self.drop_cached(seq_id);
     }
 
-    /// A sequence has ended: its cells stay for others to begin with, within the share of idle beginnings.
+    /// A sequence has ended: its cells stay for others, while nobody needs them.
     pub(crate) fn release(&mut self, seq_id: usize, tokens: Vec<TokenId>) {
         if !self.prefixes.is_worth_keeping(&tokens) {
             return self.free(seq_id);
@@ -129,31 +230,24 @@ impl<B: Backend> KvPool<B> {
         for needless in self.prefixes.insert(seq_id, tokens) {
             self.free(needless);
         }
-        self.bump_epoch();
+        self.epoch += 1;
     }
 
-    /// Moves one idle beginning beyond the share of the pool out of it; `false` if there was none.
-    pub(crate) fn trim(&mut self) -> bool {
-        let surplus = self.prefixes.surplus(self.cells.capacity());
-        if let Some(seq_id) = surplus {
-            self.drop_cached(seq_id);
-        }
-        surplus.is_some()
-    }
-
-    /// Takes an idle beginning out of the pool.
+    /// Takes a cached prefix out of the pool, whose cells or seq_id are needed. Host memory keeps as much of it as there is
+    /// time to copy.
     pub(crate) fn drop_cached(&mut self, seq_id: usize) {
-        if let Some(tokens) = self.prefixes.remove_from_pool(seq_id) {
-            self.offload(seq_id, tokens);
+        while self.copy_part(seq_id) {}
+        if self.prefixes.leave_pool(seq_id) {
+            self.free(seq_id);
         }
     }
 
-    /// The context was lost: nobody sits anywhere.
+    /// The context was lost: no sequence holds any cells.
     pub(crate) fn reset(&mut self) {
         self.prefixes.lose_pool();
         self.cells = Cells::new(self.limits.cells, self.limits.n_seq);
         self.free_seq_ids = (0..self.limits.n_seq).rev().collect();
-        self.bump_epoch();
+        self.epoch += 1;
     }
 
     /// Makes a lost context again.

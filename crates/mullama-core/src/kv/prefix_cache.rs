@@ -1,77 +1,81 @@
-//! Remembers beginnings that are computed, so that no prompt computes them again.
+//! Remembers prefixes that are computed, so that no prompt computes them again.
 //!
-//! Two shelves: in_pool beginnings keep their cells in the pool, a small share of it; beyond that they rest in host memory,
-//! oldest out first. The index is a plain scan, token by token: there are at most as many in_pool beginnings as seats, and
-//! two that differ do so early.
+//! A cached prefix is what a finished or preempted sequence left behind. Its KV stays in the pool for as long as nobody
+//! needs the cells; a copy of it, or of its first tokens, may lie in host memory, in parts that were written one after
+//! another. A prefix that leaves the pool lives on in its copy. The index is a plain scan, token by token: there are at most
+//! as many prefixes in the pool as seq_ids, and two that differ do so early.
 
-use std::collections::VecDeque;
+use std::ops::Range;
 
 use mullama_ffi::TokenId;
 
 /// Fewer tokens in common than this are computed faster than they are looked after.
 pub(crate) const MIN_MATCH: usize = 4;
-/// The share of the pool's cells that in_pool beginnings may keep: each step scans them.
-const POOL_SHARE: usize = 16;
 
-/// A finished sequence whose cells are still in the pool.
+/// A copy in host memory of the KV of some tokens, from where the part before it ends.
 #[derive(Debug)]
-struct CachedPrefix {
-    seq_id: usize,
-    tokens: Vec<TokenId>,
-}
-
-/// A sequence whose cells were copied into host memory.
-#[derive(Debug)]
-struct OffloadedPrefix {
-    name: u64,
-    tokens: Vec<TokenId>,
+struct Part {
+    end: usize,
     state: Vec<u8>,
 }
 
-/// Where a beginning can be had from.
+/// Computed tokens whose KV is in the pool, in host memory or in both.
+#[derive(Debug)]
+struct CachedPrefix {
+    name: u64,
+    tokens: Vec<TokenId>,
+    /// The sequence whose cells hold all the tokens.
+    seq_id: Option<usize>,
+    /// The copy, from the first token on. Outside the pool it reaches to the last one.
+    copy: Vec<Part>,
+    /// What its idle cells have cost since they were used last, in seconds.
+    idle_cost: f64,
+    /// Host memory had no room for more of the copy.
+    refused: bool,
+}
+
+/// Where the KV of a prefix can be had from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PrefixLocation {
-    /// The cells of this seat.
-    SeqId(usize),
-    /// The copy of this name in host memory, of this many tokens.
+pub(crate) enum PrefixSource {
+    /// The cells of this sequence.
+    Sequence { seq_id: usize },
+    /// The copy of this name in host memory, of which this many tokens are restored.
     Host { name: u64, tokens: usize },
 }
 
-/// A beginning that somebody has computed.
+/// Computed tokens that a prompt starts with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PrefixMatch {
-    pub(crate) source: PrefixLocation,
-    /// How many of its tokens serve.
+    pub(crate) source: PrefixSource,
+    /// How many tokens the prompt need not compute.
     pub(crate) shared: usize,
 }
 
-/// What parts of a sequence's cells another one can take over.
+/// What parts of a sequence's KV another sequence can take over.
 #[cfg_attr(not(feature = "test-support"), expect(unreachable_pub, reason = "a stage of `testing` shows it"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reuse {
-    /// Any beginning.
+    /// Any number of its first tokens.
     Parts,
-    /// Only all of it: the state is that after the last token.
+    /// Only all of it: a recurrent state is that after the last token.
     Whole,
-    /// Nothing: the cells depend on more than the tokens.
+    /// Nothing: the KV depends on more than the tokens.
     Nothing,
 }
 
-/// All beginnings that no running sequence holds.
+/// All prefixes that no unfinished sequence holds.
 #[derive(Debug)]
 pub(crate) struct PrefixCache {
     /// Longest unused first.
-    in_pool: Vec<CachedPrefix>,
-    /// Longest unused first.
-    offloaded: VecDeque<OffloadedPrefix>,
-    offloaded_bytes: usize,
+    prefixes: Vec<CachedPrefix>,
+    host_bytes: usize,
     /// Most bytes of host memory.
     limit: usize,
     reuse: Reuse,
     next_name: u64,
 }
 
-/// How many tokens two sequences have in common at their beginnings.
+/// How many of their first tokens two sequences have in common.
 pub(crate) fn common(a: &[TokenId], b: &[TokenId]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
@@ -90,48 +94,63 @@ impl Reuse {
     }
 }
 
+impl CachedPrefix {
+    /// How many of its tokens have a copy in host memory.
+    fn copied(&self) -> usize {
+        self.copy.last().map_or(0, |part| part.end)
+    }
+
+    fn source(&self, shared: usize) -> PrefixSource {
+        match self.seq_id {
+            Some(seq_id) => PrefixSource::Sequence { seq_id },
+            None => {
+                let tokens = self.copy.iter().map(|part| part.end).find(|&end| end >= shared);
+                PrefixSource::Host { name: self.name, tokens: tokens.unwrap_or(shared) }
+            }
+        }
+    }
+}
+
 impl PrefixCache {
     pub(crate) fn new(limit: usize, reuse: Reuse) -> Self {
-        Self { in_pool: Vec::new(), offloaded: VecDeque::new(), offloaded_bytes: 0, limit, reuse, next_name: 0 }
+        Self { prefixes: Vec::new(), host_bytes: 0, limit, reuse, next_name: 0 }
     }
 
     pub(crate) fn reuse(&self) -> Reuse {
         self.reuse
     }
 
-    /// Seats of the in_pool beginnings, longest unused first.
+    /// The sequences of the prefixes in the pool, longest unused first.
     pub(crate) fn pool_seq_ids(&self) -> impl Iterator<Item = usize> {
-        self.in_pool.iter().map(|in_pool| in_pool.seq_id)
+        self.prefixes.iter().filter_map(|prefix| prefix.seq_id)
     }
 
-    /// Cells that in_pool beginnings hold, one that two of them share counted twice.
+    /// Cells that prefixes in the pool hold, one that two of them share counted twice.
     pub(crate) fn pool_cells(&self) -> usize {
-        self.in_pool.iter().map(|in_pool| in_pool.tokens.len()).sum()
+        self.prefixes.iter().filter(|prefix| prefix.seq_id.is_some()).map(|prefix| prefix.tokens.len()).sum()
     }
 
     /// Bytes of host memory in use.
-    pub(crate) fn offloaded_bytes(&self) -> usize {
-        self.offloaded_bytes
+    pub(crate) fn host_bytes(&self) -> usize {
+        self.host_bytes
     }
 
-    /// The longest beginning of a prompt that is on a shelf; the pool's before host memory's.
+    /// The longest prefix of a prompt that is cached; among equals the pool's, which is shared without a copy.
     pub(crate) fn find(&self, prompt: &[TokenId]) -> Option<PrefixMatch> {
-        let found = |source, tokens: &[TokenId]| PrefixMatch { source, shared: self.reuse.shared(tokens, prompt) };
-        let offloaded = self.offloaded.iter().map(|offloaded| {
-            let source = PrefixLocation::Host { name: offloaded.name, tokens: offloaded.tokens.len() };
-            found(source, &offloaded.tokens)
-        });
-        let in_pool = self.in_pool.iter().map(|in_pool| found(PrefixLocation::SeqId(in_pool.seq_id), &in_pool.tokens));
-        offloaded.chain(in_pool).filter(|beginning| beginning.shared > 0).max_by_key(|beginning| beginning.shared)
+        let found = |prefix: &CachedPrefix| {
+            let shared = self.reuse.shared(&prefix.tokens, prompt);
+            PrefixMatch { source: prefix.source(shared), shared }
+        };
+        let longest = |found: &PrefixMatch| (found.shared, matches!(found.source, PrefixSource::Sequence { .. }));
+        self.prefixes.iter().map(found).filter(|found| found.shared > 0).max_by_key(longest)
     }
 
-    /// Whether a shelf holds all of this already.
+    /// Whether all of this is cached already.
     fn covers(&self, tokens: &[TokenId]) -> bool {
-        let whole = |other: &[TokenId]| {
-            other.starts_with(tokens) && (self.reuse == Reuse::Parts || other.len() == tokens.len())
+        let whole = |other: &CachedPrefix| {
+            other.tokens.starts_with(tokens) && (self.reuse == Reuse::Parts || other.tokens.len() == tokens.len())
         };
-        self.in_pool.iter().any(|in_pool| whole(&in_pool.tokens))
-            || self.offloaded.iter().any(|offloaded| whole(&offloaded.tokens))
+        self.prefixes.iter().any(|prefix| prefix.seq_id.is_some() && whole(prefix))
     }
 
     /// Whether a sequence that ends is worth keeping.
@@ -139,149 +158,175 @@ impl PrefixCache {
         tokens.len() >= MIN_MATCH && self.reuse != Reuse::Nothing && !self.covers(tokens)
     }
 
-    /// Keeps the cells of a sequence that has ended. Returns seats of shorter beginnings that it makes needless.
+    /// Keeps the cells of a sequence that has ended, with what host memory holds of its tokens. Returns the sequences of
+    /// shorter prefixes that it makes needless.
     pub(crate) fn insert(&mut self, seq_id: usize, tokens: Vec<TokenId>) -> Vec<usize> {
-        self.forget_covered(&tokens);
-        let needless = |in_pool: &mut CachedPrefix| self.reuse == Reuse::Parts && tokens.starts_with(&in_pool.tokens);
-        let dropped = self.in_pool.extract_if(.., needless).map(|in_pool| in_pool.seq_id).collect();
-        self.in_pool.push(CachedPrefix { seq_id, tokens });
-        dropped
-    }
-
-    fn forget_covered(&mut self, tokens: &[TokenId]) {
-        let parts = self.reuse == Reuse::Parts;
-        self.offloaded.retain(|offloaded| !(parts && tokens.starts_with(&offloaded.tokens)));
-        self.offloaded_bytes = self.offloaded.iter().map(|offloaded| offloaded.state.len()).sum();
-    }
-
-    /// The beginning that should leave the pool, if in_pool ones hold more than their share of `capacity` cells.
-    pub(crate) fn surplus(&self, capacity: usize) -> Option<usize> {
-        (self.pool_cells() > capacity / POOL_SHARE)
-            .then(|| self.in_pool.first().map(|in_pool| in_pool.seq_id))
-            .flatten()
-    }
-
-    /// A beginning in the pool was used: it goes last.
-    pub(crate) fn used(&mut self, source: PrefixLocation) {
-        match source {
-            PrefixLocation::SeqId(seq_id) => {
-                if let Some(at) = self.in_pool.iter().position(|in_pool| in_pool.seq_id == seq_id) {
-                    let in_pool = self.in_pool.remove(at);
-                    self.in_pool.push(in_pool);
-                }
-            }
-            PrefixLocation::Host { name, .. } => {
-                if let Some(at) = self.offloaded.iter().position(|offloaded| offloaded.name == name) {
-                    let offloaded = self.offloaded.remove(at);
-                    self.offloaded.extend(offloaded);
-                }
-            }
-        }
-    }
-
-    /// Takes an in_pool beginning off the pool's shelf: its tokens.
-    pub(crate) fn remove_from_pool(&mut self, seq_id: usize) -> Option<Vec<TokenId>> {
-        let at = self.in_pool.iter().position(|in_pool| in_pool.seq_id == seq_id)?;
-        Some(self.in_pool.remove(at).tokens)
-    }
-
-    /// Most bytes of host memory.
-    pub(crate) fn limit(&self) -> usize {
-        self.limit
-    }
-
-    /// Whether host memory may be used at all.
-    pub(crate) fn can_offload(&self) -> bool {
-        self.limit > 0
-    }
-
-    /// Puts a copy into host memory; the oldest go where it needs their room.
-    pub(crate) fn offload(&mut self, tokens: Vec<TokenId>, state: Vec<u8>) {
-        if state.len() > self.limit || self.covers(&tokens) {
-            return;
-        }
-        self.forget_covered(&tokens);
-        self.offloaded_bytes += state.len();
-        self.offloaded.push_back(OffloadedPrefix { name: self.next_name, tokens, state });
+        let needless = |prefix: &CachedPrefix| match self.reuse {
+            Reuse::Parts => tokens.starts_with(&prefix.tokens),
+            Reuse::Whole | Reuse::Nothing => tokens == prefix.tokens,
+        };
+        let replaced: Vec<CachedPrefix> = self.prefixes.extract_if(.., |prefix| needless(prefix)).collect();
+        let seq_ids = replaced.iter().filter_map(|prefix| prefix.seq_id).collect();
+        let copy = replaced.into_iter().max_by_key(CachedPrefix::copied).map_or(Vec::new(), |prefix| prefix.copy);
         self.next_name += 1;
-        while self.offloaded_bytes > self.limit {
-            let Some(oldest) = self.offloaded.pop_front() else { return };
-            self.offloaded_bytes -= oldest.state.len();
+        let name = self.next_name;
+        let seq_id = Some(seq_id);
+        self.prefixes.push(CachedPrefix { name, tokens, seq_id, copy, idle_cost: 0.0, refused: false });
+        self.count_host_bytes();
+        seq_ids
+    }
+
+    /// Counts anew after copies were taken away, which makes room for those that were refused.
+    fn count_host_bytes(&mut self) {
+        let bytes = self.prefixes.iter().flat_map(|prefix| &prefix.copy).map(|part| part.state.len()).sum();
+        if bytes < std::mem::replace(&mut self.host_bytes, bytes) {
+            self.prefixes.iter_mut().for_each(|prefix| prefix.refused = false);
         }
     }
 
-    /// The copy of this name.
-    pub(crate) fn state(&self, name: u64) -> Option<&[u8]> {
-        self.offloaded.iter().find(|offloaded| offloaded.name == name).map(|offloaded| offloaded.state.as_slice())
+    /// A prefix was used: it goes last, and its cells have been worth what they cost.
+    pub(crate) fn used(&mut self, source: PrefixSource) {
+        let is_source = |prefix: &CachedPrefix| match source {
+            PrefixSource::Sequence { seq_id } => prefix.seq_id == Some(seq_id),
+            PrefixSource::Host { name, .. } => prefix.name == name,
+        };
+        if let Some(at) = self.prefixes.iter().position(is_source) {
+            let mut prefix = self.prefixes.remove(at);
+            prefix.idle_cost = 0.0;
+            self.prefixes.push(prefix);
+        }
     }
 
-    /// Forgets what was in the pool; host memory keeps its copies.
+    /// A step has cost this much for each idle cell.
+    pub(crate) fn charge(&mut self, cell: f64) {
+        for prefix in self.prefixes.iter_mut().filter(|prefix| prefix.seq_id.is_some()) {
+            #[expect(clippy::cast_precision_loss, reason = "a count of tokens")]
+            let cells = prefix.tokens.len() as f64;
+            prefix.idle_cost += cell * cells;
+        }
+    }
+
+    /// The longest unused prefix in the pool whose idle cells have cost more than `price` of its tokens, unless host memory
+    /// cannot take it.
+    pub(crate) fn costly(&self, price: impl Fn(usize) -> f64) -> Option<usize> {
+        let costly = |prefix: &&CachedPrefix| {
+            prefix.seq_id.is_some() && !prefix.refused && prefix.idle_cost > price(prefix.tokens.len())
+        };
+        self.prefixes.iter().find(costly)?.seq_id.filter(|_| self.limit > 0)
+    }
+
+    /// Nobody would gain if this prefix left the pool: its cells begin to cost anew.
+    pub(crate) fn absolve(&mut self, seq_id: usize) {
+        if let Some(prefix) = self.in_pool(seq_id) {
+            prefix.idle_cost = 0.0;
+        }
+    }
+
+    /// The longest unused prefix in the pool that can be copied further.
+    pub(crate) fn next_to_copy(&self) -> Option<usize> {
+        let copyable = |prefix: &&CachedPrefix| prefix.seq_id.is_some() && !prefix.refused && !self.is_safe(prefix);
+        self.prefixes.iter().find(copyable)?.seq_id.filter(|_| self.limit > 0)
+    }
+
+    /// Whether host memory has all of it, as a copy of its own or of a longer prefix.
+    fn is_safe(&self, prefix: &CachedPrefix) -> bool {
+        let covers = |other: &CachedPrefix| {
+            let copied = &other.tokens[..other.copied()];
+            copied.starts_with(&prefix.tokens) && (self.reuse == Reuse::Parts || copied.len() == prefix.tokens.len())
+        };
+        self.prefixes.iter().any(covers)
+    }
+
+    /// Whether host memory has all of a prefix in the pool.
+    pub(crate) fn is_copied(&self, seq_id: usize) -> bool {
+        self.prefixes.iter().any(|prefix| prefix.seq_id == Some(seq_id) && self.is_safe(prefix))
+    }
+
+    fn in_pool(&mut self, seq_id: usize) -> Option<&mut CachedPrefix> {
+        self.prefixes.iter_mut().find(|prefix| prefix.seq_id == Some(seq_id))
+    }
+
+    /// Which tokens of a prefix in the pool to copy next, at most this many. A state that only serves whole is copied whole.
+    pub(crate) fn next_part(&self, seq_id: usize, most: usize) -> Option<Range<usize>> {
+        let prefix = self.prefixes.iter().find(|prefix| prefix.seq_id == Some(seq_id))?;
+        if self.limit == 0 || prefix.refused || self.is_safe(prefix) {
+            return None;
+        }
+        let (from, len) = (prefix.copied(), prefix.tokens.len());
+        let end = if self.reuse == Reuse::Whole { len } else { len.min(from.saturating_add(most)) };
+        (end > from && end - from <= most).then_some(from..end)
+    }
+
+    /// Bytes of host memory that a copy can have: all but those of the other copies of what the pool holds.
+    pub(crate) fn room_for_copies(&self) -> usize {
+        let in_pool = self.prefixes.iter().filter(|prefix| prefix.seq_id.is_some());
+        let kept: usize = in_pool.flat_map(|prefix| &prefix.copy).map(|part| part.state.len()).sum();
+        self.limit.saturating_sub(kept)
+    }
+
+    /// Puts a part of a copy into host memory, within [`room_for_copies`](Self::room_for_copies): prefixes outside the pool
+    /// lose their last parts for it, the longest unused first.
+    pub(crate) fn add_part(&mut self, seq_id: usize, end: usize, state: Vec<u8>) {
+        while self.host_bytes + state.len() > self.limit && self.drop_oldest_part() {}
+        let bytes = state.len();
+        if let Some(prefix) = self.in_pool(seq_id) {
+            prefix.copy.push(Part { end, state });
+            self.host_bytes += bytes;
+        }
+    }
+
+    /// Host memory has no room for more of a prefix, until other copies go.
+    pub(crate) fn refuse(&mut self, seq_id: usize) {
+        if let Some(prefix) = self.in_pool(seq_id) {
+            prefix.refused = true;
+        }
+    }
+
+    /// Takes the last part of the longest unused prefix that lives in host memory alone.
+    fn drop_oldest_part(&mut self) -> bool {
+        let Some(at) = self.prefixes.iter().position(|prefix| prefix.seq_id.is_none()) else { return false };
+        let prefix = &mut self.prefixes[at];
+        self.host_bytes -= prefix.copy.pop().map_or(0, |part| part.state.len());
+        let left = prefix.copied();
+        prefix.tokens.truncate(left);
+        if left < MIN_MATCH {
+            self.prefixes.remove(at);
+            self.count_host_bytes();
+        }
+        true
+    }
+
+    /// A prefix leaves the pool: it lives on as far as host memory has a copy of it. Whether the pool held it.
+    pub(crate) fn leave_pool(&mut self, seq_id: usize) -> bool {
+        let Some(prefix) = self.in_pool(seq_id) else { return false };
+        prefix.seq_id = None;
+        self.drop_uncopied();
+        true
+    }
+
+    /// All cells are lost; host memory keeps its copies.
     pub(crate) fn lose_pool(&mut self) {
-        self.in_pool.clear();
+        self.prefixes.iter_mut().for_each(|prefix| prefix.seq_id = None);
+        self.drop_uncopied();
+    }
+
+    /// Cuts prefixes outside the pool to what host memory has of them, and drops those that have become needless.
+    fn drop_uncopied(&mut self) {
+        for prefix in self.prefixes.iter_mut().filter(|prefix| prefix.seq_id.is_none()) {
+            let copied = prefix.copied();
+            prefix.tokens.truncate(copied);
+        }
+        self.prefixes.retain(|prefix| prefix.tokens.len() >= MIN_MATCH);
+        self.count_host_bytes();
+    }
+
+    /// The parts of a copy that hold the first `tokens` tokens: where each ends, and its state.
+    pub(crate) fn parts(&self, name: u64, tokens: usize) -> impl Iterator<Item = (usize, &[u8])> {
+        let prefix = self.prefixes.iter().find(|prefix| prefix.name == name);
+        let parts = prefix.map_or(&[][..], |prefix| prefix.copy.as_slice());
+        parts.iter().filter(move |part| part.end <= tokens).map(|part| (part.end, part.state.as_slice()))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shelf() -> PrefixCache {
-        PrefixCache::new(100, Reuse::Parts)
-    }
-
-    fn tokens(n: i32) -> Vec<TokenId> {
-        (0..n).collect()
-    }
-
-    #[test]
-    fn the_longest_beginning_is_found_and_leaves_one_token_to_compute() {
-        let mut prefixes = shelf();
-        prefixes.insert(1, tokens(6));
-        prefixes.offload([tokens(9), vec![77]].concat(), vec![0; 10]);
-        assert_eq!(
-            prefixes.find(&tokens(20)).map(|b| (b.shared, matches!(b.source, PrefixLocation::Host { .. }))),
-            Some((9, true))
-        );
-        assert_eq!(prefixes.find(&tokens(6)).map(|b| b.shared), Some(5));
-        assert_eq!(prefixes.find(&[5, 6, 7, 8, 9]), None);
-    }
-
-    #[test]
-    fn a_state_is_reused_whole_or_not_at_all() {
-        let mut prefixes = PrefixCache::new(100, Reuse::Whole);
-        prefixes.insert(1, tokens(6));
-        assert_eq!(prefixes.find(&tokens(6)), None);
-        assert_eq!(prefixes.find(&tokens(7)).map(|b| b.shared), Some(6));
-        assert_eq!(prefixes.find(&[0, 1, 2, 3, 4, 9, 9]), None);
-    }
-
-    #[test]
-    fn host_memory_never_exceeds_its_limit_and_the_oldest_go_first() {
-        let mut prefixes = shelf();
-        for n in 0..5 {
-            prefixes.offload(vec![n; 8], vec![0; 40]);
-            assert!(prefixes.offloaded_bytes() <= 100);
-        }
-        assert_eq!(prefixes.find(&[3; 9]).map(|b| b.shared), Some(8));
-        assert_eq!(prefixes.find(&[0; 9]), None);
-        prefixes.offload(vec![9; 8], vec![0; 101]);
-        assert_eq!(prefixes.find(&[9; 9]), None);
-    }
-
-    #[test]
-    fn a_longer_beginning_replaces_a_shorter_one() {
-        let mut prefixes = shelf();
-        assert_eq!(prefixes.insert(1, tokens(6)), [0; 0]);
-        assert_eq!(prefixes.insert(2, tokens(8)), [1]);
-        assert!(!prefixes.is_worth_keeping(&tokens(7)));
-    }
-
-    #[test]
-    fn idle_beginnings_keep_a_small_share_of_the_pool() {
-        let mut prefixes = shelf();
-        prefixes.insert(1, vec![1; 40]);
-        assert_eq!(prefixes.surplus(1024), None);
-        prefixes.insert(2, vec![2; 40]);
-        assert_eq!(prefixes.surplus(1024), Some(1));
-    }
-}
+mod tests;

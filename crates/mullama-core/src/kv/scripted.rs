@@ -1,6 +1,7 @@
 //! A backend whose logits a test writes, strict about everything that llama.cpp would assert.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -73,6 +74,15 @@ pub struct Faults {
     pub rebuild: Option<Error>,
 }
 
+/// What costs time beside the rows of a decode; nothing, where a test does not say otherwise.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Prices {
+    /// A cell of a sequence without rows in a decode, for each row.
+    pub idle_cell: Duration,
+    /// A token whose KV is copied to host memory or back.
+    pub copied_token: Duration,
+}
+
 /// What a test wrote for a backend, and what it can see of it afterwards.
 #[derive(Clone)]
 pub struct Script {
@@ -84,7 +94,9 @@ pub struct Script {
     pub cost: fn(usize) -> Duration,
     /// Whether a decode returns at once, as on a GPU; its cost is then paid when its results are waited for.
     pub asynchronous: bool,
-    /// The clock that the cost is paid on.
+    /// What else costs time on the virtual clock.
+    pub prices: Arc<Mutex<Prices>>,
+    /// The clock that all costs are paid on.
     pub clock: Option<Arc<VirtualClock>>,
     /// What is to fail next.
     pub faults: Arc<Mutex<Faults>>,
@@ -103,7 +115,7 @@ impl std::fmt::Debug for Script {
 pub struct ScriptedBackend {
     script: Script,
     n_vocab: usize,
-    /// Tokens whose cells each seat holds.
+    /// Tokens whose cells each sequence holds.
     tokens: BTreeMap<usize, Vec<TokenId>>,
     cells: Cells,
     /// Logits of the last decode, by row.
@@ -144,6 +156,23 @@ impl ScriptedBackend {
         }
     }
 
+    fn prices(&self) -> Prices {
+        *self.script.prices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cost_of_idle_cells(&self, rows: &[Row]) -> Duration {
+        let computed: BTreeSet<usize> = rows.iter().map(|row| row.seq_id).collect();
+        let held: usize = computed.into_iter().map(|seq_id| self.cells.of(seq_id)).sum();
+        let idle = self.cells.used().saturating_sub(held) * rows.len();
+        self.prices().idle_cell * u32::try_from(idle).unwrap_or(u32::MAX)
+    }
+
+    fn pay_for_copy(&self, tokens: usize) {
+        if let Some(clock) = &self.script.clock {
+            clock.advance(self.prices().copied_token * u32::try_from(tokens).unwrap_or(u32::MAX));
+        }
+    }
+
     fn put(&mut self, index: usize, row: &Row) {
         assert!(row.seq_id < self.script.limits.n_seq, "seq_id {} of {}", row.seq_id, self.script.limits.n_seq);
         let tokens = self.tokens.entry(row.seq_id).or_default();
@@ -167,7 +196,7 @@ impl Backend for ScriptedBackend {
         let limits = self.script.limits;
         assert!(!self.poisoned, "a poisoned context is made anew before the next decode");
         assert!(!rows.is_empty() && rows.len() <= limits.rows, "{} rows of {}", rows.len(), limits.rows);
-        self.unpaid += (self.script.cost)(rows.len());
+        self.unpaid += (self.script.cost)(rows.len()) + self.cost_of_idle_cells(rows);
         if !self.script.asynchronous {
             self.finish_work();
         }
@@ -214,7 +243,10 @@ impl Backend for ScriptedBackend {
 
     fn share(&mut self, from: usize, to: usize, tokens: usize) -> Result<bool, Error> {
         let shared = self.tokens.get(&from).map_or(&[][..], Vec::as_slice);
-        assert!(tokens <= shared.len() && !self.tokens.contains_key(&to), "a part of {from} for the empty seq_id {to}");
+        assert!(
+            tokens <= shared.len() && !self.tokens.contains_key(&to),
+            "a part of {from} for the empty sequence {to}"
+        );
         if self.script.limits.reuse == Reuse::Whole && tokens < shared.len() {
             return Ok(false);
         }
@@ -224,19 +256,26 @@ impl Backend for ScriptedBackend {
         Ok(true)
     }
 
-    fn save(&mut self, seq_id: usize, limit: usize) -> Result<Option<Vec<u8>>, Error> {
-        let tokens = self.tokens.get(&seq_id).map_or(&[][..], Vec::as_slice);
-        let state: Vec<u8> = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
-        Ok((state.len() <= limit).then_some(state))
+    fn save(&mut self, seq_id: usize, tokens: Range<usize>, limit: usize) -> Result<Option<Vec<u8>>, Error> {
+        let held = self.tokens.get(&seq_id).map_or(&[][..], Vec::as_slice);
+        assert!(self.script.limits.reuse == Reuse::Parts || tokens == (0..held.len()), "{tokens:?} of a whole state");
+        let state: Vec<u8> = held[tokens.clone()].iter().flat_map(|token| token.to_le_bytes()).collect();
+        if state.len() > limit {
+            return Ok(None);
+        }
+        self.pay_for_copy(tokens.len());
+        Ok(Some(state))
     }
 
-    fn restore(&mut self, seq_id: usize, state: &[u8]) -> Result<(), Error> {
-        assert!(!self.tokens.contains_key(&seq_id), "seq_id {seq_id} is empty");
-        let tokens: Vec<_> = state.chunks_exact(4).map(|b| TokenId::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    fn restore(&mut self, seq_id: usize, tokens: Range<usize>, state: &[u8]) -> Result<bool, Error> {
+        self.pay_for_copy(tokens.len());
+        let held = self.tokens.entry(seq_id).or_default();
+        assert_eq!(held.len(), tokens.start, "a part follows the tokens before it");
+        held.extend(state.chunks_exact(4).map(|b| TokenId::from_le_bytes([b[0], b[1], b[2], b[3]])));
+        assert_eq!(held.len(), tokens.end, "a part holds what it says");
         assert!(self.cells.used() + tokens.len() <= self.script.limits.cells, "the plan counts cells");
         self.cells.extend(seq_id, tokens.len());
-        self.tokens.insert(seq_id, tokens);
-        Ok(())
+        Ok(true)
     }
 
     fn truncate(&mut self, seq_id: usize, keep: usize, of: usize) -> Result<bool, Error> {

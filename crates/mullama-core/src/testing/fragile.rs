@@ -1,5 +1,6 @@
 //! A context over a real model whose next decode can be made to fail, as if llama.cpp had.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -108,12 +109,12 @@ impl Backend for Fragile {
         self.inner.share(from, to, tokens)
     }
 
-    fn save(&mut self, seq_id: usize, limit: usize) -> Result<Option<Vec<u8>>, Error> {
-        self.inner.save(seq_id, limit)
+    fn save(&mut self, seq_id: usize, tokens: Range<usize>, limit: usize) -> Result<Option<Vec<u8>>, Error> {
+        self.inner.save(seq_id, tokens, limit)
     }
 
-    fn restore(&mut self, seq_id: usize, state: &[u8]) -> Result<(), Error> {
-        self.inner.restore(seq_id, state)
+    fn restore(&mut self, seq_id: usize, tokens: Range<usize>, state: &[u8]) -> Result<bool, Error> {
+        self.inner.restore(seq_id, tokens, state)
     }
 
     fn truncate(&mut self, seq_id: usize, keep: usize, of: usize) -> Result<bool, Error> {

@@ -1,6 +1,7 @@
 //! The engine's laws, step by step, over scripted logits and a clock that a test moves.
 
 mod backpressure;
+mod cached_prefixes;
 mod cells;
 mod deadlines;
 mod deterministic;

@@ -125,24 +125,6 @@ fn where_nothing_can_be_shared_everything_is_computed() {
 }
 
 #[test]
-fn idle_beginnings_beyond_their_share_rest_in_host_memory_and_come_back() {
-    let mut stage = sharing(Reuse::Parts, 1024);
-    for seed in 0..4 {
-        let mut stream = stage.open(&prompt(200, seed), config(3)).unwrap();
-        read(&mut stage, &mut stream);
-    }
-    stage.settle();
-    let stats = stage.stats();
-    assert!(stats.cells_cached <= 1024 / 16, "{stats:?}");
-    assert!(stats.prefix_bytes >= 3 * 200 * 4, "{stats:?}");
-    for seed in 0..4 {
-        let mut stream = stage.open(&prompt(200, seed), config(3)).unwrap();
-        assert_eq!(read(&mut stage, &mut stream).text(), alone(&prompt(200, seed), 3));
-        assert_eq!(stream.usage().cached_tokens, 199, "seed {seed}");
-    }
-}
-
-#[test]
 fn a_preempted_stream_comes_back_from_host_memory_without_computing_again() {
     let mut stage = sharing(Reuse::Parts, 256);
     let mut paused = stage.open(&prompt(150, 0), config(60).buffer_size(4)).unwrap();
