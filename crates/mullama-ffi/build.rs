@@ -3,7 +3,7 @@
 use std::env;
 use std::path::PathBuf;
 
-const SOURCES: [&str; 5] = ["guard.cpp", "model.cpp", "context.cpp", "candidates.cpp", "sampler.cpp"];
+const SOURCES: [&str; 6] = ["guard.cpp", "model.cpp", "context.cpp", "candidates.cpp", "dry.cpp", "sampler.cpp"];
 
 fn main() {
     println!("cargo:rerun-if-changed=shim");

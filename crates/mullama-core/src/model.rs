@@ -141,23 +141,22 @@ impl Model {
         })
     }
 
-    /// Bytes of the tokens, joined; control tokens have none.
+    /// The text that the tokens were made of, as bytes; control tokens have none.
+    ///
+    /// SentencePiece's tokenizers put a space before each text; it is left out again. So the tokens of a part of a text lose
+    /// a space at their beginning, as with Hugging Face's tokenizers.
     ///
     /// # Errors
     /// [`MullamaError::InvalidPrompt`] names a token that the model does not have.
     pub fn detokenize(&self, tokens: &[TokenId]) -> Result<Vec<u8>, MullamaError> {
-        let mut bytes = Vec::new();
-        for (position, &token) in tokens.iter().enumerate() {
-            self.vocabulary.piece(token, &mut bytes).map_err(|error| {
-                MullamaError::InvalidPrompt(match error {
-                    mullama_ffi::Error::TokenOutOfRange { token, n_vocab } => {
-                        PromptFailure::UnknownToken { token, position, n_vocab }
-                    }
-                    error => PromptFailure::Tokenizer(Arc::new(error)),
-                })
-            })?;
+        let vocab = self.weights().vocab();
+        let unknown = tokens.iter().position(|&token| vocab.check(token).is_err());
+        if let Some(position) = unknown {
+            let (token, n_vocab) = (tokens[position], vocab.n_tokens());
+            return Err(MullamaError::InvalidPrompt(PromptFailure::UnknownToken { token, position, n_vocab }));
         }
-        Ok(bytes)
+        let bytes = vocab.detokenize(tokens);
+        bytes.map_err(|error| MullamaError::InvalidPrompt(PromptFailure::Tokenizer(Arc::new(error))))
     }
 
     /// The prompt that the model's template, or the chat's own, makes of the messages.

@@ -19,9 +19,11 @@ use crate::stats::Stats;
 use crate::stream::TokenStream;
 
 mod fragile;
+mod sampling;
 mod tokenizer;
 
 pub use fragile::{Failure, FragileContext};
+pub use sampling::SamplingRows;
 pub use tokenizer::ScriptedTokenizer;
 
 pub use crate::clock::Clock;

@@ -44,9 +44,28 @@ bool by_logit(const llama_token_data & a, const llama_token_data & b) {
     return a.logit > b.logit;
 }
 
-size_t first_equal(const float * logits, size_t n, float wanted) {
-    size_t i = 0;
-    for (; i + BLOCK <= n; i += BLOCK) {
+// Calls `unchanged(from, to)` for each stretch of logits that are as the model left them, from `begin` on, and
+// `changed(token, logit)` for each one between them, in the order of the tokens. Either ends the walk by returning true.
+template <typename Unchanged, typename Changed>
+void walk(const logits_view & view, size_t begin, Unchanged && unchanged, Changed && changed) {
+    const auto before = [](const changed_logit & entry, size_t token) { return entry.token < token; };
+    auto       next   = std::lower_bound(view.changed.begin(), view.changed.end(), begin, before);
+    size_t     from   = begin;
+    for (; next != view.changed.end(); ++next) {
+        if ((from < next->token && unchanged(from, next->token)) || changed(next->token, next->logit)) {
+            return;
+        }
+        from = next->token + 1;
+    }
+    if (from < view.n) {
+        unchanged(from, view.n);
+    }
+}
+
+// The first place from `from` to below `to` that holds the wanted logit, or `to`.
+size_t first_equal(const float * logits, size_t from, size_t to, float wanted) {
+    size_t i = from;
+    for (; i + BLOCK <= to; i += BLOCK) {
         masks equal = {};
         for (size_t part = 0; part < UNROLL; ++part) {
             equal |= load(logits + i + part * LANES) == wanted;
@@ -55,11 +74,58 @@ size_t first_equal(const float * logits, size_t n, float wanted) {
             break;
         }
     }
-    while (i < n && logits[i] != wanted) {
+    while (i < to && logits[i] != wanted) {
         ++i;
     }
     return i;
 }
+
+// The largest of the logits that were seen, and whether one of them was not a number.
+struct maximum {
+    floats largest[UNROLL];
+    masks  nans    = {};
+    float  single  = -INFINITY;
+    bool   has_nan = false;
+
+    maximum() {
+        for (auto & lanes : largest) {
+            lanes = floats{} - INFINITY;
+        }
+    }
+
+    void add(float logit) {
+        single = std::max(single, logit);
+        has_nan |= std::isnan(logit);
+    }
+
+    void add(const float * logits, size_t from, size_t to) {
+        size_t i = from;
+        for (; i + BLOCK <= to; i += BLOCK) {
+            for (size_t part = 0; part < UNROLL; ++part) {
+                const floats lanes = load(logits + i + part * LANES);
+                largest[part] = lanes > largest[part] ? lanes : largest[part];
+                nans |= lanes != lanes;
+            }
+        }
+        for (; i < to; ++i) {
+            add(logits[i]);
+        }
+    }
+
+    float value() const {
+        float max = single;
+        for (const auto & lanes : largest) {
+            for (size_t lane = 0; lane < LANES; ++lane) {
+                max = std::max(max, lanes[lane]);
+            }
+        }
+        return max;
+    }
+
+    bool nan() const {
+        return has_nan || any(nans);
+    }
+};
 
 // The running top k: a heap whose front is the smallest, with one place behind it for the element that replaces the front.
 // make_heap, pop_heap and sort_heap are the steps of std::partial_sort, so that equals end in the same order.
@@ -67,10 +133,15 @@ struct top_heap {
     std::vector<llama_token_data> & data;
     size_t                          k;
 
-    top_heap(std::vector<llama_token_data> & data, const float * logits, size_t k) : data(data), k(k) {
+    top_heap(std::vector<llama_token_data> & data, const logits_view & view, size_t k) : data(data), k(k) {
         data.resize(k + 1);
         for (size_t i = 0; i < k; ++i) {
-            data[i] = { (llama_token) i, logits[i], 0.0f };
+            data[i] = { (llama_token) i, view.logits[i], 0.0f };
+        }
+        for (const auto & entry : view.changed) {
+            if (entry.token < k) {
+                data[entry.token].logit = entry.logit;
+            }
         }
         std::make_heap(data.begin(), data.begin() + k, by_logit);
     }
@@ -94,65 +165,72 @@ struct top_heap {
 
 } // namespace
 
-likeliest find_likeliest(const float * logits, size_t n) {
-    floats largest[UNROLL];
-    masks  nan = {};
-    for (auto & lanes : largest) {
-        lanes = floats{} - INFINITY;
+likeliest find_likeliest(const logits_view & view) {
+    maximum max;
+    walk(
+        view, 0,
+        [&](size_t from, size_t to) {
+            max.add(view.logits, from, to);
+            return false;
+        },
+        [&](size_t, float logit) {
+            max.add(logit);
+            return false;
+        });
+    const float wanted = max.value();
+    if (max.nan()) {
+        return { 0, wanted, true };
     }
-    size_t i = 0;
-    for (; i + BLOCK <= n; i += BLOCK) {
-        for (size_t part = 0; part < UNROLL; ++part) {
-            const floats lanes = load(logits + i + part * LANES);
-            largest[part] = lanes > largest[part] ? lanes : largest[part];
-            nan |= lanes != lanes;
-        }
-    }
-    float max     = -INFINITY;
-    bool  has_nan = any(nan);
-    for (const auto & lanes : largest) {
-        for (size_t lane = 0; lane < LANES; ++lane) {
-            max = std::max(max, lanes[lane]);
-        }
-    }
-    for (; i < n; ++i) {
-        max = std::max(max, logits[i]);
-        has_nan |= std::isnan(logits[i]);
-    }
-    if (has_nan) {
-        return { 0, max, true };
-    }
-    return { first_equal(logits, n, max), max, false };
+    size_t first = 0;
+    walk(
+        view, 0,
+        [&](size_t from, size_t to) {
+            first = first_equal(view.logits, from, to, wanted);
+            return first < to;
+        },
+        [&](size_t token, float logit) {
+            first = token;
+            return logit == wanted;
+        });
+    return { first, wanted, false };
 }
 
-bool find_top_k(const float * logits, size_t n, size_t k, std::vector<llama_token_data> & out) {
-    top_heap heap(out, logits, k);
+bool find_top_k(const logits_view & view, size_t k, std::vector<llama_token_data> & out) {
+    top_heap heap(out, view, k);
 
-    masks nan     = {};
-    bool  has_nan = false;
-    for (size_t i = 0; i < k; ++i) {
-        has_nan |= std::isnan(logits[i]);
-    }
-    size_t i = k;
-    for (; i + BLOCK <= n; i += BLOCK) {
-        masks larger = {};
-        for (size_t part = 0; part < UNROLL; ++part) {
-            const floats lanes = load(logits + i + part * LANES);
-            larger |= lanes > heap.smallest();
-            nan |= lanes != lanes;
-        }
-        if (any(larger)) {
-            for (size_t at = i; at < i + BLOCK; ++at) {
-                heap.offer(at, logits[at]);
+    masks nans    = {};
+    bool  has_nan = std::any_of(out.begin(), out.begin() + k, [](const auto & entry) { return std::isnan(entry.logit); });
+    walk(
+        view, k,
+        [&](size_t from, size_t to) {
+            const float * logits = view.logits;
+            size_t i = from;
+            for (; i + BLOCK <= to; i += BLOCK) {
+                masks larger = {};
+                for (size_t part = 0; part < UNROLL; ++part) {
+                    const floats lanes = load(logits + i + part * LANES);
+                    larger |= lanes > heap.smallest();
+                    nans |= lanes != lanes;
+                }
+                if (any(larger)) {
+                    for (size_t at = i; at < i + BLOCK; ++at) {
+                        heap.offer(at, logits[at]);
+                    }
+                }
             }
-        }
-    }
-    for (; i < n; ++i) {
-        has_nan |= std::isnan(logits[i]);
-        heap.offer(i, logits[i]);
-    }
+            for (; i < to; ++i) {
+                has_nan |= std::isnan(logits[i]);
+                heap.offer(i, logits[i]);
+            }
+            return false;
+        },
+        [&](size_t token, float logit) {
+            has_nan |= std::isnan(logit);
+            heap.offer(token, logit);
+            return false;
+        });
     heap.finish();
-    return !(has_nan || any(nan));
+    return !(has_nan || any(nans));
 }
 
 } // namespace mullama

@@ -26,7 +26,7 @@ int32_t mullama_context_new(llama_model * model, const ml_context_options * opti
         params.swa_full            = true;
         params.no_perf             = true;
         params.abort_callback      = options->should_abort;
-        params.abort_callback_data = options->lookout;
+        params.abort_callback_data = const_cast<void *>(options->abort_flag);
         *out = llama_init_from_model(model, params);
     });
 }

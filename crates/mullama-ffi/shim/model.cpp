@@ -145,6 +145,18 @@ int32_t mullama_vocab_attr(const llama_vocab * vocab, int32_t token, int32_t * o
     return guarded([&] { *out = (int32_t) llama_vocab_get_attr(vocab, token); });
 }
 
+int32_t mullama_vocab_adds_space(const llama_vocab * vocab, bool * out) {
+    *out = false;
+    return guarded([&] {
+        // llama.cpp does not tell, but the tokens of a letter do.
+        llama_token   tokens[8];
+        char          piece[32];
+        const int32_t count  = llama_tokenize(vocab, "a", 1, tokens, 8, false, false);
+        const int32_t length = count > 0 ? llama_token_to_piece(vocab, tokens[0], piece, (int32_t) sizeof(piece), 0, false) : 0;
+        *out = length > 0 && piece[0] == ' ';
+    });
+}
+
 int32_t mullama_vocab_text(const llama_vocab * vocab, int32_t token, const char ** out) {
     *out = nullptr;
     return guarded([&] { *out = llama_vocab_get_text(vocab, token); });

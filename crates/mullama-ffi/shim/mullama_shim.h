@@ -79,7 +79,7 @@ struct ml_context_options {
     int32_t         type_k;
     int32_t         type_v;
     bool (*should_abort)(void *);
-    void * lookout;
+    const void * abort_flag;
 };
 
 struct ml_context_facts {
@@ -175,6 +175,7 @@ int32_t mullama_model_facts(const llama_model * model, bool vocab_only, ml_model
 int32_t mullama_model_text(const llama_model * model, int32_t which, int32_t index, char * out, size_t capacity, int64_t * length);
 
 int32_t mullama_vocab_facts(const llama_model * model, const llama_vocab ** vocab, ml_vocab_facts * out);
+int32_t mullama_vocab_adds_space(const llama_vocab * vocab, bool * out);
 int32_t mullama_vocab_eog(const llama_vocab * vocab, int32_t * out, size_t capacity, size_t * count);
 void mullama_keep_statics_at_exit(void);
 int32_t mullama_vocab_is_control(const llama_vocab * vocab, int32_t token, bool * out);

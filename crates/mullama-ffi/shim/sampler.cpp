@@ -1,10 +1,12 @@
 // Owns a sampler: llama.cpp's own samplers in llama.cpp's order, and the shortest way from logits through them.
 //
-// Three things are done before a candidate array exists, each with llama.cpp's results: logit biases are added to a copy of
-// the logits; penalties and DRY run on the recent tokens alone (they change no other); a small top-k that comes first picks
-// straight from the logits. A bare greedy sampler only looks for the largest.
+// Three things are done before a candidate array exists, each with llama.cpp's results: logit biases change the logits of
+// their tokens alone, in a short list beside the model's logits; penalties and DRY run on the recent tokens alone (they
+// change no other); a small top-k that comes first picks straight from the logits. A bare greedy sampler only looks for the
+// largest.
 
 #include "candidates.h"
+#include "dry.h"
 #include "guard.h"
 
 #include <algorithm>
@@ -42,37 +44,6 @@ constexpr size_t MIN_KEEP = 1;
 // The value of the mirostat paper, and of llama.cpp.
 constexpr int32_t MIROSTAT_M = 100;
 
-// The tokens that penalties and DRY can see: the last few, and how often each occurs among them.
-struct recent_tokens {
-    size_t                           capacity = 0;
-    size_t                           next     = 0;
-    std::vector<int32_t>             ring;
-    std::unordered_map<int32_t, int> counts;
-
-    void push(int32_t token) {
-        if (capacity == 0) {
-            return;
-        }
-        if (ring.size() < capacity) {
-            ring.push_back(token);
-        } else {
-            const auto oldest = counts.find(ring[next]);
-            if (--oldest->second == 0) {
-                counts.erase(oldest);
-            }
-            ring[next] = token;
-            next       = (next + 1) % capacity;
-        }
-        ++counts[token];
-    }
-
-    void clear() {
-        next = 0;
-        ring.clear();
-        counts.clear();
-    }
-};
-
 } // namespace
 
 struct ml_sampler {
@@ -80,13 +51,16 @@ struct ml_sampler {
     bool                          greedy  = false;
     int32_t                       heap_k  = 0; // above 0: the chain begins with a top-k of this many, done by find_top_k
     chain                         penalties;   // on the recent tokens; none if all of them are off
+    std::unique_ptr<dry_penalty>  dry;         // the same
     chain                         rest;        // none for a greedy sampler
     recent_tokens                 recent;
-    std::vector<llama_logit_bias> biases;
-    std::vector<float>            logits;      // the copy that biases and penalties change
+    std::vector<llama_logit_bias> biases;      // sorted by token
+    std::vector<changed_logit>    changed;     // what biases and penalties make of their tokens' logits, sorted by token
+    std::vector<changed_logit>    biased;      // the part of it that biases alone make
     std::vector<llama_token_data> candidates;
 
-    const float * adjusted(const float * raw);
+    void          apply_biases(const float * raw);
+    void          apply_penalties(const float * raw);
     ml_sampled    sample(const float * raw, int32_t & token);
     void          accept(int32_t token);
 };
@@ -97,13 +71,14 @@ static void build_penalties(ml_sampler & sampler, const llama_vocab * vocab, con
     if (!penalties && !dry) {
         return;
     }
-    sampler.penalties = new_chain();
     if (penalties) {
+        sampler.penalties = new_chain();
         add(sampler.penalties, llama_sampler_init_penalties(o.n_vocab, o.repeat_last_n, o.repeat_penalty, o.frequency_penalty, o.presence_penalty));
         sampler.recent.capacity = (size_t) o.repeat_last_n;
     }
     if (dry) {
-        add(sampler.penalties, llama_sampler_init_dry(vocab, o.dry_multiplier, o.dry_base, o.dry_allowed_length, o.dry_penalty_last_n, o.dry_breakers, o.n_dry_breakers));
+        std::vector<std::string> breakers(o.dry_breakers, o.dry_breakers + o.n_dry_breakers);
+        sampler.dry = std::make_unique<dry_penalty>(vocab, dry_options{ o.dry_multiplier, o.dry_base, o.dry_allowed_length, o.dry_penalty_last_n, std::move(breakers) });
         sampler.recent.capacity = std::max(sampler.recent.capacity, (size_t) o.dry_penalty_last_n);
     }
 }
@@ -148,40 +123,68 @@ static void build_choice(ml_sampler & sampler, const ml_sampler_options & o) {
     }
 }
 
-// The logits with biases and penalties in them. Those of the model belong to the context and stay as they are.
-const float * ml_sampler::adjusted(const float * raw) {
-    const bool has_penalties = penalties && !recent.counts.empty();
-    if (biases.empty() && !has_penalties) {
-        return raw;
-    }
-    logits.assign(raw, raw + n_vocab);
+static bool by_token(const changed_logit & a, const changed_logit & b) {
+    return a.token < b.token;
+}
+
+void ml_sampler::apply_biases(const float * raw) {
+    changed.clear();
     for (const auto & bias : biases) {
-        logits[(size_t) bias.token] += bias.bias;
-    }
-    if (has_penalties) {
-        candidates.clear();
-        for (const auto & entry : recent.counts) {
-            candidates.push_back({ entry.first, logits[(size_t) entry.first], 0.0f });
+        const size_t token = (size_t) bias.token;
+        if (changed.empty() || changed.back().token != token) {
+            changed.push_back({ token, raw[token] });
         }
+        changed.back().logit += bias.bias;
+    }
+}
+
+// Runs the penalties on the recent tokens, with their biases, and leaves the results among the changed logits.
+void ml_sampler::apply_penalties(const float * raw) {
+    if (recent.counts.empty()) {
+        return;
+    }
+    std::swap(biased, changed);
+    candidates.clear();
+    for (const auto & entry : recent.counts) {
+        const size_t token = (size_t) entry.first;
+        const auto   bias  = std::lower_bound(biased.begin(), biased.end(), changed_logit{ token, 0.0f }, by_token);
+        const bool   found = bias != biased.end() && bias->token == token;
+        candidates.push_back({ entry.first, found ? bias->logit : raw[token], 0.0f });
+    }
+    if (penalties) {
         llama_token_data_array array = { candidates.data(), candidates.size(), -1, false };
         llama_sampler_apply(penalties.get(), &array);
-        for (size_t i = 0; i < array.size; ++i) {
-            logits[(size_t) array.data[i].id] = array.data[i].logit;
-        }
     }
-    return logits.data();
+    if (dry) {
+        dry->apply(recent, candidates);
+    }
+    std::sort(candidates.begin(), candidates.end(), [](const auto & a, const auto & b) { return a.id < b.id; });
+    changed.clear();
+    auto bias = biased.begin();
+    for (const auto & candidate : candidates) {
+        const changed_logit penalised = { (size_t) candidate.id, candidate.logit };
+        for (; bias != biased.end() && bias->token <= penalised.token; ++bias) {
+            if (bias->token < penalised.token) {
+                changed.push_back(*bias);
+            }
+        }
+        changed.push_back(penalised);
+    }
+    changed.insert(changed.end(), bias, biased.end());
 }
 
 ml_sampled ml_sampler::sample(const float * raw, int32_t & token) {
-    const float * source = adjusted(raw);
+    apply_biases(raw);
+    apply_penalties(raw);
+    const logits_view view = { raw, n_vocab, changed };
     bool sorted = false;
     if (heap_k > 0) {
-        if (!find_top_k(source, n_vocab, (size_t) heap_k, candidates) || !std::isfinite(candidates[0].logit)) {
+        if (!find_top_k(view, (size_t) heap_k, candidates) || !std::isfinite(candidates[0].logit)) {
             return ML_SAMPLED_NON_FINITE;
         }
         sorted = true;
     } else {
-        const auto best = find_likeliest(source, n_vocab);
+        const auto best = find_likeliest(view);
         if (best.nan || !std::isfinite(best.logit)) {
             return ML_SAMPLED_NON_FINITE;
         }
@@ -191,7 +194,10 @@ ml_sampled ml_sampler::sample(const float * raw, int32_t & token) {
         }
         candidates.resize(n_vocab);
         for (size_t i = 0; i < n_vocab; ++i) {
-            candidates[i] = { (llama_token) i, source[i], 0.0f };
+            candidates[i] = { (llama_token) i, raw[i], 0.0f };
+        }
+        for (const auto & entry : changed) {
+            candidates[entry.token].logit = entry.logit;
         }
     }
     llama_token_data_array array = { candidates.data(), candidates.size(), -1, sorted };
@@ -202,15 +208,16 @@ ml_sampled ml_sampler::sample(const float * raw, int32_t & token) {
     const auto & chosen = array.data[array.selected];
     // A temperature near zero overflows the scaled logits, and llama.cpp then takes the last candidate: a temperature
     // that low means the likeliest.
-    token = std::isnan(chosen.p) ? (int32_t) find_likeliest(source, n_vocab).index : chosen.id;
+    token = std::isnan(chosen.p) ? (int32_t) find_likeliest(view).index : chosen.id;
     return ML_SAMPLED_TOKEN;
 }
 
 void ml_sampler::accept(int32_t token) {
     if (penalties) {
         llama_sampler_accept(penalties.get(), token);
-        recent.push(token);
     }
+    // Without penalties and DRY its capacity is 0, and it keeps nothing.
+    recent.push(token);
     if (rest) {
         llama_sampler_accept(rest.get(), token);
     }
@@ -224,6 +231,8 @@ int32_t mullama_sampler_new(const llama_vocab * vocab, const ml_sampler_options 
         sampler->greedy  = options->greedy;
         if (options->n_logit_bias > 0) {
             sampler->biases.assign(options->logit_bias, options->logit_bias + options->n_logit_bias);
+            // Several biases of one token add up in the order in which they were given.
+            std::stable_sort(sampler->biases.begin(), sampler->biases.end(), [](const auto & a, const auto & b) { return a.token < b.token; });
         }
         build_penalties(*sampler, vocab, *options);
         if (!options->greedy) {

@@ -5,7 +5,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-/// Works while so many threads never rest.
+/// Runs `work` beside this many threads that never sleep.
 ///
 /// # Panics
 ///

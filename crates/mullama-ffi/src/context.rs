@@ -4,48 +4,31 @@ use std::cell::Cell;
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
-use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use crate::batch::Batch;
+use crate::contention::CpuContention;
 use crate::error::{Error, check};
-use crate::lookout::Lookout;
+#[cfg(feature = "test-support")]
+use crate::failure::Failure;
 use crate::model::Model;
-use crate::options::ContextOptions;
+use crate::options::{ContextOptions, check_threads};
 use crate::threads::Pools;
 use crate::{log, sys};
 
-/// How long dropping a poisoned context waits for it to go.
-const BURIAL_TIME: Duration = Duration::from_secs(1);
+/// How long dropping a poisoned context waits until it is freed.
+const FREE_TIME_LIMIT: Duration = Duration::from_secs(1);
 
-/// A failure that [`Context::fail_next_decode`] brings about.
-#[cfg(feature = "test-support")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
-    /// A C++ exception.
-    Exception,
-    /// A failed assertion that goes through llama.cpp's abort hook.
-    Assertion,
-    /// This status of `llama_decode`.
-    Status(i32),
-    /// It computes so many nodes of its graph, at least one, and is given up as if its threads had waited for cores.
-    Crowded {
-        /// How many.
-        nodes: u32,
-    },
-}
-
-/// What a context is made of, in the order in which it goes: no thread computes any more when the buffers are freed.
+/// The parts of a context, in the order in which they are freed: the threads have ended before the buffers go.
 pub(crate) struct Parts {
     pub(crate) pools: Pools,
     /// Pools that were replaced: llama.cpp's CPU backend holds the last one it used until it uses another.
     pub(crate) replaced: Vec<Pools>,
     raw: RawContext,
-    pub(crate) lookout: Arc<Lookout>,
+    abort: Arc<AtomicBool>,
     model: Arc<Model>,
 }
 
@@ -61,23 +44,22 @@ impl Drop for RawContext {
     }
 }
 
-/// A model at work: a KV pool for up to `n_seq_max` sequences, and the means to decode.
+/// A llama.cpp context: a KV pool for up to `n_seq_max` sequences, compute buffers and threads.
 ///
-/// It moves between threads but is used by one at a time. Dropping it frees everything but the model.
+/// It can move between threads, but only one thread uses it at a time. Dropping it frees everything but the model.
 pub struct Context {
     pub(crate) parts: ManuallyDrop<Parts>,
     pub(crate) facts: sys::ContextFacts,
-    pub(crate) poll: u32,
-    give_up_crowded: bool,
-    n_outputs_max: u32,
-    n_vocab: usize,
+    poll: u32,
+    pub(crate) n_outputs_max: u32,
+    pub(crate) n_vocab: usize,
     /// Which rows of the last decode have logits.
-    outputs: Vec<i8>,
+    pub(crate) outputs: Vec<i8>,
     /// The next position of each sequence while a batch is checked; kept to save the allocation.
-    expected: Vec<Option<i32>>,
+    pub(crate) expected: Vec<Option<i32>>,
     poisoned: Cell<bool>,
     #[cfg(feature = "test-support")]
-    fail_next: Option<Failure>,
+    pub(crate) fail_next: Option<Failure>,
 }
 
 impl fmt::Debug for Context {
@@ -91,39 +73,40 @@ impl Drop for Context {
         // SAFETY: taken once, and nothing uses it after.
         let parts = unsafe { ManuallyDrop::take(&mut self.parts) };
         if self.poisoned.get() {
-            bury(parts);
+            free_detached(parts);
         }
     }
 }
 
 /// Frees a poisoned context on a thread of its own: if the failure left compute threads waiting for each other inside a
 /// graph, joining them never ends, and only that thread should hang.
-fn bury(parts: Parts) {
-    let (gone, wait) = mpsc::sync_channel(1);
+fn free_detached(parts: Parts) {
+    let (freed, wait) = mpsc::sync_channel(1);
     let parts = ManuallyDrop::new(parts);
-    let thread = thread::Builder::new().name("mullama-bury".to_owned()).spawn(move || {
+    let thread = thread::Builder::new().name("mullama-free".to_owned()).spawn(move || {
         drop(ManuallyDrop::into_inner(parts));
-        // Nobody may be waiting any more.
-        let _ = gone.send(());
+        // The caller may have stopped waiting.
+        let _ = freed.send(());
     });
-    // Without a thread the context stays allocated: the lesser evil.
-    if thread.is_err() || wait.recv_timeout(BURIAL_TIME).is_err() {
+    // Without a thread the context stays allocated, which is better than blocking the caller forever.
+    if thread.is_err() || wait.recv_timeout(FREE_TIME_LIMIT).is_err() {
         tracing::error!("a failed context could not be freed");
     }
 }
 
 impl Context {
-    /// Makes a context on a model.
+    /// Creates a context for a model.
     ///
     /// # Errors
     ///
-    /// [`Error::ContextField`], [`Error::ModelUnsuited`], [`Error::ContextRefused`] with what llama.cpp said,
-    /// [`Error::PoolRefused`], or what comes out of C++.
+    /// [`Error::ContextField`], [`Error::ModelUnsuited`], [`Error::ContextRefused`] with what llama.cpp logged,
+    /// [`Error::PoolRefused`], or an error from C++.
     pub fn new(model: &Arc<Model>, options: &ContextOptions) -> Result<Self, Error> {
         Self::with_abort_flag(model, options, Arc::default())
     }
 
-    /// As [`new`](Self::new), with the flag of an owner who makes several contexts, one after the other.
+    /// Like [`new`](Self::new), with an abort flag that outlives the context: an owner that replaces a failed context keeps
+    /// the same flag.
     ///
     /// # Errors
     ///
@@ -137,19 +120,18 @@ impl Context {
         check_model(model)?;
         let n_outputs_max = options.n_outputs_max.max(options.n_seq_max);
         let pools = Pools::new(options.n_threads, options.n_threads_batch, options.poll)?;
-        let lookout = Arc::new(Lookout::new(abort));
-        let raw = make(model, options, n_outputs_max, &lookout)?;
-        let parts = Parts { pools, replaced: Vec::new(), raw, lookout, model: Arc::clone(model) };
+        let raw = make(model, options, n_outputs_max, &abort)?;
+        let parts = Parts { pools, replaced: Vec::new(), raw, abort, model: Arc::clone(model) };
         parts.pools.attach(parts.raw.0.as_ptr())?;
         let mut facts = sys::ContextFacts::default();
         // SAFETY: the context is alive.
         let status = unsafe { sys::mullama_context_facts(parts.raw.0.as_ptr(), &raw mut facts) };
         check("llama_n_ctx", status)?;
         if !facts.has_memory {
-            return Err(Error::ModelUnsuited { reason: "it keeps no memory of what it read" });
+            return Err(Error::ModelUnsuited { reason: "it has no KV cache or recurrent state" });
         }
         if !facts.causal {
-            // llama.cpp wants all that attends to each other in one piece.
+            // Without a causal mask, all tokens attend to each other and have to be in one part of the batch.
             facts.n_batch = facts.n_batch.min(facts.n_ubatch);
         }
         Ok(Self {
@@ -159,7 +141,6 @@ impl Context {
             expected: vec![None; facts.n_seq_max as usize],
             poisoned: Cell::new(false),
             poll: options.poll,
-            give_up_crowded: options.give_up_crowded,
             facts,
             parts: ManuallyDrop::new(parts),
             #[cfg(feature = "test-support")]
@@ -176,7 +157,7 @@ impl Context {
         if self.poisoned.get() { Err(Error::Poisoned) } else { Ok(()) }
     }
 
-    /// Passes a result on, and remembers if it means that the context is in an unknown state.
+    /// Returns the result, after marking the context as poisoned if the error leaves it in an unknown state.
     pub(crate) fn poisoned_by<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
         if result.as_ref().is_err_and(Error::poisons) {
             self.poisoned.set(true);
@@ -184,135 +165,74 @@ impl Context {
         result
     }
 
-    /// Computes the batch: its tokens enter the KV pool, and the logits of the rows that asked for them can be read.
-    ///
-    /// Blocks until it is computed, the abort flag ends it, or it is given up because its threads wait for cores. After
-    /// [`Error::Aborted`], [`Error::Crowded`] and [`Error::DecodeFailed`] a part of the batch may have entered the pool:
-    /// ask [`seq_pos_max`](Self::seq_pos_max). After other errors that do not [poison](Error::poisons) the pool is as it
-    /// was.
+    /// Waits until everything that was decoded has been computed. On a GPU [`decode`](Self::decode) may return before.
     ///
     /// # Errors
     ///
-    /// [`Error::EmptyBatch`], [`Error::BatchTooLarge`], [`Error::TooManyOutputs`], [`Error::TokenOutOfRange`],
-    /// [`Error::SequenceOutOfRange`], [`Error::PositionOutOfRange`] and [`Error::PositionGap`] before anything is
-    /// computed; then [`Error::NoKvSlot`], [`Error::Aborted`], [`Error::Crowded`], [`Error::InvalidBatch`],
-    /// [`Error::DecodeFailed`], or what comes out of C++.
-    pub fn decode(&mut self, batch: &Batch) -> Result<(), Error> {
+    /// [`Error::Poisoned`], or what comes out of C++.
+    pub fn synchronize(&mut self) -> Result<(), Error> {
         self.usable()?;
-        self.parts.lookout.begin(self.parts.pools.told(batch.len()), self.may_give_up(batch.len()));
-        self.check_batch(batch)?;
-        self.outputs.clear();
-        #[cfg(feature = "test-support")]
-        match self.fail_next.take() {
-            Some(Failure::Crowded { nodes }) => self.parts.lookout.give_up_after(nodes),
-            Some(failure) => return self.poisoned_by(failure.happen()),
-            None => {}
-        }
-        log::forget_said();
-        self.parts.pools.wake();
-        log::hold();
-        let raw_batch = batch.raw();
-        let mut result = 0;
-        // SAFETY: the batch outlives the call, and everything in it is in range.
-        let status = unsafe { sys::mullama_decode(self.raw(), &raw const raw_batch, &raw mut result) };
-        let done = check("llama_decode", status).and_then(|()| outcome(result));
-        let early = matches!(done, Err(Error::Aborted));
-        log::release(early);
-        let done = if early && self.parts.lookout.gave_up() { Err(Error::Crowded) } else { done };
-        if matches!(done, Ok(()) | Err(Error::Crowded)) {
-            // A graph ran with the pools of today.
-            self.parts.replaced.clear();
-        }
-        self.poisoned_by(done)?;
-        self.outputs.extend_from_slice(batch.wanted());
-        Ok(())
+        // SAFETY: the context is alive, and `&mut self` excludes other calls.
+        let status = unsafe { sys::mullama_synchronize(self.raw()) };
+        self.poisoned_by(check("llama_synchronize", status))
     }
 
-    /// Whether a decode of so many rows may be given up: what it has computed must be possible to take back. In a batch of
-    /// several parts, a later one may lie where an earlier one had pushed tokens out of a sliding window, which the first
-    /// row still needs.
-    fn may_give_up(&self, rows: usize) -> bool {
-        self.give_up_crowded && (self.parts.model.n_swa() == 0 || rows <= self.facts.n_ubatch as usize)
-    }
-
-    fn check_batch(&mut self, batch: &Batch) -> Result<(), Error> {
-        let tokens = batch.len();
-        if tokens == 0 {
-            return Err(Error::EmptyBatch);
-        }
-        if tokens > self.facts.n_batch as usize {
-            return Err(Error::BatchTooLarge { tokens, n_batch: self.facts.n_batch });
-        }
-        if batch.outputs() > self.n_outputs_max as usize {
-            return Err(Error::TooManyOutputs { outputs: batch.outputs(), max: self.n_outputs_max });
-        }
-        self.expected.fill(None);
-        for (token, position, seq) in batch.rows() {
-            if usize::try_from(token).map_or(true, |index| index >= self.n_vocab) {
-                return Err(Error::TokenOutOfRange { token, n_vocab: self.n_vocab });
-            }
-            self.check_position(seq, position)?;
-        }
-        Ok(())
-    }
-
-    /// A sequence that the pool holds goes on where it ends; an empty one may begin anywhere.
-    fn check_position(&mut self, seq: i32, position: i32) -> Result<(), Error> {
-        let index = self.check_seq(seq)?;
-        if position < 0 || position == i32::MAX {
-            return Err(Error::PositionOutOfRange { position });
-        }
-        let expected = match self.expected[index] {
-            Some(expected) => expected,
-            None => self.seq_pos_max(seq)?.map_or(position, |last| last.saturating_add(1)),
-        };
-        if position != expected {
-            return Err(Error::PositionGap { seq, position, expected });
-        }
-        self.expected[index] = Some(position + 1);
-        Ok(())
-    }
-
-    /// The logits of a row of the last decode, one for each token of the vocabulary. Nothing is copied.
+    /// Computes with this many threads from now on: `n_threads` for a single token, `n_threads_batch` for more.
     ///
     /// # Errors
     ///
-    /// [`Error::NoLogits`] if the row was not pushed with `output`, or the last decode failed.
-    pub fn logits(&self, row: usize) -> Result<&[f32], Error> {
+    /// [`Error::ContextField`], [`Error::PoolRefused`], [`Error::Poisoned`], or an error from C++.
+    pub fn set_threads(&mut self, n_threads: u32, n_threads_batch: u32) -> Result<(), Error> {
         self.usable()?;
-        let index = i32::try_from(row).map_err(|_| Error::NoLogits { row })?;
-        if self.outputs.get(row).is_none_or(|&wanted| wanted == 0) {
-            return Err(Error::NoLogits { row });
+        check_threads(n_threads, n_threads_batch)?;
+        if self.parts.pools.sizes() == (n_threads, n_threads_batch) {
+            return Ok(());
         }
-        let mut logits = ptr::null();
-        // SAFETY: the row has logits.
-        let status = unsafe { sys::mullama_logits(self.raw(), index, &raw mut logits) };
-        self.poisoned_by(check("llama_get_logits_ith", status))?;
-        if logits.is_null() {
-            return Err(Error::NoLogits { row });
-        }
-        // SAFETY: llama.cpp points at a row of `n_vocab` floats that stays until the next decode, which needs `&mut self`.
-        Ok(unsafe { slice::from_raw_parts(logits, self.n_vocab) })
+        let pools = Pools::new(n_threads, n_threads_batch, self.poll)?;
+        let attached = pools.attach(self.raw());
+        self.poisoned_by(attached)?;
+        let mut replaced = std::mem::replace(&mut self.parts.pools, pools);
+        let slept = replaced.sleep();
+        self.parts.replaced.push(replaced);
+        self.poisoned_by(slept)
     }
 
-    /// Makes the next decode fail in this way.
+    /// How many compute threads waited for a core, where the last decode completed a reading: one covers at least 16 ms,
+    /// which may take many short decodes. Always `None` on systems other than Linux.
+    pub fn contention(&self) -> Option<CpuContention> {
+        self.parts.pools.contention()
+    }
+
+    /// Sends the compute threads to sleep at once, instead of letting them poll for more work for a while. The next
+    /// decode wakes them. Free if they sleep already.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Poisoned`], or an error from C++.
+    pub fn pause_threads(&mut self) -> Result<(), Error> {
+        self.usable()?;
+        let slept = self.parts.pools.sleep();
+        self.poisoned_by(slept)
+    }
+
+    /// Makes the next decode fail with this failure.
     #[cfg(feature = "test-support")]
     pub fn fail_next_decode(&mut self, failure: Failure) {
         self.fail_next = Some(failure);
     }
 
-    /// Ends the running decode when set, from any thread; every later one too, until it is cleared. The context only
-    /// reads it.
+    /// The abort flag: while it is set, from any thread, the running decode ends early and so does every later one. The
+    /// context itself never changes it.
     pub fn abort_flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(self.parts.lookout.abort_flag())
+        Arc::clone(&self.parts.abort)
     }
 
-    /// The model underneath.
+    /// The model of this context.
     pub fn model(&self) -> &Arc<Model> {
         &self.parts.model
     }
 
-    /// Cells of the KV pool.
+    /// Number of cells in the KV pool.
     pub fn n_ctx(&self) -> u32 {
         self.facts.n_ctx
     }
@@ -327,7 +247,7 @@ impl Context {
         self.facts.n_ubatch
     }
 
-    /// Sequences.
+    /// Number of sequences.
     pub fn n_seq_max(&self) -> u32 {
         self.facts.n_seq_max
     }
@@ -342,23 +262,9 @@ impl Context {
         self.n_vocab
     }
 
-    /// Whether it failed in a way that leaves it in an unknown state.
+    /// Whether an earlier failure left the context in an unknown state.
     pub fn is_poisoned(&self) -> bool {
         self.poisoned.get()
-    }
-}
-
-#[cfg(feature = "test-support")]
-impl Failure {
-    fn happen(self) -> Result<(), Error> {
-        let status = match self {
-            Self::Exception => sys::ML_EXCEPTION,
-            Self::Assertion => sys::ML_ASSERTION,
-            Self::Status(result) => return outcome(result),
-            Self::Crowded { .. } => unreachable!("a decode that is given up computes first"),
-        };
-        // SAFETY: the function only fails, inside its guard.
-        check("llama_decode", unsafe { sys::mullama_fail(status) })
     }
 }
 
@@ -381,27 +287,16 @@ fn make(
     model: &Arc<Model>,
     options: &ContextOptions,
     n_outputs_max: u32,
-    lookout: &Arc<Lookout>,
+    abort: &Arc<AtomicBool>,
 ) -> Result<RawContext, Error> {
-    let raw_options = options.raw(n_outputs_max, lookout);
+    let raw_options = options.raw(n_outputs_max, abort);
     log::forget_said();
     let mut raw = ptr::null_mut();
-    // SAFETY: the model is alive and stays so by the `Arc` in the context, and so does the lookout.
+    // SAFETY: the model is alive and stays so by the `Arc` in the context, and so does the abort flag.
     let status = unsafe { sys::mullama_context_new(model.raw(), &raw const raw_options, &raw mut raw) };
     check("llama_init_from_model", status)?;
     let raw = NonNull::new(raw).ok_or_else(|| Error::ContextRefused { said: log::take_said() })?;
     Ok(RawContext(raw))
-}
-
-/// What a return code of `llama_decode` means.
-fn outcome(result: i32) -> Result<(), Error> {
-    match result {
-        0 => Ok(()),
-        1 => Err(Error::NoKvSlot),
-        2 => Err(Error::Aborted),
-        -1 => Err(Error::InvalidBatch { said: log::take_said() }),
-        status => Err(Error::DecodeFailed { status, said: log::take_said() }),
-    }
 }
 
 #[cfg(test)]
@@ -409,6 +304,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::batch::Batch;
     use crate::model::ModelOptions;
 
     fn demo() -> Arc<Model> {

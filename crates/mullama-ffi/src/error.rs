@@ -1,4 +1,4 @@
-//! What can go wrong below the engine, as facts.
+//! The errors of llama.cpp, and of the checks made before calling it.
 
 use std::io;
 use std::sync::Arc;
@@ -6,13 +6,13 @@ use std::sync::Arc;
 use crate::sys;
 use crate::token::TokenId;
 
-/// What llama.cpp refused, or what was refused before llama.cpp would have asserted it.
+/// An error from llama.cpp, or from a check made before llama.cpp would have asserted the same thing.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// llama.cpp threw a C++ exception.
     #[error("llama.cpp threw in {call}: {text}")]
     Exception {
-        /// The call it came out of.
+        /// The call that failed.
         call: &'static str,
         /// What the exception says.
         text: String,
@@ -20,7 +20,7 @@ pub enum Error {
     /// An assertion of llama.cpp failed on the calling thread.
     #[error("an assertion of llama.cpp failed in {call}: {text}")]
     Assertion {
-        /// The call it came out of.
+        /// The call that failed.
         call: &'static str,
         /// File, line and condition.
         text: String,
@@ -28,7 +28,7 @@ pub enum Error {
     /// llama.cpp could not allocate.
     #[error("out of memory in {call}")]
     OutOfMemory {
-        /// The call it came out of.
+        /// The call that failed.
         call: &'static str,
     },
     /// A text that has to end at a NUL byte contains one.
@@ -38,9 +38,9 @@ pub enum Error {
         what: &'static str,
     },
     /// llama.cpp did not load the file.
-    #[error("llama.cpp did not load the model: {}", said.join("; "))]
+    #[error("llama.cpp could not load the model: {}", said.join("; "))]
     ModelRefused {
-        /// What it logged about it last.
+        /// The last lines that llama.cpp logged about it.
         said: Vec<String>,
     },
     /// The progress callback asked to stop loading.
@@ -52,10 +52,10 @@ pub enum Error {
         /// What it is or lacks.
         reason: &'static str,
     },
-    /// llama.cpp did not make the context.
-    #[error("llama.cpp did not make the context: {}", said.join("; "))]
+    /// llama.cpp failed to create the context.
+    #[error("failed to create the context: {}", said.join("; "))]
     ContextRefused {
-        /// What it logged about it last.
+        /// The last lines that llama.cpp logged about it.
         said: Vec<String>,
     },
     /// A context option is out of range.
@@ -65,7 +65,7 @@ pub enum Error {
         field: &'static str,
         /// Its value.
         value: u32,
-        /// What it may be.
+        /// The allowed range.
         range: &'static str,
     },
     /// llama.cpp did not start its compute threads.
@@ -146,22 +146,18 @@ pub enum Error {
         n_vocab: usize,
     },
     /// A NaN or an infinity among the logits, or no token that is possible at all.
-    #[error("the logits are not numbers that a token can be chosen from")]
+    #[error("the logits contain NaN or infinity, or allow no token at all")]
     NonFiniteLogits,
-    /// No room in the KV pool for the batch; the pool is as it was.
-    #[error("no room in the KV pool for the batch")]
+    /// The KV pool has no free cells for the batch; the pool is unchanged.
+    #[error("the KV pool has no free cells for the batch")]
     NoKvSlot,
     /// The abort flag ended the decode; positions computed before it stay.
     #[error("the decode was aborted")]
     Aborted,
-    /// The decode was given up because its threads waited for cores; positions computed before it stay. Never a decode of
-    /// several parts (`n_ubatch`) where the model has sliding windows: that would lose what its first row needs.
-    #[error("the decode was given up: its threads waited for cores that others use")]
-    Crowded,
-    /// llama.cpp found the batch invalid; the pool is as it was.
+    /// llama.cpp found the batch invalid; the pool is unchanged.
     #[error("llama.cpp refused the batch: {}", said.join("; "))]
     InvalidBatch {
-        /// What it logged about it last.
+        /// The last lines that llama.cpp logged about it.
         said: Vec<String>,
     },
     /// The computation failed.
@@ -169,7 +165,7 @@ pub enum Error {
     DecodeFailed {
         /// llama.cpp's status, below -1.
         status: i32,
-        /// What it logged about it last.
+        /// The last lines that llama.cpp logged about it.
         said: Vec<String>,
     },
     /// The model file has no vocabulary.
@@ -220,7 +216,7 @@ pub enum Error {
         field: &'static str,
         /// Its value.
         value: f64,
-        /// What it may be.
+        /// The allowed range.
         range: &'static str,
     },
     /// The sampler chose no token, or failed before and is not used again.
@@ -229,16 +225,16 @@ pub enum Error {
     /// Positions of this model cannot be shifted.
     #[error("positions of this model cannot be shifted")]
     CannotShift,
-    /// The bytes are not a sequence's state that this context can take.
-    #[error("the context did not take {bytes} bytes of state: {}", said.join("; "))]
+    /// The bytes are not the state of a sequence that this context can restore.
+    #[error("the context rejected {bytes} bytes of sequence state: {}", said.join("; "))]
     StateRefused {
         /// How many there were.
         bytes: usize,
-        /// What llama.cpp logged about it last.
+        /// The last lines that llama.cpp logged about it.
         said: Vec<String>,
     },
-    /// The context failed before; it has to be made anew.
-    #[error("the context failed before and has to be made anew")]
+    /// The context failed before and must be replaced.
+    #[error("the context failed before and must be replaced")]
     Poisoned,
 }
 
@@ -251,7 +247,7 @@ impl Error {
         self
     }
 
-    /// Whether a context that returned this is in an unknown state and must be thrown away.
+    /// Whether a context that returned this error is in an unknown state and must be replaced.
     pub fn poisons(&self) -> bool {
         matches!(
             self,
@@ -264,7 +260,7 @@ impl Error {
     }
 }
 
-/// Turns the status of a shim call into a result.
+/// Converts the status of a shim call into a result.
 pub(crate) fn check(call: &'static str, status: i32) -> Result<(), Error> {
     match status {
         sys::ML_OK => Ok(()),

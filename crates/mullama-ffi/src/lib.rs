@@ -1,9 +1,9 @@
 //! Owned, checked handles over llama.cpp: the only unsafe code of mullama.
 //!
-//! What llama.cpp would assert is checked here first and becomes an [`Error`] with its facts. What gets past the checks
-//! meets the second net: a C++ shim in which every exception and every failed assertion of the calling thread turns into
-//! an error too. A [`Context`] that such an error went through is poisoned ([`Error::poisons`]): it refuses further calls,
-//! and its owner makes a new one from the same [`Model`].
+//! Everything that llama.cpp would assert is checked here first and becomes an [`Error`] with its facts. Whatever passes the
+//! checks is caught by a second safety net: a C++ shim that converts every exception and every failed assertion on the
+//! calling thread into an error. A [`Context`] that returned such an error is poisoned ([`Error::poisons`]): it refuses
+//! further calls, and its owner creates a new one from the same [`Model`].
 //!
 //! ```no_run
 //! use mullama_ffi::{Batch, Context, ContextOptions, Model, ModelOptions, Sampler, SamplerOptions};
@@ -20,14 +20,18 @@
 //! # Ok::<(), mullama_ffi::Error>(())
 //! ```
 
+mod abort;
 pub mod backend;
 pub mod batch;
 #[cfg(feature = "test-support")]
 mod busy;
+mod contention;
 pub mod context;
+mod decode;
 pub mod error;
+#[cfg(feature = "test-support")]
+mod failure;
 mod log;
-mod lookout;
 mod memory;
 pub mod model;
 pub mod options;
@@ -44,11 +48,11 @@ pub use backend::{keep_statics_at_exit, system_info};
 pub use batch::Batch;
 #[cfg(feature = "test-support")]
 pub use busy::beside_busy_threads;
+pub use contention::CpuContention;
 pub use context::Context;
-#[cfg(feature = "test-support")]
-pub use context::Failure;
 pub use error::Error;
-pub use lookout::Crowding;
+#[cfg(feature = "test-support")]
+pub use failure::Failure;
 pub use model::{Model, ModelOptions};
 pub use options::{ContextOptions, FlashAttn, KvType};
 pub use sampler::{Sampler, SamplerOptions};

@@ -1,4 +1,4 @@
-//! Takes llama.cpp's log: every line goes to `tracing`, and the last complaints of a thread are kept for its errors.
+//! Receives llama.cpp's log: every line goes to `tracing`, and the last warnings of each thread are kept for its errors.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

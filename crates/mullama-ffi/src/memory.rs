@@ -22,7 +22,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`Error::SequenceOutOfRange`], [`Error::PositionOutOfRange`], [`Error::Poisoned`], or what comes out of C++.
+    /// [`Error::SequenceOutOfRange`], [`Error::PositionOutOfRange`], [`Error::Poisoned`], or an error from C++.
     pub fn seq_rm(&mut self, seq: i32, from: i32, to: Option<i32>) -> Result<bool, Error> {
         let span = self.span(seq, from, to)?;
         self.seq_op("llama_memory_seq_rm", sys::ML_SEQ_REMOVE, &span, 0).map(|removed| removed != 0)
@@ -87,7 +87,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`Error::Poisoned`], or what comes out of C++.
+    /// [`Error::Poisoned`], or an error from C++.
     pub fn clear(&mut self) -> Result<(), Error> {
         let span = self.span(0, 0, None)?;
         self.seq_op("llama_memory_clear", sys::ML_SEQ_CLEAR, &span, 0).map(drop)

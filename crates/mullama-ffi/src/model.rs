@@ -1,4 +1,4 @@
-//! Owns a loaded model: its weights, its description and its vocabulary.
+//! Owns a loaded model: its weights, its metadata and its vocabulary.
 
 use std::any::Any;
 use std::ffi::{CString, c_char, c_void};
@@ -13,19 +13,19 @@ use crate::token::TokenId;
 use crate::vocab::{Vocab, VocabFacts};
 use crate::{backend, log, sys};
 
-/// How a model is loaded.
+/// Options for loading a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "llama.cpp's own switches")]
 pub struct ModelOptions {
-    /// Layers that go to a GPU, if llama.cpp was built with one; below zero is all of them.
+    /// Number of layers to offload to a GPU, if llama.cpp was built with GPU support; a negative number offloads all.
     pub n_gpu_layers: i32,
     /// Maps the file into memory instead of reading it; the pages are shared with other processes.
     pub use_mmap: bool,
-    /// Keeps the weights in RAM, as far as the system allows it.
+    /// Locks the weights in RAM, as far as the system allows it.
     pub use_mlock: bool,
-    /// Looks at every weight for a NaN or an infinity while loading.
+    /// Checks every weight for NaN and infinity while loading.
     pub check_tensors: bool,
-    /// Loads the vocabulary and nothing else.
+    /// Loads only the vocabulary.
     pub vocab_only: bool,
 }
 
@@ -63,7 +63,7 @@ impl Drop for Model {
     }
 }
 
-/// A progress callback on its way through C, with what it said and the panic it may have ended in.
+/// A progress callback that is passed through C, with its answer and any panic it raised.
 struct ProgressCall<'a> {
     report: &'a mut dyn FnMut(f32) -> bool,
     cancelled: bool,
@@ -83,15 +83,15 @@ unsafe extern "C" fn on_progress(fraction: f32, user_data: *mut c_void) -> bool 
 }
 
 impl Model {
-    /// Loads a GGUF file. `progress` hears how far it is, from 0 to 1, and stops the load by returning `false`.
+    /// Loads a GGUF file. `progress` receives the loaded fraction, from 0 to 1, and stops the load by returning `false`.
     ///
-    /// Blocks until the weights are there. llama.cpp trusts the file to a degree: check its structure first. A mapped
+    /// Blocks until the weights are loaded. llama.cpp trusts the file to some extent, so check its structure first. A mapped
     /// file that is cut short later ends the process (SIGBUS).
     ///
     /// # Errors
     ///
-    /// [`Error::ModelRefused`] with what llama.cpp said, [`Error::ModelCancelled`], [`Error::NulByte`] in the path, or
-    /// what comes out of C++.
+    /// [`Error::ModelRefused`] with what llama.cpp logged, [`Error::ModelCancelled`], [`Error::NulByte`] in the path, or
+    /// an error from C++.
     ///
     /// # Panics
     ///
@@ -135,7 +135,7 @@ impl Model {
         };
         check("llama_model_load_from_file", status)?;
         let raw = NonNull::new(raw).ok_or_else(|| Error::ModelRefused { said: log::take_said() })?;
-        // From here on `Drop` frees the model, also where its description fails.
+        // From here on `Drop` frees the model, even if reading its metadata fails.
         let mut model = Self {
             raw,
             facts: sys::ModelFacts::default(),
@@ -168,27 +168,27 @@ impl Model {
         Vocab::new(self)
     }
 
-    /// How many tokens the model was trained to look at.
+    /// Context length that the model was trained with, in tokens.
     pub fn n_ctx_train(&self) -> u32 {
         self.facts.n_ctx_train.max(0).cast_unsigned()
     }
 
-    /// Width of an embedding.
+    /// Dimension of the embeddings.
     pub fn n_embd(&self) -> u32 {
         self.facts.n_embd.max(0).cast_unsigned()
     }
 
-    /// Layers.
+    /// Number of layers.
     pub fn n_layer(&self) -> u32 {
         self.facts.n_layer.max(0).cast_unsigned()
     }
 
-    /// Attention heads of the first layer.
+    /// Number of attention heads in the first layer.
     pub fn n_head(&self) -> u32 {
         self.facts.n_head.max(0).cast_unsigned()
     }
 
-    /// Key and value heads of the first layer.
+    /// Number of key and value heads in the first layer.
     pub fn n_head_kv(&self) -> u32 {
         self.facts.n_head_kv.max(0).cast_unsigned()
     }
@@ -198,7 +198,7 @@ impl Model {
         self.facts.n_swa.max(0).cast_unsigned()
     }
 
-    /// Weights.
+    /// Number of weights.
     pub fn n_params(&self) -> u64 {
         self.facts.n_params
     }
@@ -210,7 +210,7 @@ impl Model {
         self.n_params() / layers * (layers - on_gpu)
     }
 
-    /// Bytes of all weights together.
+    /// Size of all weights in bytes.
     pub fn size(&self) -> u64 {
         self.facts.size
     }
@@ -225,7 +225,7 @@ impl Model {
         self.facts.is_hybrid
     }
 
-    /// Whether the model writes by diffusion instead of token by token.
+    /// Whether the model generates text by diffusion instead of token by token.
     pub fn is_diffusion(&self) -> bool {
         self.facts.is_diffusion
     }
@@ -240,17 +240,17 @@ impl Model {
         self.facts.has_decoder
     }
 
-    /// Architecture, size and quantisation in a few words.
+    /// A short description: architecture, size and quantisation.
     pub fn desc(&self) -> String {
         self.text(sys::ML_TEXT_DESC, 0).unwrap_or_default()
     }
 
-    /// The chat template inside the file, a Jinja text.
+    /// The Jinja chat template in the file.
     pub fn chat_template(&self) -> Option<String> {
         self.text(sys::ML_TEXT_CHAT_TEMPLATE, 0)
     }
 
-    /// Keys and values of the file, arrays left out, in the order of llama.cpp's map.
+    /// Metadata keys and values of the file, without arrays, in the order of llama.cpp's map.
     pub fn metadata(&self) -> Vec<(String, String)> {
         (0..self.facts.n_metadata)
             .filter_map(|index| {
@@ -260,7 +260,7 @@ impl Model {
             .collect()
     }
 
-    /// Asks twice where the text is longer than the first buffer. What C++ refuses to tell is `None`.
+    /// Reads a text, a second time if it does not fit the first buffer; `None` if llama.cpp does not have it.
     fn text(&self, which: i32, index: i32) -> Option<String> {
         let mut buffer = vec![0u8; 1024];
         loop {
@@ -288,7 +288,7 @@ impl Model {
     }
 }
 
-/// A token id that llama.cpp means as "none" is below zero.
+/// llama.cpp uses negative ids for "no token".
 pub(crate) fn some_token(token: TokenId) -> Option<TokenId> {
     (token >= 0).then_some(token)
 }

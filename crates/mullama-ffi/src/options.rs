@@ -1,19 +1,23 @@
-//! How a context is made: the size of its pool, its threads, its number formats.
+//! The options of a context: the size of its KV pool, its threads and its number formats.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 
+use crate::abort::should_abort;
 use crate::error::Error;
-use crate::lookout::{self, Lookout};
 use crate::sys;
-use crate::threads::{MAX_THREADS, POLL_DEFAULT, check_threads};
 
 /// Sequences that llama.cpp can tell apart (`LLAMA_MAX_SEQ`).
 const MAX_SEQUENCES: u32 = 256;
-/// Far above any model, far below where llama.cpp's padding would overflow.
+/// Far above what any model needs, and far below the sizes at which llama.cpp's padding would overflow.
 const MAX_CELLS: u32 = 1 << 30;
+/// Most threads of one pool (ggml's `GGML_MAX_N_THREADS`).
+const MAX_THREADS: u32 = 512;
+/// llama.cpp's default between never polling (0) and always (100).
+const POLL_DEFAULT: u32 = 50;
 
-/// Whether attention is computed in one fused step.
+/// Whether flash attention is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FlashAttn {
     /// Where the model and the backend can do it.
@@ -84,7 +88,7 @@ impl KvType {
     }
 }
 
-/// How a context is made. Its KV pool is always one for all sequences, and windows of sliding attention are kept whole.
+/// The options of a context. All sequences share one KV pool, and sliding attention windows are kept in full.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContextOptions {
     /// Cells of the KV pool, rounded up to a multiple of 256; 0 is as many as the model was trained for.
@@ -97,16 +101,13 @@ pub struct ContextOptions {
     pub n_seq_max: u32,
     /// Most rows of logits of one decode; never less than `n_seq_max`, which 0 stands for.
     pub n_outputs_max: u32,
-    /// Threads for a single token.
+    /// Threads that decode a single token.
     pub n_threads: u32,
-    /// Threads for more tokens.
+    /// Threads that decode several tokens.
     pub n_threads_batch: u32,
-    /// How eagerly the threads poll for work before they sleep: 0 not at all, 100 for long.
+    /// How long idle threads poll for work before they sleep: from 0 (not at all) to 100 (longest).
     pub poll: u32,
-    /// Whether a decode whose threads wait for cores that others use is given up ([`Error::Crowded`]), where what it has
-    /// computed can be taken back: see there.
-    pub give_up_crowded: bool,
-    /// Whether attention is fused.
+    /// Whether flash attention is used.
     pub flash_attn: FlashAttn,
     /// The format of the K cache.
     pub type_k: KvType,
@@ -127,7 +128,6 @@ impl Default for ContextOptions {
             n_threads: threads,
             n_threads_batch: threads,
             poll: POLL_DEFAULT,
-            give_up_crowded: false,
             flash_attn: FlashAttn::Auto,
             type_k: KvType::F16,
             type_v: KvType::F16,
@@ -153,7 +153,7 @@ impl ContextOptions {
         check_threads(self.n_threads, self.n_threads_batch)
     }
 
-    pub(crate) fn raw(&self, n_outputs_max: u32, lookout: &Arc<Lookout>) -> sys::ContextOptions {
+    pub(crate) fn raw(&self, n_outputs_max: u32, abort: &Arc<AtomicBool>) -> sys::ContextOptions {
         sys::ContextOptions {
             n_ctx: self.n_ctx,
             n_batch: self.n_batch,
@@ -169,8 +169,18 @@ impl ContextOptions {
             },
             type_k: self.type_k.raw(),
             type_v: self.type_v.raw(),
-            should_abort: lookout::should_abort,
-            lookout: Arc::as_ptr(lookout).cast(),
+            should_abort,
+            abort_flag: Arc::as_ptr(abort).cast(),
         }
     }
+}
+
+/// Checks both counts against what ggml can start.
+pub(crate) fn check_threads(n_threads: u32, n_threads_batch: u32) -> Result<(), Error> {
+    for (field, value) in [("n_threads", n_threads), ("n_threads_batch", n_threads_batch)] {
+        if !(1..=MAX_THREADS).contains(&value) {
+            return Err(Error::ContextField { field, value, range: "1 to 512" });
+        }
+    }
+    Ok(())
 }

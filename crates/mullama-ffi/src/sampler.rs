@@ -1,4 +1,4 @@
-//! Chooses tokens: llama.cpp's samplers in llama.cpp's order, with the state of one stream.
+//! Samples tokens with llama.cpp's samplers, in llama.cpp's order, with the state of one stream.
 
 use std::ffi::{CString, c_char};
 use std::fmt;
@@ -8,69 +8,74 @@ use std::sync::Arc;
 use crate::error::{Error, check};
 use crate::model::Model;
 use crate::sys;
-use crate::token::{TokenId, check_token};
+use crate::token::TokenId;
+use crate::vocab::check_token;
 
-/// llama.cpp reads this seed as "any".
+/// llama.cpp replaces this seed with a random one.
 const ANY_SEED: u32 = u32::MAX;
-/// Below it the scaled logits overflow, and nothing but the likeliest token has a chance anyway.
+/// Below this temperature the scaled logits overflow, and only the most likely token has a chance anyway.
 const GREEDY_BELOW: f32 = 1e-6;
-/// Most tokens that penalties and DRY look back on; the window is allocated.
+/// Longest window of penalties and DRY, in tokens; memory for it is allocated.
 const MAX_LAST_N: i32 = 1 << 20;
+/// Most sequence breakers, and bytes of each: llama.cpp ignores what is beyond, and the longer they are, the more tokens
+/// are compared with them.
+const MAX_BREAKERS: usize = 64;
+const MAX_BREAKER_BYTES: usize = 40;
 
-/// How tokens are chosen. The default changes nothing: chance over all tokens, as the model weighs them.
+/// How tokens are sampled. The default samples from the model's own distribution.
 ///
-/// Order: logit bias, penalties, DRY, top-n-sigma, top-k, typical, top-p, min-p, XTC, temperature, chance. Mirostat takes
-/// the place of all from top-n-sigma to XTC and of chance. At temperature 0 the likeliest token after bias, penalties and
-/// DRY is taken.
+/// Order: logit bias, penalties, DRY, top-n-sigma, top-k, typical, top-p, min-p, XTC, temperature, random choice. Mirostat
+/// replaces everything from top-n-sigma to XTC and the random choice. At temperature 0 the most likely token after bias,
+/// penalties and DRY is chosen.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplerOptions {
-    /// Divides the logits; 0 always takes the likeliest token.
+    /// Divides the logits; 0 always chooses the most likely token.
     pub temperature: f32,
-    /// How far the temperature moves with the certainty of the model; 0 is off.
+    /// How far the temperature moves with the entropy of the distribution; 0 is off.
     pub dynatemp_range: f32,
-    /// How the certainty is bent.
+    /// Exponent that maps the entropy to a temperature.
     pub dynatemp_exponent: f32,
-    /// Keeps this many of the likeliest; 0 is off.
+    /// Keeps this many of the most likely tokens; 0 is off.
     pub top_k: i32,
-    /// Keeps the likeliest that together have this probability; 1 is off.
+    /// Keeps the most likely tokens that together have this probability; 1 is off.
     pub top_p: f32,
-    /// Keeps those with at least this share of the likeliest's probability; 0 is off.
+    /// Keeps tokens with at least this fraction of the highest probability; 0 is off.
     pub min_p: f32,
-    /// Keeps the most typical that together have this probability; 1 is off.
+    /// Keeps the most typical tokens that together have this probability; 1 is off.
     pub typical_p: f32,
-    /// Keeps those within this many standard deviations of the largest logit; 0 is off.
+    /// Keeps tokens within this many standard deviations of the largest logit; 0 is off.
     pub top_n_sigma: f32,
-    /// How often the likeliest are taken out; 0 is off.
+    /// Probability that the most likely tokens are removed; 0 is off.
     pub xtc_probability: f32,
-    /// Which probability counts as likely for that.
+    /// Probability above which XTC may remove a token.
     pub xtc_threshold: f32,
     /// Divides the logits of recent tokens; 1 is off.
     pub repeat_penalty: f32,
-    /// Taken off a recent token's logit for each occurrence; 0 is off.
+    /// Subtracted from a recent token's logit for each occurrence; 0 is off.
     pub frequency_penalty: f32,
-    /// Taken off a recent token's logit once; 0 is off.
+    /// Subtracted once from a recent token's logit; 0 is off.
     pub presence_penalty: f32,
-    /// How many tokens are recent; 0 turns the penalties off.
+    /// How many of the last tokens are penalised; 0 turns the penalties off.
     pub repeat_last_n: i32,
-    /// Weight of the penalty on repeating what went before; 0 is off.
+    /// Strength of the DRY penalty on repetitions; 0 is off.
     pub dry_multiplier: f32,
-    /// What the penalty grows by for each token of the repetition.
+    /// Factor by which the DRY penalty grows with each token of the repetition.
     pub dry_base: f32,
-    /// The longest repetition that costs nothing.
+    /// Longest repetition without a penalty, in tokens.
     pub dry_allowed_length: i32,
-    /// How far back repetitions are looked for; 0 turns it off.
+    /// How many of the last tokens DRY searches for repetitions; 0 turns DRY off.
     pub dry_penalty_last_n: i32,
-    /// Texts across which nothing counts as repeated.
+    /// Texts at which a repetition ends: at most 64, of at most 40 bytes each.
     pub dry_sequence_breakers: Vec<String>,
-    /// 1 or 2 keeps the surprise even by the two versions of Mirostat; 0 is off.
+    /// Version of Mirostat, 1 or 2; 0 is off.
     pub mirostat: u8,
-    /// The surprise aimed for.
+    /// Mirostat's target surprise, in bits per token.
     pub mirostat_tau: f32,
-    /// How fast it is corrected.
+    /// Mirostat's learning rate.
     pub mirostat_eta: f32,
-    /// Where chance begins: the same seed and the same logits give the same tokens.
+    /// Seed of the random choice: the same seed and the same logits give the same tokens.
     pub seed: u32,
-    /// Added to the logits of these tokens; minus infinity forbids one.
+    /// Added to the logits of these tokens; negative infinity forbids a token.
     pub logit_bias: Vec<(TokenId, f32)>,
 }
 
@@ -158,9 +163,19 @@ impl SamplerOptions {
                 return Err(Error::SamplerField { field, value: f64::from(value), range });
             }
         }
+        let longest = self.dry_sequence_breakers.iter().map(String::len).max().unwrap_or(0);
+        for (value, most, range) in [
+            (self.dry_sequence_breakers.len(), MAX_BREAKERS, "at most 64 texts"),
+            (longest, MAX_BREAKER_BYTES, "texts of at most 40 bytes each"),
+        ] {
+            if value > most {
+                let value = f64::from(u32::try_from(value).unwrap_or(u32::MAX));
+                return Err(Error::SamplerField { field: "dry_sequence_breakers", value, range });
+            }
+        }
         for &(_, bias) in &self.logit_bias {
             if bias.is_nan() || bias == f32::INFINITY {
-                let (field, range) = ("logit_bias", "a finite number or minus infinity");
+                let (field, range) = ("logit_bias", "a finite number or negative infinity");
                 return Err(Error::SamplerField { field, value: f64::from(bias), range });
             }
         }
@@ -190,7 +205,7 @@ impl SamplerOptions {
             mirostat: i32::from(self.mirostat),
             mirostat_tau: self.mirostat_tau,
             mirostat_eta: self.mirostat_eta,
-            // One seed has to share: llama.cpp would take this one from the clock.
+            // llama.cpp would replace this seed with one from the clock.
             seed: if self.seed == ANY_SEED { ANY_SEED - 1 } else { self.seed },
             n_vocab,
             greedy: self.temperature < GREEDY_BELOW,
@@ -202,12 +217,14 @@ impl SamplerOptions {
     }
 }
 
-/// Chooses the tokens of one stream, and remembers those it has to.
+/// Samples the tokens of one stream, and remembers as many of them as the penalties need.
+///
+/// It can move to another thread between two calls, so the rows of one decode can be sampled on several threads.
 pub struct Sampler {
     raw: NonNull<sys::Sampler>,
     n_vocab: usize,
     failed: bool,
-    /// DRY reads the vocabulary while it is built; the rest only needs its size.
+    /// DRY reads the vocabulary while it samples; everything else only needs its size.
     _model: Option<Arc<Model>>,
 }
 
@@ -228,12 +245,12 @@ impl Drop for Sampler {
 }
 
 impl Sampler {
-    /// Builds a sampler for a model's vocabulary. With DRY this looks through the whole vocabulary; else it is quick.
+    /// Builds a sampler for a model's vocabulary.
     ///
     /// # Errors
     ///
     /// [`Error::SamplerField`], [`Error::TokenOutOfRange`] in the biases, [`Error::NoVocabulary`] for DRY,
-    /// [`Error::NulByte`] in a sequence breaker, or what comes out of C++.
+    /// [`Error::NulByte`] in a sequence breaker, or an error from C++.
     pub fn new(options: &SamplerOptions, model: &Arc<Model>) -> Result<Self, Error> {
         if options.dry_multiplier > 0.0 && !model.vocab().has_vocabulary() {
             return Err(Error::NoVocabulary);
@@ -242,11 +259,11 @@ impl Sampler {
         Self::build(options, n_vocab, Some(Arc::clone(model)))
     }
 
-    /// Builds a sampler over logits that belong to no model.
+    /// Builds a sampler for logits that belong to no model.
     ///
     /// # Errors
     ///
-    /// As [`new`](Self::new); DRY always lacks its vocabulary.
+    /// As [`new`](Self::new); DRY always fails with [`Error::NoVocabulary`].
     pub fn without_vocabulary(options: &SamplerOptions, n_vocab: usize) -> Result<Self, Error> {
         if options.dry_multiplier > 0.0 {
             return Err(Error::NoVocabulary);
@@ -278,12 +295,12 @@ impl Sampler {
         Ok(Self { raw, n_vocab, failed: false, _model: model })
     }
 
-    /// Chooses a token, and accepts it.
+    /// Samples a token and accepts it.
     ///
     /// # Errors
     ///
-    /// [`Error::NonFiniteLogits`] with nothing accepted, [`Error::LogitsLength`]; [`Error::SamplerFailed`] or what comes
-    /// out of C++, after which the sampler only fails.
+    /// [`Error::NonFiniteLogits`] with nothing accepted, [`Error::LogitsLength`]; [`Error::SamplerFailed`] or an error
+    /// from C++, after which every call fails.
     pub fn sample(&mut self, logits: &[f32]) -> Result<TokenId, Error> {
         self.usable()?;
         if logits.len() != self.n_vocab || logits.is_empty() {
@@ -302,11 +319,11 @@ impl Sampler {
         }
     }
 
-    /// Remembers a token that was not sampled, for the penalties and DRY: one of the prompt.
+    /// Accepts a token that was not sampled, such as one of the prompt, so that penalties and DRY see it.
     ///
     /// # Errors
     ///
-    /// [`Error::TokenOutOfRange`], [`Error::SamplerFailed`], or what comes out of C++.
+    /// [`Error::TokenOutOfRange`], [`Error::SamplerFailed`], or an error from C++.
     pub fn accept(&mut self, token: TokenId) -> Result<(), Error> {
         self.usable()?;
         check_token(token, self.n_vocab)?;
@@ -315,11 +332,11 @@ impl Sampler {
         self.failed_by(check("llama_sampler_accept", status))
     }
 
-    /// Forgets every token and starts chance again from the seed.
+    /// Forgets every token and restarts the random choice from the seed.
     ///
     /// # Errors
     ///
-    /// [`Error::SamplerFailed`], or what comes out of C++.
+    /// [`Error::SamplerFailed`], or an error from C++.
     pub fn reset(&mut self) -> Result<(), Error> {
         self.usable()?;
         // SAFETY: the sampler is alive.
@@ -337,7 +354,7 @@ impl Sampler {
     }
 }
 
-/// The sequence breakers as C strings; an empty one breaks nothing and is left out.
+/// The sequence breakers as C strings; empty ones have no effect and are left out.
 fn breakers(options: &SamplerOptions) -> Result<Vec<CString>, Error> {
     options
         .dry_sequence_breakers

@@ -1,4 +1,4 @@
-//! The state of one sequence as bytes in host memory, to be put away and brought back.
+//! The state of one sequence as bytes in host memory, for offloading and restoring.
 
 use crate::context::Context;
 use crate::error::{Error, check};
@@ -9,7 +9,7 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// [`Error::SequenceOutOfRange`], [`Error::Poisoned`], or what comes out of C++.
+    /// [`Error::SequenceOutOfRange`], [`Error::Poisoned`], or an error from C++.
     pub fn state_seq_size(&mut self, seq: i32) -> Result<usize, Error> {
         self.usable()?;
         self.check_seq(seq)?;

@@ -99,7 +99,7 @@ pub(crate) struct ContextOptions {
     pub(crate) type_k: i32,
     pub(crate) type_v: i32,
     pub(crate) should_abort: unsafe extern "C" fn(*mut c_void) -> bool,
-    pub(crate) lookout: *const c_void,
+    pub(crate) abort_flag: *const c_void,
 }
 
 #[repr(C)]
@@ -213,6 +213,7 @@ unsafe extern "C" {
         vocab: *mut *const llama_vocab,
         out: *mut VocabFacts,
     ) -> i32;
+    pub(crate) fn mullama_vocab_adds_space(vocab: *const llama_vocab, out: *mut bool) -> i32;
     pub(crate) fn mullama_vocab_eog(
         vocab: *const llama_vocab,
         out: *mut i32,

@@ -107,8 +107,8 @@ impl Vocab<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::TextTooLong`], [`Error::RunTooLong`], [`Error::NoVocabulary`], [`Error::ThreadSpawn`], or what comes out
-    /// of C++.
+    /// [`Error::TextTooLong`], [`Error::RunTooLong`], [`Error::NoVocabulary`], [`Error::ThreadSpawn`], or an error
+    /// from C++.
     pub fn tokenize(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<TokenId>, Error> {
         self.check_text(text)?;
         let job = || self.tokenize_on_this_thread(text, add_special, parse_special);

@@ -1,4 +1,4 @@
-//! A model's vocabulary: what its tokens are called, which are special, and what text each stands for.
+//! A model's vocabulary: how its tokens are spelled, which are special, and what text each stands for.
 
 use std::ffi::{CStr, c_char};
 use std::ptr;
@@ -6,7 +6,7 @@ use std::ptr;
 use crate::error::{Error, check};
 use crate::model::{Model, some_token};
 use crate::sys;
-use crate::token::{TokenId, check_token};
+use crate::token::TokenId;
 
 // llama_vocab_type.
 const KIND_NONE: i32 = 0;
@@ -15,17 +15,18 @@ pub(crate) const KIND_BPE: i32 = 2;
 pub(crate) const KIND_WPM: i32 = 3;
 pub(crate) const KIND_RWKV: i32 = 5;
 
-/// What a vocabulary says about itself, read once.
+/// Facts about a vocabulary, read once when the model is loaded.
 #[derive(Debug)]
 pub(crate) struct VocabFacts {
     raw: *const sys::llama_vocab,
     facts: sys::VocabFacts,
     eog: Vec<TokenId>,
+    adds_space: bool,
 }
 
 impl Default for VocabFacts {
     fn default() -> Self {
-        Self { raw: ptr::null(), facts: sys::VocabFacts::default(), eog: Vec::new() }
+        Self { raw: ptr::null(), facts: sys::VocabFacts::default(), eog: Vec::new(), adds_space: false }
     }
 }
 
@@ -37,11 +38,13 @@ impl VocabFacts {
         check("llama_model_get_vocab", status)?;
         if read.facts.kind != KIND_NONE {
             read.eog = read.read_eog()?;
+            // SAFETY: the vocabulary is alive. A vocabulary that has no tokens for a letter adds no space to it.
+            let _ = unsafe { sys::mullama_vocab_adds_space(read.raw, &raw mut read.adds_space) };
         }
         Ok(read)
     }
 
-    /// Tokens that end generation: a handful, asked for again if there are more than the buffer expects.
+    /// Tokens that end generation. There are only a few; if they do not fit the buffer, they are read again.
     fn read_eog(&self) -> Result<Vec<TokenId>, Error> {
         let mut eog = vec![0; 64];
         loop {
@@ -77,7 +80,7 @@ impl<'m> Vocab<'m> {
         &self.model.vocab_facts().facts
     }
 
-    /// How many tokens there are; ids run from 0 to below it.
+    /// Number of tokens; ids run from 0 to below it.
     pub fn n_tokens(self) -> usize {
         usize::try_from(self.facts().n_tokens).unwrap_or(0)
     }
@@ -107,11 +110,11 @@ impl<'m> Vocab<'m> {
         self.facts().kind == KIND_BPE
     }
 
-    /// The id, if the vocabulary has it.
+    /// Returns the id if the vocabulary has it.
     ///
     /// # Errors
     ///
-    /// [`Error::TokenOutOfRange`] if it has not.
+    /// [`Error::TokenOutOfRange`] if it does not.
     pub fn check(self, token: TokenId) -> Result<TokenId, Error> {
         check_token(token, self.n_tokens())
     }
@@ -121,7 +124,7 @@ impl<'m> Vocab<'m> {
     ///
     /// # Errors
     ///
-    /// [`Error::TokenOutOfRange`], [`Error::NoVocabulary`], or what comes out of C++.
+    /// [`Error::TokenOutOfRange`], [`Error::NoVocabulary`], or an error from C++.
     pub fn piece(self, token: TokenId, special: bool, out: &mut Vec<u8>) -> Result<(), Error> {
         // Most pieces are shorter, so that one call does it.
         const ROOM_BYTES: usize = 32;
@@ -156,11 +159,31 @@ impl<'m> Vocab<'m> {
         }
     }
 
+    /// The bytes that the tokens stand for, joined: what [`tokenize`](Self::tokenize) made these tokens of. Control tokens
+    /// have none.
+    ///
+    /// Where the model's tokenizer puts a space before each text ([`adds_space`](Self::adds_space)), the one before the
+    /// first token that stands for anything is left out, as by Hugging Face's tokenizers.
+    ///
+    /// # Errors
+    ///
+    /// As [`piece`](Self::piece).
+    pub fn detokenize(self, tokens: &[TokenId]) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
+        for &token in tokens {
+            self.piece(token, false, &mut bytes)?;
+        }
+        if self.adds_space() && bytes.first() == Some(&b' ') {
+            bytes.remove(0);
+        }
+        Ok(bytes)
+    }
+
     /// The token as the file spells it, with the marks of its tokenizer: `Ġhello`, `▁hello`, `<|im_end|>`.
     ///
     /// # Errors
     ///
-    /// [`Error::TokenOutOfRange`], [`Error::NoVocabulary`], or what comes out of C++.
+    /// [`Error::TokenOutOfRange`], [`Error::NoVocabulary`], or an error from C++.
     pub fn text(self, token: TokenId) -> Result<String, Error> {
         self.check(token)?;
         if !self.has_vocabulary() {
@@ -181,7 +204,7 @@ impl<'m> Vocab<'m> {
     ///
     /// # Errors
     ///
-    /// [`Error::TokenOutOfRange`], [`Error::NoVocabulary`], or what comes out of C++.
+    /// [`Error::TokenOutOfRange`], [`Error::NoVocabulary`], or an error from C++.
     pub fn is_control(self, token: TokenId) -> Result<bool, Error> {
         self.check(token)?;
         if !self.has_vocabulary() {
@@ -192,6 +215,11 @@ impl<'m> Vocab<'m> {
         let status = unsafe { sys::mullama_vocab_is_control(self.raw(), token, &raw mut control) };
         check("llama_vocab_is_control", status)?;
         Ok(control)
+    }
+
+    /// Whether the tokenizer puts a space before a text that does not begin with one, as SentencePiece does.
+    pub fn adds_space(self) -> bool {
+        self.model.vocab_facts().adds_space
     }
 
     /// Whether the token ends generation. An id out of range does not.
@@ -224,7 +252,7 @@ impl<'m> Vocab<'m> {
         some_token(self.facts().nl)
     }
 
-    /// The token that fills up.
+    /// The padding token.
     pub fn pad(self) -> Option<TokenId> {
         some_token(self.facts().pad)
     }
@@ -237,5 +265,13 @@ impl<'m> Vocab<'m> {
     /// Whether tokenizing with `add_special` ends with [`eos`](Self::eos).
     pub fn add_eos(self) -> bool {
         self.facts().add_eos
+    }
+}
+
+/// Returns the id if a vocabulary of `n_vocab` tokens has it.
+pub(crate) fn check_token(token: TokenId, n_vocab: usize) -> Result<TokenId, Error> {
+    match usize::try_from(token) {
+        Ok(index) if index < n_vocab => Ok(token),
+        _ => Err(Error::TokenOutOfRange { token, n_vocab }),
     }
 }

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mullama_ffi::{Batch, Context, ContextOptions, Crowding, Error, Failure, FlashAttn, KvType, Model, ModelOptions};
+use mullama_ffi::{Batch, Context, ContextOptions, Error, Failure, FlashAttn, KvType, Model, ModelOptions};
 use support::{argmax, context, demo, demo_path, feed, options, write};
 
 /// Long enough for the slowest machine, short enough to end a hang.
@@ -302,60 +302,41 @@ fn on_busy_cores<T>(work: impl FnOnce() -> T) -> T {
     mullama_ffi::beside_busy_threads(2 * thread::available_parallelism().expect("a number").get(), work)
 }
 
-/// A context with a thread more than there are cores.
-#[cfg(target_os = "linux")]
-fn too_many_threads(give_up_crowded: bool) -> (Context, u32) {
-    let cores = thread::available_parallelism().expect("a number").get();
-    let threads = u32::try_from(cores).expect("few") + 1;
-    let options = ContextOptions {
-        n_ctx: 8192,
-        n_batch: 4096,
-        n_threads: threads,
-        n_threads_batch: threads,
-        give_up_crowded,
-        ..options()
-    };
-    (Context::new(&demo(), &options).expect("made"), threads)
-}
-
 #[cfg(target_os = "linux")]
 #[test]
-fn a_decode_whose_threads_wait_for_cores_is_given_up_and_works_with_fewer() {
-    let (mut context, threads) = too_many_threads(true);
+fn threads_that_wait_for_cores_show_in_the_readings() {
+    let threads = u32::try_from(thread::available_parallelism().expect("a number").get()).expect("few") + 1;
+    let options = ContextOptions { n_ctx: 8192, n_threads: threads, n_threads_batch: threads, ..options() };
+    let mut context = Context::new(&demo(), &options).expect("made");
     let started = Instant::now();
-    on_busy_cores(|| {
-        let error = loop {
-            assert!(started.elapsed() < LIMIT, "{threads} threads never waited for cores");
-            if let Err(error) = feed(&mut context, 0, &[1; 4096]) {
-                break error;
-            }
-            context.clear().expect("cleared");
-        };
-        assert!(matches!(error, Error::Crowded), "{error:?}");
-        let Crowding { waiting, threads: computed } = context.crowding().expect("who waited");
-        assert!(waiting > 0.0 && waiting <= f64::from(threads), "{waiting}");
-        assert_eq!(computed, threads);
-        assert!(!context.is_poisoned());
-        context.set_threads(1, 1).expect("one thread");
+    let next_reading = |context: &mut Context| loop {
+        assert!(started.elapsed() < LIMIT, "no reading");
         context.clear().expect("cleared");
-        feed(&mut context, 0, &[1, 2, 3]).expect("one thread waits for no other");
-    });
-    assert_eq!(context.crowding(), None);
+        feed(context, 0, &[1; 64]).expect("decoded");
+        if let Some(reading) = context.contention() {
+            break reading;
+        }
+    };
+    let busy = on_busy_cores(|| next_reading(&mut context));
+    assert!(busy.waiting > 0.4 && busy.waiting <= f64::from(threads), "{busy:?}");
+    assert_eq!(busy.threads, threads);
+    assert!(busy.over >= Duration::from_millis(16), "{busy:?}");
+    context.set_threads(1, 1).expect("one thread");
+    let alone = next_reading(&mut context);
+    assert_eq!(alone.threads, 1);
+    assert!(alone.waiting <= 1.0, "{alone:?}");
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_decode_that_may_not_be_given_up_ends_however_long_its_threads_wait() {
-    let (mut context, threads) = too_many_threads(false);
-    let started = Instant::now();
-    on_busy_cores(|| {
-        while context.crowding().is_none() {
-            assert!(started.elapsed() < LIMIT, "{threads} threads never waited for cores");
-            context.clear().expect("cleared");
-            feed(&mut context, 0, &[1; 128]).expect("it is decoded");
-        }
-    });
-    assert_eq!(context.seq_pos_max(0).expect("seq 0"), Some(127));
+fn a_reading_starts_anew_after_the_threads_have_slept() {
+    let mut context = context();
+    feed(&mut context, 0, &[1]).expect("decoded");
+    context.pause_threads().expect("asleep");
+    thread::sleep(Duration::from_millis(50));
+    feed(&mut context, 0, &[2]).expect("decoded");
+    let over = context.contention().map_or(Duration::ZERO, |reading| reading.over);
+    assert!(over < Duration::from_millis(50), "the sleep is no part of a reading: {over:?}");
 }
 
 #[test]

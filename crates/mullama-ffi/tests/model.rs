@@ -199,3 +199,117 @@ fn a_vocabulary_serves_many_threads_at_once() {
     });
     drop(context());
 }
+
+/// A value in a GGUF file.
+enum Value<'a> {
+    Text(&'a str),
+    Texts(&'a [String]),
+    Floats(Vec<f32>),
+    Numbers(Vec<i32>),
+    Number(u32),
+    Flag(bool),
+}
+
+/// A file of nothing but a SentencePiece vocabulary: control tokens, bytes, letters, and the mark of a space.
+fn sentencepiece(adds_space: Option<bool>) -> std::sync::Arc<Model> {
+    let bytes = (0..=255u8).map(|byte| format!("<0x{byte:02X}>"));
+    let letters = ["\u{2581}", "\u{2581}\u{2581}", "H", "e", "l", "o", "a", "\u{2581}a", "."].map(str::to_owned);
+    let control = ["<unk>", "<s>", "</s>"].map(str::to_owned);
+    let tokens: Vec<String> = control.into_iter().chain(bytes).chain(letters).collect();
+    let kinds = (0..tokens.len()).map(|at| match at {
+        0 => 2,
+        1 | 2 => 3,
+        3..259 => 6,
+        _ => 1,
+    });
+    let mut values = vec![
+        ("general.architecture", Value::Text("llama")),
+        ("tokenizer.ggml.model", Value::Text("llama")),
+        ("tokenizer.ggml.tokens", Value::Texts(&tokens)),
+        ("tokenizer.ggml.scores", Value::Floats(vec![0.0; tokens.len()])),
+        ("tokenizer.ggml.token_type", Value::Numbers(kinds.collect())),
+        ("tokenizer.ggml.bos_token_id", Value::Number(1)),
+        ("tokenizer.ggml.eos_token_id", Value::Number(2)),
+    ];
+    values.extend(adds_space.map(|adds| ("tokenizer.ggml.add_space_prefix", Value::Flag(adds))));
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let path = directory.join(format!("sentencepiece-{adds_space:?}.gguf"));
+    std::fs::write(&path, gguf(&values)).expect("written");
+    let options = ModelOptions { vocab_only: true, ..ModelOptions::default() };
+    Model::load(&path, &options, None).expect("loaded")
+}
+
+fn gguf(values: &[(&str, Value<'_>)]) -> Vec<u8> {
+    fn text(file: &mut Vec<u8>, text: &str) {
+        file.extend((text.len() as u64).to_le_bytes());
+        file.extend(text.as_bytes());
+    }
+    fn list(file: &mut Vec<u8>, kind: u32, length: usize) {
+        file.extend(9u32.to_le_bytes());
+        file.extend(kind.to_le_bytes());
+        file.extend((length as u64).to_le_bytes());
+    }
+    let mut file = b"GGUF\x03\0\0\0".to_vec();
+    file.extend(0u64.to_le_bytes());
+    file.extend((values.len() as u64).to_le_bytes());
+    for (key, value) in values {
+        text(&mut file, key);
+        match value {
+            Value::Text(value) => {
+                file.extend(8u32.to_le_bytes());
+                text(&mut file, value);
+            }
+            Value::Texts(values) => {
+                list(&mut file, 8, values.len());
+                values.iter().for_each(|value| text(&mut file, value));
+            }
+            Value::Floats(values) => {
+                list(&mut file, 6, values.len());
+                file.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            }
+            Value::Numbers(values) => {
+                list(&mut file, 5, values.len());
+                file.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+            }
+            Value::Number(value) => {
+                file.extend(4u32.to_le_bytes());
+                file.extend(value.to_le_bytes());
+            }
+            Value::Flag(value) => {
+                file.extend(7u32.to_le_bytes());
+                file.push(u8::from(*value));
+            }
+        }
+    }
+    file
+}
+
+#[test]
+fn detokenize_gives_the_text_back_without_the_space_that_the_tokenizer_put_before_it() {
+    let texts = ["Hello", " Hello", "  Hello", "Hello a", "", " ", "  ", "a", " a. a", "é", "\u{2581}", "\nHello"];
+    for model in [sentencepiece(None), sentencepiece(Some(true)), sentencepiece(Some(false)), demo()] {
+        for (text, special) in texts.iter().flat_map(|text| [(text, false), (text, true)]) {
+            let tokens = model.vocab().tokenize(text, special, false).expect("tokens");
+            let bytes = model.vocab().detokenize(&tokens).expect("bytes");
+            let adds_space = model.vocab().adds_space();
+            // SentencePiece writes a space as this mark, so the mark itself comes back as a space.
+            let expected =
+                if model.vocab().n_tokens() < 300 { text.replace('\u{2581}', " ") } else { (*text).to_owned() };
+            assert_eq!(String::from_utf8(bytes), Ok(expected), "{tokens:?} of {text:?}, adds a space: {adds_space}");
+        }
+    }
+    let adds = [None, Some(true), Some(false)].map(|adds| sentencepiece(adds).vocab().adds_space());
+    assert_eq!((adds, demo().vocab().adds_space()), ([true, true, false], false));
+}
+
+#[test]
+fn a_space_inside_a_text_stays_where_control_tokens_stand_before_it() {
+    let model = sentencepiece(None);
+    let vocab = model.vocab();
+    let tokens = vocab.tokenize("<s> a</s> a", false, true).expect("tokens");
+    let text = String::from_utf8(vocab.detokenize(&tokens).expect("bytes")).expect("text");
+    assert!(text.starts_with(' ') || text.starts_with('a'), "{text:?}");
+    assert!(text.ends_with(" a"), "{text:?}");
+    let error = vocab.detokenize(&[1, -1]).expect_err("no token");
+    assert!(matches!(error, Error::TokenOutOfRange { token: -1, .. }), "{error:?}");
+}

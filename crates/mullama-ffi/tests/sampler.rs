@@ -130,6 +130,69 @@ fn a_bias_moves_a_token_and_minus_infinity_forbids_it() {
     }
 }
 
+/// The logits with the biases added, as a copy of the row would have them.
+fn with_biases(logits: &[f32], biases: &[(TokenId, f32)]) -> Vec<f32> {
+    let mut copy = logits.to_vec();
+    for &(token, bias) in biases {
+        copy[index(token)] += bias;
+    }
+    copy
+}
+
+#[test]
+fn biases_and_penalties_beside_the_row_choose_what_they_choose_in_a_copy_of_it() {
+    let last = TokenId::try_from(demo().vocab().n_tokens() - 1).expect("fits");
+    let lists = [
+        vec![(0, 9.0)],
+        vec![(last, 9.0), (1, 8.5)],
+        // Out of order, next to each other, several of one token, and across the blocks that are scanned at once.
+        vec![(64, 7.0), (31, 1.0), (32, 7.5), (33, -1.0), (64, 1.5), (32, f32::NEG_INFINITY), (500, 6.0)],
+        (0..last).step_by(3).map(|token| (token, if token % 2 == 0 { 1.25 } else { -2.0 })).collect(),
+        (0..=last).map(|token| (token, 0.5)).collect(),
+    ];
+    let base = SamplerOptions { seed: 11, ..SamplerOptions::default() };
+    let paths = [
+        SamplerOptions { temperature: 0.0, ..base.clone() },
+        SamplerOptions { top_k: 1, ..base.clone() },
+        SamplerOptions { top_k: 40, top_p: 0.9, ..base.clone() },
+        SamplerOptions { top_k: 128, repeat_penalty: 1.4, presence_penalty: 0.5, ..base.clone() },
+        SamplerOptions { top_k: 0, frequency_penalty: 0.7, ..base.clone() },
+        SamplerOptions { top_n_sigma: 2.0, top_k: 50, ..base.clone() },
+        SamplerOptions { mirostat: 2, repeat_penalty: 1.2, ..base },
+    ];
+    for (list, path) in lists.iter().flat_map(|list| paths.iter().map(move |path| (list, path))) {
+        let mut beside = sampler(&SamplerOptions { logit_bias: list.clone(), ..path.clone() });
+        let mut copied = sampler(path);
+        for round in 0..60 {
+            let row = logits(round % 7);
+            let before = row.clone();
+            let token = beside.sample(&row).expect("a token");
+            assert_eq!(
+                token,
+                copied.sample(&with_biases(&row, list)).expect("a token"),
+                "{} biases, {path:?}",
+                list.len()
+            );
+            assert_eq!(row, before, "the model's logits stay as they are");
+        }
+    }
+}
+
+#[test]
+fn logits_that_biases_make_no_numbers_are_refused() {
+    for top_k in [0, 40, 128] {
+        let forbid = |token| SamplerOptions { logit_bias: vec![(token, f32::NEG_INFINITY)], top_k, ..greedy() };
+        let mut row = logits(1);
+        row[900] = f32::INFINITY;
+        let error = sampler(&forbid(900)).sample(&row).expect_err("infinity less infinity");
+        assert!(matches!(error, Error::NonFiniteLogits), "{error:?}");
+        let all = (0..).zip(&row).map(|(token, _)| (token, f32::NEG_INFINITY)).collect();
+        row[900] = 0.0;
+        let error = sampler(&SamplerOptions { logit_bias: all, ..greedy() }).sample(&row).expect_err("none is left");
+        assert!(matches!(error, Error::NonFiniteLogits), "{error:?}");
+    }
+}
+
 #[test]
 fn a_sampled_token_is_counted_once() {
     // Each occurrence costs 1, and the lead is 2.5: three times the token, then the other once.
@@ -185,6 +248,26 @@ fn dry_breaks_a_repetition_unless_a_breaker_stands_in_it() {
     };
     assert_eq!(next(&[]), 9, "abc came before");
     assert_eq!(next(&["b", ""]), tokens[2], "b breaks it");
+    assert_eq!(next(&["x"]), 9, "the two letters after it still repeat");
+    assert_eq!(next(&["xa"]), tokens[2], "the one letter after it is too short a repetition");
+    assert_eq!(next(&["xab"]), tokens[2], "nothing follows it");
+    assert_eq!(next(&["xac", "cxb", "abcd"]), 9, "none of them stands in the text");
+    assert_eq!(next(&["xac", "xab", "xad", "x"]), tokens[2], "the longest that begins at a token counts");
+}
+
+#[test]
+fn as_many_dry_breakers_as_are_allowed_cost_neither_time_nor_memory_before_the_first_token() {
+    let breakers: Vec<String> = (0..64).map(|n| format!("e{n:039}")).collect();
+    let options = |breakers| SamplerOptions { dry_multiplier: 1.0, dry_sequence_breakers: breakers, ..greedy() };
+    let began = std::time::Instant::now();
+    for _ in 0..1_000 {
+        sampler(&options(breakers.clone()));
+    }
+    assert!(began.elapsed() < std::time::Duration::from_secs(10), "{:?} for a thousand", began.elapsed());
+    for too_many in [vec!["e".to_owned(); 65], vec!["e".repeat(41)]] {
+        let error = Sampler::new(&options(too_many), &demo()).expect_err("too many, or too long");
+        assert!(matches!(error, Error::SamplerField { field: "dry_sequence_breakers", .. }), "{error:?}");
+    }
 }
 
 #[test]

@@ -19,6 +19,9 @@ macro_rules! range_in_words {
     (($min:expr, $max:expr, $words:expr)) => {
         Some($words)
     };
+    ([$most:expr, $words:expr]) => {
+        None
+    };
 }
 
 macro_rules! stream_config {

@@ -26,7 +26,8 @@ pub(crate) fn run(args: &Args) -> Outcome<()> {
     pairs(args, "7 beside 1 paused / 7 alone", || beside_paused(&context, tokens), alone)?;
     small_pool(args)?;
     busy_thread(args)?;
-    busy_cores(args)
+    busy_cores(args)?;
+    side_by_side(args)
 }
 
 /// A context of its own layout over the model; `share` parts of the usual pool.
@@ -84,6 +85,19 @@ fn busy_cores(args: &Args) -> Outcome<()> {
     beside_busy_threads(args.threads as usize, || {
         pairs(args, name, || together(&adapting, args.tokens, 8), || together(&one, args.tokens, 8))
     })
+}
+
+/// The slower of two engines with eight streams each that run at the same time, against one engine alone.
+fn side_by_side(args: &Args) -> Outcome<()> {
+    let (left, right) = (context(args, 1)?, context(args, 1)?);
+    let both = || -> Outcome<f64> {
+        thread::scope(|scope| {
+            let other = scope.spawn(|| together(&left, args.tokens, 8).map_err(|error| error.to_string()));
+            let speed = together(&right, args.tokens, 8)?;
+            Ok(speed.min(other.join().expect("a reader does not panic")?))
+        })
+    };
+    pairs(args, "each of 2 engines side by side / one alone", both, || together(&left, args.tokens, 8))
 }
 
 fn adapting_and_one(args: &Args) -> Outcome<(Context, Context)> {

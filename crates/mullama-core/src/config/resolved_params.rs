@@ -57,9 +57,7 @@ impl ResolvedParams {
         let wanted =
             if model.is_recurrent() || model.is_hybrid() { params.n_parallel as usize } else { max_unfinished };
         let n_seq = u32::try_from(wanted).map_or(MAX_SEQUENCES, |n_seq| n_seq.min(MAX_SEQUENCES));
-        let cores = u32::try_from(cores::usable_cores()).unwrap_or(1);
-        let n_threads = params.n_threads.unwrap_or(cores);
-        let n_threads_batch = params.n_threads_batch.unwrap_or(n_threads);
+        let (n_threads, n_threads_batch) = threads(params);
         Ok(Self {
             path,
             context_len: n_ctx as usize,
@@ -134,4 +132,19 @@ fn machine(params: &ContextParams, model: &Model, threads: u32) -> Machine {
         tiles: tiled && params.flash_attn != FlashAttn::Off,
         most: params.n_batch.min(params.n_ubatch) as usize,
     }
+}
+
+/// The two thread counts, `n_threads` and `n_threads_batch`. ggml's threads wait for each other by spinning, so more of them
+/// than cores can run at once would make every step many times slower.
+fn threads(params: &ContextParams) -> (u32, u32) {
+    let cores = u32::try_from(cores::usable_cores()).unwrap_or(1).max(1);
+    let at_most_cores = |field: &'static str, threads: u32| {
+        if threads > cores {
+            tracing::warn!(target: "mullama", "{field} is {threads}, but only {cores} cores are usable: using {cores}");
+        }
+        threads.min(cores)
+    };
+    let n_threads = params.n_threads.map_or(cores, |threads| at_most_cores("n_threads", threads));
+    let n_threads_batch = params.n_threads_batch.map(|threads| at_most_cores("n_threads_batch", threads));
+    (n_threads, n_threads_batch.unwrap_or(n_threads))
 }

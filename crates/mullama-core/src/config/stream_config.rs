@@ -5,7 +5,7 @@ use crate::error::MullamaError;
 use mullama_ffi::TokenId;
 
 /// Calls `$callback!` with the whole table of [`StreamConfig`], a line a field:
-/// doc comment, name, type, how a setter takes it, default, range (or `-`).
+/// doc comment, name, type, how a setter takes it, default, range (or `-`; a list has its greatest length in brackets).
 ///
 /// The table is written here only; the struct, its setters, its check and
 /// the bindings of other languages are made from it.
@@ -46,7 +46,7 @@ macro_rules! stream_config_table {
             /// How many of the last tokens DRY looks at; 0 is off, -1 is the whole context.
             dry_penalty_last_n: i32, i32, -1, (-1, 1 << 20, "-1 to 1048576");
             /// Texts at which DRY's search for repetitions starts anew.
-            dry_sequence_breakers: Vec<String>, Vec<String>, ["\n", ":", "\"", "*"].map(String::from).to_vec(), -;
+            dry_sequence_breakers: Vec<String>, Vec<String>, ["\n", ":", "\"", "*"].map(String::from).to_vec(), [64, "at most 64 texts of at most 40 bytes each"];
             /// Mirostat version 1 or 2 (Basu et al. 2021), which replaces the truncation samplers; 0 is off.
             mirostat: u32, u32, 0, (0, 2, "0, 1 or 2");
             /// Mirostat's target surprise, in bits a token.
@@ -64,15 +64,15 @@ macro_rules! stream_config_table {
             /// Same seed, same text, also beside other streams and from a cached prefix; slower, with KV cells of its own.
             deterministic: bool, bool, false, -;
             /// Added to the logits of single tokens before anything else; negative infinity forbids a token.
-            logit_bias: Vec<(TokenId, f32)>, Vec<(TokenId, f32)>, Vec::new(), -;
+            logit_bias: Vec<(TokenId, f32)>, Vec<(TokenId, f32)>, Vec::new(), [65_536, "at most 65536 tokens"];
             /// Never end by an end-of-generation token: they are forbidden.
             ignore_eos: bool, bool, false, -;
             /// Report the log-probability of each token, and of this many of the likeliest beside it.
             logprobs: Option<u32>, impl Into<Option<u32>>, None, -;
             /// Texts that end the stream where the first of them appears; none may be empty.
-            stop_sequences: Vec<String>, Vec<String>, Vec::new(), -;
+            stop_sequences: Vec<String>, Vec<String>, Vec::new(), [256, "at most 256 texts of 65536 bytes together"];
             /// Tokens that end the stream like an end-of-generation token.
-            stop_tokens: Vec<TokenId>, Vec<TokenId>, Vec::new(), -;
+            stop_tokens: Vec<TokenId>, Vec<TokenId>, Vec::new(), [65_536, "at most 65536 token ids"];
             /// Most tokens computed ahead of the reader.
             buffer_size: u32, u32, 64, (1, 65_536, "1 to 65536");
             /// Most milliseconds from the call to the last token; 0 or `None` is no limit.
@@ -95,6 +95,17 @@ macro_rules! check_range {
     ($self:ident, $name:ident, ($min:expr, $max:expr, $words:expr)) => {
         Range::new($min, $max, $words).check(stringify!($name), $self.$name)?;
     };
+    ($self:ident, $name:ident, [$most:expr, $words:expr]) => {
+        check_length(stringify!($name), $self.$name.len(), $most, $words)?;
+    };
+}
+
+/// Refuses a list that is longer than `most`.
+fn check_length(field: &'static str, length: usize, most: usize, words: &'static str) -> Result<(), MullamaError> {
+    if length <= most {
+        return Ok(());
+    }
+    Err(MullamaError::invalid(field, format!("a list of {length}"), words))
 }
 
 macro_rules! stream_config {
@@ -149,9 +160,10 @@ stream_config_table!(stream_config);
 /// Most alternatives that `logprobs` reports, as the API of `OpenAI` has it.
 const MAX_LOGPROBS: u32 = 20;
 
-/// Most stop sequences and their bytes together: each token's text is compared with all of them on the engine's thread.
-const MAX_STOPS: usize = 256;
+/// Most bytes of all stop sequences together: each token's text is compared with them on the engine's thread.
 const MAX_STOP_BYTES: usize = 65_536;
+/// Most bytes of one DRY sequence breaker; llama.cpp ignores what is beyond.
+const MAX_BREAKER_BYTES: usize = 40;
 
 impl StreamConfig {
     /// Refuses the first value that is out of its range.
@@ -172,9 +184,17 @@ impl StreamConfig {
             return Err(MullamaError::invalid("stop_sequences", value, "texts of one character or more"));
         }
         let bytes: usize = self.stop_sequences.iter().map(String::len).sum();
-        if self.stop_sequences.len() > MAX_STOPS || bytes > MAX_STOP_BYTES {
+        if bytes > MAX_STOP_BYTES {
             let value = format!("{} texts of {bytes} bytes together", self.stop_sequences.len());
             return Err(MullamaError::invalid("stop_sequences", value, "at most 256 texts of 65536 bytes together"));
+        }
+        if let Some(at) = self.dry_sequence_breakers.iter().position(|text| text.len() > MAX_BREAKER_BYTES) {
+            let value = format!("a text of {} bytes at index {at}", self.dry_sequence_breakers[at].len());
+            return Err(MullamaError::invalid(
+                "dry_sequence_breakers",
+                value,
+                "at most 64 texts of at most 40 bytes each",
+            ));
         }
         if let Some(at) = self.dry_sequence_breakers.iter().position(|text| text.contains('\0')) {
             let value = format!("a text with a NUL character at index {at}");
@@ -243,6 +263,34 @@ mod tests {
     fn an_empty_stop_sequence_is_refused_by_its_index() {
         let config = StreamConfig::new().stop_sequences(vec!["END".into(), String::new()]);
         assert_eq!(refused(&config).1, "empty at index 1");
+    }
+
+    #[test]
+    fn every_list_has_a_greatest_length() {
+        let texts = |n: usize, bytes: usize| vec!["x".repeat(bytes); n];
+        let longest = StreamConfig::new()
+            .dry_sequence_breakers(texts(64, 40))
+            .logit_bias(vec![(1, 0.5); 65_536])
+            .stop_sequences(texts(256, 256))
+            .stop_tokens(vec![1; 65_536]);
+        longest.validate().unwrap();
+        let too_long = [
+            (StreamConfig::new().dry_sequence_breakers(texts(65, 1)), "dry_sequence_breakers", "a list of 65"),
+            (
+                StreamConfig::new().dry_sequence_breakers(texts(2, 41)),
+                "dry_sequence_breakers",
+                "a text of 41 bytes at index 0",
+            ),
+            (StreamConfig::new().logit_bias(vec![(1, 0.5); 65_537]), "logit_bias", "a list of 65537"),
+            (StreamConfig::new().stop_sequences(texts(257, 1)), "stop_sequences", "a list of 257"),
+            (StreamConfig::new().stop_sequences(texts(1, 65_537)), "stop_sequences", "1 texts of 65537 bytes together"),
+            (StreamConfig::new().stop_tokens(vec![1; 65_537]), "stop_tokens", "a list of 65537"),
+        ];
+        for (config, field, value) in too_long {
+            let (refused_field, refused_value, range) = refused(&config);
+            assert_eq!((refused_field, refused_value.as_str()), (field, value));
+            assert!(range.starts_with("at most "), "{range}");
+        }
     }
 
     #[test]

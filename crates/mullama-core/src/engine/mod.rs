@@ -10,6 +10,7 @@ mod isolated;
 mod planning;
 mod prefill_budget;
 mod recovery;
+pub(crate) mod sample_rows;
 pub(crate) mod scheduler;
 pub(crate) mod sequence;
 mod thread_tuner;
@@ -36,6 +37,7 @@ use deterministic::Turns;
 use inbox::Inbox;
 use isolated::Isolated;
 use prefill_budget::PrefillBudget;
+use sample_rows::{SampleJob, sample_rows, sampling_threads};
 use thread_tuner::ThreadTuner;
 
 /// What a step came to.
@@ -174,8 +176,11 @@ impl<B: Backend> Engine<B> {
             let began = self.parts.clock.now();
             let decoded = self.compute();
             self.parts.inbox.end_step();
+            let took = self.parts.clock.now().saturating_sub(began);
+            let contention = self.pool.backend().contention();
+            self.thread_tuner.learn(contention, took);
             match decoded {
-                Ok(()) => self.advance(&grants, &outputs, began),
+                Ok(()) => self.advance(&grants, &outputs, took),
                 Err(error) => self.recover(&plan, &grants, error),
             }
         }
@@ -294,11 +299,7 @@ impl<B: Backend> Engine<B> {
     /// Decodes the batch, and waits until it is computed: the cost of a step is that of finished work.
     fn compute(&mut self) -> Result<(), Error> {
         let backend = self.pool.backend();
-        let decoded = backend.decode(&self.rows).and_then(|()| backend.synchronize());
-        if let Some(crowding) = backend.crowding() {
-            self.thread_tuner.shrink(crowding);
-        }
-        decoded
+        backend.decode(&self.rows).and_then(|()| backend.synchronize())
     }
 
     /// Gives the step as many threads as such steps run best with.
@@ -314,16 +315,16 @@ impl<B: Backend> Engine<B> {
     }
 
     /// Takes the results of a step: counts its cells, samples a token from each row with logits, and sends them.
-    fn advance(&mut self, grants: &[RowGrant], outputs: &[Output], began: Duration) {
+    fn advance(&mut self, grants: &[RowGrant], outputs: &[Output], took: Duration) {
         self.refusals = 0;
         let now = self.parts.clock.now();
-        self.learn(grants, now.saturating_sub(began));
+        self.learn(grants, took);
         for grant in grants {
             let sequence = &mut self.sequences[grant.at];
             sequence.count_computed(grant.rows);
             self.pool.extend(sequence.seq_id.expect("it had rows"), grant.rows);
         }
-        let sampled: Vec<_> = outputs.iter().map(|&output| self.sample(output)).collect();
+        let sampled = self.sample(outputs);
         let mut ended = Vec::new();
         for (output, sampled) in outputs.iter().zip(sampled) {
             if let Outcome::Ended = self.deliver(output.sequence, sampled, now) {
@@ -334,10 +335,24 @@ impl<B: Backend> Engine<B> {
         ended.into_iter().rev().for_each(|at| self.retire(at));
     }
 
-    fn sample(&mut self, output: Output) -> Result<SampledToken, MullamaError> {
-        let logits = self.pool.backend().logits(output.row);
-        let logits = logits.map_err(|error| recovery::decode_failed(&Arc::new(error)))?;
-        self.sequences[output.sequence].sample(logits)
+    /// Samples a token from each row with logits, on several threads where that pays.
+    fn sample(&mut self, outputs: &[Output]) -> Vec<Result<SampledToken, MullamaError>> {
+        let cores = self.thread_tuner.threads() as usize;
+        let threads = sampling_threads(outputs.len(), self.parts.vocabulary.n_tokens(), cores);
+        let backend = self.pool.backend();
+        if threads > 1 {
+            // The compute threads would spin on the cores that the samplers need.
+            backend.rest();
+        }
+        let mut samplers: Vec<_> =
+            outputs.iter().map(|output| self.sequences[output.sequence].take_sampler()).collect();
+        let rows = outputs.iter().map(|output| backend.logits(output.row));
+        let jobs = rows.zip(&mut samplers).map(|(logits, sampler)| SampleJob { logits, sampler }).collect();
+        let sampled = sample_rows(jobs, threads);
+        for (output, sampler) in outputs.iter().zip(samplers) {
+            self.sequences[output.sequence].return_sampler(sampler);
+        }
+        sampled
     }
 
     /// Sends a sampled token to its reader, or the error that took its place.
@@ -354,15 +369,12 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Remembers what the step cost. A step whose threads waited for cores says nothing about how many are best.
+    /// Remembers what the step cost.
     fn learn(&mut self, grants: &[RowGrant], took: Duration) {
         let rows = |prompt: bool| grants.iter().filter(|grant| grant.prompt == prompt).map(|grant| grant.rows).sum();
         let (continuing, prompt): (usize, usize) = (rows(false), rows(true));
         self.prefill_budget.learn(continuing, prompt, took);
         self.pool.learn(continuing, prompt, took);
-        if self.pool.backend().crowding().is_none() {
-            self.thread_tuner.learn(continuing, prompt, took);
-        }
         if prompt == 0 {
             self.stats.decode_steps.add(took);
         } else {

@@ -13,11 +13,6 @@ impl<B: Backend> Engine<B> {
     pub(super) fn recover(&mut self, plan: &Plan, grants: &[RowGrant], error: Error) {
         self.refusals += usize::from(matches!(error, Error::NoKvSlot));
         match error {
-            // All is as it was before the step; the next one has fewer threads.
-            Error::Crowded => {
-                let threads = self.stats.threads;
-                tracing::debug!(target: "mullama", threads, "a step was given up: its threads next for cores");
-            }
             Error::NoKvSlot if self.make_room(plan, grants) => {}
             Error::NoKvSlot => {
                 let rows = self.rows.len();

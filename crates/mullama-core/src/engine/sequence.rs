@@ -266,6 +266,16 @@ impl Sequence {
         (self.computed..self.computed + rows).map(move |position| (self.tokens[position], position, position == last))
     }
 
+    /// The sampler chain, to sample with; [`return_sampler`](Self::return_sampler) gives it back.
+    pub(crate) fn take_sampler(&mut self) -> SamplerChain {
+        self.sampler.take().expect("only a sequence with a sampler gets a slot")
+    }
+
+    /// Takes back what [`take_sampler`](Self::take_sampler) gave.
+    pub(crate) fn return_sampler(&mut self, sampler: SamplerChain) {
+        self.sampler = Some(sampler);
+    }
+
     /// Picks the next token from the logits after the last one. Needs nothing but the sequence itself.
     pub(crate) fn sample(&mut self, logits: &[f32]) -> Result<SampledToken, MullamaError> {
         let sampler = self.sampler.as_mut().expect("only a sequence with a sampler gets a slot");
@@ -276,7 +286,7 @@ impl Sequence {
     pub(crate) fn advance(&mut self, sampled: SampledToken, words: &VocabularyView<'_>, now: Duration) -> Outcome {
         self.mark(now);
         let ends = words.end_tokens.binary_search(&sampled.token).is_ok();
-        if ends || self.config.stop_tokens.contains(&sampled.token) {
+        if ends || sampled.is_stop {
             self.finish(FinishReason::Stop, now);
             return Outcome::Ended;
         }

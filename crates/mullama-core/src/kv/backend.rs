@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use mullama_ffi::{Crowding, Error, TokenId};
+use mullama_ffi::{CpuContention, Error, TokenId};
 
 use crate::kv::prefix_cache::Reuse;
 
@@ -43,7 +43,6 @@ pub trait Backend {
     /// finished: see [`synchronize`](Self::synchronize).
     ///
     /// # Errors
-    /// [`Error::Crowded`] leaves all cells as they were, and the same rows are wanted again with fewer threads;
     /// [`Error::NoKvSlot`] and [`Error::Aborted`] leave earlier cells as they were or shorter; an error that
     /// [`poisons`](Error::poisons) means that nothing but [`rebuild`](Self::rebuild) may follow.
     fn decode(&mut self, rows: &[Row]) -> Result<(), Error>;
@@ -56,14 +55,14 @@ pub trait Backend {
     /// What the device reports.
     fn synchronize(&mut self) -> Result<(), Error>;
 
-    /// Who waited for cores in the last decode, if they were so many that fewer threads had been better.
-    fn crowding(&self) -> Option<Crowding>;
+    /// How many compute threads waited for a core, where the last decode completed a reading.
+    fn contention(&self) -> Option<CpuContention>;
 
     /// Logits of a row of the last decode, by its index; one for each token of the vocabulary.
     ///
     /// # Errors
     /// If the row asked for no output.
-    fn logits(&mut self, row: usize) -> Result<&[f32], Error>;
+    fn logits(&self, row: usize) -> Result<&[f32], Error>;
 
     /// Frees all cells of a sequence.
     ///

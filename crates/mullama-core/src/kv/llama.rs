@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use mullama_ffi::{Batch, Context, ContextOptions, Crowding, Error, Model};
+use mullama_ffi::{Batch, Context, ContextOptions, CpuContention, Error, Model};
 
 use crate::config::{MAX_SEQUENCES, ResolvedParams};
 use crate::kv::backend::{Backend, Limits, Row};
@@ -35,12 +35,11 @@ impl LlamaBackend {
     /// Makes the context on the calling thread, which then owns it.
     pub(crate) fn new(model: Arc<Model>, params: &ResolvedParams, abort: Arc<AtomicBool>) -> Result<Self, Error> {
         let reuse = if model.is_recurrent() || model.is_hybrid() { Reuse::Whole } else { Reuse::Parts };
-        // A state that cannot be cut cannot be taken back either: all would be computed again.
         let parts = reuse == Reuse::Parts;
         let n_seq = if parts { params.n_seq.min(MAX_SEQUENCES - 1) } else { params.n_seq };
         // One sequence more than the engine uses: parts of a prefix are saved and restored through it.
         let n_seq_max = n_seq + u32::from(parts);
-        let options = ContextOptions { give_up_crowded: parts, n_seq_max, ..params.options() };
+        let options = ContextOptions { n_seq_max, ..params.options() };
         let context = Context::with_abort_flag(&model, &options, Arc::clone(&abort))?;
         let rows = context.n_batch() as usize;
         let limits = Limits { rows, cells: params.kv_cells as usize, n_seq: n_seq as usize, reuse };
@@ -54,19 +53,6 @@ impl LlamaBackend {
             context.fail_next_decode(failure);
         }
     }
-}
-
-/// Takes back what a decode that was given up has computed of these rows.
-fn undo(context: &mut Context, rows: &[Row]) -> Error {
-    for share in rows.chunk_by(|one, next| one.seq_id == next.seq_id) {
-        match context.seq_rm(llama_seq_id(share[0].seq_id), position(share[0].position), None) {
-            Ok(true) => {}
-            // Nothing that may be given up refuses; if it did, all would be computed again.
-            Ok(false) => return Error::Aborted,
-            Err(error) => return error,
-        }
-    }
-    Error::Crowded
 }
 
 /// The state of a sequence, if it has at most `limit` bytes.
@@ -99,23 +85,19 @@ impl Backend for LlamaBackend {
         for row in rows {
             self.batch.push(row.token, position(row.position), llama_seq_id(row.seq_id), row.output)?;
         }
-        let context = self.context.as_mut().ok_or(Error::Poisoned)?;
-        match context.decode(&self.batch) {
-            Err(Error::Crowded) => Err(undo(context, rows)),
-            done => done,
-        }
+        self.context.as_mut().ok_or(Error::Poisoned)?.decode(&self.batch)
     }
 
     fn synchronize(&mut self) -> Result<(), Error> {
         self.context()?.synchronize()
     }
 
-    fn crowding(&self) -> Option<Crowding> {
-        self.context.as_ref()?.crowding()
+    fn contention(&self) -> Option<CpuContention> {
+        self.context.as_ref()?.contention()
     }
 
-    fn logits(&mut self, row: usize) -> Result<&[f32], Error> {
-        self.context()?.logits(row)
+    fn logits(&self, row: usize) -> Result<&[f32], Error> {
+        self.context.as_ref().ok_or(Error::Poisoned)?.logits(row)
     }
 
     fn forget(&mut self, seq_id: usize) -> Result<(), Error> {
@@ -187,7 +169,6 @@ impl Backend for LlamaBackend {
             n_ubatch: size(rows),
             n_seq_max: 1,
             n_outputs_max: 1,
-            give_up_crowded: false,
             ..self.options.clone()
         };
         let context = Context::with_abort_flag(&self.model, &options, Arc::clone(&self.abort))?;

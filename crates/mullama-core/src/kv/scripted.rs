@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mullama_ffi::{Crowding, Error, Sampler, SamplerOptions, TokenId};
+use mullama_ffi::{CpuContention, Error, Sampler, SamplerOptions, TokenId};
 
 use crate::clock::Clock;
 use crate::kv::backend::{Backend, Limits, Row};
@@ -122,8 +122,6 @@ pub struct ScriptedBackend {
     outputs: BTreeMap<usize, Vec<f32>>,
     /// A decode failed in a way after which only a rebuild may follow.
     poisoned: bool,
-    /// Whether the last decode was given up for want of cores.
-    crowded: bool,
     /// Cost of asynchronous decodes that nobody has waited for.
     unpaid: Duration,
 }
@@ -140,7 +138,6 @@ impl ScriptedBackend {
             cells,
             outputs: BTreeMap::new(),
             poisoned: false,
-            crowded: false,
             unpaid: Duration::ZERO,
         }
     }
@@ -201,7 +198,6 @@ impl Backend for ScriptedBackend {
             self.finish_work();
         }
         let fault = self.faults().decode.take();
-        self.crowded = matches!(fault, Some(Error::Crowded));
         if let Some(error) = fault {
             self.poisoned = error.poisons();
             return Err(error);
@@ -223,12 +219,11 @@ impl Backend for ScriptedBackend {
         Ok(())
     }
 
-    fn crowding(&self) -> Option<Crowding> {
-        self.crowded.then_some(Crowding { waiting: 1.0, threads: 2 })
+    fn contention(&self) -> Option<CpuContention> {
+        None
     }
 
-    fn logits(&mut self, row: usize) -> Result<&[f32], Error> {
-        self.finish_work();
+    fn logits(&self, row: usize) -> Result<&[f32], Error> {
         self.outputs.get(&row).map(Vec::as_slice).ok_or(Error::NoLogits { row })
     }
 

@@ -1,10 +1,9 @@
 //! A context over a real model whose next decode can be made to fail, as if llama.cpp had.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mullama_ffi::{Crowding, Error};
+use mullama_ffi::{CpuContention, Error};
 
 use crate::config::{ContextParams, StreamConfig};
 use crate::engine::handle::EngineHandle;
@@ -23,7 +22,6 @@ pub use mullama_ffi::Failure;
 pub struct FragileContext {
     engine: Arc<EngineHandle>,
     next: Arc<Mutex<Option<Failure>>>,
-    given_up: Arc<AtomicUsize>,
 }
 
 impl FragileContext {
@@ -33,14 +31,14 @@ impl FragileContext {
     /// As [`Context::new`](crate::Context::new).
     pub fn new(model: &Model, params: &ContextParams) -> Result<Self, MullamaError> {
         let (params, weights) = model.parts(params)?;
-        let (next, given_up): (Arc<Mutex<Option<Failure>>>, Arc<AtomicUsize>) = Default::default();
+        let next = Arc::new(Mutex::new(None));
         let vocabulary = Arc::new(LlamaVocabulary::new(Arc::clone(&weights)));
-        let (options, failure, count) = (params.clone(), Arc::clone(&next), Arc::clone(&given_up));
+        let (options, failure) = (params.clone(), Arc::clone(&next));
         let make = move |abort| {
             let inner = LlamaBackend::new(weights, &options, abort)?;
-            Ok(Fragile { inner, next: failure, given_up: count })
+            Ok(Fragile { inner, next: failure })
         };
-        Ok(Self { engine: EngineHandle::start_with(&params, vocabulary, make)?, next, given_up })
+        Ok(Self { engine: EngineHandle::start_with(&params, vocabulary, make)?, next })
     }
 
     /// Opens a stream.
@@ -57,11 +55,6 @@ impl FragileContext {
         self.engine.unfinished()
     }
 
-    /// Decodes that were given up so far.
-    pub fn given_up(&self) -> usize {
-        self.given_up.load(Ordering::Relaxed)
-    }
-
     /// Has the next decode fail in this way.
     pub fn fail_next_decode(&self, failure: Failure) {
         *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
@@ -72,7 +65,6 @@ impl FragileContext {
 struct Fragile {
     inner: LlamaBackend,
     next: Arc<Mutex<Option<Failure>>>,
-    given_up: Arc<AtomicUsize>,
 }
 
 impl Backend for Fragile {
@@ -84,20 +76,18 @@ impl Backend for Fragile {
         if let Some(failure) = self.next.lock().unwrap_or_else(PoisonError::into_inner).take() {
             self.inner.fail_next_decode(failure);
         }
-        let done = self.inner.decode(rows);
-        self.given_up.fetch_add(usize::from(matches!(done, Err(Error::Crowded))), Ordering::Relaxed);
-        done
+        self.inner.decode(rows)
     }
 
     fn synchronize(&mut self) -> Result<(), Error> {
         self.inner.synchronize()
     }
 
-    fn crowding(&self) -> Option<Crowding> {
-        self.inner.crowding()
+    fn contention(&self) -> Option<CpuContention> {
+        self.inner.contention()
     }
 
-    fn logits(&mut self, row: usize) -> Result<&[f32], Error> {
+    fn logits(&self, row: usize) -> Result<&[f32], Error> {
         self.inner.logits(row)
     }
 
@@ -127,7 +117,7 @@ impl Backend for Fragile {
 
     fn isolated(&self, tokens: usize, rows: usize) -> Result<Self, Error> {
         let inner = self.inner.isolated(tokens, rows)?;
-        Ok(Self { inner, next: Arc::clone(&self.next), given_up: Arc::clone(&self.given_up) })
+        Ok(Self { inner, next: Arc::clone(&self.next) })
     }
 
     fn rebuild(&mut self) -> Result<(), Error> {

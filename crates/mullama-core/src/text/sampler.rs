@@ -15,6 +15,8 @@ const LONGEST_WINDOW: i32 = 1 << 20;
 pub(crate) struct SamplerChain {
     sampler: Sampler,
     logprobs: Option<u32>,
+    /// Tokens that end the stream, sorted.
+    stop_tokens: Vec<TokenId>,
     remembers_prompt: bool,
 }
 
@@ -22,6 +24,8 @@ pub(crate) struct SamplerChain {
 #[derive(Debug)]
 pub(crate) struct SampledToken {
     pub(crate) token: TokenId,
+    /// Whether it is one of the config's `stop_tokens`.
+    pub(crate) is_stop: bool,
     pub(crate) logprob: Option<f32>,
     pub(crate) top_logprobs: Vec<(TokenId, f32)>,
 }
@@ -66,12 +70,16 @@ impl SamplerChain {
             seed,
             logit_bias,
         };
+        let mut stop_tokens = config.stop_tokens.clone();
+        stop_tokens.sort_unstable();
+        stop_tokens.dedup();
         #[expect(clippy::float_cmp, reason = "these exact values are off")]
         let penalties =
             config.repeat_penalty != 1.0 || config.frequency_penalty != 0.0 || config.presence_penalty != 0.0;
         Ok(Self {
             sampler: vocabulary.sampler(&options)?,
             logprobs: config.logprobs,
+            stop_tokens,
             remembers_prompt: penalties || config.dry_multiplier > 0.0,
         })
     }
@@ -87,13 +95,15 @@ impl SamplerChain {
     /// Picks from the logits of one row, `n_vocab` of them, and accepts the pick once.
     pub(crate) fn pick(&mut self, logits: &[f32]) -> Result<SampledToken, Error> {
         let token = self.sampler.sample(logits)?;
+        let is_stop = self.stop_tokens.binary_search(&token).is_ok();
         let Some(n) = self.logprobs else {
-            return Ok(SampledToken { token, logprob: None, top_logprobs: Vec::new() });
+            return Ok(SampledToken { token, is_stop, logprob: None, top_logprobs: Vec::new() });
         };
         let log_sum = log_sum_exp(logits);
         let index = usize::try_from(token).expect("the sampler checked the range");
         Ok(SampledToken {
             token,
+            is_stop,
             logprob: Some(logits[index] - log_sum),
             top_logprobs: top(logits, n as usize, log_sum),
         })

@@ -152,22 +152,6 @@ fn a_step_that_was_stopped_is_computed_again_for_those_who_stayed() {
 }
 
 #[test]
-fn a_step_that_was_given_up_for_want_of_cores_is_repeated_and_no_other_is() {
-    let mut stage = stage(slots(8));
-    let mut streams: Vec<TokenStream> = (0..3).map(|seed| stage.open(&prompt(10, seed), config(20)).unwrap()).collect();
-    for step in 0..8 {
-        if step % 2 == 0 {
-            stage.fail_next_decode(Error::Crowded);
-        }
-        stage.step();
-    }
-    for (seed, got) in read_all(&mut stage, &mut streams).iter().enumerate() {
-        assert_eq!((got.code(), got.text()), (None, alone(&prompt(10, seed), 20)));
-    }
-    assert_eq!(stage.decodes().concat().len(), 3 * (10 + 19), "each row once");
-}
-
-#[test]
 fn one_stream_s_sampler_fails_alone() {
     let messages = hashed();
     let logits: mullama::testing::Logits = std::sync::Arc::new(move |tokens, logits| {

@@ -12,6 +12,7 @@ mod leaving;
 mod order;
 mod properties;
 mod requests;
+mod sampling;
 mod sharing;
 mod step_cost;
 mod stops;

@@ -154,13 +154,21 @@ fn leaving_in_any_phase_frees_the_place() {
 #[test]
 fn where_others_use_all_cores_streams_do_with_fewer_threads_and_lose_nothing() {
     let expected = context(params()).generate(counting(1), greedy(50)).unwrap().text;
-    let cores = thread::available_parallelism().unwrap().get();
-    let threads = u32::try_from(cores).unwrap() + 1;
-    let context = context(ContextParams { n_threads: Some(threads), ..params() });
-    beside_busy_threads(2 * cores, || {
-        eventually("threads go", || {
+    let context = context(ContextParams { n_threads: None, ..params() });
+    let threads = u32::try_from(mullama::usable_cores()).unwrap();
+    beside_busy_threads(2 * thread::available_parallelism().unwrap().get(), || {
+        eventually("a thread is left out", || {
             assert_eq!(context.generate(counting(1), greedy(50)).unwrap().text, expected);
-            context.stats().unwrap().threads < threads
+            threads == 1 || context.stats().unwrap().threads < threads
         });
     });
+}
+
+#[test]
+fn there_are_never_more_threads_than_usable_cores() {
+    let params = ContextParams { n_threads: Some(512), n_threads_batch: Some(300), ..params() };
+    let context = context(params);
+    context.generate(counting(1), greedy(50)).unwrap();
+    let threads = context.stats().unwrap().threads as usize;
+    assert!((1..=mullama::usable_cores()).contains(&threads), "{threads}");
 }

@@ -3,7 +3,7 @@
 use mullama::testing::{Failure, FragileContext};
 use mullama::{ContextParams, FinishReason, MullamaError, StreamFailure, TokenStream};
 
-use crate::support::{context, eventually, fresh_demo, greedy, params, read};
+use crate::support::{eventually, fresh_demo, greedy, params, read};
 
 const COUNT: &str = "Count: 1, 2, 3";
 
@@ -51,25 +51,6 @@ fn a_paused_stream_outlives_a_poisoned_context_with_its_text_whole() {
     let mut hit = context.stream("Write a poem:", greedy(10)).unwrap();
     assert_eq!(read(&mut hit).1.map(|error| error.code()), Some("GENERATION_ERROR"));
     assert_eq!(read(&mut paused).0, whole);
-}
-
-#[test]
-fn a_step_that_is_given_up_anywhere_for_want_of_cores_changes_no_text() {
-    let params = ContextParams { n_ctx: Some(256), n_ubatch: 16, ..params() };
-    let (fragile, calm) = (FragileContext::new(&fresh_demo(), &params).unwrap(), context(params));
-    // A part of a batch has more than a hundred nodes. A new head is computed, in several parts, and shared by two streams.
-    for (nodes, head) in [1, 30, 80, 150, 250].into_iter().zip(["One. ", "Two. ", "Three. ", "Four. ", "Five. "]) {
-        let prompts = [1, 4].map(|n| format!("{}Count: {n}, {}, {}", head.repeat(9), n + 1, n + 2));
-        let expected = prompts.clone().map(|prompt| calm.generate(prompt, greedy(30)).unwrap().text);
-        for nodes in [nodes, 20] {
-            let before = fragile.given_up();
-            fragile.fail_next_decode(Failure::Crowded { nodes });
-            let mut streams = prompts.clone().map(|prompt| fragile.stream(prompt, greedy(30)).unwrap());
-            let (texts, errors): (Vec<_>, Vec<_>) = streams.iter_mut().map(read).unzip();
-            assert_eq!(texts, expected, "given up after {nodes} nodes: {errors:?}");
-            assert_eq!(fragile.given_up(), before + 1);
-        }
-    }
 }
 
 #[test]
