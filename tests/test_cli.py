@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import warnings
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -142,7 +144,7 @@ def test_with_a_system_message_a_model_without_a_chat_template_is_refused(tmp_pa
 def test_verbose_tells_on_stderr_what_it_cost() -> None:
     done = mullama("run", "demo", "Count: 1, 2, 3,", "--temperature", "0", "--stop", "6", "--seed", "7", "--verbose")
     assert (done.returncode, done.stdout) == (0, b" 4, 5, \n")
-    assert b"ended by stop; seed 7" in done.stderr
+    assert b"finish reason: stop; seed: 7" in done.stderr
 
 
 def test_json_is_a_line_an_event() -> None:
@@ -219,11 +221,40 @@ def test_a_deadline_has_its_exit_code_after_the_text() -> None:
     assert done.returncode == 4
     assert len(done.stdout) > 1
     assert done.stdout.endswith(b"\n")
-    assert b"2000 ms passed" in done.stderr
+    assert b"timed out after 2000 ms" in done.stderr
 
 
-def test_every_error_has_an_exit_code() -> None:
-    assert set(_cli.EXIT_CODES) == {error.code for error in MullamaError.__subclasses__()}
+@pytest.mark.parametrize("error", MullamaError.__subclasses__())
+def test_an_error_ends_the_command_with_its_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: type[MullamaError]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        words = "the words"
+        raise error(words)
+
+    monkeypatch.setattr(_cli, "run", fail)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # which the command replaces
+    assert _cli.main(["run", "demo", "A"]) == error.exit_code
+    assert capsys.readouterr().err == "mullama: the words\n"
+
+
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "mullama: Too many open files\n"),
+        (MemoryError(), "mullama: out of memory\n"),
+    ],
+)
+def test_a_failure_of_the_system_is_not_taken_for_one_of_the_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], failure: Exception, words: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(_cli, "run", fail)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # which the command replaces
+    assert _cli.main(["run", "demo", "A"]) == 1
+    assert capsys.readouterr().err == words
 
 
 @pytest.mark.parametrize(
@@ -248,7 +279,7 @@ def test_what_a_shell_redirects_ends_in_one_line_at_most(redirected: str, code: 
 @pytest.mark.parametrize(
     ("redirected", "words"),
     [
-        ("<&-", "a prompt is missing"),
+        ("<&-", "no prompt: give it as PROMPT"),
         ("< /dev/null", "prompt: it is empty"),
         ("- < /dev/null", "prompt: it is empty"),
         ("< /proc/self/mem", "cannot read the prompt from standard input: Input/output error"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from array import array
 from collections import UserDict
 from dataclasses import FrozenInstanceError, fields, replace
@@ -58,30 +60,39 @@ def test_every_context_param_is_read() -> None:
     [
         ("max_tokens", -1, "0 to 4294967295"),
         ("max_tokens", HUGE, "0 to 4294967295"),
-        ("temperature", -1, "a finite number, 0 or more"),
-        ("temperature", math.nan, "a finite number, 0 or more"),
-        ("temperature", math.inf, "a finite number, 0 or more"),
-        ("temperature", 1e300, "a finite number, 0 or more"),
-        ("temperature", 10**400, "a finite number, 0 or more"),
+        ("temperature", -1, "0.0 to 3.4e38"),
+        ("temperature", math.nan, "0.0 to 3.4e38"),
+        ("temperature", math.inf, "0.0 to 3.4e38"),
+        ("temperature", 1e300, "0.0 to 3.4e38"),
+        ("temperature", 10**400, "0.0 to 3.4e38"),
         ("top_k", -1, "0 to 2147483647"),
         ("top_k", 2**31, "0 to 2147483647"),
         pytest.param("top_k", 10**5000, "0 to 2147483647", id="top_k-of-5001-digits"),
         ("top_p", 1.5, "0.0 to 1.0"),
         ("min_p", -0.1, "0.0 to 1.0"),
-        ("repeat_penalty", 0, "a finite number above 0"),
-        ("frequency_penalty", math.nan, "a finite number"),
+        ("repeat_penalty", 0, "0.000001 to 1000000"),
+        ("frequency_penalty", math.nan, "-1000000 to 1000000"),
         ("repeat_last_n", -2, "-1 to 1048576"),
         ("mirostat", 3, "0, 1 or 2"),
-        ("seed", -1, "0 to 4294967295"),
+        ("seed", -1, "None or 0 to 4294967294"),
         ("seed", 2**32 - 1, "None or 0 to 4294967294"),
+        ("logprobs", -1, "None or 0 to 20"),
         ("logprobs", 21, "None or 0 to 20"),
         ("stop_sequences", ["END", ""], "texts of one character or more"),
         ("stop_sequences", ["\ud800"], "text without lone surrogates"),
-        ("stop_tokens", [HUGE], "-2147483648 to 2147483647"),
-        ("logit_bias", {1: math.nan}, "finite numbers or negative infinity"),
+        ("stop_tokens", [HUGE], "token ids of the model's vocabulary"),
+        ("logit_bias", {1: math.nan}, "numbers up to 1000000000, or negative infinity"),
+        ("logit_bias", {HUGE: 1}, "token ids of the model's vocabulary"),
+        ("logit_bias", {1: 1e300}, "numbers up to 1000000000, or negative infinity"),
+        ("logit_bias", {1: 1e30}, "numbers up to 1000000000, or negative infinity"),
+        ("frequency_penalty", -1e38, "-1000000 to 1000000"),
+        ("presence_penalty", 1e38, "-1000000 to 1000000"),
+        ("repeat_penalty", 1e-38, "0.000001 to 1000000"),
+        ("stop_tokens", range(4 * 10**8), "at most 1048576 items"),
+        ("stop_sequences", ["x"] * (2**20 + 1), "at most 1048576 items"),
         ("buffer_size", 0, "1 to 65536"),
         ("buffer_size", 65_537, "1 to 65536"),
-        ("timeout_ms", -1, "0 to 18446744073709551615"),
+        ("timeout_ms", -1, "None or 0 to 18446744073709551615"),
         ("priority", HUGE, "-2147483648 to 2147483647"),
     ],
 )
@@ -130,13 +141,16 @@ def test_a_setting_of_the_wrong_type_is_refused_by_name(field: str, value: objec
 @pytest.mark.parametrize(
     ("field", "value", "allowed"),
     [
-        ("n_ctx", 0, "1 to 268435456"),
+        ("n_ctx", 0, "None or 1 to 268435456"),
+        ("n_batch", -1, "1 to 268435456"),
         ("n_parallel", 257, "1 to 256"),
-        ("kv_cells", -1, "0 to 4294967295"),
-        ("n_threads", 513, "1 to 512"),
+        ("kv_cells", -1, "None or 1 to 268435456"),
+        ("n_threads", 513, "None or 1 to 512"),
+        ("n_threads", -1, "None or 1 to 512"),
         ("flash_attn", "maybe", "one of auto, on, off"),
         ("type_k", "q3", "one of f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0, iq4_nl"),
-        ("max_queue", HUGE, "0 to 4294967295"),
+        ("max_queue", HUGE, "0 to 1048576"),
+        ("prefix_cache_bytes", -1, "0 to 18446744073709551615"),
     ],
 )
 def test_a_context_param_out_of_its_range_is_refused_by_name(field: str, value: object, allowed: str) -> None:
@@ -188,8 +202,33 @@ def test_an_unknown_keyword_is_a_type_error_that_names_what_was_meant(context: C
     known = r"\(\) got an unexpected keyword argument 'temprature'\. Did you mean 'temperature'\?"
     with pytest.raises(TypeError, match=f"^{call}{known}$"):
         method("A", temprature=0.5)
-    with pytest.raises(TypeError, match=r"got an unexpected keyword argument 'xyzzy'$"):
-        method("A", xyzzy=0.5)
+    for name in ("xyzzy", "step"):
+        with pytest.raises(TypeError, match=rf"got an unexpected keyword argument '{name}'$"):
+            method("A", **{name: 0.5})
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [("stop", "stop_sequences"), ("max_new_tokens", "max_tokens"), ("repetition_penalty", "repeat_penalty")],
+)
+def test_a_name_of_another_library_is_told_by_ours(context: Context, name: str, ours: str) -> None:
+    options: Any = {name: 1}
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'. Did you mean '{ours}'?"):
+        context.generate("A", **options)
+
+
+def test_configs_are_values() -> None:
+    config = StreamConfig(logit_bias={1: 0.5}, stop_sequences=["END"])
+    assert hash(config) == hash(replace(config))
+    assert pickle.loads(pickle.dumps(config)) == copy.deepcopy(config) == config  # noqa: S301  # our own bytes
+    assert StreamConfig(**config.to_dict()) == config
+    assert ContextParams(**ContextParams(n_ctx=512).to_dict()) == ContextParams(n_ctx=512)
+
+
+def test_a_long_value_is_cut_in_the_message() -> None:
+    with pytest.raises(InvalidConfigError) as caught:
+        make(ContextParams, "type_k", "q" * 10**6)
+    assert caught.value.value == "q" * 200 + "…"
 
 
 def test_a_config_of_the_wrong_class_is_a_type_error(context: Context, model: Model) -> None:

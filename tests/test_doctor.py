@@ -26,13 +26,13 @@ def test_it_tells_versions_processor_threads_and_memory() -> None:
     assert __version__ in done.stdout
     for name in ("Python", "platform", "processor", "usable", "threads", "compiled for", "verdict", "memory"):
         assert f"\n{name} " in done.stdout
-    assert "it has what mullama was compiled for" in done.stdout
+    assert "has all features that mullama was compiled for" in done.stdout
 
 
 def test_it_tells_what_a_model_is() -> None:
     done = doctor("demo")
     assert (done.returncode, done.stderr) == (0, "")
-    for words in ("mullama demo", "llama", "1,024 tokens", "trained for 1024 tokens", "yes", "are sound"):
+    for words in ("mullama demo", "llama", "1,024 tokens", "trained for 1024 tokens", "yes", "are valid"):
         assert words in done.stdout
 
 
@@ -67,12 +67,12 @@ def test_a_model_without_a_template_is_told_that_it_cannot_chat(tmp_path: Path) 
 
 def test_what_the_processor_lacks_is_named() -> None:
     assert TARGET_FEATURES
-    assert _doctor.verdict("fpu").startswith("it lacks ")
+    assert _doctor.verdict("fpu").startswith("features missing: ")
     assert _doctor.verdict("").startswith("unknown")
 
 
 @pytest.mark.parametrize(
-    ("available", "words"), [(None, "are sound"), (GIB, "take 4.0 GiB and 1.0 GiB are"), (8 * GIB, "fit into")]
+    ("available", "words"), [(None, "are valid"), (GIB, "need 4.0 GiB and only 1.0 GiB is"), (8 * GIB, "fit into")]
 )
 def test_whether_the_weights_fit_is_told(available: int | None, words: str) -> None:
     assert words in _doctor.fit(4 * GIB, available)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +14,7 @@ import pytest
 
 import mullama
 from mullama import (
+    AsyncModel,
     ChatTemplateError,
     Context,
     ContextOverflowError,
@@ -23,6 +28,7 @@ from mullama import (
     ModelNotFoundError,
     MullamaError,
     OverloadedError,
+    StreamBusyError,
     StreamConfig,
     StreamTimeoutError,
     _model,
@@ -112,7 +118,7 @@ def test_a_prompt_longer_than_the_context(model: Model) -> None:
     ],
     ids=["empty", "unknown", "negative", "too large", "huge", "surrogate"],
 )
-def test_a_prompt_that_is_none_is_told_by_the_first_read(
+def test_a_prompt_that_is_wrong_is_reported_by_the_first_read(
     context: Context,
     prompt: Any,  # noqa: ANN401  # text or ids
     token: int | None,
@@ -150,6 +156,44 @@ def test_a_prompt_of_the_wrong_type_is_a_type_error_of_the_call(
     with pytest.raises(TypeError, match=f"^{words}$"):
         context.generate_stream(prompt)
     assert context.unfinished == 0
+
+
+class Liar(Sequence[int]):
+    """A sequence that does not end, whatever its length says."""
+
+    def __init__(self, length: int) -> None:
+        """Says this length."""
+        self._length = length
+        self.asked = 0
+
+    def __len__(self) -> int:
+        """The length that it says."""
+        return self._length
+
+    def __getitem__(self, index: Any) -> Any:  # noqa: ANN401  # as the base has it
+        """Any item."""
+        self.asked += 1
+        return 1
+
+
+@pytest.mark.parametrize("prompt", [range(4 * 10**8), Liar(2**60), Liar(0)], ids=["range", "long", "endless"])
+def test_token_ids_are_counted_before_they_are_converted(context: Context, prompt: Any) -> None:  # noqa: ANN401
+    began = time.monotonic()
+    with pytest.raises(ContextOverflowError) as caught:
+        context.generate(prompt)
+    assert time.monotonic() - began < 1
+    assert caught.value.prompt_tokens >= context.context_len
+    assert isinstance(prompt, range) or prompt.asked <= context.context_len + 1
+
+
+def test_the_first_wrong_token_ends_the_conversion(model: Model, context: Context) -> None:
+    with pytest.raises(InvalidPromptError) as caught:
+        context.generate([5, model.n_vocab, *[1] * 500])
+    assert (caught.value.token, caught.value.position) == (model.n_vocab, 1)
+    began = time.monotonic()
+    with pytest.raises(InvalidPromptError):
+        model.detokenize(range(4 * 10**8))
+    assert time.monotonic() - began < 1
 
 
 @pytest.mark.parametrize("deadline", ["timeout_ms", "ttft_timeout_ms", "queue_timeout_ms"])
@@ -216,6 +260,18 @@ def a_weight_that_is_no_number(_model: Model, folder: Path) -> None:
     Context(Model.load(poison(folder / "poisoned.gguf"))).generate("A")
 
 
+def a_second_reader(model: Model, _folder: Path) -> None:
+    with Context(model).generate_stream("A", config=STUCK) as stream, ThreadPoolExecutor(1) as threads:
+        reading = threads.submit(list, stream)
+        try:
+            while not stream.tokens_generated or not stream._being_read:
+                assert not reading.done()
+                time.sleep(0.001)
+            next(stream)
+        finally:
+            stream.close()
+
+
 def a_closed_context(model: Model, _folder: Path) -> None:
     with Context(model) as context:
         pass
@@ -237,6 +293,7 @@ TABLE: list[Row] = [
     (OverloadedError, too_many_streams, {"unfinished", "limit"}, MullamaError),
     (StreamTimeoutError, a_deadline, {"deadline", "limit_ms", "completion_tokens"}, TimeoutError),
     (GenerationError, a_weight_that_is_no_number, {"reason"}, MullamaError),
+    (StreamBusyError, a_second_reader, set(), RuntimeError),
     (EngineClosedError, a_closed_context, {"what"}, MullamaError),
 ]
 
@@ -248,7 +305,7 @@ def test_every_error_is_raised_for_real_with_its_facts(model: Model, tmp_path: P
         fail(model, tmp_path)
     assert type(caught.value) is error
     assert isinstance(caught.value, base)
-    assert vars(caught.value).keys() == facts == error.__annotations__.keys()
+    assert vars(caught.value).keys() - {"completion"} == facts == error.__annotations__.keys()
     assert str(caught.value)
     assert getattr(mullama, error.__name__) is error
 
@@ -257,6 +314,58 @@ def test_the_table_is_complete_and_every_code_is_its_own() -> None:
     classes = [error for error, *_ in TABLE]
     assert classes == MullamaError.__subclasses__()
     assert len({error.code for error in classes}) == len(classes)
+
+
+def test_every_error_has_the_exit_code_and_the_status_of_the_table() -> None:
+    table = {
+        ModelNotFoundError: (3, 404),
+        ModelLoadError: (3, 500),
+        InvalidConfigError: (2, 400),
+        InvalidPromptError: (2, 400),
+        ContextOverflowError: (2, 400),
+        ChatTemplateError: (2, 400),
+        OverloadedError: (5, 429),
+        StreamTimeoutError: (4, 504),
+        GenerationError: (1, 500),
+        StreamBusyError: (1, 500),
+        EngineClosedError: (1, 503),
+    }
+    assert {error: (error.exit_code, error.http_status) for error in MullamaError.__subclasses__()} == table
+
+
+def test_a_timeout_names_the_setting_and_the_way_out(model: Model) -> None:
+    with pytest.raises(StreamTimeoutError) as caught:
+        Context(model).generate("A", config=STUCK, timeout_ms=100)
+    count = caught.value.completion_tokens
+    assert str(caught.value) == f"timed out after 100 ms with {count} tokens generated (timeout_ms=0 removes the limit)"
+
+
+@pytest.mark.parametrize("face", ["generate", "chat", "async generate", "async chat"])
+def test_an_error_carries_what_was_generated_before_it(model: Model, face: str) -> None:
+    context = Context(model)
+    options: Any = {"config": StreamConfig(stream_delay_ms=20, timeout_ms=500, ignore_eos=True)}
+    calls: dict[str, Callable[[], object]] = {
+        "generate": lambda: context.generate("A", **options),
+        "chat": lambda: context.chat([{"role": "user", "content": "A"}], **options),
+        "async generate": lambda: asyncio.run(AsyncModel(model).generate("A", **options)),
+        "async chat": lambda: asyncio.run(AsyncModel(model).chat([{"role": "user", "content": "A"}], **options)),
+    }
+    with pytest.raises(StreamTimeoutError) as caught:
+        calls[face]()
+    partial = caught.value.completion
+    assert partial is not None
+    assert len(partial.tokens) > 1
+    assert "".join(map(str, partial.tokens)) == partial.text
+    assert (partial.finish_reason, partial.usage.completion_tokens) == ("timeout", caught.value.completion_tokens)
+    copy = pickle.loads(pickle.dumps(caught.value))  # noqa: S301  # our own bytes
+    assert copy.completion == partial
+    assert context.unfinished == 0
+
+
+def test_an_error_of_the_call_carries_nothing(model: Model) -> None:
+    with pytest.raises(InvalidConfigError) as caught:
+        Context(model).generate("A", top_k=-1)
+    assert caught.value.completion is None
 
 
 def test_an_error_survives_pickling() -> None:

@@ -245,3 +245,52 @@ def test_a_stream_closes_in_every_phase(
     running.close()
     assert eventually(lambda: endless.unfinished == 0)
     assert len(endless.generate("A", 3, ignore_eos=True).tokens) == 3
+
+
+DAEMONS = {
+    "a read": "for _ in context.generate_stream('A', 900, ignore_eos=True, stream_delay_ms=5): pass",
+    "calls": "while True: context.generate('A', 20, ignore_eos=True)",
+    "an event loop": "asyncio.run(read())",
+    "the tokenizer": "while True: context.model.tokenize('hello ' * 1000)",
+    "loads": "while True: Context(Model.load('demo')).generate('A', 2)",
+}
+
+
+@pytest.mark.parametrize("daemon", DAEMONS)
+def test_a_daemon_thread_is_silent_when_the_program_ends(script: Script, daemon: str) -> None:
+    done = script(f"""
+import asyncio, threading, time
+from mullama import AsyncModel, Context, Model
+
+context = Context(Model.load("demo"))
+
+async def read():
+    async for _ in AsyncModel(context.model).generate_stream("A", 900, ignore_eos=True, stream_delay_ms=5):
+        pass
+
+def daemon():
+    {DAEMONS[daemon]}
+
+for _ in range(2):
+    threading.Thread(target=daemon, daemon=True).start()
+time.sleep(0.2)  # any moment will do
+print("end")
+""")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
+
+
+def test_the_main_thread_gets_its_error_when_the_program_ends(script: Script) -> None:
+    done = script("""
+import atexit
+atexit.register(lambda: read())
+from mullama import Context, EngineClosedError, Model
+
+context = Context(Model.load("demo"))
+
+def read():
+    try:
+        context.generate("A", 3)
+    except EngineClosedError as error:
+        print(error.what)
+""")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "engine\n", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -182,3 +183,69 @@ def test_streams_go_on_beside_a_slow_handler(model: Model, heard: Heard) -> None
     heard.addFilter(sleepy)
     with Context(model) as context:
         assert len(context.generate("A", 100, ignore_eos=True).tokens) == 100
+
+
+def test_a_handler_that_blocks_holds_up_no_call(script: Script) -> None:
+    done = script("""
+import logging, os, threading, time
+class Blocking(logging.Handler):
+    def emit(self, record):
+        blocked.set()
+        threading.Event().wait()
+blocked = threading.Event()
+logging.basicConfig(level=logging.DEBUG, handlers=[Blocking()])
+from mullama import Context, ContextParams, Model
+model = Model.load("demo")
+assert blocked.is_set()
+began = time.monotonic()
+for n_ctx in range(200, 205):
+    assert len(Context(Model.load("demo"), ContextParams(n_ctx=n_ctx)).generate("A", 5, ignore_eos=True).tokens) == 5
+print(time.monotonic() - began, flush=True)
+os._exit(0)  # logging itself would wait for the handler
+""")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert float(done.stdout) < 10
+
+
+def test_a_handler_may_call_mullama(script: Script) -> None:
+    done = script("""
+import logging
+class Loading(logging.Handler):
+    calls = 0
+    def emit(self, record):
+        Loading.calls += 1
+        if Loading.calls <= 3:
+            Context(Model.load("demo")).generate("A", 2)
+logging.basicConfig(level=logging.DEBUG, handlers=[Loading()])
+from mullama import Context, Model
+Model.load("demo")
+print(Loading.calls > 10)
+""")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+
+
+def test_a_handler_that_exits_ends_nothing(script: Script) -> None:
+    done = script("""
+import logging
+class Exiting(logging.Handler):
+    def emit(self, record):
+        raise SystemExit(3)
+logging.basicConfig(level=logging.DEBUG, handlers=[Exiting()])
+logging.raiseExceptions = False
+from mullama import Context, Model
+for _ in range(2):
+    print(len(Context(Model.load("demo")).generate("A", 5, ignore_eos=True).tokens))
+""")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "5\n5\n", "")
+
+
+def test_lines_are_handled_outside_of_the_callers_thread(heard: Heard) -> None:
+    threads: set[str] = set()
+
+    def note(_: logging.LogRecord) -> bool:
+        threads.add(threading.current_thread().name)
+        return True
+
+    heard.addFilter(note)
+    Model.load("demo")
+    assert threads == {"mullama-log"}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from patience import quickest
+from patience import TRIES, p90, p90_of
 
 from mullama import _model
 
@@ -25,77 +25,77 @@ if TYPE_CHECKING:
 
 DEMO = Path(_model.DEMO)
 
-# A thread sends the signal once the main thread is in its call; that one tells how long the call went on.
+# A thread sends the signal once the main thread sleeps in its call, which measures how long the call still takes.
 PROGRAM = """
-import os, signal, sys, threading, time
+import os, signal, threading, time
+from pathlib import Path
 from mullama import Context, ContextParams, Model, StreamConfig
 
-model = Model.load("demo")
 LONG = StreamConfig(max_tokens=60_000, ignore_eos=True, buffer_size=65_536, timeout_ms=None)
 STUCK = StreamConfig(stream_delay_ms=3_600_000, timeout_ms=None)
-context = Context(model, ContextParams(n_ctx=65_536, n_parallel=1, n_threads=1))
+context = Context(Model.load("demo"), ContextParams(n_ctx=65_536, n_parallel=1, n_threads=1))
+main = Path(f"/proc/self/task/{{threading.main_thread().native_id}}/stat")
 
-{setup}
+def sleeps():
+    return main.read_text().rpartition(")")[2].split()[0] == "S"
 
-def called():
-    frame = sys._current_frames()[threading.main_thread().ident]
-    return frame.f_code.co_name in ("call", "generate", "read_to_end") and {waits}
-
-def interrupt():
+def interrupt(waits):
     global sent
-    until = time.monotonic() + 20
-    while not called() and time.monotonic() < until:
+    until, looks = time.monotonic() + 20, 0
+    # It may also sleep because this thread has the interpreter, but not for several looks in a row.
+    while looks < 5 and time.monotonic() < until:
+        looks = looks + 1 if waits() and sleeps() else 0
         time.sleep(0.001)
     sent = time.monotonic()
     os.kill(os.getpid(), signal.SIGINT)
 
-def call():
-    {call}
-    sys.exit("the call came back")
-
-try:
-    threading.Thread(target=interrupt).start()
-    call()
-except KeyboardInterrupt:
-    took = time.monotonic() - sent
+def one(turn):
+    {setup}
+    calling = False
+    interrupter = threading.Thread(target=interrupt, args=(lambda: calling and {waits},))
+    interrupter.start()
+    try:
+        calling = True
+        {call}
+        raise SystemExit("the call came back")
+    except KeyboardInterrupt:
+        took = time.monotonic() - sent
+    interrupter.join()
     until = time.monotonic() + 5
     while {left} and time.monotonic() < until:
         time.sleep(0.001)
-    print(took, {left})
+    assert not {left}
+    return took
+
+print(*map(one, range({tries})))
 """
 
 QUEUED = """
-running = context.generate_stream("A", config=LONG)
-next(running)
-stream = context.generate_stream("A")
+    running = context.generate_stream("A", config=LONG)
+    next(running)
+    stream = context.generate_stream("A")
 """
-PREFILLED = "stream = context.generate_stream([5] * 60_000, config=LONG)"
+# A prompt of its own each time: a part of it is computed, and would be reused.
+PREFILLED = "stream = context.generate_stream([5 + turn] * 60_000, config=LONG)"
 DECODED = """
-stream = context.generate_stream("A", config=STUCK)
-next(stream)
+    stream = context.generate_stream("A", config=STUCK)
+    next(stream)
 """
 
 PHASES = {
     "queue": (QUEUED, "context.unfinished == 2", "next(stream)", "context.unfinished > 1"),
-    "prefill": (PREFILLED, "stream.usage.prompt_tokens > 0", "next(stream)", "context.unfinished"),
+    "prefill": (PREFILLED, "context.stats().running", "next(stream)", "context.unfinished"),
     "decode": (DECODED, "stream.tokens_generated", "next(stream)", "context.unfinished"),
     "generate": ("", "context.unfinished", "context.generate('A', config=LONG)", "context.unfinished"),
 }
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_ctrl_c_ends_a_wait_within_100_ms_and_frees_the_place(script: Script, phase: str) -> None:
+def test_ctrl_c_ends_a_wait_within_100_ms_and_frees_the_slot(script: Script, phase: str) -> None:
     setup, waits, call, left = PHASES[phase]
-    program = PROGRAM.format(setup=setup, waits=waits, call=call, left=left)
-
-    def interrupted() -> float:
-        done = script(program)
-        assert (done.returncode, done.stderr) == (0, "")
-        took, unfinished = done.stdout.split()
-        assert unfinished in {"0", "False"}
-        return float(took)
-
-    assert quickest(interrupted, within=0.1) < 0.1
+    done = script(PROGRAM.format(setup=setup, waits=waits, call=call, left=left, tries=TRIES))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert p90(map(float, done.stdout.split())) < 0.1
 
 
 LOAD = """
@@ -122,7 +122,7 @@ def test_ctrl_c_ends_a_load_within_100_ms_whatever_the_file_system_does(
         return eventually(lambda: bool(opened))
 
     try:
-        assert quickest(lambda: interrupted_load(file, waits, opened), within=0.1) < 0.1
+        assert p90_of(lambda: interrupted_load(file, waits, opened), tries=10) < 0.1
     finally:
         signal.signal(signal.SIGIO, before)
 

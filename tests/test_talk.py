@@ -7,6 +7,7 @@ import json
 import os
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -147,7 +148,7 @@ def user(text: str) -> dict[str, str]:
 
 def test_a_conversation_begins_with_a_greeting_and_ends_with_ctrl_d() -> None:
     with Terminal("demo") as terminal:
-        assert "mullama demo listens. /help lists the commands" in terminal.until(">>> ")
+        assert "Chatting with mullama demo. /help lists the commands" in terminal.until(">>> ")
         terminal.press(CTRL_D)
         code, rest = terminal.end()
     assert (code, rest.strip()) == (0, "")
@@ -170,7 +171,7 @@ def test_an_answer_knows_what_was_said_before(tmp_path: Path, context: Context) 
     assert [message["role"] for message in messages] == ["system", "user", "assistant", "user", "assistant"]
     assert messages[0] == {"role": "system", "content": "Be brief."}
     prompt_tokens = context.chat(messages[:4], 1).usage.prompt_tokens
-    assert f"; prompt {prompt_tokens} tokens, " in shown
+    assert f"; prompt: {prompt_tokens} tokens, " in shown
     assert messages[4]["content"] in shown.replace("\r\n", "\n")
 
 
@@ -204,9 +205,9 @@ def test_clear_forgets_the_conversation_but_not_the_system_message(tmp_path: Pat
 def test_commands_are_listed_and_an_unknown_one_is_told(terminal: Terminal) -> None:
     shown = terminal.say("/help")
     assert all(command in shown for command in ("/set NAME VALUE", "/clear", "/save FILE", "/bye"))
-    assert "mullama: there is no command /fly" in terminal.say("/fly away")
+    assert "mullama: unknown command /fly" in terminal.say("/fly away")
     assert "mullama: cannot save to /nowhere/file: No such file" in terminal.say("/save /nowhere/file")
-    assert "mullama: /save needs the name" in terminal.say("/save")
+    assert "mullama: /save requires a file name" in terminal.say("/save")
     terminal.press(b"/bye\r")
     assert terminal.end()[0] == 0
 
@@ -260,6 +261,22 @@ def test_a_second_ctrl_c_ends_the_program(terminal: Terminal) -> None:
     assert "Traceback" not in rest
 
 
+@pytest.mark.parametrize("pause", [0, 0.0005, 0.002, 0.005, 0.01, 0.02, 0.05])
+def test_two_ctrl_c_in_a_row_at_the_prompt_end_the_program_quietly(pause: float) -> None:
+    for _ in range(4):
+        with Terminal("demo", *GREEDY) as terminal:
+            terminal.until(">>> ")
+            terminal.press_in_rest(CTRL_C)
+            for _ in range(2):
+                time.sleep(pause)
+                terminal.press(CTRL_C)
+            code, rest = terminal.end()
+        # While the interpreter is taken down, the signal itself ends the process, which shells report as 130 too.
+        assert code in {130, -signal.SIGINT}
+        assert "Traceback" not in rest
+        assert "Exception" not in rest
+
+
 def test_a_second_ctrl_c_while_an_answer_stops_ends_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -284,7 +301,7 @@ def test_a_turn_that_was_stopped_before_its_first_word_is_forgotten(monkeypatch:
 def test_a_name_in_a_file_gives_the_terminal_no_orders(tmp_path: Path) -> None:
     file = tmp_path / "sly.gguf"
     file.write_bytes(DEMO.read_bytes().replace(b"mullama demo", b"\x1b[31m\rdemo!!", 1))
-    assert _talk.greeting(Model.load(file)).startswith("?[31m?demo!! listens.")
+    assert _talk.greeting(Model.load(file)).startswith("Chatting with ?[31m?demo!!.")
 
 
 def test_a_turn_that_fails_is_told_and_forgotten(tmp_path: Path) -> None:
@@ -292,7 +309,7 @@ def test_a_turn_that_fails_is_told_and_forgotten(tmp_path: Path) -> None:
         terminal.until(">>> ")
         shown = terminal.say("again " * 90)
         assert re.search(r"mullama: the prompt has \d+ tokens, but the context holds 64", shown)
-        assert "/clear forgets" in shown
+        assert "/clear starts over" in shown
         assert saved(terminal, tmp_path) == []
         terminal.say("Hello!")
         assert len(saved(terminal, tmp_path)) == 2
@@ -337,7 +354,7 @@ def test_a_model_without_a_chat_template_is_refused_at_once(tmp_path: Path) -> N
 def test_a_conversation_is_no_line_an_event() -> None:
     with Terminal("demo", "--json") as terminal:
         code, shown = terminal.end()
-    assert (code, "--json needs a PROMPT" in shown) == (2, True)
+    assert (code, "--json requires a PROMPT" in shown) == (2, True)
 
 
 @pytest.mark.parametrize(

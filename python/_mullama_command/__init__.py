@@ -1,38 +1,42 @@
-"""The program `mullama`, outside the package of that name so that Ctrl-C has a quiet end before that is imported."""
+"""The program `mullama`. It is outside the package of that name so that Ctrl-C is quiet while that is imported."""
 
 from __future__ import annotations
 
 import signal
 import sys
 
-INTERRUPTED = 130
-"""What a shell reports for a program that Ctrl-C ended."""
+from _mullama_command import interrupts
 
-BROKEN = 1
-"""What is installed here cannot run here."""
+INTERRUPTED = 130
+"""Exit code that shells use for a program that Ctrl-C ended."""
+
+UNUSABLE = 1
+"""Exit code if the installed package cannot run here."""
 
 
 def main() -> int:
-    """Runs the command and returns its exit code. From here to the last line Ctrl-C ends it without a traceback."""
-    before = signal.getsignal(signal.SIGINT)
-    heard = before is signal.default_int_handler  # a shell has its background jobs ignore Ctrl-C
+    """Runs the command and returns its exit code. Ctrl-C ends it without a traceback, at any moment."""
+    try:
+        return _run()
+    except KeyboardInterrupt:
+        # Only one is ever raised, so none can interrupt what follows, up to the end of the interpreter.
+        return INTERRUPTED
+
+
+def _run() -> int:
+    heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # a shell has background jobs ignore Ctrl-C
     if heard:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        from mullama._cli import main as command  # noqa: PLC0415  # takes a tenth of a second, in which Ctrl-C may come
-    except ImportError as error:
-        # A processor that lacks what the package was compiled for, or a package that is not there.
+        from mullama._cli import main as command  # noqa: PLC0415  # slow to import, and Ctrl-C may come meanwhile
+    except (ImportError, OSError) as error:
+        # The processor lacks an instruction, the package is incomplete, or no descriptor is left to read it.
         if sys.stderr is not None:
             sys.stderr.write(f"mullama: {error}\n")
-        return BROKEN
-
+        return UNUSABLE
+    if heard:
+        interrupts.arm()
     try:
-        if heard:
-            signal.signal(signal.SIGINT, before)
         return command()
-    except KeyboardInterrupt:
-        return INTERRUPTED
     finally:
-        # What runs at the interpreter's exit would show a traceback.
-        if heard:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        interrupts.disarm()

@@ -1,18 +1,19 @@
-"""A model with its context, for async programs."""
+"""The async counterpart of `Model` and `Context`."""
 
 from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, cast
 
 from mullama._arguments import expect, merge
 from mullama._chat import chat_of
 from mullama._closing import AsyncClosing
+from mullama._completion import Completion, read_to_end_async
 from mullama._config import ContextParams
 from mullama._context import Context
 from mullama._model import Model
-from mullama._usage import Completion, read_to_end_async
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class AsyncModel(AsyncClosing):
-    """A model with a context, for async programs: what may wait is awaited, and the event loop goes on.
+    """A model with a context, for async programs: calls that may block are awaited and leave the event loop running.
 
     Example:
         >>> model = await AsyncModel.load("demo")
@@ -37,10 +38,10 @@ class AsyncModel(AsyncClosing):
     __slots__ = ("__weakref__", "_context")
 
     def __init__(self, model: Model, params: ContextParams | None = None) -> None:
-        """Shares loaded weights. Blocks while the engine allocates its memory, unless one of these params runs already.
+        """Shares a loaded model. Blocks while the engine allocates its memory, unless one with equal params is running.
 
         Raises:
-            As `Context` does.
+            MullamaError: As `Context` does.
         """
         self._context = Context(model, params)
 
@@ -56,34 +57,32 @@ class AsyncModel(AsyncClosing):
         check_tensors: bool = False,
         progress: Callable[[float], bool | None] | None = None,
     ) -> Self:
-        """Loads a GGUF file on a thread of its own and starts an engine. Cancelling it ends the load.
+        """Loads a GGUF file on a thread of its own and starts an engine. Cancelling the call ends the load.
 
         Args:
-            path: The file; for a model in several files, the first of them. "demo" is the small model inside the
-                package; a file of that name is "./demo".
-            context_params: How the engine is laid out.
-            n_gpu_layers: Layers that go to a GPU, if there is one; below zero is all of them.
-            use_mmap: Maps the file into memory instead of reading it.
-            use_mlock: Keeps the weights in RAM, as far as the system allows it.
-            check_tensors: Looks at every weight for a NaN or an infinity.
-            progress: Called on the loading thread with how far it is, from 0.0 to 1.0. The load ends if it returns
-                False or raises.
+            path: The file; for a split model, its first part. "demo" is the small model that comes with the package;
+                a file of that name is "./demo".
+            context_params: Layout of the engine.
+            n_gpu_layers: Number of layers to put on a GPU, if there is one; negative means all.
+            use_mmap: Map the file into memory instead of reading it.
+            use_mlock: Keep the weights in RAM, as far as the system allows it.
+            check_tensors: Check every weight for NaN and infinity.
+            progress: Called on the loading thread with the completed fraction, from 0.0 to 1.0. The load is cancelled
+                if it returns False or raises.
 
         Raises:
-            ModelNotFoundError: Nothing is there.
-            ModelLoadError: The file is no model that can run, or `progress` returned False.
-            InvalidConfigError: `n_ctx` is beyond the positions that the model has learnt one by one.
+            ModelNotFoundError: There is no file at `path`.
+            ModelLoadError: The file cannot be loaded as a model, or `progress` returned False.
+            InvalidConfigError: `n_ctx` exceeds the positions that the model supports.
+            RuntimeError: The running event loop is not asyncio's.
         """
         if context_params is not None:
             expect("context_params", context_params, ContextParams)
-        # Both are slow to import, and not everybody needs them.
-        from typing import cast  # noqa: PLC0415
+        from mullama._background import load_in_thread  # noqa: PLC0415  # asyncio is slow to import, and only loads need it
 
-        from mullama._background import in_thread  # noqa: PLC0415
-
-        def load(goes_on: Callable[[], bool]) -> AsyncModel:
+        def load(wanted: Callable[[], bool]) -> AsyncModel:
             def report(fraction: float) -> bool | None:
-                return goes_on() and (None if progress is None else progress(fraction))
+                return wanted() and (None if progress is None else progress(fraction))
 
             model = Model.load(
                 path,
@@ -95,7 +94,7 @@ class AsyncModel(AsyncClosing):
             )
             return cls(model, context_params)
 
-        return cast("Self", await in_thread("mullama-load", load))
+        return cast("Self", await load_in_thread(os.fsdecode(path), load))
 
     def generate_stream(
         self,
@@ -105,7 +104,7 @@ class AsyncModel(AsyncClosing):
         config: StreamConfig | None = None,
         **overrides: Unpack[StreamOptions],
     ) -> TokenStream:
-        """Opens a stream of tokens, at once. Takes and raises what `Context.generate_stream` does.
+        """Opens a stream of tokens without blocking. Takes and raises the same as `Context.generate_stream`.
 
         Example:
             >>> async for token in model.generate_stream("Write a poem:", max_tokens=200):
@@ -121,9 +120,10 @@ class AsyncModel(AsyncClosing):
         config: StreamConfig | None = None,
         **overrides: Unpack[StreamOptions],
     ) -> Completion:
-        """Generates a whole answer: a stream, read to its end. Cancelling it stops the generation.
+        """Generates a completion: a stream, read to its end. Cancelling the call stops the generation.
 
-        Takes the arguments of `generate_stream`, and raises what it raises and what reading its stream raises.
+        Takes the arguments of `generate_stream`. Raises what that and reading its stream raise; an error has what was
+        generated before it as `error.completion`.
         """
         config = merge("generate", config, max_tokens, overrides)
         return await read_to_end_async(self._context._open(prompt, config))  # noqa: SLF001  # one package
@@ -139,7 +139,7 @@ class AsyncModel(AsyncClosing):
         config: StreamConfig | None = None,
         **overrides: Unpack[StreamOptions],
     ) -> TokenStream:
-        """Opens a stream of the answer to a conversation, at once. Takes and raises what `Context.chat_stream` does."""
+        """Opens a stream of the reply to a conversation. Takes and raises the same as `Context.chat_stream`."""
         return self._context.chat_stream(
             messages,
             max_tokens,
@@ -161,9 +161,10 @@ class AsyncModel(AsyncClosing):
         config: StreamConfig | None = None,
         **overrides: Unpack[StreamOptions],
     ) -> Completion:
-        """Generates a whole answer to a conversation. Cancelling it stops the generation.
+        """Generates the reply to a conversation. Cancelling the call stops the generation.
 
-        Takes the arguments of `chat_stream`, and raises what it raises and what reading its stream raises.
+        Takes the arguments of `chat_stream`. Raises what that and reading its stream raise; an error has what was
+        generated before it as `error.completion`.
         """
         chat = chat_of(messages, tools, chat_template, chat_template_kwargs)
         config = merge("chat", config, max_tokens, overrides)
@@ -176,17 +177,17 @@ class AsyncModel(AsyncClosing):
 
     @property
     def context(self) -> Context:
-        """The context: its params, its length, and the same calls for threads that may block."""
+        """The context, which has the same calls in blocking form."""
         return self._context
 
     def stats(self) -> Stats:
-        """What the engine is doing, and has done since it began."""
+        """What the engine is doing now, and what it has done since it started."""
         return self._context.stats()
 
     def close(self) -> None:
-        """Lets go of the engine. Open streams go on; later calls raise `EngineClosedError`."""
+        """Releases the engine. Open streams continue; later calls raise `EngineClosedError`."""
         self._context.close()
 
     def __repr__(self) -> str:
-        """Model and params."""
+        """Returns the model and the params."""
         return f"<AsyncModel on {self.model!r}, {self._context.params!r}>"

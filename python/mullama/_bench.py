@@ -1,4 +1,4 @@
-"""The command `mullama bench`: what a model and this package do on this machine, as a table."""
+"""The command `mullama bench`: measures a model and this package on this machine."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """What is to be measured.
+    """What to measure.
 
     Attributes:
         model: A GGUF file, or "demo".
-        params: How the engine is laid out.
-        gpu_layers: Layers that go to a GPU.
-        seconds: About how long each measurement takes.
+        params: Layout of the engine.
+        gpu_layers: Number of layers to put on a GPU.
+        seconds: Approximate time of each measurement.
         json: Whether the figures are written as JSON.
     """
 
@@ -41,12 +41,12 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """Something that was measured.
+    """A measured value.
 
     Attributes:
-        name: Its name in JSON, with its unit.
-        words: What it is, in the table.
-        value: How much, in its unit.
+        name: Name in JSON, including the unit.
+        words: Description in the table.
+        value: The value, in that unit.
         unit: The unit.
     """
 
@@ -56,23 +56,23 @@ class Figure:
     unit: str
 
     def shown(self) -> str:
-        """Three digits that mean something."""
+        """The value with three significant digits."""
         if self.value is None:
             return "unknown"
         return f"{self.value:,.0f}" if abs(self.value) >= 100 else f"{self.value:.3g}"  # noqa: PLR2004
 
 
 def bench(job: Bench) -> None:
-    """Measures, and writes the table or the JSON."""
+    """Measures, and writes a table or JSON."""
     began = time.perf_counter()
     model = Model.load(job.model, n_gpu_layers=job.gpu_layers)
     context = Context(model, job.params)
     loaded = time.perf_counter() - began
-    # Before anything else is imported that is there for measuring alone.
+    # Before anything is imported that only the measurements need.
     held = resident()
     figures = [
-        Figure("load_ms", "load of the model, engine included", loaded * 1e3, "ms"),
-        Figure("resident_mib", "memory after the load (RSS)", None if held is None else held / MIB, "MiB"),
+        Figure("load_ms", "load time, including the engine", loaded * 1e3, "ms"),
+        Figure("resident_mib", "memory after loading (RSS)", None if held is None else held / MIB, "MiB"),
     ]
     for figure in measured(context, job.seconds):
         figures.append(figure)
@@ -93,41 +93,41 @@ def bench(job: Bench) -> None:
 
 
 def measured(context: Context, seconds: float) -> Iterator[Figure]:
-    """The figures, one after another."""
-    from mullama import _measure as measure  # noqa: PLC0415  # asyncio would count in the memory after the load
+    """The figures, one after the other."""
+    from mullama import _measure as measure  # noqa: PLC0415  # asyncio would count towards the memory after loading
 
-    measure.one_stream(context, seconds / 4)  # what happens once, as the choice of threads, has happened
+    measure.one_stream(context, seconds / 4)  # warms up, for example the number of threads
     rate = measure.one_stream(context, seconds)
     yield Figure("tokens_per_second", "one stream, for", rate, "tokens/s")
     rate_async = measure.one_stream_async(context, seconds)
     yield Figure("tokens_per_second_async", "one stream, async for", rate_async, "tokens/s")
     together, lag = measure.many_streams(context, seconds)
     yield Figure("tokens_per_second_8_streams", "8 async streams together", together, "tokens/s")
-    yield Figure("loop_lag_p50_ms", "event loop's lag beside them, p50", lag.p50 * 1e3, "ms")
-    yield Figure("loop_lag_p99_ms", "event loop's lag beside them, p99", lag.p99 * 1e3, "ms")
+    yield Figure("loop_lag_p50_ms", "event loop lag beside them, p50", lag.p50 * 1e3, "ms")
+    yield Figure("loop_lag_p99_ms", "event loop lag beside them, p99", lag.p99 * 1e3, "ms")
     idle = measure.loop_lag(seconds / 4)
-    yield Figure("idle_loop_lag_p50_ms", "event loop's lag alone, p50", idle.p50 * 1e3, "ms")
-    yield Figure("idle_loop_lag_p99_ms", "event loop's lag alone, p99", idle.p99 * 1e3, "ms")
+    yield Figure("idle_loop_lag_p50_ms", "event loop lag when idle, p50", idle.p50 * 1e3, "ms")
+    yield Figure("idle_loop_lag_p99_ms", "event loop lag when idle, p99", idle.p99 * 1e3, "ms")
     first = measure.first_tokens(context, seconds, max(16, int(4 * rate * seconds)))
     yield Figure("prefill_tokens_per_second", f"prompt of {first.prompt_tokens} tokens", first.prefill, "tokens/s")
-    yield Figure("first_token_cold_ms", "first token after it", first.cold * 1e3, "ms")
-    yield Figure("first_token_warm_ms", "first token, the same prompt again", first.warm * 1e3, "ms")
+    yield Figure("first_token_cold_ms", "first token after that prompt", first.cold * 1e3, "ms")
+    yield Figure("first_token_warm_ms", "first token, same prompt again", first.warm * 1e3, "ms")
     # Filling the buffer takes about as long as a measurement.
     tokens = max(16, int(rate * seconds))
     cost = measure.python_time(context, seconds, tokens)
-    yield Figure("python_us_per_token", "Python, a token that waits, for", cost * 1e6, "µs")
+    yield Figure("python_us_per_token", "Python per buffered token, for", cost * 1e6, "µs")
     cost_async = measure.python_time_async(context, seconds, tokens)
-    yield Figure("python_us_per_token_async", "Python, a token that waits, async for", cost_async * 1e6, "µs")
+    yield Figure("python_us_per_token_async", "Python per buffered token, async for", cost_async * 1e6, "µs")
     waking = measure.waking_time(context, seconds)
-    yield Figure("python_us_per_token_waking", "Python, a token to be waited for, async for", waking * 1e6, "µs")
+    yield Figure("python_us_per_token_waking", "Python per awaited token, async for", waking * 1e6, "µs")
     importing = measure.import_time()
     importing_ms = None if importing is None else importing * 1e3
-    yield Figure("import_ms", "import mullama, over a bare interpreter", importing_ms, "ms")
+    yield Figure("import_ms", "import mullama, beyond a bare interpreter", importing_ms, "ms")
 
 
 def table(machine: dict[str, object], figures: list[Figure]) -> Table:
-    """The figures, a line each."""
-    from rich import box  # noqa: PLC0415  # is slow to import, and JSON needs no table
+    """The figures, one per line."""
+    from rich import box  # noqa: PLC0415  # slow to import, and JSON does not need it
     from rich.table import Table  # noqa: PLC0415  # the same
 
     title = "{description}, {threads} threads\n{processor}\nmullama {mullama}, Python {python}"

@@ -1,6 +1,6 @@
-"""The command `mullama`: reads its arguments, calls the package, and ends with the exit code of the error table."""
+"""The command `mullama`: parses its arguments, calls the package, and returns the exit code of the error."""
 
-# Typer looks at the annotations when the command starts, so none is put off.
+# Typer evaluates the annotations when the command starts, so they are not postponed.
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -10,45 +10,28 @@ import typer
 
 from mullama import ContextParams, MullamaError, StreamConfig, __version__
 from mullama import _options as option
-from mullama._output import mute, plain, say, write_event, write_line
+from mullama._output import OutputError, discard, plain, say, write_event, write_line
 from mullama._run import Job, run
 
-EXIT_CODES = {
-    "MODEL_NOT_FOUND": 3,
-    "MODEL_LOAD": 3,
-    "INVALID_CONFIG": 2,
-    "INVALID_PROMPT": 2,
-    "CONTEXT_OVERFLOW": 2,
-    "TEMPLATE_ERROR": 2,
-    "OVERLOADED": 5,
-    "STREAM_TIMEOUT": 4,
-    "GENERATION_ERROR": 1,
-    "CLOSED": 1,
-}
-"""The last column of the error table."""
+FAILED = 1
+"""Exit code of a failure that is neither the model's nor the prompt's, such as a full disk."""
 
-FAILED_OUTPUT = 1
-"""What nobody can write down is no fault of the prompt or of the model."""
-
-SHORTEST, LONGEST = 0.05, 3600.0
-"""Seconds of a measurement: below, it tells nothing; above, nobody waits."""
-
-# What Click refuses has one root, but no name that all versions of Typer share: the newer bring a Click of their own.
-Refusal: type[typer.BadParameter] = typer.BadParameter.__mro__[2]
+MIN_SECONDS, MAX_SECONDS = 0.05, 3600.0
+"""Bounds of `--seconds`: less measures nothing, and nobody waits longer."""
 
 app = typer.Typer(name="mullama", add_completion=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A command as it was asked for.
+    """A parsed command line.
 
     Attributes:
-        carry_out: Does it.
-        json: Whether a failure is to be an event too.
+        run: Runs the command.
+        json: Whether a failure is also reported as an event.
     """
 
-    carry_out: Callable[[], None]
+    run: Callable[[], None]
     json: bool = False
 
 
@@ -56,41 +39,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code. Text goes to stdout, everything else to stderr."""
     if sys.stdout is None:
         say("mullama: standard output is closed")
-        return FAILED_OUTPUT
+        return FAILED
     warnings.showwarning = lambda message, *_: say(f"mullama: warning: {message}")
     try:
         return attempt(sys.argv[1:] if arguments is None else arguments)
-    except BrokenPipeError:
-        # Nobody reads any more, which is no error.
-        mute(sys.stdout)
-        return 0
+    except OutputError as error:
+        discard(sys.stdout)
+        if isinstance(error.cause, BrokenPipeError):
+            return 0  # the reader has seen enough, which is not an error
+        say(f"mullama: cannot write to standard output: {error.cause.strerror}")
     except OSError as error:
-        mute(sys.stdout)
-        say(f"mullama: cannot write to standard output: {error.strerror}")
-        return FAILED_OUTPUT
+        say(plain(f"mullama: {error.strerror or error}"))
+    except MemoryError:
+        say("mullama: out of memory")
+    return FAILED
 
 
 def attempt(arguments: Sequence[str]) -> int:
-    """Does what the arguments say. A failure is told on stderr, and as an event where events were asked for."""
+    """Runs what the arguments ask for. A failure is reported on stderr, and as an event if events were asked for."""
     try:
         order = parse(arguments)
-    except Refusal as refusal:
-        say(f"mullama: {refusal.format_message()} (--help tells what there is)")
-        return refusal.exit_code
+    except Exception as error:
+        # Newer versions of Typer bring a Click of their own, so the class of Click's errors has no name of its own.
+        if not hasattr(error, "format_message"):
+            raise
+        say(f"mullama: {error.format_message()} (see --help)")
+        return int(getattr(error, "exit_code", FAILED))
     if isinstance(order, int):
         return order
     try:
-        order.carry_out()
+        order.run()
     except MullamaError as error:
         say(plain(f"mullama: {error}"))
         if order.json:
             write_event(type="error", code=error.code, message=str(error))
-        return EXIT_CODES[error.code]
+        return error.exit_code
     return 0
 
 
 def parse(arguments: Sequence[str]) -> Order | int:
-    """What the arguments ask for; the exit code where that is done already, as help is."""
+    """Parses the command line. Returns an exit code if that is all there was to do, as for `--help`."""
     try:
         order: Order | int | None = app(list(arguments), prog_name="mullama", standalone_mode=False)
     except SystemExit:
@@ -100,7 +88,7 @@ def parse(arguments: Sequence[str]) -> Order | int:
 
 @app.callback(invoke_without_command=True)
 def command(context: typer.Context, *, version: option.Version = False) -> Order | None:
-    """Text from language models, streamed on this machine."""
+    """Run language models on this machine."""
     if version:
         return Order(lambda: write_line(f"mullama {__version__}"))
     if context.invoked_subcommand is None:
@@ -130,17 +118,17 @@ def run_command(  # noqa: PLR0913  # an option each
     json: option.Json = False,
     verbose: option.Verbose = False,
 ) -> Order:
-    """Writes what follows a prompt. Without one, on a terminal: a conversation."""
+    """Generate text from a prompt. Without one, on a terminal: start a conversation."""
     text = read_prompt(prompt, context)
     if text is None and json:
-        context.fail("--json needs a PROMPT: a conversation is no line an event.")
+        context.fail("--json requires a PROMPT; it is not available in a conversation.")
     options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed, "stop_sequences": stop}
     options |= {"top_k": top_k, "top_p": top_p, "min_p": min_p}
     given = {name: value for name, value in options.items() if value is not None}
     output = {"stream": not no_stream, "json": json, "verbose": verbose}
 
     def start() -> None:
-        # A setting that is out of its range is refused here, before the model is loaded.
+        # Settings out of range are refused here, before the model is loaded.
         config = replace(StreamConfig(timeout_ms=timeout), **given)  # type: ignore[arg-type]  # names of its fields
         params = ContextParams(n_ctx=ctx_size, n_threads=threads)
         begin(
@@ -151,28 +139,28 @@ def run_command(  # noqa: PLR0913  # an option each
 
 
 def begin(job: Job) -> None:
-    """Runs a prompt, or begins a conversation."""
+    """Runs a prompt, or starts a conversation."""
     if job.prompt is not None:
         run(job, job.prompt)
         return
-    from mullama._talk import talk  # noqa: PLC0415  # a prompt needs none of it
+    from mullama._talk import talk  # noqa: PLC0415  # a prompt does not need it
 
     talk(job)
 
 
 def read_prompt(prompt: str | None, context: typer.Context) -> str | None:
-    """The prompt of the command line, or all of standard input without its last line end; none from a terminal."""
+    """Returns the prompt argument, or standard input without its last newline; None if that is a terminal."""
     if prompt is not None and prompt != "-":
         return prompt
     if sys.stdin is None:
-        context.fail("a prompt is missing: give it as PROMPT, or pipe it in")
+        context.fail("no prompt: give it as PROMPT, or pipe it to standard input")
     if prompt is None and sys.stdin.isatty():
         return None
     try:
         given = sys.stdin.buffer.read()
     except OSError as error:
         context.fail(f"cannot read the prompt from standard input: {error.strerror}")
-    # What is no UTF-8 becomes lone surrogates, and those are refused as what they are: no text.
+    # Invalid UTF-8 becomes lone surrogates, which the engine refuses.
     return given.decode(errors="surrogateescape").removesuffix("\n").removesuffix("\r")
 
 
@@ -187,12 +175,12 @@ def bench_command(  # noqa: PLR0913  # an option each
     seconds: option.Seconds = 2.0,
     json: option.Json = False,
 ) -> Order:
-    """Measures a model on this machine: speed, first token, what Python costs, memory."""
-    if not SHORTEST <= seconds <= LONGEST:  # nor is it one that is no number
-        context.fail(f"--seconds is {seconds}, but must be {SHORTEST} to {LONGEST}")
+    """Measure a model on this machine: speed, time to first token, overhead of Python, memory."""
+    if not MIN_SECONDS <= seconds <= MAX_SECONDS:  # NaN is refused too
+        context.fail(f"--seconds is {seconds}, but must be {MIN_SECONDS} to {MAX_SECONDS}")
 
     def start() -> None:
-        from mullama._bench import Bench, bench  # noqa: PLC0415  # a prompt needs none of it
+        from mullama._bench import Bench, bench  # noqa: PLC0415  # a prompt does not need it
 
         params = ContextParams(n_ctx=ctx_size, n_threads=threads)
         bench(Bench(model=model, params=params, gpu_layers=gpu_layers, seconds=seconds, json=json))
@@ -202,10 +190,10 @@ def bench_command(  # noqa: PLR0913  # an option each
 
 @app.command("doctor")
 def doctor_command(model: option.MaybeModelName = None) -> Order:
-    """Tells what this machine is, what of it mullama uses, and what is wrong with a model."""
+    """Show system information, and diagnose problems with a model."""
 
     def start() -> None:
-        from mullama._doctor import doctor  # noqa: PLC0415  # a prompt needs none of it
+        from mullama._doctor import doctor  # noqa: PLC0415  # a prompt does not need it
 
         doctor(model)
 

@@ -1,68 +1,65 @@
-"""The two tables of settings: how a stream is generated, and how an engine is laid out."""
+"""The settings of streams and engines."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence  # noqa: TC003  # so that annotations can be read at run time
+from dataclasses import asdict, astuple, dataclass, field
+from typing import Any, Literal, TypeAlias
 
 from mullama import _mullama
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import Literal, TypeAlias
-
-    _KvType: TypeAlias = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
+_KvType: TypeAlias = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamConfig:
     """How a stream is generated and delivered.
 
-    Every value is checked when the config is made: `InvalidConfigError` names field, value and range.
+    All values are checked on creation; `InvalidConfigError` names the field, the value and the range.
 
     Attributes:
-        max_tokens: Most tokens to generate. 0 is an empty stream; more than the context has room for is clipped to it.
-        temperature: 0 always takes the likeliest token; higher is more varied.
-        top_k: Keep this many of the likeliest tokens; 0 is off.
-        top_p: Keep the likeliest tokens that together have this probability, 0.0 to 1.0; 1.0 is off.
-        min_p: Drop tokens less likely than this share of the likeliest one's probability, 0.0 to 1.0; 0.0 is off.
-        repeat_penalty: Divide the logit of tokens seen in the last `repeat_last_n` by this; 1.0 is off.
-        frequency_penalty: Take this off a token's logit for each time it was seen; 0 is off.
-        presence_penalty: Take this off a token's logit once if it was seen; 0 is off.
-        repeat_last_n: How many of the last tokens, the prompt's included, the penalties look at; 0 is off, -1 is the
+        max_tokens: Maximum number of tokens to generate. 0 gives an empty stream; the context length is a limit too.
+        temperature: 0 always picks the most likely token; higher values are more varied.
+        top_k: Keep this many of the most likely tokens; 0 is off.
+        top_p: Keep the most likely tokens that together have this probability, 0.0 to 1.0; 1.0 is off.
+        min_p: Drop tokens with less than this fraction of the most likely token's probability, 0.0 to 1.0; 0.0 is off.
+        repeat_penalty: Divide the logit of tokens that occur in the last `repeat_last_n` by this; 1.0 is off.
+        frequency_penalty: Subtract this from a token's logit for each time that it occurs; 0 is off.
+        presence_penalty: Subtract this from a token's logit once if it occurs; 0 is off.
+        repeat_last_n: Number of latest tokens, including the prompt's, that the penalties consider; 0 is off, -1 is the
             whole context.
         typical_p: Locally typical sampling (Meister et al. 2022): keep this mass of the most typical tokens, 0.0 to
             1.0; 1.0 is off.
-        xtc_probability: Chance that the likeliest tokens above `xtc_threshold` are left out, all but the last of them,
-            0.0 to 1.0; 0.0 is off.
-        xtc_threshold: Probability above which XTC may leave a token out; above 0.5 it does nothing.
-        dry_multiplier: Strength of the DRY penalty on repeated runs of tokens; 0.0 is off.
-        dry_base: Base of DRY's exponential growth with the length of the repetition, 1 or more.
-        dry_allowed_length: Longest repetition that DRY leaves unpunished, in tokens.
-        dry_penalty_last_n: How many of the last tokens DRY looks at; 0 is off, -1 is the whole context.
-        dry_sequence_breakers: Texts at which DRY's search for repetitions starts anew.
+        xtc_probability: Probability with which XTC removes all tokens above `xtc_threshold` but the least likely of
+            them, 0.0 to 1.0; 0.0 is off.
+        xtc_threshold: Probability above which XTC may remove a token; has no effect above 0.5.
+        dry_multiplier: Strength of the DRY penalty for repeated runs of tokens; 0.0 is off.
+        dry_base: Base of DRY's exponential growth with the length of the repetition, at least 1.
+        dry_allowed_length: Longest repetition that DRY does not penalize, in tokens.
+        dry_penalty_last_n: Number of latest tokens that DRY considers; 0 is off, -1 is the whole context.
+        dry_sequence_breakers: Texts at which DRY's search for repetitions starts over.
         mirostat: Mirostat version 1 or 2 (Basu et al. 2021), which replaces the truncation samplers; 0 is off.
-        mirostat_tau: Mirostat's target surprise, in bits a token.
+        mirostat_tau: Mirostat's target surprise, in bits per token.
         mirostat_eta: Mirostat's learning rate.
-        dynatemp_range: Half the span around `temperature` in which entropy chooses the temperature of each token; 0.0
-            is off.
+        dynatemp_range: Half the interval around `temperature` in which the entropy chooses each token's temperature;
+            0.0 is off.
         dynatemp_exponent: How entropy maps to temperature within `dynatemp_range`.
-        top_n_sigma: Keep tokens whose logit lies within this many standard deviations of the highest; 0.0 is off.
-        seed: Same seed, model and prompt: same text. None picks one, and the stream reports it. 0 to 4294967294.
-        deterministic: Same seed, same text, also beside other streams and from a cached prefix; slower, with KV cells of
-            its own.
+        top_n_sigma: Keep tokens whose logit is within this many standard deviations of the highest; 0.0 is off.
+        seed: Seed for sampling, 0 to 4294967294. None picks one, and the stream reports it.
+        deterministic: Same seed, same text, also beside other streams and from a cached prefix; slower, with KV cells
+            of its own.
         logit_bias: Added to the logits of single tokens before anything else, by token id; negative infinity forbids a
             token.
-        ignore_eos: Never end by an end-of-generation token: they are forbidden.
-        logprobs: Report the log-probability of each token, and of this many of the likeliest beside it, 0 to 20.
-        stop_sequences: Texts that end the stream where the first of them appears; none may be empty.
+        ignore_eos: Forbid end-of-generation tokens.
+        logprobs: Report the log-probability of each token and of this many of the most likely alternatives, 0 to 20.
+        stop_sequences: Texts that end the stream where the first of them occurs; none may be empty.
         stop_tokens: Token ids that end the stream like an end-of-generation token.
-        buffer_size: Most tokens computed ahead of the reader, 1 to 65536.
-        timeout_ms: Most milliseconds from the call to the last token; 0 or None is no limit.
-        ttft_timeout_ms: Most milliseconds from the call to the first token; 0 or None is no limit.
-        queue_timeout_ms: Most milliseconds from the call to a place in the batch; 0 or None is no limit.
-        stream_delay_ms: Least milliseconds between two tokens, at most 3600000.
-        priority: Higher goes first in the queue.
+        buffer_size: Maximum number of tokens that are computed ahead of the reader, 1 to 65536.
+        timeout_ms: Maximum milliseconds from the call to the last token; 0 or None is no limit.
+        ttft_timeout_ms: Maximum milliseconds from the call to the first token; 0 or None is no limit.
+        queue_timeout_ms: Maximum milliseconds from the call until the stream gets a slot; 0 or None is no limit.
+        stream_delay_ms: Minimum milliseconds between two tokens, at most 3600000.
+        priority: Streams with a higher value leave the queue first.
     """
 
     max_tokens: int = 256
@@ -103,32 +100,43 @@ class StreamConfig:
     priority: int = 0
 
     def __post_init__(self) -> None:
-        """Checks every field, and keeps copies of what could change later."""
+        """Checks every field, and copies those that the caller could still change."""
         _mullama.check_stream_config(self)
         for name in ("dry_sequence_breakers", "stop_sequences", "stop_tokens"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         object.__setattr__(self, "logit_bias", dict(self.logit_bias))
 
+    def __hash__(self) -> int:
+        """Equal configs have equal hashes."""
+        biases = frozenset(self.logit_bias.items())
+        return hash((biases, *(value for value in astuple(self) if not isinstance(value, dict))))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name."""
+        return asdict(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextParams:
-    """How an engine is laid out. Contexts of equal params over one model share one engine and its memory.
+    """Layout of an engine. Contexts with equal params on one model share one engine and its KV pool.
 
-    Every value is checked when the params are made: `InvalidConfigError` names field, value and range.
+    All values are checked on creation; `InvalidConfigError` names the field, the value and the range.
 
     Attributes:
-        n_ctx: Most tokens of one stream, its prompt included. None: the model's, at most 4096.
-        n_parallel: Streams that are computed at once, 1 to 256.
-        kv_cells: Tokens that the memory shared by all streams holds. None: `n_ctx`; never less.
-        n_batch: Most tokens of one decode call.
-        n_ubatch: Most tokens of one pass through the graph.
-        n_threads: Threads for steps of single tokens, 1 to 512. None: the physical cores that this process may use.
-        n_threads_batch: Threads for steps with prompts in them, 1 to 512. None: as `n_threads`.
-        flash_attn: Whether attention runs fused; "auto" where model and backend can do it.
-        type_k: Number format of the K cache.
-        type_v: Number format of the V cache; the short ones need fused attention.
-        prefix_cache_bytes: Most bytes of host memory for beginnings that no stream uses now; 0 keeps none there.
-        max_queue: Streams that may wait. A call is refused while `n_parallel + max_queue` streams are unfinished.
+        n_ctx: Maximum number of tokens of one stream, including its prompt. None is the model's, at most 4096.
+        n_parallel: Number of slots: streams that are computed at the same time, 1 to 256.
+        kv_cells: Size of the KV pool that all streams share, in tokens. None is `n_ctx`, which is also the minimum.
+        n_batch: Maximum number of tokens in one decode call.
+        n_ubatch: Maximum number of tokens in one pass through the graph.
+        n_threads: Threads for steps that only decode, 1 to 512. None is the number of physical cores that this process
+            may use.
+        n_threads_batch: Threads for steps that prefill prompts, 1 to 512. None is the same as `n_threads`.
+        flash_attn: Whether to use flash attention; "auto" uses it if the model and the backend support it.
+        type_k: Data type of the K cache.
+        type_v: Data type of the V cache; quantized types need flash attention.
+        prefix_cache_bytes: Maximum host memory for offloaded prefixes, in bytes; 0 keeps none.
+        max_queue: Number of streams that may wait for a slot. A call is refused while `n_parallel + max_queue` streams
+            are unfinished.
     """
 
     n_ctx: int | None = None
@@ -147,3 +155,7 @@ class ContextParams:
     def __post_init__(self) -> None:
         """Checks every field."""
         _mullama.check_context_params(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name."""
+        return asdict(self)

@@ -1,19 +1,20 @@
-"""Where streams are asked for."""
+"""Contexts: they open streams on an engine."""
 
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
 from mullama import _mullama
 from mullama._arguments import expect, merge
 from mullama._chat import chat_of
 from mullama._closing import Closing
+from mullama._completion import Completion, read_to_end
 from mullama._config import ContextParams
 from mullama._model import Model
+from mullama._stats import Stats, Steps
 from mullama._stream import TokenStream
-from mullama._usage import Completion, read_to_end
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
@@ -23,12 +24,11 @@ if TYPE_CHECKING:
     from mullama._chat import Messages, Tools
     from mullama._config import StreamConfig
     from mullama._mullama import Chat
-    from mullama._stats import Stats
     from mullama._stream_options import StreamOptions
 
 
 class Context(Closing):
-    """Where streams are asked for. Light: contexts of equal params over one model share an engine and its memory.
+    """Generates text with a model. Cheap: contexts with equal params on one model share an engine and its KV pool.
 
     Example:
         >>> context = Context(Model.load("demo"))
@@ -38,18 +38,18 @@ class Context(Closing):
     __slots__ = ("__weakref__", "_model", "_native", "_params")
 
     def __init__(self, model: Model, params: ContextParams | None = None) -> None:
-        """Joins the engine of these params, or starts it. Blocks, without the GIL, while it allocates its memory.
+        """Joins the engine with these params, or starts it. Blocks, without the GIL, while it allocates its memory.
 
         Args:
             model: The model.
-            params: How the engine is laid out. An `n_ctx` beyond what the model was trained for is a `UserWarning`.
+            params: Layout of the engine. An `n_ctx` beyond the model's training length causes a `UserWarning`.
 
         Raises:
-            ModelLoadError: llama.cpp cannot make a context for the model.
-            InvalidConfigError: `n_ctx` is beyond the positions that the model has learnt one by one.
+            ModelLoadError: llama.cpp cannot create a context for the model.
+            InvalidConfigError: `n_ctx` exceeds the positions that the model supports.
             EngineClosedError: The model is closed.
         """
-        from mullama import _log  # noqa: PLC0415  # loaded by the model
+        from mullama import _log  # noqa: PLC0415  # its thread is for programs that load a model
 
         params = ContextParams() if params is None else params
         expect("model", model, Model)
@@ -61,7 +61,7 @@ class Context(Closing):
         _log.flush()
         if params.n_ctx is not None and params.n_ctx > model.n_ctx_train:
             trained = f"the model was trained for {model.n_ctx_train} tokens"
-            warnings.warn(f"n_ctx is {params.n_ctx}, but {trained}: text beyond them may be noise", stacklevel=2)
+            warnings.warn(f"n_ctx is {params.n_ctx}, but {trained}: text beyond that may be incoherent", stacklevel=2)
 
     def generate_stream(
         self,
@@ -73,21 +73,22 @@ class Context(Closing):
     ) -> TokenStream:
         """Opens a stream of tokens. Never blocks; reading the stream does.
 
-        It ends by itself, with `cancel()` or `close()`, at the end of its `with` block, by Ctrl-C in a read, or when
-        nothing refers to it any more; its compute is free within one step.
+        The stream ends at `max_tokens`, at a stop sequence or an end-of-generation token, with `cancel()` or `close()`,
+        at the end of its `with` block, by Ctrl-C during a read, or when nothing refers to it any more. It stops using
+        compute within one step.
 
         Args:
-            prompt: Text, in which control tokens are parsed, or token ids, which are taken as they are.
-            max_tokens: Most tokens to generate; 256 if neither this nor `config` says.
+            prompt: Text, in which control tokens are parsed, or token ids, which are used as they are.
+            max_tokens: Maximum number of tokens to generate; overrides `config`, whose default is 256.
             config: All settings.
-            **overrides: Any other field of `StreamConfig`, instead of what `config` says.
+            **overrides: Any other field of `StreamConfig`; overrides `config`.
 
         Raises:
-            InvalidConfigError: A setting is out of its range.
+            InvalidConfigError: A setting is out of range.
             OverloadedError: Too many streams are unfinished.
             EngineClosedError: The context or its model is closed.
 
-        What is wrong with the prompt is told by the first read: `InvalidPromptError` or `ContextOverflowError`.
+        The first read reports errors of the prompt: `InvalidPromptError` or `ContextOverflowError`.
 
         Example:
             >>> for token in context.generate_stream("Write a poem:", max_tokens=200):
@@ -103,9 +104,10 @@ class Context(Closing):
         config: StreamConfig | None = None,
         **overrides: Unpack[StreamOptions],
     ) -> Completion:
-        """Generates a whole answer: a stream, read to its end. Blocks, without the GIL; Ctrl-C ends it.
+        """Generates a completion: a stream, read to its end. Blocks, without the GIL; Ctrl-C ends it.
 
-        Takes the arguments of `generate_stream`, and raises what it raises and what reading its stream raises.
+        Takes the arguments of `generate_stream`. Raises what that and reading its stream raise; an error has what was
+        generated before it as `error.completion`.
         """
         return read_to_end(self._open(prompt, merge("generate", config, max_tokens, overrides)))
 
@@ -120,26 +122,26 @@ class Context(Closing):
         config: StreamConfig | None = None,
         **overrides: Unpack[StreamOptions],
     ) -> TokenStream:
-        """Opens a stream of the answer to a conversation: a prompt that the model's own template makes. Never blocks.
+        """Opens a stream of the reply to a conversation, rendered with the model's chat template. Never blocks.
 
-        Control tokens in the messages are letters: typing `<|im_end|>` ends nobody's turn.
+        Control tokens inside messages are treated as plain text: `<|im_end|>` in a message does not end the turn.
 
         Args:
-            messages: What was said, oldest first: mappings with a "role", mostly with a "content".
-            max_tokens: Most tokens to generate; 256 if neither this nor `config` says.
-            tools: Tools that the model may call: JSON schemas, or mappings that hold one under "function".
-            chat_template: A Jinja template instead of the model's own.
-            chat_template_kwargs: More variables for the template, such as `{"enable_thinking": False}`.
+            messages: The conversation, oldest message first: mappings with a "role" and usually a "content".
+            max_tokens: Maximum number of tokens to generate; overrides `config`, whose default is 256.
+            tools: Tools that the model may call: JSON schemas, or mappings that have one under "function".
+            chat_template: A Jinja template to use instead of the model's own.
+            chat_template_kwargs: Additional variables for the template, such as `{"enable_thinking": False}`.
             config: All settings.
-            **overrides: Any other field of `StreamConfig`, instead of what `config` says.
+            **overrides: Any other field of `StreamConfig`; overrides `config`.
 
         Raises:
-            InvalidConfigError: A setting is out of its range.
+            InvalidConfigError: A setting is out of range.
             OverloadedError: Too many streams are unfinished.
             EngineClosedError: The context or its model is closed.
-            TypeError: A message is no mapping with a "role", or something in it is no JSON.
+            TypeError: A message is not a mapping with a "role", or contains a value that JSON cannot represent.
 
-        A model without a template, or one that fails, is told by the first read: `ChatTemplateError`.
+        The first read reports a missing or failing template: `ChatTemplateError`.
 
         Example:
             >>> for token in context.chat_stream([{"role": "user", "content": "Hello!"}]):
@@ -159,9 +161,10 @@ class Context(Closing):
         config: StreamConfig | None = None,
         **overrides: Unpack[StreamOptions],
     ) -> Completion:
-        """Generates a whole answer to a conversation. Blocks, without the GIL; Ctrl-C ends it.
+        """Generates the reply to a conversation. Blocks, without the GIL; Ctrl-C ends it.
 
-        Takes the arguments of `chat_stream`, and raises what it raises and what reading its stream raises.
+        Takes the arguments of `chat_stream`. Raises what that and reading its stream raise; an error has what was
+        generated before it as `error.completion`.
 
         Example:
             >>> print(context.chat([{"role": "user", "content": "Hello!"}]))
@@ -179,31 +182,29 @@ class Context(Closing):
 
     @property
     def params(self) -> ContextParams:
-        """How the engine is laid out, as it was asked for."""
+        """The layout of the engine, as it was requested."""
         return self._params
 
     @property
     def context_len(self) -> int:
-        """Most tokens of one stream, its prompt included."""
+        """Maximum number of tokens of one stream, including its prompt."""
         return self._native.context_len
 
     @property
     def unfinished(self) -> int:
-        """Streams that have not ended, those of other contexts on the same engine included."""
+        """Number of streams that have not ended, including those of other contexts on the same engine."""
         return self._native.unfinished
 
     def stats(self) -> Stats:
-        """What the engine is doing, and has done since it began. Cheap: the engine writes it down after each step."""
+        """What the engine is doing now, and what it has done since it started. Cheap: recorded after each step."""
         counts, steps = self._native.stats()
-        from mullama._stats import Stats, Steps  # noqa: PLC0415  # for who looks
-
         decode, prefill = (Steps(*each) for each in steps)
         return Stats(**counts, decode_steps=decode, prefill_steps=prefill)
 
     def close(self) -> None:
-        """Lets go of the engine. Open streams go on; later calls raise `EngineClosedError`."""
+        """Releases the engine. Open streams continue; later calls raise `EngineClosedError`."""
         self._native.close()
 
     def __repr__(self) -> str:
-        """Model and params."""
+        """Returns the model and the params."""
         return f"<Context on {self._model!r}, {self._params!r}>"

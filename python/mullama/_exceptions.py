@@ -1,4 +1,4 @@
-"""What can go wrong, one class a code.
+"""The exceptions of the package, one class per error code.
 
 MullamaError
  ├─ ModelNotFoundError     MODEL_NOT_FOUND    (FileNotFoundError)
@@ -13,155 +13,179 @@ MullamaError
  ├─ StreamBusyError        STREAM_BUSY        (RuntimeError)
  └─ EngineClosedError      CLOSED
 
-The codes are the same in every language. Each error belongs to one request; the others go on.
+The codes are the same in every language. An error belongs to one request; all others continue.
 """
 
 from __future__ import annotations
 
 import errno
+from typing import TYPE_CHECKING, ClassVar
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mullama._completion import Completion
+
 
 class MullamaError(Exception):
-    """Any failure of mullama.
+    """Base class of all errors of mullama.
 
     Attributes:
-        code: The failure's stable name.
+        code: Stable name of the failure, the same in every language.
+        exit_code: Exit code of the command line for this failure.
+        http_status: HTTP status for this failure.
+        completion: What had been generated before the failure, if `generate` or `chat` raised it; otherwise None.
     """
 
-    code: str
+    code: ClassVar[str]
+    exit_code: ClassVar[int] = 1
+    http_status: ClassVar[int] = 500
+    completion: Completion | None = None
 
 
 class ModelNotFoundError(MullamaError, FileNotFoundError):
-    """No file stands at the path.
+    """There is no file at the path.
 
     Attributes:
         path: The path as it was given.
     """
 
     code = "MODEL_NOT_FOUND"
+    exit_code = 3
+    http_status = 404
     errno = errno.ENOENT
     path: Path
 
     @property
     def filename(self) -> Path:
-        """The path, by the name that `OSError` has for it."""
+        """The path, under the name that `OSError` uses."""
         return self.path
 
 
 class ModelLoadError(MullamaError, OSError):
-    """The file is there, but it is no model that can run.
+    """The file exists, but it cannot be loaded as a model.
 
     Attributes:
         path: The path as it was given.
-        reason: What is wrong with it, and where.
+        reason: What is wrong, and where in the file.
     """
 
     code = "MODEL_LOAD"
+    exit_code = 3
     path: Path
     reason: str
 
     @property
     def filename(self) -> Path:
-        """The path, by the name that `OSError` has for it."""
+        """The path, under the name that `OSError` uses."""
         return self.path
 
 
 class InvalidConfigError(MullamaError, ValueError):
-    """A setting is out of its range.
+    """The value of a setting is out of range.
 
     Attributes:
-        field: The field's name.
-        value: The value that was given, in words.
-        range: The values that are allowed, in words.
+        field: Name of the field.
+        value: The value that was given, as text.
+        range: The allowed values, as text.
     """
 
     code = "INVALID_CONFIG"
+    exit_code = 2
+    http_status = 400
     field: str
     value: str
     range: str
 
 
 class InvalidPromptError(MullamaError, ValueError):
-    """The prompt cannot be computed.
+    """The prompt cannot be processed.
 
     Attributes:
         reason: What is wrong with it.
-        token: The token id that the model does not have, if that is it.
-        position: Where in the prompt, if it is one place.
+        token: The token id that is not in the model's vocabulary, if that is the reason.
+        position: Index of the offending character or token, if there is a single one.
     """
 
     code = "INVALID_PROMPT"
+    exit_code = 2
+    http_status = 400
     reason: str
     token: int | None = None
     position: int | None = None
 
 
 class ContextOverflowError(MullamaError, ValueError):
-    """The prompt leaves no room for a token.
+    """The prompt leaves no room for a generated token.
 
     Attributes:
-        prompt_tokens: Tokens of the prompt, those that the model adds included.
+        prompt_tokens: Number of tokens in the prompt, including those that the model adds.
         is_lower_bound: Whether the prompt has at least `prompt_tokens` tokens. A long text that cannot fit is not
             tokenized to its end.
-        context_len: Most tokens of one stream (`n_ctx`).
+        context_len: Maximum number of tokens of one stream (`n_ctx`).
     """
 
     code = "CONTEXT_OVERFLOW"
+    exit_code = 2
+    http_status = 400
     prompt_tokens: int
     is_lower_bound: bool
     context_len: int
 
 
 class ChatTemplateError(MullamaError, ValueError):
-    """The model has no chat template, or its template cannot render the messages.
+    """The model has no chat template, or the template cannot render the messages.
 
     Attributes:
-        reason: What went wrong, or what the template itself says.
-        line: Line of the template, from 1; None if there is no template.
+        reason: What went wrong, or the template's own error message.
+        line: Line of the template, counted from 1; None if there is no template.
     """
 
     code = "TEMPLATE_ERROR"
+    exit_code = 2
+    http_status = 400
     reason: str
     line: int | None
 
 
 class OverloadedError(MullamaError):
-    """Too many streams are unfinished, or too much text waits to be tokenized; try again when a stream has ended.
+    """Too many streams are unfinished, or too much text waits to be tokenized. Retry when a stream has ended.
 
     Attributes:
-        unfinished: Streams that had not ended when the call came; None if the text is too much.
-        limit: Most unfinished streams (`n_parallel + max_queue`), or most bytes of prompts that wait in the process.
+        unfinished: Number of unfinished streams at the time of the call; None if there is too much text.
+        limit: Maximum number of unfinished streams (`n_parallel + max_queue`), or of bytes of prompts that wait in the
+            process.
     """
 
     code = "OVERLOADED"
+    exit_code = 5
+    http_status = 429
     unfinished: int | None
     limit: int
 
 
 class StreamTimeoutError(MullamaError, TimeoutError):
-    """A deadline of the stream passed. What was produced before was delivered first.
+    """The stream exceeded one of its time limits. All tokens produced before that were delivered first.
 
     Attributes:
-        deadline: Which one: `timeout_ms`, `ttft_timeout_ms` or `queue_timeout_ms`.
-        limit_ms: How long it was, in milliseconds.
-        completion_tokens: Tokens computed until then.
+        deadline: The setting that limits the time: `timeout_ms`, `ttft_timeout_ms` or `queue_timeout_ms`.
+        limit_ms: Its value, in milliseconds.
+        completion_tokens: Number of tokens generated before the deadline.
     """
 
     code = "STREAM_TIMEOUT"
+    exit_code = 4
+    http_status = 504
     deadline: str
     limit_ms: int
     completion_tokens: int
 
 
 class GenerationError(MullamaError):
-    """The engine could not go on with this stream.
+    """The engine could not continue the stream.
 
     Attributes:
-        reason: Why, with what llama.cpp said last.
+        reason: The cause, with the last message from llama.cpp.
     """
 
     code = "GENERATION_ERROR"
@@ -169,17 +193,18 @@ class GenerationError(MullamaError):
 
 
 class StreamBusyError(MullamaError, RuntimeError):
-    """Another read of the stream is under way. A stream has one reader at a time; the other read goes on."""
+    """Another thread or task is waiting for the next token of the same stream. That reader continues undisturbed."""
 
     code = "STREAM_BUSY"
 
 
 class EngineClosedError(MullamaError):
-    """What was called, or what computed the stream, is closed.
+    """The model, context or engine is closed.
 
     Attributes:
         what: What is closed: "model", "context" or "engine".
     """
 
     code = "CLOSED"
+    http_status = 503
     what: str

@@ -1,4 +1,7 @@
-"""Passes what the engine and llama.cpp say on to `logging`, under `mullama`; quiet until somebody listens."""
+"""Passes log lines of the engine and of llama.cpp to `logging`, under `mullama`. Silent until a handler listens.
+
+One thread calls the handlers, and no lock is held while it does, so a handler that blocks holds up nothing but the log.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import atexit
 import logging
 import os
 import threading
+import time
 import traceback
 
 from mullama import _mullama
@@ -14,58 +18,95 @@ LOGGER = logging.getLogger("mullama")
 LOGGER.addHandler(logging.NullHandler())
 _LLAMA = logging.getLogger("mullama.llama")
 
-_order = threading.RLock()
-"""Held while lines are taken and passed on: each is there when a call returns, and after those before it. A handler may
-call mullama again."""
-
-_forked = threading.Event()
-"""Set in a process that got its copy by a fork."""
-
 _LEVELS = {"ERROR": logging.ERROR, "WARN": logging.WARNING, "INFO": logging.INFO}
 
+PATIENCE = 0.5
+"""How many seconds a handler may take for one line before calls stop waiting for the log."""
 
-def flush() -> None:
-    """Passes on what was said so far, and listens from now on to what the loggers let through."""
-    if _forked.is_set():
-        # The listener may have held a lock in the parent, and in the child nothing is said any more.
-        return
-    with _order:
-        _pass_on(_mullama.take_log(_wanted()))
+
+class _Listener:
+    """The thread that calls the handlers, and how far it has got."""
+
+    def __init__(self) -> None:
+        """Nothing runs yet."""
+        self._progress = threading.Condition()
+        self._handled = 0
+        """How many lines the handlers have seen, or were dropped before they could."""
+        self._line_began = 0.0
+        """When the current line was given to the handlers; infinite while there is none."""
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Starts the thread, unless it runs or the system refuses one: then the lines wait for the next attempt."""
+        with self._progress:
+            if self._thread is not None:
+                return
+            self._line_began = float("inf")
+            thread = threading.Thread(target=self._run, name="mullama-log", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # no thread can be started
+                return
+            self._thread = thread
+
+    def wait_for(self, logged: int) -> None:
+        """Waits until the handlers have seen this many lines. Gives up on a handler that is stuck in one of them."""
+        if self._thread is threading.current_thread():
+            return  # a handler calls mullama: its own line cannot be finished
+        with self._progress:
+            while self._thread is not None and self._thread.is_alive() and self._handled < logged:
+                left = min(PATIENCE, self._line_began + PATIENCE - time.monotonic())
+                if left <= 0:
+                    return
+                self._progress.wait(left)
+
+    def stop(self) -> None:
+        """Ends the thread after its current line."""
+        _mullama.close_log()
+        if self._thread is not None:
+            self._thread.join(1.0)
+
+    def _run(self) -> None:
+        while _mullama.wait_for_log():
+            lines, logged = _mullama.take_log()
+            for line in lines:
+                self._line_began = time.monotonic()
+                _handle(*line)
+            self._line_began = float("inf")
+            with self._progress:
+                self._handled = logged
+                self._progress.notify_all()
+
+
+def _handle(level: str, target: str, message: str) -> None:
+    logger = logging.getLogger(target.replace("::", "."))
+    try:
+        logger.log(_LEVELS.get(level, logging.DEBUG), "%s", message)
+    except BaseException:  # noqa: BLE001  # the handler's own; later lines are passed on all the same
+        if logging.raiseExceptions:
+            traceback.print_exc()
 
 
 def _wanted() -> str:
+    """The level that the loggers let through, as the native module names it."""
     level = min(LOGGER.getEffectiveLevel(), _LLAMA.getEffectiveLevel())
     named = ((logging.DEBUG, "debug"), (logging.INFO, "info"), (logging.WARNING, "warn"), (logging.ERROR, "error"))
     return next((name for most, name in named if level <= most), "off")
 
 
-def _pass_on(lines: list[tuple[str, str, str]]) -> None:
-    for level, target, message in lines:
-        logger = logging.getLogger(target.replace("::", "."))
-        try:
-            logger.log(_LEVELS.get(level, logging.DEBUG), "%s", message)
-        except Exception:  # noqa: BLE001  # a handler's: no load fails for it, and later lines are passed on
-            if logging.raiseExceptions:
-                traceback.print_exc()
+_listener = _Listener()
+
+_forked = threading.Event()
+"""Set in the child of a fork, which has no listener. Nothing is logged there."""
 
 
-def _listen() -> None:
-    while _mullama.wait_for_log():
-        flush()
+def flush() -> None:
+    """Adopts the level of the loggers, and waits until the handlers have seen what was logged so far."""
+    if not _forked.is_set():
+        _listener.start()
+        _listener.wait_for(_mullama.listen_to_log(_wanted()))
 
 
-def _stop(listener: threading.Thread) -> None:
-    _mullama.close_log()
-    listener.join(1.0)
-
-
-def start() -> None:
-    """Has a thread pass on what is said between calls. It sleeps while nothing is said."""
-    flush()
-    listener = threading.Thread(target=_listen, name="mullama-log", daemon=True)
-    listener.start()
-    os.register_at_fork(after_in_child=_forked.set)
-    atexit.register(_stop, listener)
-
-
-start()
+os.register_at_fork(after_in_child=_forked.set)
+atexit.register(_listener.stop)
+flush()

@@ -1,4 +1,4 @@
-"""What this machine is, and how much of it this process may use."""
+"""Properties of this machine, and how much of it this process may use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MIB = 1 << 20
 
 
 def processor_name() -> str:
-    """The processor's name, or its architecture where the system does not tell."""
+    """The name of the processor, or its architecture if the system does not report a name."""
     for name, value in _fields(Path("/proc/cpuinfo")):
         if name == "model name":
             return value
@@ -30,16 +30,16 @@ def usable_cpus() -> frozenset[int]:
 
 
 def cores(cpus: frozenset[int]) -> int:
-    """How many physical cores these logical processors are; each its own where the system does not tell."""
+    """Number of physical cores of these logical processors; the same number if the system does not report them."""
     return len({_read(CPUS / f"cpu{cpu}/topology/thread_siblings_list") or str(cpu) for cpu in cpus})
 
 
 def cpu_quota() -> float | None:
-    """Processors' worth of time that control groups leave this process, if they limit it."""
+    """CPU quota of this process in CPUs, if control groups set one."""
     quotas = []
     for directory in _cgroups():
         allowed, _, period = _read(directory / "cpu.max").partition(" ")
-        allowed = allowed or _read(directory / "cpu.cfs_quota_us")  # version 1, where -1 is no limit
+        allowed = allowed or _read(directory / "cpu.cfs_quota_us")  # version 1, in which -1 is no limit
         period = period or _read(directory / "cpu.cfs_period_us")
         if allowed.isdecimal() and period.isdecimal() and int(period):
             quotas.append(int(allowed) / int(period))
@@ -47,7 +47,7 @@ def cpu_quota() -> float | None:
 
 
 def memory() -> tuple[int, int] | None:
-    """Bytes of memory in all, and those to be had now; None where the system does not tell."""
+    """Total and available memory in bytes; None if the system does not report them."""
     sizes = {name: int(value.split()[0]) << 10 for name, value in _fields(MEMINFO) if value.endswith(" kB")}
     try:
         return sizes["MemTotal"], sizes["MemAvailable"]
@@ -56,18 +56,18 @@ def memory() -> tuple[int, int] | None:
 
 
 def memory_limit() -> int | None:
-    """Bytes that control groups let this process have, if they limit it."""
+    """Memory limit of this process in bytes, if control groups set one."""
     limits = []
     for directory in _cgroups():
         limit = _read(directory / "memory.max") or _read(directory / "memory.limit_in_bytes")
-        # Version 1 says no limit by a number next to the largest.
+        # Version 1 reports no limit as a number close to the largest one.
         if limit.isdecimal() and int(limit) < 1 << 60:
             limits.append(int(limit))
     return min(limits, default=None)
 
 
 def resident() -> int | None:
-    """Bytes of memory that this process holds now; None where the system does not tell."""
+    """Resident memory of this process in bytes; None if the system does not report it."""
     for name, value in _fields(STATUS):
         if name == "VmRSS":
             return int(value.split()[0]) << 10
@@ -75,11 +75,11 @@ def resident() -> int | None:
 
 
 def _cgroups() -> list[Path]:
-    """The directories of this process's control groups and of those around them: each may set a limit."""
+    """The directories of this process's control groups and their parents: each may set a limit."""
     found = []
     for line in _read(CGROUP).splitlines():
         _, controllers, path = line.split(":", 2)
-        # Version 2 has no controllers here; version 1 keeps each in a tree of its own.
+        # Version 2 lists no controllers; version 1 has a tree per controller.
         for root in [CGROUPS / each for each in controllers.split(",")]:
             inner = root / path.lstrip("/")
             found += [inner, *(each for each in inner.parents if each.is_relative_to(root))]
@@ -92,7 +92,7 @@ def _fields(file: Path) -> list[tuple[str, str]]:
 
 
 def _read(file: Path) -> str:
-    """What a file of the system says; nothing where it is not there."""
+    """The content of a file of the system; empty if it cannot be read."""
     try:
         return file.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:

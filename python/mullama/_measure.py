@@ -1,4 +1,4 @@
-"""Measures streams and the package around them, each for about as long as it is told."""
+"""Measures streams and the package around them. Each measurement takes about the given time."""
 
 from __future__ import annotations
 
@@ -8,29 +8,32 @@ import statistics
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from _mullama_command import interrupts
 from mullama import StreamConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Coroutine, Iterator
 
     from mullama import Context, TokenStream
+
+T = TypeVar("T")
 
 PROMPT = "Once upon a time"
 STREAMS = 8
 STREAM_TOKENS = 256
 PROMPT_TOKENS = 512
 BEAT = 0.005
-"""Seconds between two beats of the task that measures the event loop's lag."""
+"""Seconds between two wake-ups of the task that measures the lag of the event loop."""
 
 
 class FirstTokens(NamedTuple):
-    """How prompts begin.
+    """Speed of prompts.
 
     Attributes:
-        prompt_tokens: Tokens of each prompt.
-        prefill: Prompt tokens a second.
+        prompt_tokens: Number of tokens of each prompt.
+        prefill: Prompt tokens per second.
         cold: Seconds to the first token of a new prompt.
         warm: Seconds to the first token of the same prompt again.
     """
@@ -42,14 +45,14 @@ class FirstTokens(NamedTuple):
 
 
 class Lag(NamedTuple):
-    """How much later than asked a task of the event loop ran, in seconds."""
+    """How much later than requested a task of the event loop ran, in seconds."""
 
     p50: float
     p99: float
 
 
 def one_stream(context: Context, seconds: float) -> float:
-    """Tokens a second that `for` gets of one stream after another, their first tokens included."""
+    """Tokens per second that `for` reads from one stream after another, including their time to the first token."""
     count = 0
     began = now = time.perf_counter()
     while now < began + seconds:
@@ -63,13 +66,13 @@ def one_stream(context: Context, seconds: float) -> float:
 
 
 def one_stream_async(context: Context, seconds: float) -> float:
-    """As `one_stream`, by `async for`."""
-    return asyncio.run(_rate(context, seconds, STREAM_TOKENS))
+    """As `one_stream`, with `async for`."""
+    return _run(_rate(context, seconds, STREAM_TOKENS))
 
 
 def many_streams(context: Context, seconds: float) -> tuple[float, Lag]:
-    """Tokens a second of several streams together, and how late the event loop is beside them."""
-    # All of them fit into the memory that they share: what happens when they do not is another story.
+    """Total tokens per second of several streams, and the lag of the event loop beside them."""
+    # All of them fit into the KV pool: what happens otherwise is not measured here.
     tokens = max(1, min(STREAM_TOKENS, context.context_len // STREAMS - 16))
 
     async def streams() -> float:
@@ -78,16 +81,16 @@ def many_streams(context: Context, seconds: float) -> tuple[float, Lag]:
     async def measure() -> tuple[float, Lag]:
         return await asyncio.gather(streams(), _lag(seconds))
 
-    return asyncio.run(measure())
+    return _run(measure())
 
 
 def loop_lag(seconds: float) -> Lag:
-    """How late an event loop is that has nothing else to do."""
-    return asyncio.run(_lag(seconds))
+    """Lag of an idle event loop."""
+    return _run(_lag(seconds))
 
 
 def first_tokens(context: Context, seconds: float, most_tokens: int) -> FirstTokens:
-    """How prompts begin that the engine has never seen, and then again those."""
+    """Time to the first token of new prompts, and of the same prompts again."""
     tokens = max(1, min(PROMPT_TOKENS, most_tokens, context.context_len // 2))
     source = random.Random(1)  # noqa: S311  # prompts, not secrets
     rates, colds, warms = [], [], []
@@ -102,7 +105,7 @@ def first_tokens(context: Context, seconds: float, most_tokens: int) -> FirstTok
 
 
 def python_time(context: Context, seconds: float, most_tokens: int) -> float:
-    """Seconds in which `for` hands out a token that was there before."""
+    """Seconds that `for` takes for a buffered token."""
 
     def read(stream: TokenStream) -> float:
         began, count = time.perf_counter(), 0
@@ -125,11 +128,11 @@ def python_time_async(context: Context, seconds: float, most_tokens: int) -> flo
     async def measure() -> float:
         return statistics.median([await read(stream) for stream in _computed(context, seconds, most_tokens)])
 
-    return asyncio.run(measure())
+    return _run(measure())
 
 
 def waking_time(context: Context, seconds: float) -> float:
-    """Processor time of the event loop's thread for a token that `async for` had to wait for, in seconds."""
+    """CPU time of the event loop's thread for a token that `async for` had to wait for, in seconds."""
 
     async def measure() -> float:
         count = 0
@@ -140,22 +143,37 @@ def waking_time(context: Context, seconds: float) -> float:
                     count += 1
         return (time.thread_time() - began) / count
 
-    return asyncio.run(measure())
+    return _run(measure())
 
 
 def import_time(rounds: int = 7) -> float | None:
-    """Seconds that `import mullama` adds to the start of an interpreter; None where none can be started."""
+    """Seconds that `import mullama` adds to the start of an interpreter; None if none can be started."""
     programs = ("pass", "import mullama")
     try:
-        # By turns, and after one of each: nothing comes from the disk then.
+        # Alternately, after one warm-up of each that reads the files into memory.
         runs = [[_start(program) for program in programs] for _ in range(rounds + 1)][1:]
     except (OSError, subprocess.SubprocessError):
         return None
     return statistics.median(importing - bare for bare, importing in runs)
 
 
+def _run(main: Coroutine[Any, Any, T]) -> T:
+    """As `asyncio.run`, which handles Ctrl-C only where Python's own handler is installed."""
+
+    async def interruptible() -> T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None  # noqa: S101  # a coroutine that runs has a task
+        with interrupts.diverted(lambda: loop.call_soon_threadsafe(task.cancel)):
+            return await main
+
+    try:
+        return asyncio.run(interruptible())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
 def _open(context: Context, tokens: int, seed: int = 1, buffer_size: int = 64) -> TokenStream:
-    # What a text says must not decide how long it is.
+    # The content of the text must not decide its length.
     config = StreamConfig(max_tokens=tokens, seed=seed, ignore_eos=True, buffer_size=buffer_size, timeout_ms=None)
     return context.generate_stream(PROMPT, config=config)
 
@@ -176,7 +194,7 @@ async def _rate(context: Context, seconds: float, tokens: int, seed: int = 1) ->
 async def _lag(seconds: float) -> Lag:
     lags: list[float] = []
     until = time.perf_counter() + seconds
-    while (began := time.perf_counter()) < until or len(lags) < 2:  # noqa: PLR2004  # percentiles take two
+    while (began := time.perf_counter()) < until or len(lags) < 2:  # noqa: PLR2004  # percentiles need two
         await asyncio.sleep(BEAT)
         lags.append(time.perf_counter() - began - BEAT)
     hundredths = statistics.quantiles(lags, n=100, method="inclusive")
@@ -184,7 +202,7 @@ async def _lag(seconds: float) -> Lag:
 
 
 def _first_token(context: Context, prompt: list[int]) -> tuple[float, float]:
-    """Seconds to the first token, and those of them that the prompt took."""
+    """Seconds to the first token, and the prefill's part of them."""
     began = time.perf_counter()
     with context.generate_stream(prompt, 1, ignore_eos=True, timeout_ms=None) as stream:
         next(stream)
@@ -192,7 +210,7 @@ def _first_token(context: Context, prompt: list[int]) -> tuple[float, float]:
 
 
 def _computed(context: Context, seconds: float, most_tokens: int) -> Iterator[TokenStream]:
-    """Streams that nobody has read, with all their tokens computed."""
+    """Unread streams whose tokens have all been computed."""
     tokens = max(1, min(most_tokens, context.context_len - 16))
     for _ in _while(seconds):
         with _open(context, tokens, buffer_size=min(tokens + 1, 65_536)) as stream:
@@ -206,7 +224,7 @@ def _wait_until_computed(context: Context) -> None:
 
 
 def _while(seconds: float) -> Iterator[None]:
-    """Goes round until the time is over, once at least."""
+    """Iterates until the time is over, at least once."""
     until = time.perf_counter() + seconds
     yield
     while time.perf_counter() < until:
@@ -214,7 +232,7 @@ def _while(seconds: float) -> Iterator[None]:
 
 
 def _start(program: str) -> float:
-    """Seconds in which an interpreter starts, runs the program and ends."""
+    """Seconds that an interpreter takes to start, run the program and end."""
     began = time.perf_counter()
-    subprocess.run([sys.executable, "-c", program], check=True, stdin=subprocess.DEVNULL)  # noqa: S603  # our own words
+    subprocess.run([sys.executable, "-c", program], check=True, stdin=subprocess.DEVNULL)  # noqa: S603  # our own program
     return time.perf_counter() - began

@@ -1,16 +1,16 @@
-"""A loaded model: its weights and its tokens."""
+"""Models: their weights, their vocabulary and their metadata."""
 
 from __future__ import annotations
 
 import atexit
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from mullama import _mullama
 from mullama._chat import chat_of
 from mullama._closing import Closing
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from mullama._chat import Messages, Tools
 
-# An engine that runs on while the interpreter ends would crash it.
+# An engine that still runs while the interpreter shuts down would crash the process.
 atexit.register(_mullama.shutdown)
 
 DEMO = os.path.join(os.path.dirname(__file__), "models", "demo.gguf")  # noqa: PTH118, PTH120  # pathlib is slow to import
@@ -27,7 +27,7 @@ DEMO = os.path.join(os.path.dirname(__file__), "models", "demo.gguf")  # noqa: P
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class Model(Closing):
-    """A loaded model, made by `Model.load`. Contexts on it generate text; any number of them may share it.
+    """A loaded model, from `Model.load`. Contexts generate text with it; any number of them can share it.
 
     Example:
         >>> model = Model.load("demo")
@@ -35,18 +35,18 @@ class Model(Closing):
         'Hello'
 
     Attributes:
-        path: The file it was loaded from.
-        metadata: The file's metadata, keys and values as text.
-        description: Architecture, size and number format in a few words.
-        n_ctx_train: Context length that the model was trained for, in tokens.
-        n_embd: Width of an embedding.
+        path: The file that the model was loaded from.
+        metadata: The file's metadata, with keys and values as text.
+        description: Architecture, size and quantization in a few words.
+        n_ctx_train: Context length that the model was trained with, in tokens.
+        n_embd: Embedding width.
         n_layer: Number of layers.
-        n_params: Number of weights.
+        n_params: Number of parameters.
         n_vocab: Number of tokens in the vocabulary.
-        size: Size of all weights in bytes.
-        bos: The token that begins a text, if the model has one.
-        eos: The token that ends a text, if the model has one.
-        end_tokens: All tokens that end a generation.
+        size: Size of all weights, in bytes.
+        bos: The beginning-of-sequence token, if the model has one.
+        eos: The end-of-sequence token, if the model has one.
+        end_tokens: All end-of-generation tokens.
     """
 
     path: Path
@@ -75,21 +75,22 @@ class Model(Closing):
         vocab_only: bool = False,
         progress: Callable[[float], bool | None] | None = None,
     ) -> Self:
-        """Loads a GGUF file. Blocks until the weights are there, without the GIL; Ctrl-C ends it.
+        """Loads a GGUF file. Blocks until the weights are loaded, without the GIL; Ctrl-C ends it.
 
         Args:
-            path: The file; for a model in several files, the first of them. "demo" is the small model inside the
-                package; a file of that name is "./demo".
-            n_gpu_layers: Layers that go to a GPU, if there is one; below zero is all of them.
-            use_mmap: Maps the file into memory instead of reading it.
-            use_mlock: Keeps the weights in RAM, as far as the system allows it.
-            check_tensors: Looks at every weight for a NaN or an infinity.
-            vocab_only: Loads the vocabulary and the metadata alone. Such a model tokenizes and renders templates.
-            progress: Called with how far it is, from 0.0 to 1.0. The load ends if it returns False or raises.
+            path: The file; for a split model, its first part. "demo" is the small model that comes with the package;
+                a file of that name is "./demo".
+            n_gpu_layers: Number of layers to put on a GPU, if there is one; negative means all.
+            use_mmap: Map the file into memory instead of reading it.
+            use_mlock: Keep the weights in RAM, as far as the system allows it.
+            check_tensors: Check every weight for NaN and infinity.
+            vocab_only: Load only the vocabulary and the metadata. Such a model can tokenize and render chat templates.
+            progress: Called with the completed fraction, from 0.0 to 1.0. The load is cancelled if it returns False or
+                raises.
 
         Raises:
-            ModelNotFoundError: Nothing is there.
-            ModelLoadError: The file is no model that can run, or `progress` returned False.
+            ModelNotFoundError: There is no file at `path`.
+            ModelLoadError: The file cannot be loaded as a model, or `progress` returned False.
         """
         from mullama import _log  # noqa: PLC0415  # its thread is for programs that load a model
 
@@ -100,23 +101,23 @@ class Model(Closing):
         return cls(_native=native, **native.facts())
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
-        """Token ids of a text.
+        """Returns the token ids of a text.
 
         Args:
             text: The text.
-            add_special: Adds the tokens that begin and end a text, as the model says.
-            parse_special: Reads the names of control tokens as such; otherwise they are spelled out.
+            add_special: Add the tokens that the model wants at the beginning and end of a text.
+            parse_special: Parse control tokens in the text; otherwise they are treated as plain text.
 
         Raises:
-            InvalidPromptError: The tokenizer refuses the text.
+            InvalidPromptError: The text cannot be tokenized.
         """
         return self._native.tokenize(text, add_special, parse_special)
 
     def detokenize(self, tokens: Sequence[int]) -> str:
-        """Text of token ids. Control tokens have none; bytes that are no text become U+FFFD.
+        """Returns the text of token ids. Control tokens have none; invalid UTF-8 becomes U+FFFD.
 
         Raises:
-            InvalidPromptError: The model does not have one of the tokens.
+            InvalidPromptError: One of the token ids is not in the vocabulary.
         """
         return self._native.detokenize(tokens)
 
@@ -129,21 +130,21 @@ class Model(Closing):
         add_generation_prompt: bool = True,
         **chat_template_kwargs: object,
     ) -> str:
-        """The prompt that the model's Jinja template makes of a conversation, as Hugging Face's libraries render it.
+        """Renders a conversation with the model's Jinja template, as Hugging Face's libraries do.
 
-        It is text to look at. Given back to `generate_stream`, control tokens that a user typed into a message would be
-        parsed; `chat_stream` keeps them letters.
+        The result is for inspection. If it is used as a prompt, control tokens that a user typed into a message are
+        parsed; `chat_stream` treats them as plain text.
 
         Args:
-            messages: What was said, oldest first: mappings with a "role", mostly with a "content".
-            tools: Tools that the model may call: JSON schemas, or mappings that hold one under "function".
-            chat_template: A Jinja template instead of the model's own.
-            add_generation_prompt: Whether the text ends where the assistant's next answer begins.
-            **chat_template_kwargs: More variables for the template, such as `enable_thinking=False`.
+            messages: The conversation, oldest message first: mappings with a "role" and usually a "content".
+            tools: Tools that the model may call: JSON schemas, or mappings that have one under "function".
+            chat_template: A Jinja template to use instead of the model's own.
+            add_generation_prompt: Append the text that starts the assistant's reply.
+            **chat_template_kwargs: Additional variables for the template, such as `enable_thinking=False`.
 
         Raises:
-            ChatTemplateError: The model has no template, or it fails; with its line.
-            TypeError: A message is no mapping with a "role", or something in it is no JSON.
+            ChatTemplateError: The model has no template, or the template fails.
+            TypeError: A message is not a mapping with a "role", or contains a value that JSON cannot represent.
 
         Example:
             >>> print(model.apply_chat_template([{"role": "user", "content": "Hello!"}]))
@@ -152,12 +153,12 @@ class Model(Closing):
         return self._native.apply_chat_template(chat_of(messages, tools, chat_template, chat_template_kwargs, **prompt))
 
     def close(self) -> None:
-        """Ends everything that runs on the model: open streams and later calls raise `EngineClosedError`.
+        """Ends everything that uses the model: open streams and later calls raise `EngineClosedError`.
 
-        The weights are freed when the last context and the last stream on them is gone. Closing again does nothing.
+        The weights are freed with the last context and the last stream that use them. Closing again does nothing.
         """
         self._native.close()
 
     def __repr__(self) -> str:
-        """Path and description."""
+        """Returns the path and the description."""
         return f"<Model '{self.path}', {self.description}>"

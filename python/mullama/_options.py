@@ -1,6 +1,6 @@
-"""The arguments and options of the commands: their names, their types and what `--help` says of them."""
+"""Arguments and options of the commands, with their help texts."""
 
-# Typer looks at these when the command starts, so no annotation is put off.
+# Typer evaluates these when the command starts, so annotations are not postponed.
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +11,7 @@ DEFAULTS = StreamConfig()
 
 
 def _option(panel: str, name: str, metavar: str | None, words: str) -> Any:  # noqa: ANN401  # as typer.Option itself
-    # The words tell the defaults, which are the package's.
+    # The help text states the default, which is the package's.
     return typer.Option(name, metavar=metavar, help=words, rich_help_panel=panel, show_default=False)
 
 
@@ -19,39 +19,75 @@ def _argument(metavar: str, words: str) -> Any:  # noqa: ANN401  # as typer.Argu
     return typer.Argument(metavar=metavar, help=words, show_default=False)
 
 
-_MODEL = "A GGUF file, or demo: the model inside the package."
+_MODEL = "GGUF file, or demo for the small model that comes with the package."
 ModelName = Annotated[str, _argument("MODEL", _MODEL)]
 MaybeModelName = Annotated[str | None, _argument("MODEL", _MODEL)]
 Prompt = Annotated[
     str | None,
-    _argument("PROMPT", "What the text follows. - reads standard input, as none does; on a terminal, none is a chat."),
+    _argument("PROMPT", "Prompt text, or - for standard input. Omit it on a terminal to start a conversation."),
 ]
 
 _GENERATION = "Generation"
-MaxTokens = Annotated[int | None, _option(_GENERATION, "--max-tokens", "N", f"Most tokens ({DEFAULTS.max_tokens}).")]
+MaxTokens = Annotated[
+    int | None,
+    _option(_GENERATION, "--max-tokens", "N", f"Generate at most N tokens (default {DEFAULTS.max_tokens})."),
+]
 Temperature = Annotated[
-    float | None, _option(_GENERATION, "--temperature", "T", f"0 is greedy ({DEFAULTS.temperature}).")
+    float | None,
+    _option(
+        _GENERATION,
+        "--temperature",
+        "T",
+        f"Set the sampling temperature; 0 is greedy (default {DEFAULTS.temperature}).",
+    ),
 ]
-TopK = Annotated[int | None, _option(_GENERATION, "--top-k", "N", f"0 is off ({DEFAULTS.top_k}).")]
-TopP = Annotated[float | None, _option(_GENERATION, "--top-p", "P", f"1.0 is off ({DEFAULTS.top_p}).")]
-MinP = Annotated[float | None, _option(_GENERATION, "--min-p", "P", f"0.0 is off ({DEFAULTS.min_p}).")]
-Seed = Annotated[int | None, _option(_GENERATION, "--seed", "N", "Same seed, same text.")]
-Stop = Annotated[list[str] | None, _option(_GENERATION, "--stop", "TEXT", "End before this text; can be repeated.")]
+TopK = Annotated[
+    int | None,
+    _option(_GENERATION, "--top-k", "N", f"Keep the N most likely tokens; 0 is off (default {DEFAULTS.top_k})."),
+]
+TopP = Annotated[
+    float | None,
+    _option(
+        _GENERATION,
+        "--top-p",
+        "P",
+        f"Keep the most likely tokens up to probability P; 1.0 is off (default {DEFAULTS.top_p}).",
+    ),
+]
+MinP = Annotated[
+    float | None,
+    _option(
+        _GENERATION,
+        "--min-p",
+        "P",
+        f"Drop tokens below P times the top probability; 0.0 is off (default {DEFAULTS.min_p}).",
+    ),
+]
+Seed = Annotated[int | None, _option(_GENERATION, "--seed", "N", "Set the sampling seed (default random).")]
+Stop = Annotated[
+    list[str] | None, _option(_GENERATION, "--stop", "TEXT", "End before this text. Can be given several times.")
+]
 System = Annotated[
-    str | None, _option(_GENERATION, "--system", "TEXT", "What the model is told first; PROMPT is a chat message then.")
+    str | None,
+    _option(_GENERATION, "--system", "TEXT", "Set a system message; PROMPT is then the user's message in a chat."),
 ]
-Timeout = Annotated[int | None, _option(_GENERATION, "--timeout", "MS", "Most milliseconds of an answer (no limit).")]
+Timeout = Annotated[
+    int | None, _option(_GENERATION, "--timeout", "MS", "Fail after MS milliseconds (default no limit).")
+]
 
 _ENGINE = "Engine"
 ContextSize = Annotated[
-    int | None, _option(_ENGINE, "--ctx-size", "N", "Most tokens, the prompt's included (the model's).")
+    int | None,
+    _option(
+        _ENGINE, "--ctx-size", "N", "Set the context length in tokens, including the prompt (default the model's)."
+    ),
 ]
-Threads = Annotated[int | None, _option(_ENGINE, "--threads", "N", "Threads that compute (one a physical core).")]
-GpuLayers = Annotated[int, _option(_ENGINE, "--gpu-layers", "N", "Layers on a GPU; -1 is all of them (-1).")]
+Threads = Annotated[int | None, _option(_ENGINE, "--threads", "N", "Use N threads (default one per physical core).")]
+GpuLayers = Annotated[int, _option(_ENGINE, "--gpu-layers", "N", "Put N layers on the GPU; -1 means all (default -1).")]
 
 _OUTPUT = "Output"
-NoStream = Annotated[bool, _option(_OUTPUT, "--no-stream", None, "Write the text when it is complete.")]
-Json = Annotated[bool, _option(_OUTPUT, "--json", None, "Write JSON; of a stream, an object a line.")]
-Verbose = Annotated[bool, _option(_OUTPUT, "--verbose", None, "Tell tokens, speed and times on stderr.")]
-Seconds = Annotated[float, _option(_OUTPUT, "--seconds", "S", "About how long each measurement takes (2).")]
-Version = Annotated[bool, typer.Option("--version", help="Tell the version.")]
+NoStream = Annotated[bool, _option(_OUTPUT, "--no-stream", None, "Write the text only when it is complete.")]
+Json = Annotated[bool, _option(_OUTPUT, "--json", None, "Write JSON; for a stream, one object per line.")]
+Verbose = Annotated[bool, _option(_OUTPUT, "--verbose", None, "Print token counts, speed and timings to stderr.")]
+Seconds = Annotated[float, _option(_OUTPUT, "--seconds", "S", "Spend about S seconds on each measurement (default 2).")]
+Version = Annotated[bool, typer.Option("--version", help="Print the version and exit.")]

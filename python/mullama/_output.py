@@ -1,13 +1,15 @@
-"""Where the command writes: text to stdout, everything else to stderr."""
+"""Output of the command: text to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import TextIO
 
     from rich.table import Table
@@ -15,30 +17,53 @@ if TYPE_CHECKING:
     from mullama._stream import TokenStream
 
 
+class OutputError(Exception):
+    """Standard output cannot be written to.
+
+    Attributes:
+        cause: The system's error.
+    """
+
+    def __init__(self, cause: OSError) -> None:
+        """Takes the system's error."""
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+@contextmanager
+def _stdout() -> Iterator[TextIO]:
+    """Standard output, flushed at the end of the block. Only its own errors become `OutputError`."""
+    try:
+        yield sys.stdout
+        sys.stdout.flush()
+    except OSError as error:
+        raise OutputError(error) from error
+
+
 def write_pieces(stream: TokenStream, *, at_once: bool) -> None:
-    """Reads the stream to its end, and writes each piece as it comes if that is wanted. `write_rest` is to follow."""
+    """Reads the stream to its end, and writes each piece as it arrives if `at_once`. Call `write_rest` afterwards."""
     # A terminal that cannot show a character gets a question mark, not a traceback.
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     for token in stream:
         if at_once:
-            sys.stdout.write(token.text)
-            sys.stdout.flush()
+            with _stdout() as out:
+                out.write(token.text)
 
 
 def write_rest(stream: TokenStream, *, at_once: bool) -> None:
     """Writes what `write_pieces` did not, and ends the last line."""
     text = stream.text
-    if not at_once:
-        sys.stdout.write(text)
-    if text and not text.endswith("\n"):
-        sys.stdout.write("\n")
-    sys.stdout.flush()
+    with _stdout() as out:
+        if not at_once:
+            out.write(text)
+        if text and not text.endswith("\n"):
+            out.write("\n")
 
 
 def write_line(line: str) -> None:
     """Writes a line to stdout."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    with _stdout() as out:
+        out.write(f"{line}\n")
 
 
 def write_event(**event: object) -> None:
@@ -47,35 +72,38 @@ def write_event(**event: object) -> None:
 
 
 def write_table(table: Table) -> None:
-    """Writes a table to stdout, in no more characters and colours than that can show."""
-    from rich.console import Console  # noqa: PLC0415  # is slow to import, and a prompt needs no table
+    """Writes a table to stdout, in the characters and colours that stdout supports."""
+    from rich.console import Console  # noqa: PLC0415  # slow to import, and a prompt does not need it
 
-    # A file's or a model's name may look like markup.
+    # The name of a file or of a model may look like markup.
     console = Console(file=sys.stdout, markup=False, emoji=False, highlight=False)
-    # Rich ends the program itself where nobody reads any more, so what it draws is written here.
+    # Rich exits the program when nobody reads stdout any more, so its output is written here.
     with console.capture() as drawn:
         console.print(table)
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
-    sys.stdout.write(drawn.get())
-    sys.stdout.flush()
+    with _stdout() as out:
+        out.write(drawn.get())
 
 
 def plain(words: str) -> str:
-    """The words without what a terminal obeys, lines apart: a model's file is a stranger's."""
+    """Replaces everything that could control a terminal, except newlines: a model file may come from a stranger."""
     return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in words)
 
 
 def say(words: str, end: str = "\n") -> None:
-    """Writes a line to stderr, if anyone takes it."""
+    """Writes a line to stderr, if it is open."""
     if sys.stderr is None:
         return
     try:
         sys.stderr.write(f"{words}{end}")
         sys.stderr.flush()
     except OSError:
-        mute(sys.stderr)
+        discard(sys.stderr)
 
 
-def mute(file: TextIO) -> None:
-    """Sends what the file still holds nowhere: Python would complain when it flushes it at its exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+def discard(file: TextIO) -> None:
+    """Discards what the file still buffers: Python would report an error when it flushes the file at its exit."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+    except OSError:  # no descriptor is left
+        os.close(file.fileno())

@@ -1,13 +1,14 @@
-"""Refuses a processor that lacks what the native module was compiled for, before such an instruction ends the process.
+"""Refuses a processor that lacks a feature that the native module was compiled for.
 
-A source build uses the whole instruction set of its machine, so a package carried to an older one has to say no.
+A source build uses all instructions of its machine. On an older one, the first missing one would kill the process.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mullama._build import TARGET_FEATURES
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -54,22 +55,22 @@ KERNEL_NAMES = dict(zip(SAME_NAMES.split(), SAME_NAMES.split(), strict=True)) | 
 
 
 def check() -> None:
-    """Raises `ImportError` where this processor lacks a feature that the native module was compiled for.
+    """Raises `ImportError` if this processor lacks a feature that the native module was compiled for.
 
-    Takes well under a millisecond. Where the system does not list its processor's features, nothing is compared.
+    Takes well under a millisecond. Nothing is compared if the system does not list the processor's features.
     """
     lacking = missing(TARGET_FEATURES, feature_line())
     if lacking:
         message = (
-            f"mullama was compiled for a processor with {', '.join(lacking)}, which this one lacks. Install it again "
-            "from source on this machine, or build it with MULLAMA_PORTABLE=1 in the environment: then any x86-64-v3 "
-            "processor will do (Intel's from 2013 on, AMD's from 2015 on)."
+            f"mullama was compiled for a processor with {', '.join(lacking)}, which this one lacks. Reinstall it "
+            "from source on this machine, or build it with MULLAMA_PORTABLE=1 in the environment for any x86-64-v3 "
+            "processor (Intel since 2013, AMD since 2015)."
         )
         raise ImportError(message)
 
 
 def missing(target_features: Iterable[str], feature_line: str) -> list[str]:
-    """The features, by rustc's names, that /proc/cpuinfo ought to list and does not; none where it lists nothing."""
+    """The features, by rustc's names, that /proc/cpuinfo should list and does not; none if it lists nothing."""
     present = frozenset(feature_line.split())
     if not present:
         return []
@@ -77,9 +78,9 @@ def missing(target_features: Iterable[str], feature_line: str) -> list[str]:
 
 
 def feature_line() -> str:
-    """The names after `flags` (x86) or `Features` (Arm) of the first processor; empty where there is no such line."""
+    """The names after `flags` (x86) or `Features` (Arm) of the first processor; empty if there is no such line."""
     try:
-        # The file grows with the number of processors and the first one is enough. Importing pathlib takes longer.
+        # The first processor is enough, and the file grows with their number. Importing pathlib would take longer.
         with open(CPUINFO, encoding="ascii", errors="replace") as lines:  # noqa: PTH123
             for line in lines:
                 name, _, value = line.partition(":")

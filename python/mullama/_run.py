@@ -1,4 +1,4 @@
-"""The command `mullama run` with a prompt: one stream, written as it comes."""
+"""The command `mullama run` with a prompt: writes one stream as it arrives."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What is to be run, and how it is to be written.
+    """What to run, and how to write its output.
 
     Attributes:
         model: A GGUF file, or "demo".
-        prompt: What the text is to follow, or a user's message if `system` is there; None is a conversation.
-        system: What the model is told before the first message.
-        config: How streams are generated.
-        params: How the engine is laid out.
-        gpu_layers: Layers that go to a GPU.
-        stream: Whether each piece is written as it comes.
+        prompt: The prompt, or the user's message if there is a `system` message; None is a conversation.
+        system: The system message.
+        config: Settings of the streams.
+        params: Layout of the engine.
+        gpu_layers: Number of layers to put on a GPU.
+        stream: Whether each piece is written as it arrives.
         json: Whether events are written instead of text.
-        verbose: Whether stderr gets what a stream cost.
+        verbose: Whether a summary of each stream is printed to stderr.
     """
 
     model: str
@@ -39,16 +39,16 @@ class Job:
     verbose: bool
 
     def load(self) -> Context:
-        """The model, ready to run."""
+        """Loads the model and starts an engine."""
         return Context(Model.load(self.model, n_gpu_layers=self.gpu_layers), self.params)
 
-    def beginning(self) -> list[dict[str, str]]:
-        """The messages that a conversation begins with."""
+    def first_messages(self) -> list[dict[str, str]]:
+        """The messages that a conversation starts with."""
         return [] if self.system is None else [{"role": "system", "content": self.system}]
 
 
 def run(job: Job, prompt: str) -> None:
-    """Loads the model and writes what follows the prompt, or the answer to it."""
+    """Loads the model and writes what it generates from the prompt."""
     context = job.load()
     with open_stream(context, job, prompt) as stream:
         if job.json:
@@ -60,14 +60,14 @@ def run(job: Job, prompt: str) -> None:
 
 
 def open_stream(context: Context, job: Job, prompt: str) -> TokenStream:
-    """A stream of what follows the prompt; with a system message, of the answer to a user's first message."""
+    """Opens a stream for the prompt, or for the reply to it if there is a system message."""
     if job.system is None:
         return context.generate_stream(prompt, config=job.config)
-    return context.chat_stream([*job.beginning(), {"role": "user", "content": prompt}], config=job.config)
+    return context.chat_stream([*job.first_messages(), {"role": "user", "content": prompt}], config=job.config)
 
 
 def write_text(stream: TokenStream, *, at_once: bool) -> None:
-    """Writes the text, each piece at once or all of it at its end, and ends the last line however the stream ends."""
+    """Writes the text, in pieces or as a whole, and ends the last line however the stream ends."""
     try:
         write_pieces(stream, at_once=at_once)
     finally:
@@ -75,7 +75,7 @@ def write_text(stream: TokenStream, *, at_once: bool) -> None:
 
 
 def write_events(stream: TokenStream) -> None:
-    """Writes a JSON object a line: a `token` each, then `done`. Whoever catches a failure writes `error` instead."""
+    """Writes one JSON object per line: a `token` event per token, then `done`. The caller reports errors."""
     try:
         for token in stream:
             write_event(type="token", text=token.text, id=token.id, index=token.index)
@@ -99,11 +99,11 @@ def write_end(stream: TokenStream) -> None:
 
 
 def summary(stream: TokenStream) -> str:
-    """What the stream cost, in one line."""
+    """Token counts, speed and times of the stream, in one line."""
     usage, timings = stream.usage, stream.timings
     return (
-        f"{usage.completion_tokens} tokens, {stream.tokens_per_second():.1f} a second; "
-        f"first after {timings.first_token * 1000:.0f} ms; "
-        f"prompt {usage.prompt_tokens} tokens, {usage.cached_tokens} of them cached; "
-        f"ended by {stream.finish_reason}; seed {stream.seed}"
+        f"{usage.completion_tokens} tokens, {stream.tokens_per_second():.1f} tokens/s; "
+        f"first token after {timings.first_token * 1000:.0f} ms; "
+        f"prompt: {usage.prompt_tokens} tokens, {usage.cached_tokens} cached; "
+        f"finish reason: {stream.finish_reason}; seed: {stream.seed}"
     )

@@ -1,47 +1,52 @@
-"""What an engine is doing, for whoever looks."""
+"""Statistics of an engine."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """Steps of one kind.
+    """Statistics of one kind of step.
 
     Attributes:
-        count: How many.
-        total: How long they took together, in seconds.
-        longest: How long the longest took, in seconds.
+        count: Number of steps.
+        total: Their total time, in seconds.
+        longest: Time of the longest step, in seconds.
     """
 
     count: int
     total: float
     longest: float
 
+    def to_dict(self) -> dict[str, int | float]:
+        """The fields by name."""
+        return asdict(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What an engine is doing, and has done since it began. Contexts that share an engine see the same.
+    """What an engine is doing now, and what it has done since it started. Contexts that share an engine see the same.
 
     Attributes:
-        queued: Streams that wait for their first place.
-        running: Streams that are computed.
-        paused: Streams that wait for their readers, for a delay or for cells.
-        cells: Cells of the KV pool, a token each.
-        cells_used: Cells that hold something.
-        cells_shared: Cells that more than one stream or idle beginning holds.
-        cells_cached: Cells that beginnings of finished streams hold, those that running streams share included.
-        prefix_bytes: Bytes of such beginnings in host memory.
-        prefix_hits: Streams that began with tokens that were computed before.
-        tokens_saved: Tokens of prompts that were not computed again.
-        offloads: Copies of KV to host memory: of a cached prefix or preempted stream, or of a part of one.
-        restores: Copies of KV back from host memory: of as much as a new or preempted stream could use.
-        preemptions: Times that a stream lost its cells to another.
-        tokens_generated: Tokens computed after prompts.
-        threads: Threads that the newest step ran with.
-        decode_steps: Steps of running streams alone.
-        prefill_steps: Steps with prompts in them.
+        queued: Streams that wait for their first slot.
+        running: Streams that are being computed.
+        paused: Streams that are paused by a full buffer or a delay, or preempted for want of KV cells.
+        cells: Size of the KV pool in cells, one per token.
+        cells_used: KV cells in use.
+        cells_shared: KV cells that more than one stream or cached prefix holds.
+        cells_cached: KV cells of cached prefixes, including those that running streams share.
+        prefix_bytes: Bytes of cached prefixes that were offloaded to host memory.
+        prefix_hits: Streams that started from a cached prefix.
+        tokens_saved: Prompt tokens that were not recomputed.
+        offloads: Copies of KV to host memory, each of a cached prefix or preempted stream or of a part of one.
+        restores: Copies of KV back from host memory, each of as much as a new or preempted stream could use.
+        preemptions: How often a stream lost its KV cells to another.
+        tokens_generated: Tokens generated after prompts.
+        threads: Threads of the latest step.
+        decode_steps: Steps that only decoded running streams.
+        prefill_steps: Steps that prefilled prompts.
     """
 
     queued: int
@@ -61,3 +66,7 @@ class Stats:
     threads: int
     decode_steps: Steps
     prefill_steps: Steps
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name."""
+        return asdict(self)

@@ -26,11 +26,11 @@ _warned_of_a_blocked_loop = False
 class TokenStream(_mullama.TokenStream, AsyncClosing):
     """A stream of tokens, each available as soon as it exists. `generate_stream` and `chat_stream` open it.
 
-    Read it with `for`, which releases the GIL and blocks until the next token exists, or with `async for`, which lets the
-    event loop run meanwhile. A stream has one reader at a time, which may change between reads: other threads, tasks and
-    event loops may go on reading. `cancel`, `close` and everything that observes the stream work from anywhere at any
-    time. A stream that is no longer referenced stops by itself; end it with `with` where a variable or a traceback may
-    keep it.
+    Read it with `for`, which releases the GIL and blocks until the next token exists, or with `async for`, which lets
+    the event loop run meanwhile. A stream has one reader at a time, which may change between reads: other threads,
+    tasks and event loops may go on reading. `cancel`, `close` and everything that observes the stream work from
+    anywhere at any time. A stream that is no longer referenced stops by itself; end it with `with` where a variable or
+    a traceback may keep it.
 
     Raises:
         InvalidPromptError: The first read says what is wrong with the prompt.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence  # noqa: TC003  # so that the annotations can be read at run time
+from collections.abc import Mapping, Sequence  # noqa: TC003  # so that annotations can be read at run time
 from typing import TypedDict
 
 

@@ -1,4 +1,4 @@
-"""What a person types: lines with history and editing, messages of several lines, and values of settings."""
+"""Reads what a user types: lines with history and editing, multi-line messages, and values of settings."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ FENCE = '"""'
 
 @dataclass(frozen=True, slots=True)
 class Typed:
-    """A message as it was typed.
+    """A message as the user typed it.
 
     Attributes:
-        text: Its lines.
-        fenced: Whether it stood between fences, where nothing is a command.
+        text: The lines of the message.
+        fenced: Whether it was typed between fences, inside which there are no commands.
     """
 
     text: str
@@ -33,27 +33,27 @@ class Typed:
 
 
 def line_reader() -> Callable[[str], str]:
-    """What reads a line behind a prompt, as `input` does: with history and editing where that is a terminal's."""
-    # What is no UTF-8 becomes lone surrogates, and those are refused as what they are: no text.
+    """Returns a function like `input`, with history and editing if stdout is a terminal."""
+    # Invalid UTF-8 becomes lone surrogates, which the engine refuses.
     sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     if not sys.stdout.isatty():
         return ask_on_stderr
-    with contextlib.suppress(ImportError):  # a Python can be built without it
-        import readline  # noqa: F401, PLC0415  # `input` uses it once it is there; it may write to stdout
+    with contextlib.suppress(ImportError):  # Python may have been built without it
+        import readline  # noqa: F401, PLC0415  # `input` uses it once it is imported; it may write to stdout
     return input
 
 
 def ask_on_stderr(prompt: str) -> str:
-    """Reads a line. Stdout is somebody's file or pipe, where only the model's text belongs."""
+    """Reads a line, with the prompt on stderr: stdout is a file or a pipe that gets only the model's text."""
     say(prompt, end="")
     return input()
 
 
 def read_message(read_line: Callable[[str], str]) -> Typed:
-    r"""Reads a message: a line, lines that a trailing `\` joins, or all between two fences.
+    r"""Reads a message: a line, several lines joined by a trailing `\`, or all lines between two fences.
 
     Raises:
-        EOFError: Ctrl-D came instead.
+        EOFError: The user pressed Ctrl-D.
     """
     line = read_line(PROMPT)
     if line.lstrip().startswith(FENCE):
@@ -74,7 +74,7 @@ def _to_fence(line: str, read_line: Callable[[str], str]) -> str:
 
 
 def read_value(name: str, text: str) -> object:
-    """The value of a setting: JSON, `none`, or the words themselves. A list may be given as its only element."""
+    """Parses the value of a setting: JSON, `none`, or plain text. An element may stand for a list of it alone."""
     try:
         value = None if text.lower() == "none" else json.loads(text.lower() if text in {"True", "False"} else text)
     except (ValueError, RecursionError):

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import uvicorn
-from fastapi import FastAPI
+from fastapi import BackgroundTasks, FastAPI
 from httpx_sse import connect_sse
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 import mullama
-from mullama import Context, ContextParams, Model, MullamaError
+from mullama import Completion, Context, ContextParams, Model, MullamaError
 from mullama.integrations.fastapi import error_response, install_error_handlers, sse_response
 
 if TYPE_CHECKING:
@@ -265,6 +266,7 @@ def test_every_error_has_the_status_of_its_code() -> None:
         mullama.OverloadedError: 429,
         mullama.StreamTimeoutError: 504,
         mullama.GenerationError: 500,
+        mullama.StreamBusyError: 500,
         mullama.EngineClosedError: 503,
     }
     assert set(statuses) == set(MullamaError.__subclasses__())
@@ -304,3 +306,60 @@ async def test_a_stream_is_freed_however_its_answer_ends(context: Context, event
 def test_a_keep_alive_must_lie_ahead(context: Context, seconds: float) -> None:
     with pytest.raises(ValueError, match="keep_alive_seconds"):
         sse_response(context.generate_stream("A"), keep_alive_seconds=seconds)
+
+
+@pytest.mark.parametrize("way", ["injected", "argument", "set"])
+def test_background_tasks_run_once_the_stream_is_closed(context: Context, way: str) -> None:
+    unfinished: list[int] = []
+
+    def task() -> None:
+        unfinished.append(context.unfinished)
+
+    app = FastAPI()
+
+    @app.get("/")
+    async def route(tasks: BackgroundTasks) -> Response:
+        if way == "injected":
+            tasks.add_task(task)
+        given = BackgroundTask(task) if way == "argument" else None
+        response = sse_response(context.generate_stream("A", 4), background=given)
+        if way == "set":
+            response.background = BackgroundTask(task)
+        return response
+
+    with serving(app) as client:
+        assert "event: done" in client.get("/").text
+    assert unfinished == [0]
+
+
+def test_background_tasks_run_when_the_client_has_left(context: Context, eventually: Eventually) -> None:
+    unfinished: list[int] = []
+    app = FastAPI()
+
+    @app.get("/")
+    async def route() -> Response:
+        task = BackgroundTask(lambda: unfinished.append(context.unfinished))
+        return sse_response(context.generate_stream(**STUCK), background=task)
+
+    with serving(app) as client:
+        with client.stream("GET", "/") as response:
+            assert next(response.iter_lines()).startswith("data: ")
+        assert eventually(lambda: len(unfinished) == 1)
+
+
+@pytest.mark.parametrize("annotated", [False, True])
+def test_a_route_can_return_a_completion(context: Context, annotated: bool) -> None:  # noqa: FBT001  # a case
+    app = FastAPI()
+    # Tokens of these characters end within one of them.
+    completion = context.generate("日本 🙂", 20, ignore_eos=True, logprobs=2, temperature=2.0, top_k=0, top_p=1.0)
+
+    def route() -> Completion:
+        return completion
+
+    app.get("/", response_model=Completion if annotated else None)(route)
+    with serving(app) as client:
+        told = client.get("/").json()
+        assert "Completion" in client.get("/openapi.json").text or not annotated
+    assert told["text"] == completion.text
+    assert [token["id"] for token in told["tokens"]] == [token.id for token in completion.tokens]
+    assert told["usage"] == completion.usage.to_dict()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import operator
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -251,8 +254,14 @@ def test_messages_become_roles_and_text() -> None:
 @pytest.mark.parametrize(
     ("message", "wrong"),
     [
-        (HumanMessage([{"type": "image", "url": "https://example.org/a.png"}]), r"messages\[0\] holds .* 'image'"),
-        (HumanMessage([{"type": "tool_use"}]), r"messages\[0\] holds .* 'tool_use'"),
+        (
+            HumanMessage([{"type": "image", "url": "https://example.org/a.png"}]),
+            r"messages\[0\]\.content\[0\] .* type 'image'",
+        ),
+        (HumanMessage([{"type": "tool_use"}]), r"messages\[0\]\.content\[0\] .* type 'tool_use'"),
+        (HumanMessage([{"type": "text"}]), r"messages\[0\]\.content\[0\] must have a 'text' that is a str"),
+        (AIMessage(["A", {"type": "text", "text": None}]), r"messages\[0\]\.content\[1\] must have a 'text'"),
+        (HumanMessage([{"text": "no type"}]), r"messages\[0\]\.content\[0\] .* type None"),
         (FunctionMessage(content="1", name="f"), r"messages\[0\] is a FunctionMessage"),
     ],
 )
@@ -337,3 +346,82 @@ def test_importing_mullama_imports_no_library_of_an_integration(
     heavy = "{'langchain_core', 'pydantic', 'starlette', 'fastapi', 'anyio', 'asyncio'}"
     done = script(f"import sys, mullama, mullama.integrations; print({heavy} & sys.modules.keys())")
     assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("waiting", [0, 2])
+async def test_async_calls_wait_for_their_turn_and_are_all_answered(model: Model, waiting: int) -> None:
+    llm = ChatMullama(model, ContextParams(n_parallel=2, max_queue=waiting), max_tokens=4)
+    with anyio.fail_after(60):
+        answers = await llm.abatch([f"Count to {upto}" for upto in range(60)])
+    assert len(answers) == 60
+    assert llm.context.unfinished == 0
+
+
+@pytest.mark.anyio
+async def test_a_call_that_waits_for_its_turn_can_be_cancelled(stuck: ChatMullama) -> None:
+    running = [asyncio.create_task(stuck.ainvoke("Hello")) for _ in range(5)]
+    await eventually_async(lambda: stuck.context.unfinished == 5)
+    waiting = [asyncio.create_task(stuck.ainvoke("Hello")) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    for task in (*waiting, *running):
+        task.cancel()
+    await asyncio.gather(*waiting, *running, return_exceptions=True)
+    assert all(task.cancelled() for task in (*waiting, *running))
+    await eventually_async(lambda: stuck.context.unfinished == 0)
+
+
+def test_calls_on_two_loops_wait_for_their_turns(model: Model) -> None:
+    llm = ChatMullama(model, ContextParams(n_parallel=1, max_queue=1), max_tokens=2)
+    with ThreadPoolExecutor(2) as threads:
+        both = list(threads.map(lambda _: asyncio.run(llm.abatch(["Hello"] * 10)), range(2), timeout=60))
+    assert [len(answers) for answers in both] == [10, 10]
+
+
+def test_none_is_not_given(model: Model) -> None:
+    config = StreamConfig(temperature=0.3, max_tokens=2, timeout_ms=None)
+    nothing: Any = dict.fromkeys(["temperature", "max_tokens", "stop", "timeout"])
+    llm = ChatMullama(model, config=config, **nothing)
+    assert llm._settings(None, {"temperature": None, "seed": None}) == config
+    assert llm.invoke("Hello", max_tokens=None, stop=None).usage_metadata
+
+
+def test_settings_are_fields(model: Model) -> None:
+    llm = ChatMullama(model, temperature=0.5, stop="!", timeout=0.0015, dry_base=2.0)
+    assert (llm.temperature, llm.stop, llm.timeout, llm.max_tokens) == (0.5, "!", 0.0015, None)
+    settings = llm._settings(None, {})
+    assert (settings.temperature, settings.stop_sequences, settings.timeout_ms, settings.dry_base) == (
+        0.5,
+        ("!",),
+        2,
+        2,
+    )
+    llm.temperature = 0
+    assert llm._settings(None, {}).temperature == 0
+    assert llm._settings(["?"], {"temperature": 1}).stop_sequences == ("?",)
+
+
+def test_a_setting_can_be_chosen_when_it_runs(llm: ChatMullama) -> None:
+    chosen = llm.configurable_fields(max_tokens=ConfigurableField(id="most"))
+    answer = chosen.with_config(configurable={"most": 2}).invoke("Hello")
+    assert answer.usage_metadata
+    assert answer.usage_metadata["output_tokens"] == 2
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan")])
+def test_a_timeout_must_be_a_number_of_seconds(model: Model, seconds: float) -> None:
+    with pytest.raises(ValueError, match="timeout must be a finite number"):
+        ChatMullama(model, timeout=seconds)
+
+
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, lambda llm: llm.model_copy()])
+def test_a_copy_shares_the_model_and_is_closed_on_its_own(
+    llm: ChatMullama, way: Callable[[ChatMullama], ChatMullama]
+) -> None:
+    copied = way(llm)
+    assert copied.model is llm.model
+    assert copied.temperature == 0
+    copied.close()
+    assert llm.invoke("Hello", max_tokens=2).usage_metadata
+    with pytest.raises(TypeError, match="cannot pickle or copy a ChatMullama"):
+        pickle.dumps(llm)

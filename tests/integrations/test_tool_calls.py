@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 BERLIN = ToolCall("get_weather", {"city": "Berlin"})
 CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Berlin"}}\n</tool_call>'
 
+DEEP = '{"name": "a", "arguments": ' + "[" * 100_000
+"""Deeper than Python's parser goes."""
+
 ANSWERS = {
     "no call": ("a < b, <tool, <tool_call", "a < b, <tool, <tool_call", []),
     "a call": (CALL, "", [BERLIN]),
@@ -30,6 +33,7 @@ ANSWERS = {
     "no JSON": (f"<tool_call>Berlin</tool_call>{CALL}", "<tool_call>Berlin</tool_call>", [BERLIN]),
     "no name": ('<tool_call>{"city": 1}</tool_call>', '<tool_call>{"city": 1}</tool_call>', []),
     "no mapping": ('<tool_call>{"name": "a", "arguments": 1}', '<tool_call>{"name": "a", "arguments": 1}', []),
+    "a thousand brackets": (f"<tool_call>{DEEP}</tool_call>", f"<tool_call>{DEEP}</tool_call>", []),
     "a call that was cut off": (CALL[:40], CALL[:40], []),
 }
 
@@ -55,7 +59,7 @@ def test_text_is_held_back_only_while_it_may_begin_a_call() -> None:
 def test_a_template_with_calls_of_another_form_is_refused(model: Model) -> None:
     assert template_for_tools(model.metadata) == model.metadata["tokenizer.chat_template"]
     for template in ("", "<tool_call>\\n<function=", "[TOOL_CALLS]"):
-        with pytest.raises(ValueError, match="no tool calls of the form"):
+        with pytest.raises(ValueError, match="does not support tool calls of the form"):
             template_for_tools({"tokenizer.chat_template": template})
 
 

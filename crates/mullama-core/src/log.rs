@@ -46,6 +46,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Lines {
     kept: VecDeque<LogLine>,
+    /// Lines so far, including those that were taken or dropped.
+    logged: u64,
     closed: bool,
 }
 
@@ -77,7 +79,18 @@ impl LogQueue {
 
     /// All lines since the last call, oldest first, without waiting.
     pub fn take(&self) -> Vec<LogLine> {
-        self.0.lock().kept.drain(..).collect()
+        self.take_counted().0
+    }
+
+    /// As [`take`](Self::take), with the number of lines that were [`logged`](Self::logged) until then.
+    pub fn take_counted(&self) -> (Vec<LogLine>, u64) {
+        let mut lines = self.0.lock();
+        (lines.kept.drain(..).collect(), lines.logged)
+    }
+
+    /// How many lines were logged so far, including those that were taken or dropped.
+    pub fn logged(&self) -> u64 {
+        self.0.lock().logged
     }
 
     /// Waits until there are lines to [`take`](Self::take); `false` once the queue is closed.
@@ -131,6 +144,7 @@ impl Subscriber for Queued {
             lines.kept.pop_front();
         }
         lines.kept.push_back(line);
+        lines.logged += 1;
         drop(lines);
         self.0.spoken.notify_one();
     }

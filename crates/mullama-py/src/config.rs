@@ -50,7 +50,7 @@ macro_rules! context_params {
     ($($name:ident)*) => {
         /// Reads Python's `ContextParams`. Without one of the fields this does not build.
         pub(crate) fn context_params(python: &Bound<'_, PyAny>) -> PyResult<ContextParams> {
-            Ok(ContextParams { $($name: read(python, stringify!($name), None)?,)* })
+            Ok(ContextParams { $($name: read(python, stringify!($name), ContextParams::range(stringify!($name)))?,)* })
         }
     };
 }

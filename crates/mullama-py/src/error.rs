@@ -1,7 +1,18 @@
-//! Every error of the core as its Python exception, facts as attributes.
+//! Every error of the core as its Python exception, with the facts as attributes.
 
-use mullama::{Fact, MullamaError};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mullama::{Fact, MullamaError, StreamFailure};
+use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
+
+/// Whether the interpreter is about to end. All threads that still run Python then are daemons.
+static EXITING: AtomicBool = AtomicBool::new(false);
+
+/// Says that the interpreter is about to end.
+pub(crate) fn begin_exit() {
+    EXITING.store(true, Ordering::Relaxed);
+}
 
 /// The Python exception of an error.
 pub(crate) fn to_py(py: Python<'_>, error: &MullamaError) -> PyErr {
@@ -9,6 +20,10 @@ pub(crate) fn to_py(py: Python<'_>, error: &MullamaError) -> PyErr {
 }
 
 fn raise(py: Python<'_>, error: &MullamaError) -> PyResult<PyErr> {
+    if EXITING.load(Ordering::Relaxed) && is_of_an_ended_engine(error) && is_daemon(py)? {
+        // Ends the thread without a traceback: the engine is gone because the program is over.
+        return Ok(PySystemExit::new_err(()));
+    }
     let raised = py.import("mullama._exceptions")?.getattr(class(error))?.call1((error.message(),))?;
     for (name, fact) in error.facts() {
         match fact {
@@ -22,6 +37,14 @@ fn raise(py: Python<'_>, error: &MullamaError) -> PyResult<PyErr> {
     Ok(PyErr::from_value(raised))
 }
 
+fn is_of_an_ended_engine(error: &MullamaError) -> bool {
+    matches!(error, MullamaError::Closed { .. } | MullamaError::StreamingError(StreamFailure::EngineEnded))
+}
+
+fn is_daemon(py: Python<'_>) -> PyResult<bool> {
+    py.import("threading")?.call_method0("current_thread")?.getattr("daemon")?.extract()
+}
+
 /// `StreamBusyError`. The core needs no such error: there the type system allows one reader only.
 pub(crate) fn stream_busy(py: Python<'_>) -> PyErr {
     let class = py.import("mullama._exceptions").and_then(|module| module.getattr("StreamBusyError"));
@@ -30,7 +53,7 @@ pub(crate) fn stream_busy(py: Python<'_>) -> PyErr {
     raised.map_or_else(|failed| failed, PyErr::from_value)
 }
 
-/// The class. No `_` arm: a new error does not build until Python has an answer.
+/// The name of the class. There is no `_` arm, so a new error does not compile until Python has a class for it.
 fn class(error: &MullamaError) -> &'static str {
     use MullamaError as E;
     match error {

@@ -22,7 +22,7 @@ mod _mullama {
     #[pymodule_export]
     use crate::config::{check_context_params, check_stream_config, stream_config_defaults};
     #[pymodule_export]
-    use crate::log::{close_log, take_log, wait_for_log};
+    use crate::log::{close_log, listen_to_log, take_log, wait_for_log};
     #[pymodule_export]
     use crate::notifier::{LoopNotifier, NotifyHandle};
     #[pymodule_export]
@@ -33,6 +33,7 @@ mod _mullama {
     /// Ends all engines: llama.cpp must not run on while the interpreter ends.
     #[pyfunction]
     fn shutdown(py: Python<'_>) {
+        crate::error::begin_exit();
         py.detach(mullama::shutdown);
     }
 

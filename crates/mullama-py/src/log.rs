@@ -1,4 +1,4 @@
-//! What the engine and llama.cpp say, for the package's `logging`.
+//! Log lines of the engine and of llama.cpp, for the package's `logging`.
 
 use std::sync::LazyLock;
 
@@ -8,19 +8,26 @@ use tracing::metadata::LevelFilter;
 
 static QUEUE: LazyLock<LogQueue> = LazyLock::new(|| {
     let queue = LogQueue::default();
-    // Where a host program has a subscriber of its own, it hears what is said, and nothing comes here.
+    // If the host program has its own subscriber, that one gets the lines instead.
     let _ = queue.install();
     queue
 });
 
-/// Level, who says it, and the words.
+/// Level, logger and message.
 type Line = (&'static str, &'static str, String);
 
-/// Listens to lines of this level and worse, and takes what was said since the last time.
+/// Listens to this level and those above it. Returns how many lines were logged so far.
 #[pyfunction]
-pub(crate) fn take_log(level: &str) -> Vec<Line> {
+pub(crate) fn listen_to_log(level: &str) -> u64 {
     QUEUE.listen_to(level.parse().unwrap_or(LevelFilter::WARN));
-    QUEUE.take().into_iter().map(|line| (line.level.as_str(), line.target, line.message)).collect()
+    QUEUE.logged()
+}
+
+/// The lines since the last call, oldest first, and how many were logged so far.
+#[pyfunction]
+pub(crate) fn take_log() -> (Vec<Line>, u64) {
+    let (lines, logged) = QUEUE.take_counted();
+    (lines.into_iter().map(|line| (line.level.as_str(), line.target, line.message)).collect(), logged)
 }
 
 /// Waits for lines to take; False once the log is closed.

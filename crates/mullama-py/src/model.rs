@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mullama::{ModelOptions, TokenId};
+use mullama::{ModelLoadFailure, ModelOptions, MullamaError, TokenId};
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict, PyString, PyTuple};
 
 use crate::error::to_py;
 use crate::held::{Closable, Held};
-use crate::prompt::{self, Chat};
+use crate::prompt::{self, Chat, Ids};
 use crate::settings::{Field, Setting};
 use crate::wait;
 
@@ -38,11 +38,16 @@ impl Model {
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let py = path.py();
-        let n_gpu_layers = Setting::take(n_gpu_layers, Field { name: "n_gpu_layers", range: None })?;
+        let n_gpu_layers =
+            Setting::take(n_gpu_layers, Field { name: "n_gpu_layers", range: Some("-2147483648 to 2147483647") })?;
         let path: PathBuf = path.extract()?;
         let options = ModelOptions { n_gpu_layers, use_mmap, use_mlock, check_tensors, vocab_only };
+        let no_thread = {
+            let path = path.clone();
+            |source| MullamaError::ModelLoad { path, source: ModelLoadFailure::Thread(Arc::new(source)) }
+        };
         let load = move |report: &mut dyn FnMut(f32) -> bool| mullama::Model::load_with(path, &options, Some(report));
-        Ok(Self(Closable::new("model", Held::new(wait::for_work_with(py, progress, load)?))))
+        Ok(Self(Closable::new("model", Held::new(wait::for_work_with(py, progress, no_thread, load)?))))
     }
 
     /// What a model tells of itself, by name.
@@ -74,7 +79,7 @@ impl Model {
             let done = model.tokenize_while(&text, add_special, parse_special, || report(0.0))?;
             Ok(done.unwrap_or_default())
         };
-        wait::for_work_with(py, None, work)
+        wait::for_work_with(py, None, MullamaError::no_thread, work)
     }
 
     fn apply_chat_template(&self, py: Python<'_>, chat: &Chat) -> PyResult<String> {
@@ -87,13 +92,14 @@ impl Model {
         let work = move |report: &mut dyn FnMut(f32) -> bool| {
             Ok(model.tokenize_chat_while(&chat?, || report(0.0))?.unwrap_or_default())
         };
-        wait::for_work_with(py, None, work)
+        wait::for_work_with(py, None, MullamaError::no_thread, work)
     }
 
     fn detokenize(&self, tokens: &Bound<'_, PyAny>) -> PyResult<String> {
         let py = tokens.py();
         let model = self.held(py)?;
-        let tokens = prompt::token_ids("tokens", tokens)?.map_err(|failure| to_py(py, &failure.into()))?;
+        let ids = Ids { name: "tokens", n_vocab: model.n_vocab(), context_len: None };
+        let tokens = ids.read(tokens)?.map_err(|error| to_py(py, &error))?;
         let bytes = py.detach(|| model.detokenize(&tokens)).map_err(|error| to_py(py, &error))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }

@@ -1,11 +1,15 @@
-//! A Python prompt as the core's: text or token ids.
+//! A Python prompt as the core's: text, token ids or messages.
 
-use mullama::{Chat as CoreChat, Prompt, PromptFailure, TokenId};
-use pyo3::exceptions::{PyOverflowError, PyValueError};
+use mullama::{Chat as CoreChat, Context, MullamaError, Prompt, PromptFailure, TokenId};
+use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyString};
 
+use crate::error::to_py;
 use crate::settings::{items, mistyped, shown};
+
+/// How many token ids are converted between two looks at signals, which also lets other threads run.
+const IDS_PER_SLICE: usize = 16_384;
 
 /// Messages for a model's template, as JSON that the package has made.
 #[pyclass(frozen)]
@@ -21,21 +25,21 @@ impl Chat {
     }
 }
 
-/// The prompt. A value of the right type that is none all the same is told by the stream; a wrong type is a `TypeError`.
-pub(crate) fn read(value: &Bound<'_, PyAny>) -> PyResult<Prompt> {
+/// The prompt. A wrong type is a `TypeError`; the stream reports a wrong value of the right type.
+pub(crate) fn read(value: &Bound<'_, PyAny>, context: &Context) -> PyResult<Prompt> {
+    let refused = |error: MullamaError| Prompt::Refused(Box::new(error));
     if let Ok(chat) = value.cast::<Chat>() {
-        return Ok(chat.get().0.clone().map_or_else(refused, Prompt::from));
+        return Ok(chat.get().0.clone().map_or_else(|failure| refused(failure.into()), Prompt::from));
     }
-    let prompt = match value.cast::<PyString>() {
-        Ok(string) => text(string).map(Prompt::from),
-        Err(_) if items(value).is_none() => return Err(mistyped("prompt", "a str or a sequence of token ids", value)),
-        Err(_) => token_ids("prompt", value)?.map(Prompt::from),
-    };
-    Ok(prompt.unwrap_or_else(refused))
-}
-
-fn refused(failure: PromptFailure) -> Prompt {
-    Prompt::Refused(Box::new(failure.into()))
+    if let Ok(string) = value.cast::<PyString>() {
+        return Ok(text(string).map_or_else(|failure| refused(failure.into()), |text| text.into()));
+    }
+    if items(value).is_none() {
+        return Err(mistyped("prompt", "a str or a sequence of token ids", value));
+    }
+    let context_len = context.context_len().map_err(|error| to_py(value.py(), &error))?;
+    let ids = Ids { name: "prompt", n_vocab: context.model().n_vocab(), context_len: Some(context_len) };
+    Ok(ids.read(value)?.map_or_else(refused, Prompt::from))
 }
 
 /// The text of a string.
@@ -46,20 +50,58 @@ pub(crate) fn text<'a>(string: &'a Bound<'_, PyString>) -> Result<&'a str, Promp
     })
 }
 
-/// Token ids of a sequence of integers.
-pub(crate) fn token_ids(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Result<Vec<TokenId>, PromptFailure>> {
-    let items = items(value).ok_or_else(|| mistyped(name, "a sequence of token ids", value))?;
-    let mut tokens = Vec::new();
-    for (position, item) in items.enumerate() {
-        let item = item?;
-        let token: PyResult<TokenId> = item.extract();
-        match token {
-            Ok(token) if !item.is_instance_of::<PyBool>() => tokens.push(token),
-            Err(error) if error.is_instance_of::<PyOverflowError>(item.py()) => {
-                return Ok(Err(PromptFailure::HugeToken { token: shown(&item), position }));
-            }
-            _ => return Err(mistyped(&format!("{name}[{position}]"), "an int token id", &item)),
+/// An argument that holds token ids.
+pub(crate) struct Ids {
+    pub(crate) name: &'static str,
+    pub(crate) n_vocab: usize,
+    /// As many tokens or more are a [`MullamaError::ContextOverflow`].
+    pub(crate) context_len: Option<usize>,
+}
+
+impl Ids {
+    /// The ids of a sequence. Its length is checked first, and the first wrong id ends the conversion.
+    pub(crate) fn read(&self, value: &Bound<'_, PyAny>) -> PyResult<Result<Vec<TokenId>, MullamaError>> {
+        let items = items(value).ok_or_else(|| mistyped(self.name, "a sequence of token ids", value))?;
+        if let Some(error) = value.len().ok().and_then(|prompt_tokens| self.overflow(prompt_tokens)) {
+            return Ok(Err(error));
         }
+        let mut tokens = Vec::new();
+        for (position, item) in items.enumerate() {
+            if position % IDS_PER_SLICE == IDS_PER_SLICE - 1 {
+                value.py().check_signals()?;
+                value.py().detach(|| ());
+            }
+            match self.id(&item?, position)? {
+                Ok(token) => {
+                    tokens.try_reserve(1).map_err(|error| PyMemoryError::new_err(error.to_string()))?;
+                    tokens.push(token);
+                }
+                Err(failure) => return Ok(Err(failure.into())),
+            }
+            // A sequence may hold more than its length says.
+            if let Some(error) = self.overflow(tokens.len()) {
+                return Ok(Err(error));
+            }
+        }
+        Ok(Ok(tokens))
     }
-    Ok(Ok(tokens))
+
+    fn overflow(&self, prompt_tokens: usize) -> Option<MullamaError> {
+        let context_len = self.context_len.filter(|&context_len| prompt_tokens >= context_len)?;
+        Some(MullamaError::ContextOverflow { prompt_tokens, is_lower_bound: false, context_len })
+    }
+
+    fn id(&self, item: &Bound<'_, PyAny>, position: usize) -> PyResult<Result<TokenId, PromptFailure>> {
+        let id: PyResult<TokenId> = item.extract();
+        match id {
+            Ok(_) if item.is_instance_of::<PyBool>() => {}
+            Ok(token) if usize::try_from(token).is_ok_and(|token| token < self.n_vocab) => return Ok(Ok(token)),
+            Ok(token) => return Ok(Err(PromptFailure::UnknownToken { token, position, n_vocab: self.n_vocab })),
+            Err(error) if error.is_instance_of::<PyOverflowError>(item.py()) => {
+                return Ok(Err(PromptFailure::HugeToken { token: shown(item), position }));
+            }
+            Err(_) => {}
+        }
+        Err(mistyped(&format!("{}[{position}]", self.name), "an int token id", item))
+    }
 }

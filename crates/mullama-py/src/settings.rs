@@ -7,6 +7,12 @@ use pyo3::types::{PyBool, PyByteArray, PyBytes, PyIterator, PyMapping, PyString}
 
 use crate::error::to_py;
 
+/// How many characters of a wrong value an error message shows.
+const SHOWN_CHARS: usize = 200;
+
+/// Most items of a list of settings that are converted; the fields' own limits are lower.
+const MAX_ITEMS: usize = 1 << 20;
+
 /// The field that a value is for.
 #[derive(Clone, Copy)]
 pub(crate) struct Field {
@@ -44,9 +50,14 @@ pub(crate) fn mistyped(name: &str, wanted: &str, value: &Bound<'_, PyAny>) -> Py
     kind.map_or_else(|error| error, |kind| PyTypeError::new_err(format!("{name} must be {wanted}, not {kind}")))
 }
 
-/// A value in words. An integer of thousands of digits and a lone surrogate have none.
+/// A value as text, cut where it is long. An integer of thousands of digits and a lone surrogate have no text.
 pub(crate) fn shown(value: &Bound<'_, PyAny>) -> String {
-    value.str().map_or_else(|_| "a number of very many digits".to_owned(), |words| words.to_string_lossy().into_owned())
+    let Ok(text) = value.str() else { return "a number of very many digits".to_owned() };
+    let text = text.to_string_lossy();
+    match text.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into_owned(),
+    }
 }
 
 /// The items of a list, a tuple, an array and the like; `None` for text, bytes, mappings, sets and what has no items.
@@ -75,15 +86,21 @@ macro_rules! integer_settings {
     };
 }
 
-integer_settings! { u32: "0 to 4294967295", i32: "-2147483648 to 2147483647", u64: "0 to 18446744073709551615" }
+// The core's table has the range of every field of numbers; what is left of `i32` are lists of token ids.
+integer_settings! {
+    u32: "0 to 4294967295", i32: "token ids of the model's vocabulary", u64: "0 to 18446744073709551615"
+}
+
+/// What a field of numbers takes if the core's table does not narrow it.
+const SINGLE_PRECISION: &str = "a number from -3.4e38 to 3.4e38";
 
 impl Setting for f32 {
     fn take(value: &Bound<'_, PyAny>, field: Field) -> PyResult<Self> {
-        let wide: f64 = field.number(value, "a number", "a finite number")?;
+        let wide: f64 = field.number(value, "a number", SINGLE_PRECISION)?;
         #[expect(clippy::cast_possible_truncation, reason = "llama.cpp computes with single precision")]
         let narrow = wide as Self;
         if wide.is_finite() && narrow.is_infinite() {
-            return Err(field.out_of_range(value, "a finite number"));
+            return Err(field.out_of_range(value, SINGLE_PRECISION));
         }
         Ok(narrow)
     }
@@ -112,15 +129,39 @@ impl<T: Setting> Setting for Option<T> {
 impl<T: Setting> Setting for Vec<T> {
     fn take(value: &Bound<'_, PyAny>, field: Field) -> PyResult<Self> {
         let items = items(value).ok_or_else(|| mistyped(field.name, "a list or a tuple", value))?;
-        items.map(|item| T::take(&item?, field)).collect()
+        let too_many = |count: usize| {
+            let (value, range) = (format!("a list of {count} items"), format!("at most {MAX_ITEMS} items"));
+            to_py(items.py(), &MullamaError::InvalidConfig { field: field.name, value, range })
+        };
+        // The length first: converting what is refused anyway would hold the interpreter.
+        if let Some(count) = value.len().ok().filter(|&count| count > MAX_ITEMS) {
+            return Err(too_many(count));
+        }
+        let mut taken = Self::new();
+        for item in &items {
+            if taken.len() == MAX_ITEMS {
+                return Err(too_many(MAX_ITEMS + 1));
+            }
+            taken.push(T::take(&item?, field)?);
+        }
+        Ok(taken)
     }
 }
+
+/// The biases that the core accepts.
+const BIASES: &str = "numbers up to 1000000000, or negative infinity";
 
 impl Setting for Vec<(TokenId, f32)> {
     fn take(value: &Bound<'_, PyAny>, field: Field) -> PyResult<Self> {
         let biases = value.cast::<PyMapping>().map_err(|_| mistyped(field.name, "a mapping", value))?;
+        let count = biases.len()?;
+        if count > MAX_ITEMS {
+            let (value, range) = (format!("a mapping of {count} items"), format!("at most {MAX_ITEMS} items"));
+            return Err(to_py(biases.py(), &MullamaError::InvalidConfig { field: field.name, value, range }));
+        }
         let biases: Vec<(Bound<'_, PyAny>, Bound<'_, PyAny>)> = biases.items()?.extract()?;
-        biases.iter().map(|(token, bias)| Ok((Setting::take(token, field)?, Setting::take(bias, field)?))).collect()
+        let value = Field { range: Some(BIASES), ..field };
+        biases.iter().map(|(token, bias)| Ok((Setting::take(token, field)?, Setting::take(bias, value)?))).collect()
     }
 }
 

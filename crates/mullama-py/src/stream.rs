@@ -76,7 +76,7 @@ impl TokenStream {
         let context = context.held(py)?;
         let config = config::stream_config(config)?;
         let buffer_size = config.buffer_size;
-        let stream = context.stream(prompt::read(prompt)?, config).map_err(|error| to_py(py, &error))?;
+        let stream = context.stream(prompt::read(prompt, &context)?, config).map_err(|error| to_py(py, &error))?;
         Ok(Self {
             handle: stream.handle(),
             reader: Held::new(Mutex::new(stream)),

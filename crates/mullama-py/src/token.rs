@@ -1,26 +1,40 @@
-//! One item of a stream, as Python sees it.
+//! One item of a stream, as Python sees it: a value that is compared, hashed, copied and pickled.
+
+use std::hash::{Hash, Hasher};
 
 use mullama::TokenId;
 use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyType};
 
-/// One item of a stream: what became certain with one computed token.
+/// One item of a stream: the text that became certain with one generated token.
 ///
-/// `str(token)` is its text, so tokens can be printed and joined as they come.
-#[pyclass(frozen, eq, get_all, str = "{text}", module = "mullama")]
+/// `str(token)` is its text, so tokens can be printed and joined as they arrive.
+#[pyclass(frozen, eq, hash, get_all, str = "{text}", module = "mullama")]
 #[derive(PartialEq)]
 pub(crate) struct Token {
-    /// Text that became certain with this token; perhaps empty, always whole characters.
+    /// Text that became certain with this token. May be empty; always whole characters.
     text: String,
     /// The token's id; None for text that was held back when the stream ended.
     id: Option<TokenId>,
-    /// The token's own bytes, which need not be whole characters.
+    /// The token's own bytes, which may end within a character.
     bytes: Vec<u8>,
-    /// Place in the stream, from 0.
+    /// Index in the stream, from 0.
     index: usize,
-    /// Natural logarithm of the token's probability before sampling; None without `logprobs`.
+    /// Natural logarithm of the token's probability before sampling; None unless `logprobs` was set.
     logprob: Option<f32>,
-    /// The likeliest tokens at this place as pairs of id and log-probability, likeliest first; empty without `logprobs`.
+    /// The most likely tokens at this index as pairs of id and log-probability, most likely first; empty unless
+    /// `logprobs` was set.
     top_logprobs: Vec<(TokenId, f32)>,
+}
+
+/// The fields in the order of the constructor's arguments.
+type Fields = (String, Option<TokenId>, Vec<u8>, usize, Option<f32>, Vec<(TokenId, f32)>);
+
+impl Hash for Token {
+    /// Log-probabilities are left out: equal tokens have the same hash all the same.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.text, self.id, &self.bytes, self.index).hash(state);
+    }
 }
 
 impl From<mullama::Token> for Token {
@@ -32,6 +46,46 @@ impl From<mullama::Token> for Token {
 
 #[pymethods]
 impl Token {
+    #[new]
+    #[pyo3(signature = (text, id=None, bytes=None, index=0, logprob=None, top_logprobs=Vec::new()))]
+    #[expect(clippy::too_many_arguments, reason = "one per field")]
+    fn new(
+        text: String,
+        id: Option<TokenId>,
+        bytes: Option<Vec<u8>>,
+        index: usize,
+        logprob: Option<f32>,
+        top_logprobs: Vec<(TokenId, f32)>,
+    ) -> Self {
+        let bytes = bytes.unwrap_or_else(|| text.as_bytes().to_vec());
+        Self { text, id, bytes, index, logprob, top_logprobs }
+    }
+
+    /// The fields by name, as JSON can hold them: `bytes` is a list of integers.
+    fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let fields = PyDict::new(py);
+        fields.set_item("text", &self.text)?;
+        fields.set_item("id", self.id)?;
+        fields.set_item("bytes", PyList::new(py, self.bytes.iter().copied())?)?;
+        fields.set_item("index", self.index)?;
+        fields.set_item("logprob", self.logprob)?;
+        fields.set_item("top_logprobs", self.top_logprobs.clone())?;
+        Ok(fields)
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> (Bound<'py, PyType>, Fields) {
+        let Self { text, id, bytes, index, logprob, top_logprobs } = slf.get();
+        (slf.get_type(), (text.clone(), *id, bytes.clone(), *index, *logprob, top_logprobs.clone()))
+    }
+
+    fn __copy__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __deepcopy__(slf: Py<Self>, _memo: &Bound<'_, PyAny>) -> Py<Self> {
+        slf
+    }
+
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
         let text = self.text.as_str().into_pyobject(py)?.repr()?;
         let id = self.id.map_or_else(|| "None".to_owned(), |id| id.to_string());

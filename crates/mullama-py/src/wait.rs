@@ -1,5 +1,6 @@
 //! The waits: without the interpreter, in slices, so that Ctrl-C is heard.
 
+use std::io;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -38,7 +39,7 @@ pub(crate) fn for_work<T: Send + 'static>(
     py: Python<'_>,
     work: impl FnOnce() -> Result<T, MullamaError> + Send + 'static,
 ) -> PyResult<T> {
-    for_work_with(py, None, |_| work())
+    for_work_with(py, None, MullamaError::no_thread, |_| work())
 }
 
 /// As [`for_work`]; `work` says how far it is, and goes on while it hears `true`. `progress` is called on the caller's
@@ -46,6 +47,7 @@ pub(crate) fn for_work<T: Send + 'static>(
 pub(crate) fn for_work_with<T: Send + 'static>(
     py: Python<'_>,
     progress: Option<&Bound<'_, PyAny>>,
+    no_thread: impl FnOnce(io::Error) -> MullamaError,
     work: impl FnOnce(&mut dyn FnMut(f32) -> bool) -> Result<T, MullamaError> + Send + 'static,
 ) -> PyResult<T> {
     let mut waiting = Some(Arc::new(()));
@@ -62,7 +64,8 @@ pub(crate) fn for_work_with<T: Send + 'static>(
         let done = work(&mut report);
         let _ = publish_stats.send(News::Done(done));
     };
-    std::thread::Builder::new().name("mullama-work".into()).spawn(body)?;
+    let thread = std::thread::Builder::new().name("mullama-work".into()).spawn(body);
+    thread.map_err(|source| to_py(py, &no_thread(source)))?;
     loop {
         let told;
         (told, news) = py.detach(move || (news.recv_timeout(SLICE), news));

@@ -1,4 +1,4 @@
-"""LangChain's messages as the mappings that chat templates read."""
+"""Converts LangChain's messages to the mappings that chat templates read."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _ROLES: dict[type[BaseMessage], str] = {
 }
 
 _NOT_REPEATED = frozenset({"tool_call", "tool_call_chunk", "tool_use", "reasoning", "thinking"})
-"""Blocks of an assistant's content that no template wants there: calls stand in `tool_calls`, old thoughts are over."""
+"""Content blocks of an assistant that templates do not want: calls are in `tool_calls`, old thoughts are dropped."""
 
 
 def to_mappings(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
-    """The messages with "role" and "content", and "tool_calls", "tool_call_id" and "name" where they have them.
+    """Converts the messages to mappings with "role" and "content", and "tool_calls", "tool_call_id" and "name" if set.
 
     Raises:
-        ValueError: A message is of a kind without a role, or holds something that is no text.
+        ValueError: A message is of a type that has no role, or contains something other than text.
     """
     return [_mapping(at, message) for at, message in enumerate(messages)]
 
@@ -48,7 +48,7 @@ def _role(at: int, message: BaseMessage) -> str:
         return message.role
     role = next((role for kind, role in _ROLES.items() if isinstance(message, kind)), None)
     if role is None:
-        wrong = f"messages[{at}] is a {type(message).__name__}, which chat templates have no role for"
+        wrong = f"messages[{at}] is a {type(message).__name__}, for which chat templates have no role"
         raise ValueError(wrong)
     return role
 
@@ -56,12 +56,21 @@ def _role(at: int, message: BaseMessage) -> str:
 def _content(at: int, message: BaseMessage) -> str:
     if isinstance(message.content, str):
         return message.content
-    texts = []
-    for block in message.content:
-        kind = "text" if isinstance(block, str) else block.get("type")
-        if kind == "text":
-            texts.append(block if isinstance(block, str) else block["text"])
-        elif kind not in _NOT_REPEATED or not isinstance(message, AIMessage):
-            wrong = f"messages[{at}] holds a block of type {kind!r}; a model of text reads blocks of type 'text' only"
-            raise ValueError(wrong)
-    return "".join(texts)
+    return "".join(_text(f"messages[{at}].content[{n}]", message, block) for n, block in enumerate(message.content))
+
+
+def _text(place: str, message: BaseMessage, block: str | dict[str, Any]) -> str:
+    """The text of a content block; empty if the block is not repeated to the model."""
+    if isinstance(block, str):
+        return block
+    kind = block.get("type")
+    if kind in _NOT_REPEATED and isinstance(message, AIMessage):
+        return ""
+    if kind != "text":
+        wrong = f"{place} is a block of type {kind!r}; a text model accepts only blocks of type 'text'"
+        raise ValueError(wrong)
+    text = block.get("text")
+    if not isinstance(text, str):
+        wrong = f"{place} must have a 'text' that is a str, not {type(text).__name__}"
+        raise ValueError(wrong)  # noqa: TRY004  # as for all other contents
+    return text

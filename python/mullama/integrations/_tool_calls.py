@@ -1,6 +1,6 @@
-"""Calls of tools in a model's answer, in the form `<tool_call>{"name": …, "arguments": {…}}</tool_call>`.
+"""Finds tool calls in a model's reply, in the form `<tool_call>{"name": …, "arguments": {…}}</tool_call>`.
 
-Hermes began it; Qwen and many others speak it, and so does the demo model. Flow: pieces of text → **reader** → text
+Hermes introduced it; Qwen and many others use it, as does the demo model. Flow: pieces of text → **reader** → text
 without the calls, and the calls.
 """
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 
 _FORM = re.compile(OPEN + r"(\\n|\s)*\{")
-"""The form as it stands in the source of a template, where a line's end is mostly written as `\\n`."""
+"""The form in the source of a template, where a newline is usually written as `\\n`."""
 
 _TEMPLATE = "tokenizer.chat_template"
-"""The metadata key of a model's template. Under the same with `.tool_use` some have one for chats with tools."""
+"""Metadata key of a model's template. With the suffix `.tool_use`, some models have one for chats with tools."""
 
 _SUFFIX = "{{ mullama_answer_begins }}"
-"""Appended to a template, so that the answer begins with words that are not the model's."""
+"""Appended to a template so that the reply starts with a text that the model does not choose."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call: the tool's name, and what it is called with."""
+    """A call: the tool's name and arguments."""
 
     name: str
     arguments: dict[str, Any]
@@ -36,14 +36,14 @@ class ToolCall:
 
 @dataclass(slots=True)
 class ToolCallReader:
-    """Takes calls out of a text that comes in pieces. What only looks like a call stays text, to the letter."""
+    """Extracts calls from a text that arrives in pieces. What only looks like a call stays text, unchanged."""
 
     _held: str = ""
     _inside: bool = False
     _after_call: bool = False
 
     def feed(self, piece: str) -> tuple[str, list[ToolCall]]:
-        """The text and the calls that are certain with this piece. A possible beginning of a call is held back."""
+        """Returns the text and the calls that are certain with this piece. A possible start of a call is held back."""
         self._held += piece
         text: list[str] = []
         calls: list[ToolCall] = []
@@ -62,7 +62,7 @@ class ToolCallReader:
         return "".join(text), calls
 
     def end(self) -> tuple[str, list[ToolCall]]:
-        """What was held back. A call that lacks only its end mark counts: some models stop before it."""
+        """Returns what was held back. A call without its end tag counts, because some models stop before it."""
         text: list[str] = []
         calls: list[ToolCall] = []
         if self._inside:
@@ -81,7 +81,7 @@ class ToolCallReader:
             calls.append(call)
 
     def _past_a_call(self, text: str) -> str:
-        """The text, without the line ends that templates put between two calls."""
+        """The text without the newlines that templates put between two calls."""
         if self._after_call:
             text = text.lstrip()
             self._after_call = not text
@@ -89,14 +89,14 @@ class ToolCallReader:
 
 
 def _begun(text: str) -> int:
-    """How many letters at the text's end may be the beginning of a call."""
+    """How many characters at the end of the text may be the start of a call."""
     return next((size for size in range(min(len(text), len(OPEN) - 1), 0, -1) if OPEN.startswith(text[-size:])), 0)
 
 
 def _parsed(body: str) -> ToolCall | None:
     try:
         call = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(call, dict) or not isinstance(call.get("name"), str):
         return None
@@ -105,20 +105,20 @@ def _parsed(body: str) -> ToolCall | None:
 
 
 def template_for_tools(metadata: Mapping[str, str]) -> str:
-    """The template that a model's file has for chats with tools.
+    """Returns the model's template for chats with tools.
 
     Raises:
-        ValueError: Its calls have another form, or none; we could not find them in an answer.
+        ValueError: The template has no tool calls, or in another form, which could not be found in a reply.
     """
     template = metadata.get(f"{_TEMPLATE}.tool_use", metadata.get(_TEMPLATE, ""))
     if not _FORM.search(template):
-        message = f'the model\'s chat template has no tool calls of the form {OPEN}{{"name": …}}{CLOSE}'
+        message = f'the model\'s chat template does not support tool calls of the form {OPEN}{{"name": …}}{CLOSE}'
         raise ValueError(message)
     return template
 
 
 def forced(template: str, names: Sequence[str], choice: str) -> tuple[str, dict[str, str], str]:
-    """A template after which the answer can be nothing but a call.
+    """Returns a template after which the reply can only be a call.
 
     Args:
         template: The model's template.
@@ -126,10 +126,10 @@ def forced(template: str, names: Sequence[str], choice: str) -> tuple[str, dict[
         choice: One of them, or "any".
 
     Returns:
-        The template, the variable that it needs, and the beginning of the answer, which the model does not repeat.
+        The template, the variable that it needs, and the start of the reply, which the model does not repeat.
     """
     name = names[0] if len(names) == 1 else choice
-    # Ends before a space: tokens begin with the space before their word.
+    # Ends before a space, because tokens start with the space before their word.
     begin = OPEN + '\n{"name":'
     if name != "any":
         begin += f' {json.dumps(name)}, "arguments":'

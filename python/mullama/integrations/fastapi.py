@@ -1,4 +1,4 @@
-"""Streams as server-sent events and errors as HTTP answers, for FastAPI and plain Starlette.
+"""Streams as server-sent events and errors as HTTP responses, for FastAPI and plain Starlette.
 
 >>> from fastapi import FastAPI
 >>> from mullama import AsyncModel, Model
@@ -10,7 +10,7 @@
 ... async def poem():
 ...     return sse_response(model.generate_stream("Write a poem:", max_tokens=200))
 
-What goes over the wire, each event ended by an empty line:
+The wire format, in which an empty line ends each event:
 
     data: {"text": "Once", "index": 0}
 
@@ -22,25 +22,25 @@ What goes over the wire, each event ended by an empty line:
     event: error
     data: {"code": "STREAM_TIMEOUT", "message": "…"}
 
-A stream ends with one `done` or one `error`. A body that ends without either was cut off.
+A stream ends with one `done` or one `error` event. A body that ends without either was cut off.
 """
 
 from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import anyio
 from starlette.responses import JSONResponse, Response
 
-from mullama._exceptions import MullamaError
+from mullama._exceptions import MullamaError, OverloadedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from starlette.applications import Starlette
+    from starlette.background import BackgroundTask
     from starlette.requests import Request
     from starlette.types import Receive, Scope, Send
 
@@ -48,44 +48,37 @@ if TYPE_CHECKING:
 
 __all__ = ["error_response", "install_error_handlers", "sse_response"]
 
-_STATUSES = {
-    "MODEL_NOT_FOUND": 404,
-    "MODEL_LOAD": 500,
-    "INVALID_CONFIG": 400,
-    "INVALID_PROMPT": 400,
-    "CONTEXT_OVERFLOW": 400,
-    "TEMPLATE_ERROR": 400,
-    "OVERLOADED": 429,
-    "STREAM_TIMEOUT": 504,
-    "GENERATION_ERROR": 500,
-    "CLOSED": 503,
-}
-"""The statuses that every face of mullama gives these codes."""
-
 _RETRY_AFTER_SECONDS = 1
-"""A place is free as soon as any stream ends, so the shortest wait that the header can tell."""
+"""The shortest wait that the header can express: any stream that ends makes room for another."""
 
 _KEEP_ALIVE = b": keep-alive\n\n"
 
 
 def sse_response(
-    stream: TokenStream, *, keep_alive_seconds: float = 15.0, headers: Mapping[str, str] | None = None
+    stream: TokenStream,
+    *,
+    keep_alive_seconds: float = 15.0,
+    headers: Mapping[str, str] | None = None,
+    background: BackgroundTask | None = None,
 ) -> Response:
-    """An answer that sends each token as a server-sent event, as soon as it exists. Never blocks the event loop.
+    """Returns a response that sends each token as a server-sent event as soon as it exists.
 
-    The stream is the answer's from here on. It is closed, and its compute free within one step, when the answer ends in
-    whichever way: by itself, with an error, when the client is gone or when the server cancels it, before the first
-    token too. A client that reads slowly holds up its own stream alone.
+    It never blocks the event loop. The response owns the stream from here on: it closes the stream, which stops using
+    compute within one step, when the response ends in whatever way: by itself, with an error, because the client
+    disconnected or because the server cancelled it, even before the first token. A client that reads slowly pauses only
+    its own stream.
 
     Args:
-        stream: An unread stream, from `generate_stream` or `chat_stream`. What those raise comes before the answer
-            begins, and is yours: see `install_error_handlers`.
-        keep_alive_seconds: After how many seconds without a token a comment is sent, which clients skip, so that
-            proxies do not take a long prefill for a dead connection. Most of them wait for 60 seconds.
-        headers: More headers.
+        stream: An unread stream from `generate_stream` or `chat_stream`. Errors of those calls are raised before the
+            response exists: see `install_error_handlers`.
+        keep_alive_seconds: Send a comment, which clients ignore, after this many seconds without a token, so that
+            proxies do not take a long prefill for a dead connection. Most proxies wait for 60 seconds.
+        headers: Additional headers.
+        background: A task to run when the response has ended and the stream is closed, also if the client has
+            disconnected. FastAPI adds the tasks of an injected `BackgroundTasks`.
 
     Returns:
-        An answer of status 200. What goes wrong while the stream is read is its last event, `error`.
+        A response with status 200. Errors that occur while the stream is read are sent as its last event, `error`.
 
     Raises:
         ValueError: `keep_alive_seconds` is not positive.
@@ -98,18 +91,18 @@ def sse_response(
     if not keep_alive_seconds > 0:
         message = f"keep_alive_seconds must be above 0, not {keep_alive_seconds}"
         raise ValueError(message)
-    return _EventResponse(stream, keep_alive_seconds, headers)
+    return _EventResponse(stream, keep_alive_seconds, headers, background)
 
 
 def error_response(error: MullamaError) -> JSONResponse:
-    """The HTTP answer to an error: `{"error": {"code": …, "message": …}}` under the status of its code.
+    """Returns the HTTP response to an error: `{"error": {"code": …, "message": …}}` with the status of its class.
 
     | code | status |
     |---|---|
     | `INVALID_CONFIG`, `INVALID_PROMPT`, `CONTEXT_OVERFLOW`, `TEMPLATE_ERROR` | 400 |
     | `MODEL_NOT_FOUND` | 404 |
     | `OVERLOADED` | 429, with `Retry-After` in seconds |
-    | `MODEL_LOAD`, `GENERATION_ERROR` | 500 |
+    | `MODEL_LOAD`, `GENERATION_ERROR`, `STREAM_BUSY` | 500 |
     | `CLOSED` | 503 |
     | `STREAM_TIMEOUT` | 504 |
 
@@ -121,12 +114,12 @@ def error_response(error: MullamaError) -> JSONResponse:
         >>> response.status_code
         400
     """
-    headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)} if error.code == "OVERLOADED" else None
-    return JSONResponse({"error": _described(error)}, _STATUSES[error.code], headers)
+    headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)} if isinstance(error, OverloadedError) else None
+    return JSONResponse({"error": _described(error)}, error.http_status, headers)
 
 
 def install_error_handlers(app: Starlette) -> None:
-    """Has the app answer every `MullamaError` that leaves a route with `error_response`.
+    """Makes the app respond to every `MullamaError` that a route raises with `error_response`.
 
     Args:
         app: A FastAPI or Starlette application.
@@ -138,7 +131,7 @@ def install_error_handlers(app: Starlette) -> None:
 
 
 def _answer(_request: Request, error: Exception) -> Response:
-    if not isinstance(error, MullamaError):  # the signature is Starlette's, which calls it for these alone
+    if not isinstance(error, MullamaError):  # Starlette calls this only for MullamaError
         raise error
     return error_response(error)
 
@@ -148,20 +141,26 @@ def _described(error: MullamaError) -> dict[str, str]:
 
 
 class _EventResponse(Response):
-    """The answer. Starlette's own for streams hears of a client's leaving only when it sends, on newer servers."""
+    """The response. On newer servers, Starlette's own notices that the client disconnected only when it sends."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, stream: TokenStream, keep_alive_seconds: float, headers: Mapping[str, str] | None) -> None:
+    def __init__(
+        self,
+        stream: TokenStream,
+        keep_alive_seconds: float,
+        headers: Mapping[str, str] | None,
+        background: BackgroundTask | None,
+    ) -> None:
         self._stream = stream
         self._keep_alive_seconds = keep_alive_seconds
         self.status_code = 200
-        self.background = None
-        # nginx gathers an answer before it passes it on, unless the second header tells it not to.
+        self.background = background
+        # nginx buffers a response unless the second header tells it not to.
         self.init_headers({"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **(headers or {})})
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        """Sends events until the stream ends or the client is gone."""
+        """Sends events until the stream ends or the client disconnects, then runs the background task."""
         with self._stream:
             async with anyio.create_task_group() as group:
 
@@ -173,9 +172,11 @@ class _EventResponse(Response):
                 group.start_soon(watch)
                 await self._send(send)
                 group.cancel_scope.cancel()
+        if self.background is not None:
+            await self.background()
 
     async def _send(self, send: Send) -> None:
-        # So a server says that the client is gone; there is nobody left to be told.
+        # Some servers raise it when the client has disconnected. Nobody is left to be told.
         with suppress(OSError):
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             more = True
@@ -184,10 +185,10 @@ class _EventResponse(Response):
                 await send({"type": "http.response.body", "body": event, "more_body": more})
 
     async def _next(self) -> tuple[bytes, bool]:
-        """An event, and whether more of them come."""
+        """The next event, and whether more will follow."""
         stream = self._stream
         try:
-            # A read that is given up takes no token, so the next one finds it.
+            # A cancelled read takes no token, so the next read finds it.
             with anyio.move_on_after(self._keep_alive_seconds) as wait:
                 token = await anext(stream, None)
         except MullamaError as error:
@@ -197,10 +198,10 @@ class _EventResponse(Response):
         if token is not None:
             return _event({"text": token.text, "index": token.index}), True
         end = {"finish_reason": stream.finish_reason, "stop_sequence": stream.stop_sequence}
-        return _event({**end, "usage": asdict(stream.usage)}, "done"), False
+        return _event({**end, "usage": stream.usage.to_dict()}, "done"), False
 
 
 def _event(content: Mapping[str, object], name: str | None = None) -> bytes:
-    # In ASCII: some clients take U+2028 and its like, which JSON would leave as they are, for the end of a line.
+    # In ASCII: some clients treat U+2028 and similar characters, which JSON allows, as the end of a line.
     data = f"data: {json.dumps(content)}\n\n"
     return (data if name is None else f"event: {name}\n{data}").encode("ascii")

@@ -8,10 +8,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 import uuid
-from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from langchain_core.language_models.chat_models import BaseChatModel, agenerate_from_stream, generate_from_stream
 from langchain_core.messages import AIMessageChunk
@@ -19,12 +22,13 @@ from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.utils.function_calling import convert_to_openai_tool
-from pydantic import ConfigDict, Field, InstanceOf, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PrivateAttr, create_model
 
-from mullama._arguments import merge
+from mullama._arguments import DEFAULTS, FIELDS, merge
 from mullama._closing import AsyncClosing
 from mullama._config import ContextParams, StreamConfig
 from mullama._context import Context
+from mullama._exceptions import OverloadedError
 from mullama._model import Model
 from mullama._stream_options import StreamOptions
 from mullama.integrations._messages import to_mappings
@@ -40,7 +44,7 @@ if TYPE_CHECKING:
     from langchain_core.messages import AIMessage, BaseMessage
     from langchain_core.runnables import Runnable
     from langchain_core.tools import BaseTool
-    from typing_extensions import Unpack
+    from typing_extensions import Self, Unpack
 
     from mullama._mullama import Token
     from mullama._stream import TokenStream
@@ -49,20 +53,26 @@ if TYPE_CHECKING:
 __all__ = ["ChatMullama"]
 
 _FOR_SERVICES = frozenset({"api_key", "base_url", "max_retries"})
-"""Standard arguments of LangChain's models that mean nothing without a service to call."""
+"""Standard arguments of LangChain's models that have no meaning without a remote service."""
+
+_SETTINGS = FIELDS | {"stop", "timeout"}
+"""The fields of `StreamConfig`, and LangChain's own names for two of them."""
+
+_TURN_SECONDS = 0.005
+"""How often the first call in line asks an engine that is full for a place."""
 
 
 class ChatOptions(StreamOptions, total=False):
-    """What `ChatMullama` takes as keywords besides the fields of `StreamConfig`."""
+    """The keywords of `ChatMullama` besides the fields of `StreamConfig`."""
 
     max_tokens: int
-    stop: Sequence[str] | None
+    stop: str | Sequence[str] | None
     timeout: float | None
     streaming: bool
     api_key: object
     base_url: object
     max_retries: object
-    # Fields of every LangChain model.
+    # The fields that every LangChain model has.
     name: str | None
     cache: Any
     verbose: bool
@@ -76,18 +86,40 @@ class ChatOptions(StreamOptions, total=False):
     profile: Any
 
 
-class ChatMullama(BaseChatModel, AsyncClosing):
-    """A chat model in your own process, with LangChain's ways: `invoke`, `stream`, `batch`, their async twins, tools.
+if TYPE_CHECKING:
 
-    Each call is a stream of mullama. It runs beside the others in one engine; its compute is free within one step when
-    its task is cancelled or its iterator is left, closed or collected. `response_metadata` has `finish_reason`,
-    `stop_sequence`, `seed` and `model_name`; `usage_metadata` counts tokens, those from the cache too.
+    class _SettingFields(BaseModel):
+        """The settings as LangChain's users know them. All others are fields too."""
 
-    A call takes as keywords what the constructor takes as settings, for itself alone: `llm.invoke(…, temperature=0)`.
+        temperature: float | None = None
+        max_tokens: int | None = None
+        top_p: float | None = None
+        top_k: int | None = None
+        seed: int | None = None
+        stop: str | Sequence[str] | None = None
+        timeout: float | None = None
+
+else:
+    # Made from the table of settings; the values are checked where they are merged.
+    _SettingFields = create_model("_SettingFields", **dict.fromkeys(sorted(_SETTINGS), (Any, None)))
+
+
+class ChatMullama(BaseChatModel, _SettingFields, AsyncClosing):
+    """A LangChain chat model in your own process: `invoke`, `stream`, `batch`, their async counterparts, tools.
+
+    Each call is a stream of mullama and runs beside the others in one engine. It stops using compute within one step
+    when its task is cancelled or its iterator is left, closed or collected. `response_metadata` has `finish_reason`,
+    `stop_sequence`, `seed` and `model_name`; `usage_metadata` has the token counts, including cached ones.
+
+    Every setting of the constructor is also a field, such as `llm.temperature`, which is None unless it was given, and
+    a keyword of each call: `llm.invoke(…, temperature=0)`. None always means "not given".
+
+    An async call waits for its turn when the engine has too many unfinished streams; its deadlines count from then. A
+    blocking call raises `OverloadedError`.
 
     Raises:
-        ValueError: A message holds something that is no text, or is of a kind that templates have no role for.
-        MullamaError: As `Context.chat_stream` and the reading of its stream.
+        ValueError: A message contains something other than text, or has a type for which templates have no role.
+        MullamaError: As `Context.chat_stream` and reading its stream do.
 
     Example:
         >>> llm = ChatMullama("demo", temperature=0.7, max_tokens=200)
@@ -103,6 +135,7 @@ class ChatMullama(BaseChatModel, AsyncClosing):
     streaming: bool = False
     _context: Context = PrivateAttr()
     _owns_model: bool = PrivateAttr()
+    _lines: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = PrivateAttr(default_factory=WeakKeyDictionary)
 
     def __init__(
         self,
@@ -112,55 +145,66 @@ class ChatMullama(BaseChatModel, AsyncClosing):
         config: StreamConfig | None = None,
         **options: Unpack[ChatOptions],
     ) -> None:
-        """Loads the model, if it is a path, and joins or starts an engine. Blocks until both are there.
+        """Loads the model, if it is a path, and joins or starts an engine. Blocks until both are ready.
 
-        An async program loads with `AsyncModel.load` and gives its `model`.
+        In an async program, load with `AsyncModel.load` and pass its `model`.
 
         Args:
-            model: A GGUF file, "demo" for the small model inside the package, or a model that `Model.load` loaded, with
-                its options, to share.
-            params: How the engine is laid out.
+            model: A GGUF file, "demo" for the small model that comes with the package, or a loaded `Model` to share.
+            params: Layout of the engine.
             config: All settings of the streams.
-            **options: Any field of `StreamConfig`, instead of what `config` says; its LangChain names `stop`
-                (`stop_sequences`) and `timeout` (seconds; None or 0 is no limit); `streaming`, whether `invoke` reports
+            **options: Any field of `StreamConfig`, which overrides `config`; LangChain's own names `stop` (one or
+                several stop sequences) and `timeout` (seconds; 0 is no limit); `streaming`, whether `invoke` reports
                 each token to callbacks; the fields of every LangChain model. `api_key`, `base_url` and `max_retries`
-                are for services and change nothing.
+                are accepted and have no effect. None means "not given".
 
         Raises:
-            ModelNotFoundError: Nothing is at the path.
-            ModelLoadError: The file is no model that can run.
-            InvalidConfigError: A setting is out of its range.
-            TypeError: An argument has a name that nobody knows.
+            ModelNotFoundError: There is no file at the path.
+            ModelLoadError: The file cannot be loaded as a model.
+            InvalidConfigError: A setting is out of range.
+            TypeError: There is no argument of that name.
         """
-        known = {name: value for name, value in options.items() if name not in _FOR_SERVICES}
-        of_langchain = {name: known.pop(name) for name in type(self).model_fields if name in known}
-        settings = merge("ChatMullama", config, None, _with_our_names(known))
+        given = {name: value for name, value in options.items() if name not in _FOR_SERVICES}
+        fields = {name: given.pop(name) for name in type(self).model_fields.keys() - _SETTINGS if name in given}
+        config = DEFAULTS if config is None else config
+        merge("ChatMullama", config, None, _to_our_names(given))
         params = ContextParams() if params is None else params
         loaded = model if isinstance(model, Model) else Model.load(model)
-        # As one mapping: the type checker knows the fields of the class above alone.
-        fields: dict[str, Any] = {"model": loaded, "params": params, "config": settings, **of_langchain}
-        super().__init__(**fields)
+        # As one mapping: the type checker knows only the fields of the class above.
+        values: dict[str, Any] = {"model": loaded, "params": params, "config": config, **given, **fields}
+        super().__init__(**values)
         self._context = Context(loaded, params)
         self._owns_model = loaded is not model
 
     @property
     def model_name(self) -> str:
-        """The file's name, without its ending."""
+        """The file's name, without its extension."""
         return self.model.path.stem
 
     @property
     def context(self) -> Context:
-        """The context that the calls run on."""
+        """The context that the calls use."""
         return self._context
 
     def close(self) -> None:
-        """Lets go of the engine, and of the model if it was loaded here. Later calls raise `EngineClosedError`.
+        """Releases the engine, and the model if it was loaded here. Later calls raise `EngineClosedError`.
 
-        Open streams go on if the model was given as one; otherwise they raise `EngineClosedError` too.
+        Open streams continue if the model was passed in; otherwise they raise `EngineClosedError` too.
         """
         self._context.close()
         if self._owns_model:
             self.model.close()
+
+    def __copy__(self) -> Self:
+        """A chat model with the same settings on the same loaded model, which can be closed on its own."""
+        copied = super().__copy__()
+        copied._context = Context(self.model, self.params)  # noqa: SLF001  # another of this class
+        copied._owns_model = False  # noqa: SLF001  # the same
+        return copied
+
+    def __deepcopy__(self, _memo: dict[int, Any] | None = None) -> Self:
+        """The same as a copy: the loaded model is shared, and settings do not change."""
+        return self.__copy__()
 
     def bind_tools(
         self,
@@ -169,18 +213,18 @@ class ChatMullama(BaseChatModel, AsyncClosing):
         tool_choice: str | bool | None = None,
         **kwargs: Any,  # noqa: ANN401  # LangChain's signature
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """This model with tools that it may call: the template shows them, and calls come as `tool_calls`.
+        """Returns this model with tools that it may call: the template lists them, and calls arrive as `tool_calls`.
 
-        How well it calls is the model's affair: arguments are whatever JSON it writes. What is no call stays text.
+        The arguments of a call are whatever JSON the model writes. Everything that is not a call stays text.
 
         Args:
             tools: Functions, pydantic classes, LangChain's tools or JSON schemas.
-            tool_choice: "any" (or "required", True) makes the answer begin as a call, a tool's name as a call of that
-                one; "none" is as without tools; "auto" (or None, False) leaves it to the model.
+            tool_choice: "any" (or "required", True) makes the reply start as a call, and a tool's name as a call of
+                that tool; "none" is the same as no tools; "auto" (or None, False) lets the model decide.
             **kwargs: Settings, as a call takes them.
 
         Raises:
-            ValueError: The model's template has no tool calls in the form that we find, or `tool_choice` names no tool.
+            ValueError: The model's template does not support tool calls in a known form, or there is no such tool.
 
         Example:
             >>> def get_weather(city: str) -> str:
@@ -197,7 +241,7 @@ class ChatMullama(BaseChatModel, AsyncClosing):
         return self.bind(tools=schemas, tool_choice=choice, **kwargs)
 
     def get_token_ids(self, text: str) -> list[int]:
-        """The model's own tokens of a text, without those that begin and end it."""
+        """Returns the model's own tokens of a text, without those at its beginning and end."""
         if self.custom_get_token_ids is not None:
             return self.custom_get_token_ids(text)
         return self.model.tokenize(text, add_special=False, parse_special=False)
@@ -227,9 +271,9 @@ class ChatMullama(BaseChatModel, AsyncClosing):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,  # noqa: ANN401  # LangChain's signature
     ) -> Iterator[ChatGenerationChunk]:
-        del run_manager  # who calls reports the chunks
-        stream, answer = self._open(messages, stop, kwargs)
-        with stream:
+        del run_manager  # the caller reports the chunks
+        open_stream, answer = self._request(messages, stop, kwargs)
+        with open_stream() as stream:
             for token in stream:
                 if chunk := answer.chunk(token):
                     yield chunk
@@ -242,17 +286,28 @@ class ChatMullama(BaseChatModel, AsyncClosing):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,  # noqa: ANN401  # LangChain's signature
     ) -> AsyncIterator[ChatGenerationChunk]:
-        del run_manager  # who calls reports the chunks
-        stream, answer = self._open(messages, stop, kwargs)
-        async with stream:
+        del run_manager  # the caller reports the chunks
+        open_stream, answer = self._request(messages, stop, kwargs)
+        async with await self._take_turn(open_stream) as stream:
             async for token in stream:
                 if chunk := answer.chunk(token):
                     yield chunk
             yield answer.last(stream)
 
-    def _open(
+    async def _take_turn(self, open_stream: Callable[[], TokenStream]) -> TokenStream:
+        """Opens the stream, after all calls that came before, when the engine has room for it."""
+        # A lock belongs to the loop that first waits for it.
+        line = self._lines.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+        async with line:
+            while True:
+                try:
+                    return open_stream()
+                except OverloadedError:  # noqa: PERF203  # it has to be asked again
+                    await asyncio.sleep(_TURN_SECONDS)
+
+    def _request(
         self, messages: list[BaseMessage], stop: list[str] | None, options: dict[str, Any]
-    ) -> tuple[TokenStream, _Answer]:
+    ) -> tuple[Callable[[], TokenStream], _Reply]:
         tools, choice = options.pop("tools", None), options.pop("tool_choice", "auto")
         config = self._settings(stop, options)
         template: str | None = None
@@ -263,18 +318,25 @@ class ChatMullama(BaseChatModel, AsyncClosing):
         elif choice != "auto":
             names = [tool["function"]["name"] for tool in tools]
             template, variables, begin = forced(template_for_tools(self.model.metadata), names, choice)
-        stream = self._context.chat_stream(
-            to_mappings(messages), tools=tools, chat_template=template, chat_template_kwargs=variables, config=config
+        open_stream = partial(
+            self._context.chat_stream,
+            to_mappings(messages),
+            tools=tools,
+            chat_template=template,
+            chat_template_kwargs=variables,
+            config=config,
         )
-        return stream, _Answer(self.model_name, begin, with_tools=bool(tools))
+        return open_stream, _Reply(self.model_name, begin, with_tools=bool(tools))
 
-    def _settings(self, stop: Sequence[str] | None, options: Mapping[str, Any]) -> StreamConfig:
-        """The settings of a call."""
+    def _settings(self, stop: str | Sequence[str] | None, options: Mapping[str, Any]) -> StreamConfig:
+        """The settings of a call: `config`, then the fields, then the options of the call."""
         options = {name: value for name, value in options.items() if name != "stream"}
-        if options.pop("model", self.model_name) != self.model_name:
-            message = f"this ChatMullama runs {self.model_name!r}; another model is another ChatMullama"
+        if (options.pop("model", None) or self.model_name) != self.model_name:
+            message = f"this ChatMullama runs {self.model_name!r}; create another ChatMullama for another model"
             raise ValueError(message)
-        return merge("ChatMullama", self.config, None, _with_our_names({"stop": stop, **options}))
+        fields = {name: getattr(self, name) for name in _SETTINGS}
+        overrides = _to_our_names(fields) | _to_our_names({"stop": stop, **options})
+        return merge("ChatMullama", self.config, None, overrides)
 
     @property
     def _llm_type(self) -> str:
@@ -282,24 +344,29 @@ class ChatMullama(BaseChatModel, AsyncClosing):
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
-        return {"model": str(self.model.path), "params": asdict(self.params), "config": asdict(self.config)}
+        return {
+            "model": str(self.model.path),
+            "params": self.params.to_dict(),
+            "config": self._settings(None, {}).to_dict(),
+        }
 
     def _get_ls_params(
         self,
         stop: list[str] | None = None,
         **kwargs: Any,  # noqa: ANN401  # LangChain's signature
     ) -> LangSmithParams:
-        told: LangSmithParams = {
-            "ls_temperature": self.config.temperature,
-            "ls_max_tokens": self.config.max_tokens,
+        config = self._settings(stop, {name: value for name, value in kwargs.items() if name in _SETTINGS})
+        params: LangSmithParams = {
             **super()._get_ls_params(stop, **kwargs),
+            "ls_temperature": config.temperature,
+            "ls_max_tokens": config.max_tokens,
         }
-        if self.config.stop_sequences and stop is None:
-            told["ls_stop"] = list(self.config.stop_sequences)
-        return told
+        if config.stop_sequences:
+            params["ls_stop"] = list(config.stop_sequences)
+        return params
 
 
-class _Answer:
+class _Reply:
     """Turns the tokens of one stream into LangChain's chunks."""
 
     def __init__(self, model_name: str, begin: str, *, with_tools: bool) -> None:
@@ -310,7 +377,7 @@ class _Answer:
             self._reader.feed(begin)
 
     def chunk(self, token: Token) -> ChatGenerationChunk | None:
-        """What became certain with the token, if that is anything."""
+        """The chunk for what became certain with the token, if anything did."""
         text, calls = (token.text, []) if self._reader is None else self._reader.feed(token.text)
         told = None if token.logprob is None else {"logprobs": {"content": [_logprob(token)]}}
         if not (text or calls or told):
@@ -318,7 +385,7 @@ class _Answer:
         return ChatGenerationChunk(message=self._message(text, calls), generation_info=told)
 
     def last(self, stream: TokenStream) -> ChatGenerationChunk:
-        """The rest of the text, and how the stream ended."""
+        """The chunk with the rest of the text, and with how the stream ended."""
         message = self._message(*(("", []) if self._reader is None else self._reader.end()))
         message.chunk_position = "last"
         usage = stream.usage
@@ -347,12 +414,15 @@ def _logprob(token: Token) -> dict[str, Any]:
     return {"token": token.text, "bytes": list(token.bytes), "logprob": token.logprob, "top_logprobs": likeliest}
 
 
-def _with_our_names(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options, with LangChain's own names for two of them replaced by ours."""
-    ours = dict(options)
-    stop, timeout = ours.pop("stop", None), ours.pop("timeout", ...)
+def _to_our_names(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given, with LangChain's own names replaced by ours."""
+    ours = {name: value for name, value in options.items() if value is not None}
+    stop, timeout = ours.pop("stop", None), ours.pop("timeout", None)
     if stop is not None:
-        ours["stop_sequences"] = stop
-    if timeout is not ...:
-        ours["timeout_ms"] = None if timeout is None else round(timeout * 1000)
+        ours["stop_sequences"] = [stop] if isinstance(stop, str) else stop
+    if timeout is not None:
+        if isinstance(timeout, str) or not math.isfinite(timeout):
+            message = f"timeout must be a finite number of seconds, not {timeout!r}"
+            raise ValueError(message)
+        ours["timeout_ms"] = math.ceil(timeout * 1000)
     return ours

@@ -70,23 +70,38 @@ const MAX_THREADS: u32 = 512;
 /// Far above any model's context; keeps products of sizes within 64 bits.
 const MAX_CELLS: u32 = 1 << 28;
 
+const CELLS: Range<u32> = Range::new(1, MAX_CELLS, "1 to 268435456");
+const OPTIONAL_CELLS: Range<u32> = Range::new(1, MAX_CELLS, "None or 1 to 268435456");
+const OPTIONAL_THREADS: Range<u32> = Range::new(1, MAX_THREADS, "None or 1 to 512");
+const SLOTS: Range<u32> = Range::new(1, MAX_SEQUENCES, "1 to 256");
+const QUEUE: Range<u32> = Range::new(0, 1 << 20, "0 to 1048576");
+
 impl ContextParams {
     /// Refuses the first value that is out of its range.
     ///
     /// # Errors
     /// [`MullamaError::InvalidConfig`] names the field, the value and the range.
     pub fn validate(&self) -> Result<(), MullamaError> {
-        let cells = Range::new(1, MAX_CELLS, "1 to 268435456");
-        let threads = Range::new(1, MAX_THREADS, "1 to 512");
-        let given = |field, value: Option<u32>, range: Range<u32>| value.map_or(Ok(()), |v| range.check(field, v));
-        given("n_ctx", self.n_ctx, cells)?;
-        Range::new(1, MAX_SEQUENCES, "1 to 256").check("n_parallel", self.n_parallel)?;
-        given("kv_cells", self.kv_cells, cells)?;
-        cells.check("n_batch", self.n_batch)?;
-        cells.check("n_ubatch", self.n_ubatch)?;
-        given("n_threads", self.n_threads, threads)?;
-        given("n_threads_batch", self.n_threads_batch, threads)?;
-        Range::new(0, 1 << 20, "0 to 1048576").check("max_queue", self.max_queue)
+        OPTIONAL_CELLS.check("n_ctx", self.n_ctx)?;
+        SLOTS.check("n_parallel", self.n_parallel)?;
+        OPTIONAL_CELLS.check("kv_cells", self.kv_cells)?;
+        CELLS.check("n_batch", self.n_batch)?;
+        CELLS.check("n_ubatch", self.n_ubatch)?;
+        OPTIONAL_THREADS.check("n_threads", self.n_threads)?;
+        OPTIONAL_THREADS.check("n_threads_batch", self.n_threads_batch)?;
+        QUEUE.check("max_queue", self.max_queue)
+    }
+
+    /// The allowed values of a numeric field as text, for bindings that refuse a value which the field cannot hold.
+    pub fn range(field: &str) -> Option<&'static str> {
+        match field {
+            "n_ctx" | "kv_cells" => Some(OPTIONAL_CELLS.words()),
+            "n_parallel" => Some(SLOTS.words()),
+            "n_batch" | "n_ubatch" => Some(CELLS.words()),
+            "n_threads" | "n_threads_batch" => Some(OPTIONAL_THREADS.words()),
+            "max_queue" => Some(QUEUE.words()),
+            _ => None,
+        }
     }
 
     /// Most streams that may be unfinished at once.

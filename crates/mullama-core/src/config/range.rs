@@ -22,11 +22,13 @@ impl<T: PartialOrd + Display + Copy> Range<T> {
         self.words
     }
 
-    /// Refuses a value outside the range; NaN is outside every range.
-    pub(crate) fn check(&self, field: &'static str, value: T) -> Result<(), MullamaError> {
-        if self.min <= value && value <= self.max {
-            return Ok(());
+    /// Refuses a value outside the range; NaN is outside every range, and `None` is in it.
+    pub(crate) fn check(&self, field: &'static str, value: impl Into<Option<T>>) -> Result<(), MullamaError> {
+        match value.into() {
+            Some(value) if !(self.min <= value && value <= self.max) => {
+                Err(MullamaError::invalid(field, value, self.words))
+            }
+            _ => Ok(()),
         }
-        Err(MullamaError::invalid(field, value, self.words))
     }
 }

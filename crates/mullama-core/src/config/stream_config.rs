@@ -14,9 +14,9 @@ macro_rules! stream_config_table {
     ($callback:ident) => {
         $callback! {
             /// Most tokens to generate. 0 is an empty stream; more than the context has room for is clipped to it.
-            max_tokens: u32, u32, 256, -;
+            max_tokens: u32, u32, 256, (0, u32::MAX, "0 to 4294967295");
             /// 0 always takes the likeliest token; higher is more varied.
-            temperature: f32, f32, 1.0, (0.0, f32::MAX, "a finite number, 0 or more");
+            temperature: f32, f32, 1.0, (0.0, f32::MAX, "0.0 to 3.4e38");
             /// Keep the `k` likeliest tokens; 0 is off.
             top_k: u32, u32, 40, (0, i32::MAX as u32, "0 to 2147483647");
             /// Keep the likeliest tokens that together have this probability; 1.0 is off.
@@ -24,11 +24,11 @@ macro_rules! stream_config_table {
             /// Drop tokens less likely than this share of the likeliest one's probability; 0.0 is off.
             min_p: f32, f32, 0.0, (0.0, 1.0, "0.0 to 1.0");
             /// Divide the logit of tokens seen in the last `repeat_last_n` by this; 1.0 is off.
-            repeat_penalty: f32, f32, 1.0, (f32::MIN_POSITIVE, f32::MAX, "a finite number above 0");
+            repeat_penalty: f32, f32, 1.0, (1e-6, 1e6, "0.000001 to 1000000");
             /// Take this off a token's logit for each time it was seen; 0 is off.
-            frequency_penalty: f32, f32, 0.0, (f32::MIN, f32::MAX, "a finite number");
+            frequency_penalty: f32, f32, 0.0, (-1e6, 1e6, "-1000000 to 1000000");
             /// Take this off a token's logit once if it was seen; 0 is off.
-            presence_penalty: f32, f32, 0.0, (f32::MIN, f32::MAX, "a finite number");
+            presence_penalty: f32, f32, 0.0, (-1e6, 1e6, "-1000000 to 1000000");
             /// How many of the last tokens, the prompt's included, the penalties look at; 0 is off, -1 is the whole context.
             repeat_last_n: i32, i32, 64, (-1, 1 << 20, "-1 to 1048576");
             /// Locally typical sampling (Meister et al. 2022): keep this mass of the most typical tokens; 1.0 is off.
@@ -38,9 +38,9 @@ macro_rules! stream_config_table {
             /// Probability above which XTC may leave a token out; above 0.5 it does nothing.
             xtc_threshold: f32, f32, 0.1, (0.0, 1.0, "0.0 to 1.0");
             /// Strength of the DRY penalty on repeated runs of tokens; 0.0 is off.
-            dry_multiplier: f32, f32, 0.0, (0.0, f32::MAX, "a finite number, 0 or more");
+            dry_multiplier: f32, f32, 0.0, (0.0, f32::MAX, "0.0 to 3.4e38");
             /// Base of DRY's exponential growth with the length of the repetition.
-            dry_base: f32, f32, 1.75, (1.0, f32::MAX, "a finite number, 1 or more");
+            dry_base: f32, f32, 1.75, (1.0, f32::MAX, "1.0 to 3.4e38");
             /// Longest repetition that DRY leaves unpunished, in tokens.
             dry_allowed_length: i32, i32, 2, (0, 1 << 20, "0 to 1048576");
             /// How many of the last tokens DRY looks at; 0 is off, -1 is the whole context.
@@ -50,17 +50,17 @@ macro_rules! stream_config_table {
             /// Mirostat version 1 or 2 (Basu et al. 2021), which replaces the truncation samplers; 0 is off.
             mirostat: u32, u32, 0, (0, 2, "0, 1 or 2");
             /// Mirostat's target surprise, in bits a token.
-            mirostat_tau: f32, f32, 5.0, (0.0, f32::MAX, "a finite number, 0 or more");
+            mirostat_tau: f32, f32, 5.0, (0.0, f32::MAX, "0.0 to 3.4e38");
             /// Mirostat's learning rate.
-            mirostat_eta: f32, f32, 0.1, (0.0, f32::MAX, "a finite number, 0 or more");
+            mirostat_eta: f32, f32, 0.1, (0.0, f32::MAX, "0.0 to 3.4e38");
             /// Half the span around `temperature` in which entropy chooses the temperature of each token; 0.0 is off.
-            dynatemp_range: f32, f32, 0.0, (0.0, f32::MAX, "a finite number, 0 or more");
+            dynatemp_range: f32, f32, 0.0, (0.0, f32::MAX, "0.0 to 3.4e38");
             /// How entropy maps to temperature within `dynatemp_range`.
-            dynatemp_exponent: f32, f32, 1.0, (0.0, f32::MAX, "a finite number, 0 or more");
+            dynatemp_exponent: f32, f32, 1.0, (0.0, f32::MAX, "0.0 to 3.4e38");
             /// Keep tokens whose logit lies within this many standard deviations of the highest; 0.0 is off.
-            top_n_sigma: f32, f32, 0.0, (0.0, f32::MAX, "a finite number, 0 or more");
+            top_n_sigma: f32, f32, 0.0, (0.0, f32::MAX, "0.0 to 3.4e38");
             /// Same seed, model and prompt: same text. `None` picks one, and the stream reports it.
-            seed: Option<u32>, impl Into<Option<u32>>, None, -;
+            seed: Option<u32>, impl Into<Option<u32>>, None, (0, u32::MAX - 1, "None or 0 to 4294967294");
             /// Same seed, same text, also beside other streams and from a cached prefix; slower, with KV cells of its own.
             deterministic: bool, bool, false, -;
             /// Added to the logits of single tokens before anything else; negative infinity forbids a token.
@@ -68,7 +68,7 @@ macro_rules! stream_config_table {
             /// Never end by an end-of-generation token: they are forbidden.
             ignore_eos: bool, bool, false, -;
             /// Report the log-probability of each token, and of this many of the likeliest beside it.
-            logprobs: Option<u32>, impl Into<Option<u32>>, None, -;
+            logprobs: Option<u32>, impl Into<Option<u32>>, None, (0, 20, "None or 0 to 20");
             /// Texts that end the stream where the first of them appears; none may be empty.
             stop_sequences: Vec<String>, Vec<String>, Vec::new(), [256, "at most 256 texts of 65536 bytes together"];
             /// Tokens that end the stream like an end-of-generation token.
@@ -76,15 +76,15 @@ macro_rules! stream_config_table {
             /// Most tokens computed ahead of the reader.
             buffer_size: u32, u32, 64, (1, 65_536, "1 to 65536");
             /// Most milliseconds from the call to the last token; 0 or `None` is no limit.
-            timeout_ms: Option<u64>, impl Into<Option<u64>>, Some(30_000), -;
+            timeout_ms: Option<u64>, impl Into<Option<u64>>, Some(30_000), (0, u64::MAX, "None or 0 to 18446744073709551615");
             /// Most milliseconds from the call to the first token; 0 or `None` is no limit.
-            ttft_timeout_ms: Option<u64>, impl Into<Option<u64>>, None, -;
+            ttft_timeout_ms: Option<u64>, impl Into<Option<u64>>, None, (0, u64::MAX, "None or 0 to 18446744073709551615");
             /// Most milliseconds from the call to a place in the batch; 0 or `None` is no limit.
-            queue_timeout_ms: Option<u64>, impl Into<Option<u64>>, None, -;
+            queue_timeout_ms: Option<u64>, impl Into<Option<u64>>, None, (0, u64::MAX, "None or 0 to 18446744073709551615");
             /// Least milliseconds between two tokens.
             stream_delay_ms: u64, u64, 0, (0, 3_600_000, "0 to 3600000");
             /// Higher goes first in the queue.
-            priority: i32, i32, 0, -;
+            priority: i32, i32, 0, (i32::MIN, i32::MAX, "-2147483648 to 2147483647");
         }
     };
 }
@@ -157,8 +157,8 @@ macro_rules! stream_config {
 
 stream_config_table!(stream_config);
 
-/// Most alternatives that `logprobs` reports, as the API of `OpenAI` has it.
-const MAX_LOGPROBS: u32 = 20;
+/// Largest bias of a token. Far beyond any logit, and far from overflow when a penalty multiplies it.
+const MAX_BIAS: f32 = 1e9;
 
 /// Most bytes of all stop sequences together: each token's text is compared with them on the engine's thread.
 const MAX_STOP_BYTES: usize = 65_536;
@@ -172,13 +172,6 @@ impl StreamConfig {
     /// [`MullamaError::InvalidConfig`] names the field, the value and the range.
     pub fn validate(&self) -> Result<(), MullamaError> {
         self.check_ranges()?;
-        if self.seed == Some(u32::MAX) {
-            // llama.cpp reads this one value as "pick any".
-            return Err(MullamaError::invalid("seed", u32::MAX, "None or 0 to 4294967294"));
-        }
-        if let Some(n) = self.logprobs.filter(|&n| n > MAX_LOGPROBS) {
-            return Err(MullamaError::invalid("logprobs", n, "None or 0 to 20"));
-        }
         if let Some(at) = self.stop_sequences.iter().position(String::is_empty) {
             let value = format!("empty at index {at}");
             return Err(MullamaError::invalid("stop_sequences", value, "texts of one character or more"));
@@ -200,9 +193,9 @@ impl StreamConfig {
             let value = format!("a text with a NUL character at index {at}");
             return Err(MullamaError::invalid("dry_sequence_breakers", value, "texts without NUL characters"));
         }
-        if let Some((token, bias)) = self.logit_bias.iter().find(|(_, bias)| bias.is_nan() || *bias == f32::INFINITY) {
+        if let Some((token, bias)) = self.logit_bias.iter().find(|(_, bias)| bias.is_nan() || *bias > MAX_BIAS) {
             let value = format!("{bias} for token {token}");
-            return Err(MullamaError::invalid("logit_bias", value, "finite numbers or negative infinity"));
+            return Err(MullamaError::invalid("logit_bias", value, "numbers up to 1000000000, or negative infinity"));
         }
         Ok(())
     }
@@ -247,7 +240,7 @@ mod tests {
             let (field, told, range) = refused(&StreamConfig::new().temperature(value));
             assert_eq!(field, "temperature");
             assert_eq!(told, value.to_string());
-            assert_eq!(range, "a finite number, 0 or more");
+            assert_eq!(range, "0.0 to 3.4e38");
         }
         assert_eq!(refused(&StreamConfig::new().top_p(f32::NAN)).0, "top_p");
         assert_eq!(refused(&StreamConfig::new().frequency_penalty(f32::INFINITY)).0, "frequency_penalty");

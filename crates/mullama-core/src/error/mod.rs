@@ -11,6 +11,9 @@ use crate::gguf::GgufError;
 
 pub use facts::Fact;
 
+/// The stack of a thread of Rust's standard library.
+const DEFAULT_STACK_BYTES: usize = 2 << 20;
+
 /// What went wrong, for one request alone.
 ///
 /// Each variant has a stable [`code`](Self::code) that is the same in every
@@ -84,9 +87,7 @@ pub enum MullamaError {
         limit_bytes: usize,
     },
     /// A deadline of the stream passed. What was produced before is delivered first.
-    #[error(
-        "timed out after {limit_ms} ms with {completion_tokens} tokens generated ({deadline}={limit_ms}; {deadline}=0 removes the limit)"
-    )]
+    #[error("timed out after {limit_ms} ms with {completion_tokens} tokens generated ({deadline}=0 removes the limit)")]
     StreamTimeout {
         /// Which of the three deadlines.
         deadline: Deadline,
@@ -121,6 +122,12 @@ impl MullamaError {
             Self::StreamingError(_) => "GENERATION_ERROR",
             Self::Closed { .. } => "CLOSED",
         }
+    }
+
+    /// The system refused a thread of the default size.
+    pub fn no_thread(source: std::io::Error) -> Self {
+        let error = mullama_ffi::Error::ThreadSpawn { stack_bytes: DEFAULT_STACK_BYTES, source: Arc::new(source) };
+        Self::StreamingError(StreamFailure::Thread(Arc::new(error)))
     }
 
     /// What the tokenizer refuses.
@@ -230,8 +237,8 @@ pub enum StreamFailure {
         /// Tokens for which there was no cell.
         rows: usize,
     },
-    /// The system refused a thread to tokenize the prompt on.
-    #[error("no thread could be started for the prompt: {0}")]
+    /// The system refused a thread.
+    #[error("no thread could be started: {0}")]
     Thread(#[source] Arc<mullama_ffi::Error>),
     /// The tokenizer panicked on the prompt.
     #[error("the tokenizer panicked on the prompt")]

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 PACKAGE = "llama-cpp-python"
 VERSION = "0.3.36"
 SHA256 = "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"
-TARGET = Path(__file__).parents[1] / "target"
+TARGET = Path(__file__).parents[2] / "target"
 
 # The largest of them takes 15 MiB, and all together 75.
 MOST_BYTES = 256 << 20

@@ -12,6 +12,7 @@ import uvloop
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import Callable, Coroutine
+    from contextvars import Context
 
     Loops = Callable[[], AbstractEventLoop]
 
@@ -21,9 +22,22 @@ T = TypeVar("T")
 class WithoutReaders(asyncio.SelectorEventLoop):
     """A loop that cannot watch a descriptor, as that of Windows cannot."""
 
+    calls = 0
+    """How many calls came from other threads."""
+
     def add_reader(self, *_: object) -> NoReturn:
         """Refuses."""
         raise NotImplementedError
+
+    def call_soon_threadsafe(  # type: ignore[override]  # its own type names all arguments
+        self,
+        callback: Callable[..., object],
+        *args: Any,  # noqa: ANN401  # as they are
+        context: Context | None = None,
+    ) -> asyncio.Handle:
+        """Counts the call."""
+        self.calls += 1
+        return super().call_soon_threadsafe(callback, *args, context=context)
 
 
 def in_debug_mode() -> AbstractEventLoop:

@@ -1,0 +1,106 @@
+"""Results are values: they are compared, hashed, copied, pickled and written as JSON. Handles are not."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import pickle
+import typing
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import mullama
+from mullama import AsyncModel, Completion, Context, Model, Token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WAYS: dict[str, Callable[[Any], Any]] = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    **{f"pickle {n}": lambda value, n=n: pickle.loads(pickle.dumps(value, n)) for n in range(6)},  # type: ignore[misc]  # noqa: S301
+}
+VALUES = {
+    "completion": lambda context: context.generate("Count: 1,", 5, temperature=0, logprobs=2),
+    "token": lambda context: context.generate("Count: 1,", 1, logprobs=2).tokens[0],
+    "usage": lambda context: context.generate("Count: 1,", 1).usage,
+    "timings": lambda context: context.generate("Count: 1,", 1).timings,
+    "stats": lambda context: context.stats(),
+    "steps": lambda context: context.stats().decode_steps,
+}
+
+
+@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_value_is_equal_to_its_copies_and_has_their_hash(context: Context, value: str, way: str) -> None:
+    original = VALUES[value](context)
+    other = WAYS[way](original)
+    assert type(other) is type(original)
+    assert other == original
+    assert hash(other) == hash(original)
+    assert repr(other) == repr(original)
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_value_becomes_json(context: Context, value: str) -> None:
+    original = VALUES[value](context)
+    told = json.loads(json.dumps(original.to_dict()))
+    assert told.keys() >= {field.name for field in dataclasses.fields(original)}
+    assert json.loads(json.dumps(dataclasses.asdict(original))).keys() <= told.keys()
+
+
+def test_a_token_is_made_from_its_fields(context: Context) -> None:
+    token = context.generate("Count: 1,", 1, logprobs=2).tokens[0]
+    assert Token(**token.to_dict()) == token
+    assert Token("a").bytes == b"a"
+    assert Token("a") == Token("a", None, b"a", 0, None, [])
+    assert Token("a") != Token("a", index=1)
+    assert dataclasses.replace(token, text="other").text == "other"
+    made: Any = Token
+    for wrong in ({}, {"text": 1}, {"text": "a", "id": "b"}, {"text": "a", "index": -1}, {"text": "a", "other": 1}):
+        with pytest.raises((TypeError, OverflowError)):
+            made(**wrong)
+
+
+def test_a_token_cannot_be_changed() -> None:
+    token: Any = Token("a")
+    with pytest.raises(AttributeError):
+        token.text = "b"
+
+
+def test_the_bytes_of_an_incomplete_character_travel(context: Context) -> None:
+    token = Token("", 5, b"\xf0\x9f")
+    assert pickle.loads(pickle.dumps(token)).bytes == b"\xf0\x9f"  # noqa: S301  # our own bytes
+    assert token.to_dict()["bytes"] == [0xF0, 0x9F]
+    assert json.dumps(dataclasses.asdict(context.generate("A", 1)))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Completion", "ContextParams", "Stats", "Steps", "StreamConfig", "StreamOptions", "Timings", "Token", "Usage"],
+)
+def test_annotations_can_be_read_at_run_time(name: str) -> None:
+    assert typing.get_type_hints(getattr(mullama, name))
+
+
+def generate_elsewhere() -> Completion:
+    """Runs in another process."""
+    return Context(Model.load("demo")).generate("Count: 1,", 3, temperature=0)
+
+
+def test_a_completion_comes_back_from_another_process() -> None:
+    with ProcessPoolExecutor(1, get_context("spawn")) as processes:
+        completion = processes.submit(generate_elsewhere).result(60)
+    assert len(completion.tokens) == 3
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_handle_refuses_to_be_copied_and_says_what_to_do(model: Model, context: Context, way: str) -> None:
+    for handle in (model, context, AsyncModel(model), context.generate_stream("A", 1)):
+        words = f"cannot pickle or copy a {type(handle).__name__}, .*another process has to load the model itself"
+        with pytest.raises(TypeError, match=words):
+            WAYS[way](handle)
