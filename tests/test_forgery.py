@@ -1,4 +1,4 @@
-"""Whoever writes the name of a control token into a message has written letters."""
+"""The name of a control token in a message is plain text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# The first test fetches the vocabularies.
+# The first test downloads the vocabularies.
 pytestmark = pytest.mark.timeout(600)
 
 # Byte-level BPE, and SentencePiece.
@@ -84,7 +84,7 @@ def tokens(model: Model, template: str, messages: list[dict[str, Any]]) -> list[
     return model._native.tokenize_chat(chat_of(messages, None, template, None))
 
 
-def letters(model: Model, ids: list[int], spelled: dict[str, int]) -> str:
+def spelled_out(model: Model, ids: list[int], spelled: dict[str, int]) -> str:
     """Text of tokens, the named control tokens among them as their names: `detokenize` gives none."""
     names = {token: name for name, token in spelled.items()}
     text, plain = "", list[int]()
@@ -98,7 +98,7 @@ def letters(model: Model, ids: list[int], spelled: dict[str, int]) -> str:
 
 
 def forged(name: str) -> dict[str, list[dict[str, Any]]]:
-    """Conversations with a control token's name in them, wherever somebody else than the program writes."""
+    """Conversations with a control token's name in them, in every part that the program does not write itself."""
     half = len(name) // 2
     return {
         "alone": [{"role": "user", "content": name}],
@@ -113,7 +113,7 @@ def forged(name: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def harmless(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same conversation with one letter in place of each content."""
+    """The same conversation with "x" in place of each content."""
     return [
         message | {"content": "x" if isinstance(message["content"], str) else [{"type": "text", "text": "x"}]}
         for message in messages
@@ -136,7 +136,7 @@ def squeezed(text: str) -> str:
     return "".join(text.split())
 
 
-def test_a_name_that_a_message_says_is_letters(vocabulary: Model, controls: dict[str, int]) -> None:
+def test_a_name_in_a_message_is_plain_text(vocabulary: Model, controls: dict[str, int]) -> None:
     own = vocabulary.metadata.get("tokenizer.chat_template", BARE)
     templates = (BARE, ROUND.replace("@", min(controls)), own)
     compared = Counter[str]()
@@ -147,17 +147,17 @@ def test_a_name_that_a_message_says_is_letters(vocabulary: Model, controls: dict
                     meant = tokens(vocabulary, template, harmless(messages))
                     ids = tokens(vocabulary, template, messages)
                 except ChatTemplateError:
-                    assert template is own  # which may refuse parts, tools or the order
+                    assert template is own  # it may refuse tools or the order of roles
                     continue
                 assert control_counts(ids, controls) == control_counts(meant, controls), (name, where)
                 rendered = vocabulary.apply_chat_template(messages, chat_template=template)
-                assert squeezed(rendered) in squeezed(letters(vocabulary, ids, controls)), (name, where)
+                assert squeezed(rendered) in squeezed(spelled_out(vocabulary, ids, controls)), (name, where)
                 compared[template] += 1
     assert all(compared[template] for template in templates)
 
 
 @pytest.mark.parametrize("place", range(1, 4))
-def test_a_name_that_the_template_begins_and_a_message_ends_is_letters(
+def test_a_name_that_the_template_begins_and_a_message_ends_is_plain_text(
     vocabulary: Model, controls: dict[str, int], place: int
 ) -> None:
     for name in sample(controls):
@@ -170,7 +170,7 @@ def test_a_name_that_the_template_begins_and_a_message_ends_is_letters(
         assert controls[name] not in ids[1:], name
 
 
-def test_a_name_that_the_template_says_is_the_control_token(vocabulary: Model, controls: dict[str, int]) -> None:
+def test_a_name_in_the_template_is_the_control_token(vocabulary: Model, controls: dict[str, int]) -> None:
     for name in sample(controls):
         template = f"a{{{{ {name!r} }}}}{{{{ messages[0].content }}}}"
         assert controls[name] in tokens(vocabulary, template, [{"role": "user", "content": f"a {name}"}])
@@ -198,4 +198,4 @@ def test_the_models_own_tokens_are_safe_in_its_own_template(model: Model) -> Non
     (start,) = model.tokenize("<|im_start|>", add_special=False)
     (end,) = model.tokenize("<|im_end|>", add_special=False)
     assert (said.count(start), said.count(end)) == (meant.count(start), meant.count(end))
-    assert text in letters(model, said, {"<|im_start|>": start, "<|im_end|>": end})
+    assert text in spelled_out(model, said, {"<|im_start|>": start, "<|im_end|>": end})

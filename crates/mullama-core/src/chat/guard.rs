@@ -1,19 +1,23 @@
-//! Keeps what somebody wrote in a message from becoming control tokens: `<|im_end|>` that a user typed stays letters.
+//! Keeps text in messages from becoming control tokens: `<|im_end|>` that a user typed stays plain text.
 //!
-//! Templates are programs, so nobody can tell from the rendered text alone who wrote what. Before rendering, a mark goes
-//! into every place of a message where a control token could be read, alone or together with what the template puts
-//! beside it. What the template writes itself has no mark and is found as ever. A stretch of text with a mark in it is
-//! tokenized as plain text, without the mark.
+//! Templates are programs, so the rendered text alone does not show who wrote what. Before rendering, a mark, which is a
+//! character that the chat does not contain, goes into every position of a message where a control token could be read,
+//! alone or together with what the template writes beside it. What the template itself writes has no mark and is parsed
+//! as usual. A stretch of text with a mark in it is tokenized as plain text, without the mark.
+
+use std::collections::HashSet;
+use std::ops::RangeInclusive;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use serde_json::Value;
 
 use super::Chat;
 
-/// Characters that Unicode will never give a meaning, then a plane for private use.
-const MARKS: [std::ops::RangeInclusive<char>; 2] = ['\u{fdd0}'..='\u{fdef}', '\u{f0000}'..='\u{ffffd}'];
+/// Characters that may be a mark: noncharacters of Unicode, then its planes for private use.
+const MARKS: [RangeInclusive<char>; 3] =
+    ['\u{fdd0}'..='\u{fdef}', '\u{f0000}'..='\u{ffffd}', '\u{100000}'..='\u{10fffd}'];
 
-/// Whether a character may be a mark: nothing is to escape it, for it is taken out again.
+/// Whether a character may be a mark. Such characters are never escaped, because the mark is taken out again.
 pub(super) fn may_be_mark(character: char) -> bool {
     MARKS.iter().any(|marks| marks.contains(&character))
 }
@@ -21,29 +25,36 @@ pub(super) fn may_be_mark(character: char) -> bool {
 /// A stretch of a rendered prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Piece {
-    /// Control tokens in it are meant.
+    /// Control tokens in it are parsed.
     Parsed(String),
-    /// Letters alone.
+    /// Plain text: control tokens in it are not parsed.
     Plain(String),
 }
 
-/// How far a text is from what somebody said. Templates compare words like "text" and "function" inside a message, so
-/// there less is marked: nobody writes a template that completes a control token around those.
+/// Where in a message a text stands. Templates compare words like "text" and "function" that stand deeper in a message, so
+/// fewer positions are marked there: no template completes a control token around those.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Depth {
     /// A field of a message, such as its content.
-    Said,
+    Field,
     /// A text in a list or a mapping.
     Part,
-    /// The name of a field there.
+    /// The name of a field in a mapping.
     Name,
 }
 
 /// Knows how the control tokens of a vocabulary are spelled.
 #[derive(Debug)]
 pub(super) struct Guard {
-    spellings: Vec<String>,
-    /// Those of them that the tokenizer reads as tokens in plain text, too: a text with one of them is tokenized in parts.
+    /// Every proper beginning of a spelling, and every proper end.
+    heads: HashSet<Box<str>>,
+    tails: HashSet<Box<str>>,
+    /// The longest spelling, in bytes.
+    longest: usize,
+    /// All spellings in one text, with a NUL between them: a short text in it may be the middle of a spelling.
+    all: String,
+    /// Spellings that the tokenizer reads as control tokens in plain text, too: a text with one of them is tokenized in
+    /// parts.
     stubborn: Vec<String>,
     /// Finds every spelling, overlapping ones too.
     any: AhoCorasick,
@@ -58,21 +69,29 @@ impl Guard {
         stubborn: Vec<String>,
     ) -> Result<Self, aho_corasick::BuildError> {
         let spellings: Vec<String> = spellings.into_iter().filter(|spelling| spelling.chars().count() > 1).collect();
+        let (mut heads, mut tails) = (HashSet::new(), HashSet::new());
+        for spelling in &spellings {
+            for (at, _) in spelling.char_indices().skip(1) {
+                heads.insert(spelling[..at].into());
+                tails.insert(spelling[at..].into());
+            }
+        }
         let any = AhoCorasick::new(&spellings)?;
         let first = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&spellings)?;
-        Ok(Self { spellings, stubborn, any, first })
+        let longest = spellings.iter().map(String::len).max().unwrap_or(0);
+        Ok(Self { heads, tails, longest, all: spellings.join("\0"), stubborn, any, first })
     }
 
-    /// The chat with marks in what people, models and tools wrote, and the mark: a character that it does not contain.
-    pub(super) fn mark(&self, chat: &Chat) -> (Chat, char) {
-        let written = serde_json::to_string(chat).unwrap_or_default();
-        let mark = MARKS.into_iter().flatten().find(|&mark| !written.contains(mark)).unwrap_or('\u{fdd0}');
+    /// The chat with marks in what its messages, tools and documents say, and the mark. `None` if the chat contains every
+    /// character that could be one.
+    pub(super) fn mark(&self, chat: &Chat) -> Option<(Chat, char)> {
+        let mark = unused_mark(chat)?;
         let mut marked = chat.clone();
         for message in &mut marked.messages {
-            // A role is chosen by the program, and templates compare it.
+            // The program chooses the role, and templates compare it.
             for (_, value) in message.0.iter_mut().filter(|(name, _)| *name != "role") {
                 match value {
-                    Value::String(text) => *text = self.break_up(text, mark, Depth::Said),
+                    Value::String(text) => *text = self.break_up(text, mark, Depth::Field),
                     value => self.mark_value(value, mark),
                 }
             }
@@ -81,7 +100,7 @@ impl Guard {
         if let Some(documents) = marked.chat_template_kwargs.get_mut("documents") {
             self.mark_value(documents, mark);
         }
-        (marked, mark)
+        Some((marked, mark))
     }
 
     fn mark_value(&self, value: &mut Value, mark: char) {
@@ -99,24 +118,29 @@ impl Guard {
         }
     }
 
-    /// The text with the mark in every place where a spelling stands, begins at the text's end, ended before its start, or
-    /// surrounds it.
+    /// The text with the mark in every position where a spelling stands, starts before the text's end, ends after its
+    /// start, or surrounds it.
     fn break_up(&self, text: &str, mark: char, depth: Depth) -> String {
         let after_first = |from: usize| from + text[from..].chars().next().map_or(0, char::len_utf8);
         let mut breaks: Vec<usize> =
             self.any.find_overlapping_iter(text).map(|found| after_first(found.start())).collect();
-        let beside = if depth == Depth::Name { &[][..] } else { &self.spellings[..] };
-        for spelling in beside {
-            if depth == Depth::Said && text.chars().nth(1).is_some() && spelling.contains(text) {
+        if depth != Depth::Name {
+            if depth == Depth::Field
+                && text.len() < self.longest
+                && text.chars().nth(1).is_some()
+                && self.all.contains(text)
+            {
                 breaks.push(after_first(0));
             }
-            for (at, _) in spelling.char_indices().skip(1) {
-                let (head, tail) = spelling.split_at(at);
-                if text.ends_with(head) {
-                    breaks.push(after_first(text.len() - head.len()));
+            let lengths = (1..self.longest.min(text.len() + 1)).rev();
+            for at in lengths.clone().map(|length| text.len() - length).filter(|&at| text.is_char_boundary(at)) {
+                if self.heads.contains(&text[at..]) {
+                    breaks.push(after_first(at));
                 }
-                if text.starts_with(tail) {
-                    breaks.push(if tail.chars().nth(1).is_some() { after_first(0) } else { 0 });
+            }
+            for length in lengths.filter(|&length| text.is_char_boundary(length)) {
+                if self.tails.contains(&text[..length]) {
+                    breaks.push(if text[..length].chars().nth(1).is_some() { after_first(0) } else { 0 });
                 }
             }
         }
@@ -138,7 +162,7 @@ impl Guard {
         self.first.find_iter(text).map(|found| &text[found.range()])
     }
 
-    /// The rendered text in pieces, in their order. A plain one reaches from one control token to the next, so that the
+    /// The rendered text in pieces, in their order. A plain piece reaches from one control token to the next, so that the
     /// tokenizer sees whole words.
     pub(super) fn pieces(&self, rendered: &str, mark: char) -> Vec<Piece> {
         let mut pieces = Vec::new();
@@ -148,11 +172,11 @@ impl Guard {
             let stretch = &rendered[plain_from..start];
             if stretch.contains(mark) {
                 pieces.push(Piece::Parsed(rendered[parsed_from..plain_from].to_owned()));
-                let letters = stretch.replace(mark, "");
-                if self.stubborn.iter().any(|spelling| letters.contains(spelling)) {
+                let plain = stretch.replace(mark, "");
+                if self.stubborn.iter().any(|spelling| plain.contains(spelling)) {
                     pieces.extend(stretch.split(mark).map(|part| Piece::Plain(part.to_owned())));
                 } else {
-                    pieces.push(Piece::Plain(letters));
+                    pieces.push(Piece::Plain(plain));
                 }
                 parsed_from = start;
             }
@@ -161,6 +185,35 @@ impl Guard {
         pieces.push(Piece::Parsed(rendered[parsed_from..].to_owned()));
         pieces.retain(|piece| !matches!(piece, Piece::Parsed(text) | Piece::Plain(text) if text.is_empty()));
         pieces
+    }
+}
+
+/// The first character that could be a mark and is nowhere in the chat. The chat is read once.
+fn unused_mark(chat: &Chat) -> Option<char> {
+    let mut used = HashSet::new();
+    let mut see = |text: &str| used.extend(text.chars().filter(|&character| may_be_mark(character)));
+    let fields = chat.messages.iter().flat_map(|message| &message.0);
+    for (name, value) in fields.chain(&chat.chat_template_kwargs) {
+        see(name);
+        each_text(value, &mut see);
+    }
+    chat.tools.iter().flatten().for_each(|tool| each_text(tool, &mut see));
+    chat.chat_template.iter().for_each(|template| see(template));
+    MARKS.into_iter().flatten().find(|mark| !used.contains(mark))
+}
+
+/// Visits every text in a value, the names of fields among them.
+fn each_text(value: &Value, visit: &mut impl FnMut(&str)) {
+    match value {
+        Value::String(text) => visit(text),
+        Value::Array(items) => items.iter().for_each(|item| each_text(item, visit)),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                visit(name);
+                each_text(value, visit);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -182,7 +235,7 @@ mod tests {
     #[test]
     fn a_typed_control_token_is_plain_text_and_the_templates_own_is_not() {
         let chat = Chat::new([Message::user("hi <|im_end|> there")]);
-        let (marked, mark) = guard().mark(&chat);
+        let (marked, mark) = guard().mark(&chat).unwrap();
         let pieces = guard().pieces(&format!("<|im_start|>user\n{}<|im_end|>\n", content(&marked)), mark);
         let parsed = |text: &str| Piece::Parsed(text.to_owned());
         let plain = Piece::Plain("user\nhi <|im_end|> there".to_owned());
@@ -191,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_spelling_that_is_a_token_in_plain_text_too_is_taken_apart() {
-        let (marked, mark) = guard().mark(&Chat::new([Message::user("a</s>b")]));
+        let (marked, mark) = guard().mark(&Chat::new([Message::user("a</s>b")])).unwrap();
         let plain = |text: &str| Piece::Plain(text.to_owned());
         assert_eq!(guard().pieces(content(&marked), mark), [plain("a<"), plain("/s>b")]);
     }
@@ -199,7 +252,7 @@ mod tests {
     #[test]
     fn text_without_control_tokens_is_one_piece() {
         let chat = Chat::new([Message::user("hi there")]);
-        let (marked, mark) = guard().mark(&chat);
+        let (marked, mark) = guard().mark(&chat).unwrap();
         assert_eq!(marked, chat);
         let rendered = "<|im_start|>user\nhi there<|im_end|>\n";
         assert_eq!(guard().pieces(rendered, mark), [Piece::Parsed(rendered.to_owned())]);
@@ -208,16 +261,24 @@ mod tests {
     #[test]
     fn keys_and_fields_below_a_message_are_marked_like_its_text() {
         let nested = serde_json::json!({"role": "<|im_end|>", "<|im_end|>": ["</s>"]});
-        let (marked, mark) = guard().mark(&Chat::new([Message::new("user", "hi").with("x", nested)]));
+        let (marked, mark) = guard().mark(&Chat::new([Message::new("user", "hi").with("x", nested)])).unwrap();
         let written = serde_json::to_string(&marked).unwrap();
         assert_eq!(guard().tokens(&written).count(), 0, "{written}");
         assert_eq!(written.matches(mark).count(), 3);
     }
 
     #[test]
-    fn the_mark_is_a_character_that_nobody_wrote() {
+    fn the_mark_is_a_character_that_the_chat_does_not_contain() {
         let chat = Chat::new([Message::user("\u{fdd0}\u{fdd1}<|im_end|>")]);
-        assert_eq!(guard().mark(&chat).1, '\u{fdd2}');
+        assert_eq!(guard().mark(&chat).unwrap().1, '\u{fdd2}');
+    }
+
+    #[test]
+    fn a_chat_with_every_possible_mark_has_none() {
+        let all: String = MARKS.into_iter().flatten().collect();
+        let (last, most) = all.chars().next_back().zip(all.get(..all.len() - 4)).unwrap();
+        assert_eq!(guard().mark(&Chat::new([Message::user(most)])).map(|(_, mark)| mark), Some(last));
+        assert!(guard().mark(&Chat::new([Message::user(all)])).is_none());
     }
 
     proptest! {
@@ -228,19 +289,19 @@ mod tests {
         ) {
             let guard = guard();
             let chat = Chat::new(messages.iter().map(Message::user));
-            let (marked, mark) = guard.mark(&chat);
+            let (marked, mark) = guard.mark(&chat).unwrap();
             let mut rendered = around[0].clone();
-            let mut letters = around[0].clone();
-            // Which bytes of the letters a message wrote.
-            let mut written = vec![false; letters.len()];
+            let mut plain = around[0].clone();
+            // Which bytes of the plain a message wrote.
+            let mut written = vec![false; plain.len()];
             for (at, message) in marked.messages.iter().enumerate() {
                 let text = message.fields()["content"].as_str().unwrap();
                 rendered.push_str(text);
-                letters.push_str(&messages[at]);
-                written.resize(letters.len(), true);
+                plain.push_str(&messages[at]);
+                written.resize(plain.len(), true);
                 rendered.push_str(&around[at + 1]);
-                letters.push_str(&around[at + 1]);
-                written.resize(letters.len(), false);
+                plain.push_str(&around[at + 1]);
+                written.resize(plain.len(), false);
             }
             let mut joined = String::new();
             for piece in guard.pieces(&rendered, mark) {
@@ -248,14 +309,14 @@ mod tests {
                     Piece::Plain(text) => joined.push_str(&text),
                     Piece::Parsed(text) => {
                         for found in guard.first.find_iter(&text) {
-                            let place = joined.len() + found.start()..joined.len() + found.end();
-                            prop_assert!(!written[place.clone()].contains(&true), "{:?} of {letters:?}", &letters[place]);
+                            let span = joined.len() + found.start()..joined.len() + found.end();
+                            prop_assert!(!written[span.clone()].contains(&true), "{:?} of {plain:?}", &plain[span]);
                         }
                         joined.push_str(&text);
                     }
                 }
             }
-            prop_assert_eq!(joined, letters);
+            prop_assert_eq!(joined, plain);
         }
     }
 }

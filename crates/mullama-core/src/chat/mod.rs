@@ -1,18 +1,20 @@
-//! Conversations: messages that a model's own template turns into a prompt.
+//! Conversations: messages that a model's chat template turns into a prompt.
 //!
-//! Flow: messages → **chat** (`guard` → `template` → tokens) → engine. A chat is a prompt with a template: whoever takes a
-//! prompt takes a [`Chat`].
+//! Flow: messages → **chat** (`normalize` → `guard` → `jinja` → tokens) → engine. Every function that takes a prompt also
+//! takes a [`Chat`].
 
 pub(crate) mod dialect;
+mod failure;
 mod guard;
-mod json;
-mod pythonic;
-mod template;
+mod jinja;
+mod normalize;
+
+pub use failure::TemplateFailure;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// A conversation, and what its template is told beside the messages.
+/// A conversation, and the other variables of its template.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -31,18 +33,18 @@ use serde_json::{Map, Value};
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Chat {
-    /// What was said, oldest first.
+    /// The messages, oldest first.
     pub messages: Vec<Message>,
-    /// Tools that the model may call, as JSON schemas in the form of `OpenAI`; `None` is no tools.
+    /// The tools that the model may call, as JSON schemas in the form of `OpenAI`'s API; `None` is no tools.
     #[serde(default)]
     pub tools: Option<Vec<Value>>,
-    /// A Jinja template instead of the model's own.
+    /// A Jinja template to use instead of the model's own.
     #[serde(default)]
     pub chat_template: Option<String>,
-    /// Whether the prompt ends where the assistant's next answer begins.
+    /// Whether the prompt ends with what starts the assistant's next message. The default is true.
     #[serde(default = "yes")]
     pub add_generation_prompt: bool,
-    /// More variables for the template, such as `enable_thinking`.
+    /// More variables for the template, such as `enable_thinking`. They come last, so they can replace the others.
     #[serde(default)]
     pub chat_template_kwargs: Map<String, Value>,
 }
@@ -52,7 +54,7 @@ fn yes() -> bool {
 }
 
 impl Chat {
-    /// These messages, for the model's own template, up to where its next answer begins.
+    /// A chat of these messages, for the model's own template, without tools.
     pub fn new(messages: impl IntoIterator<Item = Message>) -> Self {
         Self {
             messages: messages.into_iter().collect(),
@@ -63,28 +65,28 @@ impl Chat {
         }
     }
 
-    /// The tools that the model may call, as JSON schemas in the form of `OpenAI`.
+    /// Sets the tools that the model may call, as JSON schemas in the form of `OpenAI`'s API.
     #[must_use]
     pub fn tools(mut self, tools: Vec<Value>) -> Self {
         self.tools = Some(tools);
         self
     }
 
-    /// A Jinja template instead of the model's own.
+    /// Sets a Jinja template to use instead of the model's own.
     #[must_use]
     pub fn chat_template(mut self, template: impl Into<String>) -> Self {
         self.chat_template = Some(template.into());
         self
     }
 
-    /// Whether the prompt ends where the assistant's next answer begins; it does by default.
+    /// Sets whether the prompt ends with what starts the assistant's next message. The default is true.
     #[must_use]
     pub fn add_generation_prompt(mut self, yes: bool) -> Self {
         self.add_generation_prompt = yes;
         self
     }
 
-    /// One more variable for the template.
+    /// Adds a variable for the template.
     #[must_use]
     pub fn template_argument(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.chat_template_kwargs.insert(name.into(), value.into());
@@ -92,44 +94,61 @@ impl Chat {
     }
 }
 
-/// One message: a JSON object with at least a `role`. Templates read `content`, and some of them `tool_calls`, `name` and
-/// more.
+/// A message: a JSON object with at least a `role`, in the shape of `OpenAI`'s API. Templates read its `content`, and some of
+/// them `tool_calls`, `name` and other fields.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Message(Map<String, Value>);
 
 impl Message {
-    /// A message of any role.
+    /// A message with this role.
     pub fn new(role: impl Into<String>, content: impl Into<Value>) -> Self {
         let fields = [("role".to_owned(), Value::from(role.into())), ("content".to_owned(), content.into())];
         Self(fields.into_iter().collect())
     }
 
-    /// What the model is to be like.
+    /// A system message: instructions for the model.
     pub fn system(content: impl Into<String>) -> Self {
         Self::new("system", content.into())
     }
 
-    /// What the user said.
+    /// A message of the user.
     pub fn user(content: impl Into<String>) -> Self {
         Self::new("user", content.into())
     }
 
-    /// What the model said.
+    /// A message of the model.
     pub fn assistant(content: impl Into<String>) -> Self {
         Self::new("assistant", content.into())
     }
 
-    /// What a tool said.
+    /// The result of a tool call.
     pub fn tool(content: impl Into<String>) -> Self {
         Self::new("tool", content.into())
     }
 
-    /// One more field, such as `tool_calls` or `name`.
+    /// Adds a field, such as `tool_calls` or `name`.
     #[must_use]
     pub fn with(mut self, field: impl Into<String>, value: impl Into<Value>) -> Self {
         self.0.insert(field.into(), value.into());
         self
+    }
+
+    /// The role; empty if there is none.
+    fn role(&self) -> &str {
+        self.0.get("role").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The content, if it is a text.
+    fn content(&self) -> Option<&str> {
+        self.0.get("content").and_then(Value::as_str)
+    }
+
+    /// Appends a character to the content, to see whether a template renders it.
+    fn say_more(&mut self) {
+        if let Some(Value::String(text)) = self.0.get_mut("content") {
+            text.push('x');
+        }
     }
 
     /// All fields.
@@ -141,41 +160,5 @@ impl Message {
 impl From<Map<String, Value>> for Message {
     fn from(fields: Map<String, Value>) -> Self {
         Self(fields)
-    }
-}
-
-/// Why messages did not become a prompt.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum TemplateFailure {
-    /// The file has no `tokenizer.chat_template`.
-    #[error("the model has no chat template")]
-    Missing,
-    /// The template called `raise_exception`.
-    #[error("the template refuses the messages in line {line}: {message}")]
-    Refused {
-        /// What it says.
-        message: String,
-        /// Line of the template, from 1.
-        line: usize,
-    },
-    /// The template is no Jinja, or it failed.
-    #[error("the template fails in line {line}: {reason}")]
-    Failed {
-        /// What went wrong.
-        reason: String,
-        /// Line of the template, from 1.
-        line: usize,
-        /// The engine's own error.
-        source: std::sync::Arc<minijinja::Error>,
-    },
-}
-
-impl TemplateFailure {
-    /// Line of the template, from 1; `None` without a template.
-    pub fn line(&self) -> Option<usize> {
-        match self {
-            Self::Missing => None,
-            Self::Refused { line, .. } | Self::Failed { line, .. } => Some(*line),
-        }
     }
 }

@@ -38,7 +38,11 @@ fn of_template(failure: &TemplateFailure) -> Vec<String> {
     match failure {
         TemplateFailure::Missing => vec!["no chat template".into()],
         TemplateFailure::Refused { message, line } => vec![message.clone(), format!("line {line}")],
-        TemplateFailure::Failed { reason, line, .. } => vec![reason.clone(), format!("line {line}")],
+        TemplateFailure::Failed { reason, line } | TemplateFailure::Stopped { reason, line } => {
+            vec![reason.clone(), format!("line {line}")]
+        }
+        TemplateFailure::NoMessages => vec!["messages".into()],
+        TemplateFailure::InvalidMessage { index, reason } => vec![format!("messages[{index}]"), reason.clone()],
     }
 }
 
@@ -109,16 +113,12 @@ fn all() -> Vec<(&'static str, MullamaError)> {
         ("INVALID_PROMPT", MullamaError::InvalidPrompt(PromptFailure::Tokenizer(llama()))),
         ("TEMPLATE_ERROR", MullamaError::ChatTemplate(TemplateFailure::Missing)),
         ("TEMPLATE_ERROR", template(TemplateFailure::Refused { message: "roles must alternate".into(), line: 17 })),
-        (
-            "TEMPLATE_ERROR",
-            template(TemplateFailure::Failed {
-                reason: "unknown filter".into(),
-                line: 18,
-                source: Arc::new(minijinja::Error::from(minijinja::ErrorKind::UnknownFilter)),
-            }),
-        ),
         ("CONTEXT_OVERFLOW", overflow(false)),
         ("CONTEXT_OVERFLOW", overflow(true)),
+        ("TEMPLATE_ERROR", template(TemplateFailure::Failed { reason: "unknown filter".into(), line: 18 })),
+        ("TEMPLATE_ERROR", template(TemplateFailure::Stopped { reason: "too much work".into(), line: 19 })),
+        ("TEMPLATE_ERROR", template(TemplateFailure::NoMessages)),
+        ("TEMPLATE_ERROR", template(TemplateFailure::InvalidMessage { index: 7, reason: "no content".into() })),
         ("OVERLOADED", MullamaError::Overloaded { unfinished: 71, limit: 72 }),
         (
             "OVERLOADED",

@@ -1,0 +1,66 @@
+//! Why messages did not become a prompt.
+
+use super::jinja;
+
+/// Why messages did not become a prompt.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TemplateFailure {
+    /// The file has no `tokenizer.chat_template`.
+    #[error("the model has no chat template")]
+    Missing,
+    /// The template called `raise_exception`.
+    #[error("the template refuses the messages in line {line}: {message}")]
+    Refused {
+        /// What it says.
+        message: String,
+        /// Line of the template, from 1.
+        line: usize,
+    },
+    /// The template is not valid Jinja, or an operation in it failed.
+    #[error("the template fails in line {line}: {reason}")]
+    Failed {
+        /// What went wrong.
+        reason: String,
+        /// Line of the template, from 1.
+        line: usize,
+    },
+    /// Rendering was stopped: it reached a limit, or its request has ended.
+    #[error("the template was stopped in line {line}: {reason}")]
+    Stopped {
+        /// Which limit was reached.
+        reason: String,
+        /// Line of the template, from 1.
+        line: usize,
+    },
+    /// There is no message to answer.
+    #[error("messages is empty; it must have at least one message")]
+    NoMessages,
+    /// A message is not one that a prompt can be made of.
+    #[error("messages[{index}]: {reason}")]
+    InvalidMessage {
+        /// Which message, from 0.
+        index: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl TemplateFailure {
+    /// Line of the template, from 1; `None` where no line is at fault.
+    pub fn line(&self) -> Option<usize> {
+        match self {
+            Self::Missing | Self::NoMessages | Self::InvalidMessage { .. } => None,
+            Self::Refused { line, .. } | Self::Failed { line, .. } | Self::Stopped { line, .. } => Some(*line),
+        }
+    }
+}
+
+impl From<jinja::Error> for TemplateFailure {
+    fn from(error: jinja::Error) -> Self {
+        match error.into_parts() {
+            (jinja::Kind::Raised(message), line) => Self::Refused { message, line },
+            (jinja::Kind::Failed(reason), line) => Self::Failed { reason, line },
+            (jinja::Kind::Exhausted(limit), line) => Self::Stopped { reason: limit.to_string(), line },
+        }
+    }
+}
