@@ -48,7 +48,7 @@ thread_local! {
 pub struct TokenizerThread {
     /// The thread's name.
     pub name: &'static str,
-    /// How much less of a contended core it gets than others: Linux's nice value, 0 to 19. Other systems ignore it.
+    /// How far below the thread that starts it: what Linux adds to its nice value. Other systems ignore it.
     pub nice: i32,
 }
 
@@ -83,8 +83,8 @@ where
 /// Lowers the priority of the calling thread alone, as Linux does where POSIX would lower the process's.
 fn lower_priority(nice: i32) {
     #[cfg(target_os = "linux")]
-    // SAFETY: the call takes numbers only. Where it is refused the thread runs on as it was.
-    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+    // SAFETY: the call takes a number only. Where it is refused the thread runs on as it was.
+    let _ = unsafe { libc::nice(nice) };
     #[cfg(not(target_os = "linux"))]
     let _ = nice;
 }

@@ -62,11 +62,11 @@ impl Lane {
         }
     }
 
-    /// On a contended core, Linux gives a thread of nice 5 a third of what an engine's thread gets, and one of nice 19 a
-    /// seventieth. Someone waits for a short prompt's first token; a long one is better late than in the way.
+    /// On a contended core, Linux gives a thread that is 10 nicer a tenth of what an engine's thread gets, and one that is 19
+    /// nicer a seventieth. Someone waits for a short prompt's first token; a long one is better late than in the way.
     fn thread(self) -> TokenizerThread {
         match self {
-            Self::Short => TokenizerThread { name: "mullama-short", nice: 5 },
+            Self::Short => TokenizerThread { name: "mullama-short", nice: 10 },
             Self::Long => TokenizerThread { name: "mullama-long", nice: 19 },
             Self::Bulk => TokenizerThread { name: "mullama-bulk", nice: 19 },
         }
