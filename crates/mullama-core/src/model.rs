@@ -143,8 +143,8 @@ impl Model {
 
     /// The text that the tokens were made of, as bytes; control tokens have none.
     ///
-    /// SentencePiece's tokenizers put a space before each text; it is left out again. So the tokens of a part of a text lose
-    /// a space at their beginning, as with Hugging Face's tokenizers.
+    /// Tokenizers of the `SentencePiece` kind put a space before each text, which is left out again. The tokens of a later
+    /// part of a text lose a space at their beginning that way, as with Hugging Face's tokenizers.
     ///
     /// # Errors
     /// [`MullamaError::InvalidPrompt`] names a token that the model does not have.

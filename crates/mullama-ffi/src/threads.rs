@@ -44,8 +44,7 @@ impl MeteredPool {
     fn new(n_threads: u32, poll: u32) -> Result<Self, Error> {
         // The thread that decodes is one of the pool's threads, and exists already.
         let workers = n_threads.saturating_sub(1) as usize;
-        let (pool, meter) = measured(workers, || Pool::new(n_threads, poll))?;
-        Ok(Self { pool, meter })
+        measured(workers, || Pool::new(n_threads, poll)).map(|(pool, meter)| Self { pool, meter })
     }
 }
 

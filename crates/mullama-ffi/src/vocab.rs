@@ -217,7 +217,7 @@ impl<'m> Vocab<'m> {
         Ok(control)
     }
 
-    /// Whether the tokenizer puts a space before a text that does not begin with one, as SentencePiece does.
+    /// Whether the tokenizer puts a space before a text that does not begin with one, as `SentencePiece` does.
     pub fn adds_space(self) -> bool {
         self.model.vocab_facts().adds_space
     }

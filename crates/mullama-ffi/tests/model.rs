@@ -210,7 +210,7 @@ enum Value<'a> {
     Flag(bool),
 }
 
-/// A file of nothing but a SentencePiece vocabulary: control tokens, bytes, letters, and the mark of a space.
+/// A file of nothing but a `SentencePiece` vocabulary: control tokens, bytes, letters, and the mark of a space.
 fn sentencepiece(adds_space: Option<bool>) -> std::sync::Arc<Model> {
     let bytes = (0..=255u8).map(|byte| format!("<0x{byte:02X}>"));
     let letters = ["\u{2581}", "\u{2581}\u{2581}", "H", "e", "l", "o", "a", "\u{2581}a", "."].map(str::to_owned);
