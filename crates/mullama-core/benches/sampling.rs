@@ -27,22 +27,22 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// One row with two biases, and the same row read once.
 fn one_row(name: &str, config: &StreamConfig) -> Result<(), Box<dyn Error>> {
     let biases = vec![(17, 1.0), (151_000, -1.0)];
-    let mut biased = SamplingRows::new(1, N_VOCAB, &config.clone().logit_bias(biases))?;
+    let mut with_biases = SamplingRows::new(1, N_VOCAB, &config.clone().logit_bias(biases))?;
     let mut plain = SamplingRows::new(1, N_VOCAB, config)?;
     let mut times = [Vec::new(), Vec::new(), Vec::new()];
     for _ in 0..RUNS {
-        times[0].push(micros(|| Ok::<_, Box<dyn Error>>(biased.read()))?);
-        times[1].push(micros(|| biased.sample(1))?);
+        times[0].push(micros(|| Ok::<_, Box<dyn Error>>(with_biases.read()))?);
+        times[1].push(micros(|| with_biases.sample(1))?);
         times[2].push(micros(|| plain.sample(1))?);
     }
-    let [read, biased, plain] = times.map(median);
+    let [read, sampled, plain] = times.map(median);
     say(&format!(
-        "| {name}: reading a row of {N_VOCAB} / sampling it with 2 biases (µs) | {read:.1} | {biased:.1} | {:.1} more |",
-        biased - read
+        "| {name}: reading a row of {N_VOCAB} / sampling it with 2 biases (µs) | {read:.1} | {sampled:.1} | {:.1} more |",
+        sampled - read
     ));
     say(&format!(
-        "| {name}: sampling it without / with 2 biases (µs) | {plain:.1} | {biased:.1} | {:.1} more |",
-        biased - plain
+        "| {name}: sampling it without / with 2 biases (µs) | {plain:.1} | {sampled:.1} | {:.1} more |",
+        sampled - plain
     ));
     Ok(())
 }
