@@ -1,4 +1,4 @@
-//! What an engine is doing, for whoever looks.
+//! Numbers about what an engine is doing and has done.
 
 use std::time::Duration;
 
@@ -21,27 +21,27 @@ impl Steps {
     }
 }
 
-/// What an engine is doing, and has done since it began.
+/// What an engine is doing, and has done since it started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Streams that wait for their first place.
+    /// Streams that wait for their first slot.
     pub queued: usize,
-    /// Streams that are computed.
+    /// Streams that have a slot.
     pub running: usize,
     /// Streams that wait for their readers, for a delay or for cells.
     pub paused: usize,
     /// Cells of the KV pool.
     pub cells: usize,
-    /// Cells that hold something.
+    /// Cells that hold the KV of a token.
     pub cells_used: usize,
-    /// Cells that more than one stream or idle beginning holds.
+    /// Cells that more than one stream or cached prefix holds.
     pub cells_shared: usize,
-    /// Cells that idle beginnings hold, those that running streams share included.
+    /// Cells that cached prefixes hold, those that running streams share included.
     pub cells_cached: usize,
-    /// Bytes of idle beginnings in host memory.
+    /// Bytes of cached prefixes in host memory.
     pub prefix_bytes: usize,
-    /// Streams that began with tokens that were computed before.
+    /// Streams whose prompts started with tokens that were computed before.
     pub prefix_hits: u64,
     /// Tokens of prompts that were not computed again.
     pub tokens_saved: u64,

@@ -111,7 +111,7 @@ pub trait Backend {
     where
         Self: Sized;
 
-    /// Throws everything computed away and begins anew after a failure.
+    /// Discards everything computed, and makes a new context after a failure.
     ///
     /// # Errors
     /// What llama.cpp says if it cannot make a context.

@@ -2,12 +2,17 @@
 //!
 //! Pure bookkeeping beside the real pool, so that the scheduler can ask "what if".
 
+use std::collections::BTreeSet;
+
 /// Which cells each sequence holds, and how many sequences hold each cell.
 #[derive(Debug, Clone)]
 pub(crate) struct Cells {
-    /// Sequences that hold each cell.
+    /// Sequences that hold each cell, up to the highest one that any holds.
     holders: Vec<u16>,
-    free: Vec<u32>,
+    /// Cells below that one which no sequence holds.
+    free: BTreeSet<u32>,
+    /// Where llama.cpp looks for a free cell next.
+    head: u32,
     sequences: Vec<Vec<u32>>,
     capacity: usize,
     /// Cells with more than one holder.
@@ -17,7 +22,14 @@ pub(crate) struct Cells {
 impl Cells {
     /// An empty pool.
     pub(crate) fn new(capacity: usize, n_seq: usize) -> Self {
-        Self { holders: Vec::new(), free: Vec::new(), sequences: vec![Vec::new(); n_seq], capacity, shared: 0 }
+        Self {
+            holders: Vec::new(),
+            free: BTreeSet::new(),
+            head: 0,
+            sequences: vec![Vec::new(); n_seq],
+            capacity,
+            shared: 0,
+        }
     }
 
     /// Cells of the pool.
@@ -45,15 +57,38 @@ impl Cells {
         self.sequences[seq_id].iter().filter(|&&cell| self.holders[cell as usize] > 1).count()
     }
 
+    /// How far attention looks: up to the highest cell that any sequence holds. As in llama.cpp, but where sliding windows
+    /// free cells or a step is split, so that it is an estimate.
+    pub(crate) fn extent(&self) -> usize {
+        self.holders.len()
+    }
+
     /// Gives a sequence more cells. The plan has seen to it that there are enough.
     pub(crate) fn extend(&mut self, seq_id: usize, cells: usize) {
+        if self.head as usize > self.used() + 2 * cells {
+            self.head = 0;
+        }
         for _ in 0..cells {
-            let cell = self.free.pop().unwrap_or_else(|| {
-                self.holders.push(0);
-                u32::try_from(self.holders.len() - 1).expect("a pool has far fewer cells than 2^32")
-            });
+            let cell = self.take_free();
             self.holders[cell as usize] = 1;
             self.sequences[seq_id].push(cell);
+            self.head = cell + 1;
+        }
+    }
+
+    /// The first free cell at or behind the head; the first one of all where there is none.
+    fn take_free(&mut self) -> u32 {
+        let behind = self.free.range(self.head..).next().copied();
+        let grows = self.holders.len() < self.capacity;
+        match behind.or_else(|| self.free.first().copied().filter(|_| !grows)) {
+            Some(cell) => {
+                self.free.remove(&cell);
+                cell
+            }
+            None => {
+                self.holders.push(0);
+                u32::try_from(self.holders.len() - 1).expect("a pool has far fewer cells than 2^32")
+            }
         }
     }
 
@@ -74,8 +109,12 @@ impl Cells {
             self.holders[cell as usize] -= 1;
             self.shared -= usize::from(self.holders[cell as usize] == 1);
             if self.holders[cell as usize] == 0 {
-                self.free.push(cell);
+                self.free.insert(cell);
             }
+        }
+        while self.holders.last() == Some(&0) {
+            self.holders.pop();
+            self.free.pop_last();
         }
     }
 }
@@ -112,6 +151,7 @@ mod tests {
                 }
                 let held: std::collections::HashSet<u32> = cells.sequences.iter().flatten().copied().collect();
                 prop_assert_eq!(held.len(), cells.used());
+                prop_assert_eq!(held.iter().max().map_or(0, |&highest| highest as usize + 1), cells.extent());
             }
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! Attention scans every cell up to the highest one in use, also those that are masked for the row, so cached prefixes
 //! slow each step down. How much depends on the model, the backend and the machine: from nothing that can be measured to
-//! half of a step. Steps of one kind that ran beside different numbers of idle cells show it: their slope is the cost of
-//! one idle cell for one row. Copies are timed themselves.
+//! half of a step. Steps of one kind show it, because the pool fills and empties: what a row costs is fitted as
+//! `a + b × attended cells + c × masked cells`, with an `a` for each kind of step, and `c` is what an idle cell costs.
+//! Copies are timed themselves.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,7 +21,7 @@ const AIM: f64 = 0.75;
 const FIRST_COPY: usize = 64;
 /// Weight of the newest sample in a running mean, once there are enough.
 const NEWEST: f64 = 1.0 / 16.0;
-/// What remains of the evidence for the slope when a step is added.
+/// What remains of the evidence when a step is added.
 const MEMORY: f64 = 1.0 - 1.0 / 512.0;
 
 /// A running mean: of all samples while they are few, then mostly of the newest.
@@ -51,18 +52,65 @@ enum Kind {
 /// What steps of one kind had in common.
 #[derive(Debug, Default)]
 struct Usual {
-    idle_cells: Mean,
+    attended: Mean,
+    masked: Mean,
     /// Seconds a row.
     row: Mean,
+}
+
+/// What a step computed, and in which pool.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Work {
+    /// Rows of running streams.
+    pub(crate) decode: usize,
+    /// Rows of prompts.
+    pub(crate) prefill: usize,
+    /// Cells that the rows attended to, all rows together.
+    pub(crate) attended: usize,
+    /// Cells that attention scanned for each row.
+    pub(crate) scanned: usize,
+}
+
+/// What the deviations of steps from their usual say about the cost of a row: sums for least squares.
+#[derive(Debug, Default)]
+struct Evidence {
+    attended: f64,
+    masked: f64,
+    both: f64,
+    row_attended: f64,
+    row_masked: f64,
+}
+
+impl Evidence {
+    /// Adds a step of this many rows that deviated by so many cells and seconds a row.
+    fn add(&mut self, rows: f64, [attended, masked, row]: [f64; 3]) {
+        let grow = |sum: &mut f64, product: f64| *sum = *sum * MEMORY + rows * product;
+        grow(&mut self.attended, attended * attended);
+        grow(&mut self.masked, masked * masked);
+        grow(&mut self.both, attended * masked);
+        grow(&mut self.row_attended, attended * row);
+        grow(&mut self.row_masked, masked * row);
+    }
+
+    /// What a masked cell adds to a row; 0 while that cannot be told from what an attended one adds.
+    fn masked_cell(&self) -> f64 {
+        let apart = self.attended * self.masked - self.both * self.both;
+        let slope = if self.attended == 0.0 && self.masked > 0.0 {
+            self.row_masked / self.masked
+        } else if apart > 0.01 * self.attended * self.masked {
+            (self.attended * self.row_masked - self.both * self.row_attended) / apart
+        } else {
+            0.0
+        };
+        slope.max(0.0)
+    }
 }
 
 /// What idle cells and copies cost, in seconds.
 #[derive(Debug, Default)]
 pub(crate) struct KvCosts {
     usual: BTreeMap<Kind, Usual>,
-    /// Evidence for the slope: the variance of the idle cells, and their covariance with the cost of a row.
-    variance: f64,
-    covariance: f64,
+    evidence: Evidence,
     /// A step that only continues streams.
     decode_step: Mean,
     /// A token of a prompt.
@@ -72,40 +120,39 @@ pub(crate) struct KvCosts {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of tokens are far below 2^52")]
-fn float(count: usize) -> f64 {
+pub(crate) fn float(count: usize) -> f64 {
     count as f64
 }
 
 impl KvCosts {
-    /// A step of `decode` rows of running streams and `prefill` rows of prompts took this long, beside this many idle cells.
-    pub(crate) fn learn_step(&mut self, decode: usize, prefill: usize, idle_cells: usize, took: Duration) {
+    /// A step took this long.
+    pub(crate) fn learn_step(&mut self, work: Work, took: Duration) {
         let took = took.as_secs_f64();
-        let (kind, rows) = match (decode, prefill) {
+        let rows = float(work.decode + work.prefill);
+        let kind = match (work.decode, work.prefill) {
             (0, 0) => return,
             (rows, 0) => {
                 self.decode_step.learn(took);
-                (Kind::Decode { rows }, float(rows))
+                Kind::Decode { rows }
             }
             (0, rows) => {
                 self.prefill.learn(took / float(rows));
-                (Kind::Prefill { rows_log2: rows.ilog2() }, float(rows))
+                Kind::Prefill { rows_log2: rows.ilog2() }
             }
             // What the two kinds of rows cost apart is not known.
             _ => return,
         };
-        let (row, idle_cells) = (took / rows, float(idle_cells));
+        let (row, attended) = (took / rows, float(work.attended) / rows);
+        let masked = float(work.scanned) - attended;
         let usual = self.usual.entry(kind).or_default();
-        self.variance *= MEMORY;
-        self.covariance *= MEMORY;
-        if let (Some(usual_row), Some(usual_cells)) = (usual.row.known(), usual.idle_cells.known()) {
+        if let Some(usual_row) = usual.row.known() {
             // A hiccup of the machine says nothing about cells.
             let row = row.min(2.0 * usual_row);
-            let more_cells = idle_cells - usual_cells;
-            self.variance += rows * more_cells * more_cells;
-            self.covariance += rows * more_cells * (row - usual_row);
+            self.evidence.add(rows, [attended - usual.attended.value, masked - usual.masked.value, row - usual_row]);
         }
         usual.row.learn(row);
-        usual.idle_cells.learn(idle_cells);
+        usual.attended.learn(attended);
+        usual.masked.learn(masked);
     }
 
     /// Copying this many tokens, in either direction, took this long.
@@ -122,7 +169,7 @@ impl KvCosts {
 
     /// What one idle cell adds to a step, for each of its rows. 0 while steps have not shown any cost.
     pub(crate) fn idle_cell(&self) -> f64 {
-        if self.variance > 0.0 { (self.covariance / self.variance).max(0.0) } else { 0.0 }
+        self.evidence.masked_cell()
     }
 
     /// What it costs to copy a prefix of this many tokens out of the pool and back. As long as nothing was copied, the cost
@@ -160,21 +207,23 @@ impl KvCosts {
 mod tests {
     use super::*;
 
-    /// Steps of 8 rows that take 2 ms, and 70 ns for each row and idle cell.
+    /// Steps of 8 streams that grow from 20 tokens: 2 ms, and for each row 2 µs an attended cell and 70 ns a masked one.
     fn decode_steps(costs: &mut KvCosts, count: usize, idle_cells: usize, noise: f64) {
         for step in 0..count {
             let jitter = if step % 2 == 0 { 1.0 + noise } else { 1.0 - noise };
-            let took = (2e-3 + 70e-9 * 8.0 * float(idle_cells)) * jitter;
-            costs.learn_step(8, 0, idle_cells, Duration::from_secs_f64(took));
+            let (own, scanned) = (20 + step, idle_cells + 8 * (20 + step));
+            let row = 250e-6 + 2e-6 * float(own) + 70e-9 * float(scanned - own);
+            let work = Work { decode: 8, prefill: 0, attended: 8 * own, scanned };
+            costs.learn_step(work, Duration::from_secs_f64(8.0 * row * jitter));
         }
     }
 
     #[test]
-    fn steps_beside_different_numbers_of_idle_cells_show_what_one_costs() {
+    fn steps_in_pools_that_are_full_to_different_degrees_show_what_an_idle_cell_costs() {
         let mut costs = KvCosts::default();
-        decode_steps(&mut costs, 50, 0, 0.1);
-        assert!(costs.idle_cell() < 1e-12, "nothing varied");
-        decode_steps(&mut costs, 50, 3_000, 0.1);
+        decode_steps(&mut costs, 100, 0, 0.1);
+        assert!(costs.idle_cell() < 1e-12, "own and foreign cells grew together: {:e}", costs.idle_cell());
+        decode_steps(&mut costs, 100, 3_000, 0.1);
         let cost = costs.idle_cell();
         assert!((50e-9..90e-9).contains(&cost), "{cost:e}");
     }
@@ -184,7 +233,9 @@ mod tests {
         let mut costs = KvCosts::default();
         for step in 0..500_usize {
             let noise = if step.is_multiple_of(3) { 1.2 } else { 1.0 };
-            costs.learn_step(8, 0, step % 7 * 400, Duration::from_secs_f64(3e-3 * noise));
+            let (attended, scanned) = (8 * (100 + step % 11), 900 + step % 7 * 400);
+            let work = Work { decode: 8, prefill: 0, attended, scanned };
+            costs.learn_step(work, Duration::from_secs_f64(3e-3 * noise));
         }
         let share = costs.idle_cell() * 8.0 * 2_400.0 / 3e-3;
         assert!(share < 0.02, "2,400 idle cells are said to cost {share} of a step");
@@ -196,7 +247,8 @@ mod tests {
         assert_eq!(costs.tokens_within(costs.copy_budget(true)), FIRST_COPY);
         costs.learn_copy(100, Duration::from_millis(10));
         assert_eq!(costs.tokens_within(costs.copy_budget(true)), 150);
-        (0..100).for_each(|_| costs.learn_step(4, 0, 0, Duration::from_millis(40)));
+        let work = Work { decode: 4, prefill: 0, attended: 0, scanned: 0 };
+        (0..100).for_each(|_| costs.learn_step(work, Duration::from_millis(40)));
         assert_eq!(costs.tokens_within(costs.copy_budget(true)), 900);
         assert_eq!(costs.tokens_within(costs.copy_budget(false)), 1_875);
         assert_eq!(costs.tokens_within(Duration::ZERO), 0);
@@ -206,7 +258,7 @@ mod tests {
     fn a_prefix_is_worth_no_more_than_computing_it_again() {
         let mut costs = KvCosts::default();
         assert!(costs.out_and_back(100).is_infinite());
-        costs.learn_step(0, 100, 0, Duration::from_millis(100));
+        costs.learn_step(Work { decode: 0, prefill: 100, attended: 0, scanned: 0 }, Duration::from_millis(100));
         assert!((costs.out_and_back(100) - 0.1).abs() < 1e-9);
         costs.learn_copy(1_000, Duration::from_millis(1));
         assert!((costs.out_and_back(100) - 2e-4).abs() < 1e-9);

@@ -110,9 +110,9 @@ impl Backend for LlamaBackend {
         let whole = self.limits.reuse == Reuse::Whole;
         let context = self.context()?;
         context.seq_cp(from, to, 0, (!whole).then_some(end))?;
-        // What a model's memory makes of a part is its own affair: only what really begins alike counts.
-        let begins = whole || context.seq_pos_min(to)? == Some(0);
-        if begins && context.seq_pos_max(to)? == Some(end - 1) {
+        // Not every model's memory can share a part, and some do not say so: only what arrived counts.
+        let starts = whole || context.seq_pos_min(to)? == Some(0);
+        if starts && context.seq_pos_max(to)? == Some(end - 1) {
             return Ok(true);
         }
         context.seq_rm(to, 0, None)?;
@@ -150,7 +150,7 @@ impl Backend for LlamaBackend {
         if whole && keep == of {
             return Ok(true);
         }
-        // A saved state leaves out what a sliding window had passed: cut, it would have a hole where others look.
+        // A saved state lacks the tokens that a sliding window had passed: cut, it would miss some that others attend to.
         let cut = context.seq_rm(llama_seq_id(seq_id), position(keep), None)?;
         let (first, last) = (context.seq_pos_min(llama_seq_id(seq_id))?, context.seq_pos_max(llama_seq_id(seq_id))?);
         Ok(cut && first == Some(0) && last == Some(position(keep) - 1))

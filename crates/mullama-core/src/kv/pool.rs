@@ -4,8 +4,8 @@
 //! host memory in three cases only, longest unused first:
 //!
 //! 1. Few cells or no seq_ids are free: it is copied ahead of the need, and leaves the pool when the scheduler says so.
-//! 2. Its idle cells have slowed the steps since it was last used by more than a copy to host memory and back would cost.
-//!    Then it leaves at once. Whatever comes later, at most half of the time spent on it was a mistake.
+//! 2. Its idle cells have slowed the steps since it was last used, and will slow the streams that are there, by more than a
+//!    copy to host memory and back costs. Then it leaves at once, if it can before those streams take cells above it.
 //! 3. The scheduler needs its cells or its seq_id now.
 //!
 //! Copies are made in parts, within the time that a step may be held up. Where there is no time or no host memory for the
@@ -17,9 +17,9 @@ use std::time::Duration;
 use mullama_ffi::{Error, TokenId};
 
 use crate::clock::Clock;
-use crate::kv::backend::{Backend, Limits};
+use crate::kv::backend::{Backend, Limits, Row};
 use crate::kv::cells::Cells;
-use crate::kv::costs::KvCosts;
+use crate::kv::costs::{KvCosts, Work, float};
 use crate::kv::prefix_cache::{PrefixCache, PrefixMatch, PrefixSource, Reuse};
 
 /// Prefixes are copied ahead of the need when fewer than this share of the cells is free.
@@ -93,12 +93,18 @@ impl<B: Backend> KvPool<B> {
         self.epoch
     }
 
-    /// A step begins, which copies may hold up for as long as law 11 lets them. Copies one part of a prefix where that is
-    /// called for; whether there was something to do.
-    pub(crate) fn begin_step(&mut self, beside_running: bool) -> bool {
+    /// A step begins, which copies may hold up for as long as law 11 lets them; the streams that are there want `upcoming`
+    /// rows before they end. Copies prefixes where that is called for; whether there was something to do.
+    pub(crate) fn begin_step(&mut self, beside_running: bool, upcoming: usize) -> bool {
         self.copy_budget = self.costs.copy_budget(beside_running);
-        if let Some(seq_id) = self.prefixes.costly(|tokens| self.costs.out_and_back(tokens)) {
-            return self.offload_costly(seq_id);
+        let mut moved = false;
+        while let Some(seq_id) = self.costly(upcoming)
+            && self.offload_costly(seq_id)
+        {
+            moved = true;
+        }
+        if moved {
+            return true;
         }
         let scarce = self.cells.capacity() - self.cells.used() < self.cells.capacity() / RESERVE_SHARE
             || self.free_seq_ids.is_empty();
@@ -106,20 +112,25 @@ impl<B: Backend> KvPool<B> {
         next.is_some_and(|seq_id| self.copy_part(seq_id))
     }
 
-    /// Moves a prefix out of the pool, part by part, whose idle cells have cost more than that.
+    /// The prefix whose idle cells cost more than copying it out and back, in steps that were and in `upcoming` rows. Where
+    /// others hold most of its cells they would stay, and nobody would gain.
+    fn costly(&self, upcoming: usize) -> Option<usize> {
+        let cell = self.costs.idle_cell();
+        self.prefixes.costly(|seq_id, tokens, cost| {
+            cost + cell * float(tokens) * float(upcoming) > self.costs.out_and_back(tokens)
+                && self.cells.shared_of(seq_id) * 2 <= self.cells.of(seq_id)
+        })
+    }
+
+    /// Moves a costly prefix out of the pool, or a part of it to host memory; whether there was time for that.
     fn offload_costly(&mut self, seq_id: usize) -> bool {
-        if self.cells.shared_of(seq_id) * 2 > self.cells.of(seq_id) {
-            // Others hold most of its cells: they would stay.
-            self.prefixes.absolve(seq_id);
-            return false;
-        }
         let copied = self.copy_part(seq_id);
-        if !self.prefixes.is_copied(seq_id) {
-            return copied;
+        if self.prefixes.is_copied(seq_id) {
+            self.prefixes.leave_pool(seq_id);
+            self.free(seq_id);
+            return true;
         }
-        self.prefixes.leave_pool(seq_id);
-        self.free(seq_id);
-        true
+        copied
     }
 
     /// Copies the next part of a prefix in the pool, if this step has time for it; whether it did.
@@ -144,11 +155,11 @@ impl<B: Backend> KvPool<B> {
     }
 
     /// A step was computed: what it cost beside the idle cells is learnt, and they are charged for it.
-    pub(crate) fn learn(&mut self, decode: usize, prefill: usize, took: Duration) {
-        self.costs.learn_step(decode, prefill, self.prefixes.pool_cells(), took);
-        #[expect(clippy::cast_precision_loss, reason = "rows of a step are few")]
-        let rows = (decode + prefill) as f64;
-        self.prefixes.charge(self.costs.idle_cell() * rows);
+    pub(crate) fn learn(&mut self, rows: &[Row], prefill: usize, took: Duration) {
+        let attended = rows.iter().map(|row| row.position + 1).sum();
+        let scanned = self.cells.extent() + rows.len();
+        self.costs.learn_step(Work { decode: rows.len() - prefill, prefill, attended, scanned }, took);
+        self.prefixes.charge(self.costs.idle_cell() * float(rows.len()));
         if prefill > 0 {
             // A computed prompt is a prefix for others.
             self.epoch += 1;

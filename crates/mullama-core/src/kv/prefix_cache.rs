@@ -9,6 +9,8 @@ use std::ops::Range;
 
 use mullama_ffi::TokenId;
 
+use crate::kv::costs::float;
+
 /// Fewer tokens in common than this are computed faster than they are looked after.
 pub(crate) const MIN_MATCH: usize = 4;
 
@@ -200,26 +202,17 @@ impl PrefixCache {
     /// A step has cost this much for each idle cell.
     pub(crate) fn charge(&mut self, cell: f64) {
         for prefix in self.prefixes.iter_mut().filter(|prefix| prefix.seq_id.is_some()) {
-            #[expect(clippy::cast_precision_loss, reason = "a count of tokens")]
-            let cells = prefix.tokens.len() as f64;
-            prefix.idle_cost += cell * cells;
+            prefix.idle_cost += cell * float(prefix.tokens.len());
         }
     }
 
-    /// The longest unused prefix in the pool whose idle cells have cost more than `price` of its tokens, unless host memory
-    /// cannot take it.
-    pub(crate) fn costly(&self, price: impl Fn(usize) -> f64) -> Option<usize> {
-        let costly = |prefix: &&CachedPrefix| {
-            prefix.seq_id.is_some() && !prefix.refused && prefix.idle_cost > price(prefix.tokens.len())
-        };
-        self.prefixes.iter().find(costly)?.seq_id.filter(|_| self.limit > 0)
-    }
-
-    /// Nobody would gain if this prefix left the pool: its cells begin to cost anew.
-    pub(crate) fn absolve(&mut self, seq_id: usize) {
-        if let Some(prefix) = self.in_pool(seq_id) {
-            prefix.idle_cost = 0.0;
-        }
+    /// The longest unused prefix in the pool that `is_dear`, judged by its seq_id, its number of tokens and what its idle cells
+    /// have cost; of those that host memory can take.
+    pub(crate) fn costly(&self, is_dear: impl Fn(usize, usize, f64) -> bool) -> Option<usize> {
+        let candidates = self.prefixes.iter().filter(|prefix| self.limit > 0 && !prefix.refused);
+        candidates
+            .filter_map(|prefix| Some((prefix.seq_id?, prefix)))
+            .find_map(|(seq_id, prefix)| is_dear(seq_id, prefix.tokens.len(), prefix.idle_cost).then_some(seq_id))
     }
 
     /// The longest unused prefix in the pool that can be copied further.

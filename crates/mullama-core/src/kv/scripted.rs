@@ -1,4 +1,4 @@
-//! A backend whose logits a test writes, strict about everything that llama.cpp would assert.
+//! A backend with logits from a test, strict about everything that llama.cpp would assert.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -33,7 +33,7 @@ impl Clock for VirtualClock {
     }
 }
 
-/// 256 tokens that are the bytes, and one that ends the text.
+/// A token for each byte, and one that ends the text.
 #[derive(Debug)]
 pub struct ByteVocabulary;
 
@@ -65,12 +65,12 @@ impl Vocabulary for ByteVocabulary {
     }
 }
 
-/// What a test has go wrong, once each.
+/// Failures that a test asks for, once each.
 #[derive(Debug, Default)]
 pub struct Faults {
     /// The error of the next decode.
     pub decode: Option<Error>,
-    /// The error of the next attempt to begin anew.
+    /// The error of the next rebuild.
     pub rebuild: Option<Error>,
 }
 
@@ -83,7 +83,7 @@ pub struct Prices {
     pub copied_token: Duration,
 }
 
-/// What a test wrote for a backend, and what it can see of it afterwards.
+/// What a test prescribes for a backend, and what it can see of it afterwards.
 #[derive(Clone)]
 pub struct Script {
     /// The logits after each sequence.
@@ -98,9 +98,9 @@ pub struct Script {
     pub prices: Arc<Mutex<Prices>>,
     /// The clock that all costs are paid on.
     pub clock: Option<Arc<VirtualClock>>,
-    /// What is to fail next.
+    /// The failures that come next.
     pub faults: Arc<Mutex<Faults>>,
-    /// Where the rows of every decode are written down, if a test wants them.
+    /// Where the rows of every decode are recorded, if a test wants them.
     pub decodes: Option<Arc<Mutex<Vec<Vec<Row>>>>>,
 }
 
@@ -120,7 +120,7 @@ pub struct ScriptedBackend {
     cells: Cells,
     /// Logits of the last decode, by row.
     outputs: BTreeMap<usize, Vec<f32>>,
-    /// A decode failed in a way after which only a rebuild may follow.
+    /// A decode failed so that only a rebuild may follow.
     poisoned: bool,
     /// Cost of asynchronous decodes that nobody has waited for.
     unpaid: Duration,

@@ -96,21 +96,25 @@ fn a_full_host_memory_loses_the_tail_of_the_oldest_prefix_first_and_never_copies
     assert_eq!((cache.room_for_copies(), cache.host_bytes()), (40, 90));
     assert_eq!(cache.next_to_copy(), Some(3));
     cache.refuse(3);
-    assert_eq!((cache.next_to_copy(), cache.costly(|_| -1.0)), (None, Some(2)), "what has no room is not tried again");
+    assert_eq!(
+        (cache.next_to_copy(), cache.costly(|_, _, _| true)),
+        (None, Some(2)),
+        "what has no room is not tried again"
+    );
 }
 
 #[test]
-fn what_is_not_used_pays_for_its_cells_until_that_is_dearer_than_a_copy() {
+fn what_is_not_used_is_charged_for_its_cells_and_use_clears_the_charge() {
     let mut cache = cache();
     cache.insert(1, vec![1; 10]);
     cache.insert(2, vec![2; 20]);
-    let price = |_| 50.0;
+    let is_dear = |_, _, cost: f64| cost > 50.0;
     for _ in 0..2 {
         cache.charge(1.0);
         cache.used(PrefixSource::Sequence { seq_id: 1 });
     }
-    assert_eq!(cache.costly(price), None);
+    assert_eq!(cache.costly(is_dear), None);
     cache.charge(1.0);
-    assert_eq!(cache.costly(price), Some(2));
-    assert_eq!(PrefixCache::new(0, Reuse::Parts).costly(price), None);
+    assert_eq!(cache.costly(is_dear), Some(2));
+    assert_eq!(PrefixCache::new(0, Reuse::Parts).costly(is_dear), None);
 }
