@@ -62,7 +62,7 @@ impl<B: Backend> Engine<B> {
         for (at, sequence) in self.sequences.iter_mut().enumerate().filter(|(_, one)| one.is_deterministic()) {
             if next == Some(at) {
                 sequence.take_slot(now);
-            } else if sequence.run_state == RunState::Running {
+            } else if sequence.run_state() == RunState::Running {
                 sequence.pause(since);
             }
         }

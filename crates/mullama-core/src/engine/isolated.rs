@@ -67,7 +67,7 @@ impl<B: Backend> Isolated<B> {
     /// Gives the cells to a sequence, with what is already computed of it; how many tokens of a prompt that saves.
     pub(super) fn hold(&mut self, sequences: &mut [Sequence], at: usize) -> Result<usize, Error> {
         let id = sequences[at].id();
-        if self.holder == Some(id) && sequences[at].computed == self.held {
+        if self.holder == Some(id) && sequences[at].computed() == self.held {
             return Ok(0);
         }
         if let Some(other) = sequences.iter().find(|other| Some(other.id()) == self.holder && other.id() != id) {
@@ -82,7 +82,7 @@ impl<B: Backend> Isolated<B> {
     /// Copies the cells of the stream that makes way into host memory.
     fn offload(&mut self, holder: &Sequence) -> Result<(), Error> {
         let context = self.context.as_mut().ok_or(Error::Poisoned)?;
-        if holder.computed != self.held {
+        if holder.computed() != self.held {
             return Ok(());
         }
         let Some(state) = context.save(SEQ_ID, 0..self.held, self.limit)? else { return Ok(()) };
@@ -101,18 +101,18 @@ impl<B: Backend> Isolated<B> {
             return Ok(false);
         };
         let state = self.offloaded.remove(at).state;
-        if sequence.computed == 0 {
+        if sequence.computed() == 0 {
             return Ok(false);
         }
         self.clear()?;
         let context = self.context.as_mut().ok_or(Error::Poisoned)?;
-        match context.restore(SEQ_ID, 0..sequence.computed, &state) {
+        match context.restore(SEQ_ID, 0..sequence.computed(), &state) {
             Ok(true) => {}
             Ok(false) => return Ok(false),
             Err(error) => return if error.poisons() { Err(error) } else { Ok(false) },
         }
-        self.held = sequence.computed;
-        let prompt = sequence.prompt_tokens().min(sequence.computed);
+        self.held = sequence.computed();
+        let prompt = sequence.prompt_tokens().min(sequence.computed());
         self.whole_chunks = sequence.tokens()[..prompt - prompt % self.chunk].to_vec();
         Ok(true)
     }
@@ -142,7 +142,7 @@ impl<B: Backend> Isolated<B> {
 
     /// The next rows of the sequence that holds the cells: a chunk of its prompt, or one token.
     pub(super) fn rows(&self, sequence: &Sequence) -> impl Iterator<Item = Row> {
-        let rows = match sequence.prompt_tokens().saturating_sub(sequence.computed) {
+        let rows = match sequence.prompt_tokens().saturating_sub(sequence.computed()) {
             0 => 1,
             left => left.min(self.chunk),
         };

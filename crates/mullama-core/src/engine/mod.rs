@@ -161,8 +161,9 @@ impl<B: Backend> Engine<B> {
     /// Plans, decodes, samples and sends for all sequences that share the pool; `false` if there is nothing to do.
     fn run_batch(&mut self, now: Duration) -> bool {
         self.turns.batch_ran();
-        let beside_running = self.sequences.iter().any(|sequence| sequence.run_state == RunState::Running);
-        let copied = self.pool.begin_step(beside_running);
+        let beside_running = self.sequences.iter().any(|sequence| sequence.run_state() == RunState::Running);
+        let upcoming = self.sequences.iter().map(Sequence::upcoming_rows).sum();
+        let copied = self.pool.begin_step(beside_running, upcoming);
         let plan = self.plan(now);
         let grants = self.apply_plan(&plan, now);
         if grants.is_empty() {
@@ -233,18 +234,18 @@ impl<B: Backend> Engine<B> {
         for (at, sequence) in self.sequences.iter_mut().enumerate().filter(|(_, one)| !one.is_deterministic()) {
             if plan.running.contains(&at) {
                 sequence.take_slot(now);
-            } else if sequence.run_state == RunState::Running {
+            } else if sequence.run_state() == RunState::Running {
                 sequence.pause(since);
             }
         }
-        let planned: usize = plan.rows.iter().map(|&(_, rows)| rows).sum();
-        plan.rows.iter().map(|&(at, rows)| self.grant_rows(at, rows, planned)).collect()
+        let total: usize = plan.rows.iter().map(|planned| planned.rows).sum();
+        plan.rows.iter().map(|planned| self.grant_rows(planned.sequence, planned.rows, total)).collect()
     }
 
     /// The rows of one sequence in a step of `planned` rows. A sequence without cells gets a seq_id, and starts with a
     /// prefix that others have computed.
     fn grant_rows(&mut self, at: usize, rows: usize, planned: usize) -> RowGrant {
-        if self.sequences[at].seq_id.is_none() {
+        if self.sequences[at].seq_id().is_none() {
             let seq_id = self.pool.take_seq_id();
             let prefix = self.look_up(at);
             let spare = self.pool.cells().capacity().saturating_sub(self.pool.cells().used() + planned);
@@ -254,7 +255,7 @@ impl<B: Backend> Engine<B> {
             self.count_saved(saved);
         }
         let sequence = &self.sequences[at];
-        let pending = sequence.tokens().len() - sequence.computed;
+        let pending = sequence.tokens().len() - sequence.computed();
         RowGrant { at, rows: rows.min(pending), prompt: pending > 1 }
     }
 
@@ -285,7 +286,7 @@ impl<B: Backend> Engine<B> {
         let mut outputs = Vec::with_capacity(grants.len());
         for grant in grants {
             let sequence = &self.sequences[grant.at];
-            let seq_id = sequence.seq_id.expect("assigned before its rows are written");
+            let seq_id = sequence.seq_id().expect("assigned before its rows are written");
             for (token, position, output) in sequence.rows(grant.rows) {
                 if output {
                     outputs.push(Output { row: self.rows.len(), sequence: grant.at });
@@ -322,7 +323,7 @@ impl<B: Backend> Engine<B> {
         for grant in grants {
             let sequence = &mut self.sequences[grant.at];
             sequence.count_computed(grant.rows);
-            self.pool.extend(sequence.seq_id.expect("it had rows"), grant.rows);
+            self.pool.extend(sequence.seq_id().expect("it had rows"), grant.rows);
         }
         let sampled = self.sample(outputs);
         let mut ended = Vec::new();
@@ -374,7 +375,7 @@ impl<B: Backend> Engine<B> {
         let rows = |prompt: bool| grants.iter().filter(|grant| grant.prompt == prompt).map(|grant| grant.rows).sum();
         let (continuing, prompt): (usize, usize) = (rows(false), rows(true));
         self.prefill_budget.learn(continuing, prompt, took);
-        self.pool.learn(continuing, prompt, took);
+        self.pool.learn(&self.rows, prompt, took);
         if prompt == 0 {
             self.stats.decode_steps.add(took);
         } else {
@@ -391,7 +392,7 @@ impl<B: Backend> Engine<B> {
     fn retire(&mut self, at: usize) {
         let sequence = self.sequences.remove(at);
         self.isolated.retire(sequence.id());
-        if let Some(seq_id) = sequence.seq_id {
+        if let Some(seq_id) = sequence.seq_id() {
             self.pool.release(seq_id, sequence.computed_tokens().to_vec());
         }
     }
@@ -408,7 +409,7 @@ impl<B: Backend> Engine<B> {
         let stats = &mut self.stats;
         (stats.queued, stats.running, stats.paused) = (0, 0, 0);
         for sequence in &self.sequences {
-            match sequence.run_state {
+            match sequence.run_state() {
                 RunState::Queued => stats.queued += 1,
                 RunState::Running => stats.running += 1,
                 RunState::Paused { .. } => stats.paused += 1,

@@ -1,4 +1,5 @@
-//! Prepares what the scheduler sees: who is ready, what each may begin with, and who waits for whom.
+//! Prepares what the scheduler sees: which sequences are ready, which computed prefixes their prompts can share, and which
+//! prompt waits for another one's prefix.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -6,6 +7,7 @@ use std::time::Duration;
 use super::Engine;
 use super::prefill_budget::PrefillBudget;
 use crate::engine::scheduler::{Plan, Pool, Prefill};
+use crate::engine::sequence::PendingPrefix;
 use crate::kv::backend::Backend;
 use crate::kv::prefix_cache::{MIN_MATCH, PrefixMatch, PrefixSource};
 
@@ -16,7 +18,7 @@ impl Prefill for PrefillBudget {
 }
 
 impl<B: Backend> Engine<B> {
-    /// Asks every sequence where it stands, and the scheduler what to do about it.
+    /// Asks every sequence for its state, and the scheduler for a plan.
     pub(super) fn plan(&mut self, now: Duration) -> Plan {
         self.candidates.clear();
         self.candidates.extend(self.sequences.iter_mut().map(|sequence| sequence.candidate(now)));
@@ -26,89 +28,84 @@ impl<B: Backend> Engine<B> {
             }
         }
         let limits = self.pool.limits();
-        let idle: Vec<usize> = self.pool.prefixes().pool_seq_ids().collect();
+        let cached: Vec<usize> = self.pool.prefixes().pool_seq_ids().collect();
         let pool = Pool {
             slots: self.parts.slots,
             n_seq: limits.n_seq,
             cells: self.pool.cells(),
-            idle: &idle,
+            cached: &cached,
             rows: limits.rows,
             prefill: &self.prefill_budget,
         };
         self.scheduler.plan(&self.candidates, pool)
     }
 
-    /// What a sequence with a prompt to compute may save by beginning with, or waiting for, what others compute.
+    /// What a sequence with a prompt to compute saves by sharing, or by waiting for, what others compute.
     fn look_ahead(&mut self, at: usize) {
         let len = self.sequences[at].tokens().len();
         if self.candidates[at].seq_id.is_none()
-            && let Some(beginning) = self.look_up(at)
+            && let Some(prefix) = self.look_up(at)
         {
             let candidate = &mut self.candidates[at];
-            candidate.pending = len - beginning.shared;
-            candidate.wants = match beginning.source {
+            candidate.pending = len - prefix.shared;
+            candidate.wants = match prefix.source {
                 PrefixSource::Sequence { .. } => candidate.pending,
                 PrefixSource::Host { tokens, .. } => tokens.max(len),
             };
         }
-        if let Some((prefix_source, shared)) = self.prefix_source(at) {
+        if let Some((source, shared)) = self.pending_prefix(at) {
             let candidate = &mut self.candidates[at];
-            candidate.waits_for = Some(prefix_source);
+            candidate.waits_for = Some(source);
             candidate.wants = candidate.wants.min(len - shared.min(len - 1));
             candidate.pending = candidate.pending.min(candidate.wants);
         }
     }
 
-    /// The longest beginning of a sequence that somebody has computed, looked up again only when that may have changed.
+    /// The longest computed prefix of a sequence, looked up again only when there may be another one.
     pub(super) fn look_up(&mut self, at: usize) -> Option<PrefixMatch> {
         let epoch = self.pool.epoch();
-        match self.sequences[at].beginning {
-            Some((seen, beginning)) if seen == epoch => return beginning,
-            _ => {}
+        if let Some(known) = self.sequences[at].looked_up(epoch) {
+            return known;
         }
         let prompt = self.sequences[at].tokens();
         let reuse = self.pool.prefixes().reuse();
-        let held = self.sequences.iter().filter_map(|other| {
-            let shared = reuse.shared(other.computed_tokens(), prompt);
-            Some(PrefixMatch { source: PrefixSource::Sequence { seq_id: other.seq_id? }, shared })
+        let of_sequences = self.sequences.iter().filter_map(|other| {
+            let source = PrefixSource::Sequence { seq_id: other.seq_id()? };
+            Some(PrefixMatch { source, shared: reuse.shared(other.computed_tokens(), prompt) })
         });
-        let held = held.filter(|beginning| beginning.shared > 0).max_by_key(|beginning| beginning.shared);
-        let shelved = self.pool.prefixes().find(prompt);
-        // Among equals the pool's: sharing copies nothing.
-        let beginning = shelved.into_iter().chain(held).max_by_key(|beginning| beginning.shared);
-        self.sequences[at].beginning = Some((epoch, beginning));
-        beginning
+        let longest = of_sequences.filter(|prefix| prefix.shared > 0).max_by_key(|prefix| prefix.shared);
+        let cached = self.pool.prefixes().find(prompt);
+        // Among equals that of a sequence: sharing copies nothing.
+        let found = cached.into_iter().chain(longest).max_by_key(|prefix| prefix.shared);
+        self.sequences[at].remember_prefix(epoch, found);
+        found
     }
 
-    /// Finds who, among those that came before, is about to compute the most of what a new prompt begins with.
+    /// Finds which earlier sequence is about to compute the longest prefix of a new prompt.
     pub(super) fn find_prefix_source(&mut self, at: usize) {
         let prompt = self.sequences[at].tokens();
         let reuse = self.pool.prefixes().reuse();
         let earlier = self.sequences[..at].iter().filter(|other| other.prefills());
-        let alike = earlier.map(|other| (other.id(), reuse.shared(other.tokens(), prompt)));
+        let alike =
+            earlier.map(|other| PendingPrefix { stream: other.id(), shared: reuse.shared(other.tokens(), prompt) });
         // Among equals the first: it will be done first.
-        let prefix_source = alike.filter(|(_, shared)| *shared >= MIN_MATCH).min_by_key(|(_, shared)| Reverse(*shared));
-        self.sequences[at].prefix_source = prefix_source;
+        let pending = alike.filter(|prefix| prefix.shared >= MIN_MATCH).min_by_key(|prefix| Reverse(prefix.shared));
+        self.sequences[at].wait_for_prefix(pending);
     }
 
     /// The sequence to wait for and the tokens that it will share, while it has not computed them yet.
-    fn prefix_source(&mut self, at: usize) -> Option<(usize, usize)> {
-        let (id, shared) = self.sequences[at].prefix_source?;
-        let prefix_source = self.find(id).filter(|&prefix_source| {
-            let ahead = &self.sequences[prefix_source];
-            self.candidates[prefix_source].ready && ahead.prefills() && ahead.computed < shared
+    fn pending_prefix(&mut self, at: usize) -> Option<(usize, usize)> {
+        let PendingPrefix { stream, shared } = self.sequences[at].pending_prefix()?;
+        let source = self.find(stream).filter(|&source| {
+            let ahead = &self.sequences[source];
+            self.candidates[source].ready && ahead.prefills() && ahead.computed() < shared
         });
-        let had = self.sequences[at].beginning.and_then(|(_, found)| found).map_or(0, |found| found.shared);
-        let gain = had.max(self.sequences[at].computed) + MIN_MATCH;
-        match prefix_source {
-            Some(prefix_source) if self.sequences[at].seq_id.is_none() && shared >= gain => {
-                Some((prefix_source, shared))
-            }
-            _ => {
-                let sequence = &mut self.sequences[at];
-                (sequence.prefix_source, sequence.beginning) = (None, None);
-                None
-            }
+        let sequence = &mut self.sequences[at];
+        let gain = sequence.prefix_at_hand() + MIN_MATCH;
+        if let Some(source) = source.filter(|_| sequence.seq_id().is_none() && shared >= gain) {
+            return Some((source, shared));
         }
+        sequence.wait_for_prefix(None);
+        None
     }
 }

@@ -1,4 +1,4 @@
-//! What happens when a decode fails: who had rows in it pays, nobody else.
+//! What happens when a decode fails: the streams with rows in it fail or are computed again, and no others.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ impl<B: Backend> Engine<B> {
                 let rows = self.rows.len();
                 self.fail_all(grants, &MullamaError::StreamingError(StreamFailure::NoCells { rows }));
             }
-            // Everybody of the step has left, or the engine ends. What an aborted step left behind is not used again.
+            // All streams of the step have left, or the engine ends. What an aborted step left behind is not used again.
             Error::Aborted => grants.iter().for_each(|share| self.evict(share.at)),
             error => {
                 let lost = error.poisons();
@@ -31,8 +31,8 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Takes cells away after a refusal. The plan counts cells exactly, so that is fragmentation or a special cache: one
-    /// sequence less must fit, or one less than that; `false` where nothing fits for long, for nobody waits for ever.
+    /// Frees cells after llama.cpp found none for a step. The plan counts cells exactly, so the cause is fragmentation or a
+    /// special cache: one sequence less fits, or one less than that. `false` after too many attempts: no stream waits for ever.
     fn make_room(&mut self, plan: &Plan, grants: &[RowGrant]) -> bool {
         match grants {
             _ if self.refusals > 2 * self.parts.slots => false,
@@ -40,19 +40,19 @@ impl<B: Backend> Engine<B> {
                 self.evict(last.at);
                 true
             }
-            _ => self.evict_an_idle_one(plan),
+            _ => self.free_unused_cells(plan),
         }
     }
 
-    /// Takes the cells of whoever needs them least: an idle beginning, else the longest paused.
-    fn evict_an_idle_one(&mut self, plan: &Plan) -> bool {
-        let idle = self.pool.prefixes().pool_seq_ids().next();
-        if let Some(seq_id) = idle {
+    /// Frees the cells that are needed least: those of a cached prefix, else of the longest paused stream.
+    fn free_unused_cells(&mut self, plan: &Plan) -> bool {
+        let cached = self.pool.prefixes().pool_seq_ids().next();
+        if let Some(seq_id) = cached {
             self.pool.drop_cached(seq_id);
             return true;
         }
-        let holds = |at: &usize| self.sequences[*at].seq_id.is_some() && !plan.running.contains(at);
-        let victim = (0..self.sequences.len()).filter(holds).min_by_key(|&at| self.sequences[at].run_state.since());
+        let holds = |at: &usize| self.sequences[*at].seq_id().is_some() && !plan.running.contains(at);
+        let victim = (0..self.sequences.len()).filter(holds).min_by_key(|&at| self.sequences[at].run_state().since());
         victim.map(|at| self.preempt(at)).is_some()
     }
 
@@ -61,13 +61,13 @@ impl<B: Backend> Engine<B> {
         let mut failed: Vec<usize> = grants.iter().map(|share| share.at).collect();
         failed.sort_unstable();
         for at in failed.into_iter().rev() {
-            // Nobody begins with what a failed step left behind.
+            // No stream shares what a failed step left behind.
             self.evict(at);
             self.end(at, |sequence| sequence.fail(error.clone(), now));
         }
     }
 
-    /// All cells are gone with the context. Who had no rows in the failed step computes its tokens again.
+    /// All cells are gone with the context. Streams without rows in the failed step compute their tokens again.
     fn rebuild_context(&mut self) {
         for sequence in &mut self.sequences {
             sequence.give_up_cells();
@@ -77,7 +77,7 @@ impl<B: Backend> Engine<B> {
         self.revive();
     }
 
-    /// Makes a lost context again. While that fails, so do the streams that ask.
+    /// Makes a lost context again. While that fails, all streams fail.
     pub(super) fn revive(&mut self) {
         if !self.broken {
             return;

@@ -1,4 +1,17 @@
-//! Decides which sequences the next step computes, and who gives up cells for them.
+//! Decides which sequences the next step computes, and which give up their KV cells for them.
+//!
+//! The algorithm, once per step:
+//!
+//! 1. Running sequences keep their slots while their readers have room.
+//! 2. Free slots go to sequences that were paused or preempted, in the order in which they lost their slots, then to the
+//!    queue, higher priority first. After some turns the first in the queue goes before them, and the oldest before those of
+//!    higher priority: nothing waits forever.
+//! 3. A sequence gets a slot only if the pool can hold all that it and the running ones still need. Cached prefixes count as
+//!    free cells. Paused sequences are preempted for it, the longest paused first, and for one that had a slot before also
+//!    running ones behind it.
+//! 4. Each sequence that continues gets one row. What is left of the step's rows goes to prompts, within the prefill budget, in
+//!    the order of their rank. A prompt waits while an earlier one computes a prefix that both share.
+//! 5. Where rows lack cells, cached prefixes leave the pool, then paused sequences are preempted, then the youngest running one.
 //!
 //! Pure: it sees numbers and returns a plan. It knows no llama.cpp, no channel and no clock.
 
@@ -19,29 +32,29 @@ pub(crate) struct Candidate {
     pub(crate) ready: bool,
     /// Tokens that must be computed before the next one can be sampled.
     pub(crate) pending: usize,
-    /// Cells that this takes out of the pool; without a seat, also those that are copied back from host memory.
+    /// Cells that this takes out of the pool; without a seq_id, also those that are restored from host memory.
     pub(crate) wants: usize,
-    /// The seat whose cells it holds.
+    /// The seq_id whose cells it holds.
     pub(crate) seq_id: Option<usize>,
-    /// It produced a token since it was last given a place.
+    /// It produced a token since it last got a slot.
     pub(crate) progressed_since_scheduled: bool,
-    /// Who is computing what it begins with: while that one has a place, it waits to share.
+    /// The sequence that is computing a prefix of its prompt: while that one has a slot, this one waits to share it.
     pub(crate) waits_for: Option<usize>,
 }
 
 /// Where a sequence stands between two steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RunState {
-    /// In the queue, not begun.
+    /// In the queue; it has never had a slot.
     Queued,
-    /// Begun, without a place: paused since the step of this number, paused or preempted.
+    /// Lost its slot in the step of this number: paused by its reader or a delay, or preempted.
     Paused { since: u64 },
-    /// Holds one of the `n_parallel` places.
+    /// Has one of the `n_parallel` slots.
     Running,
 }
 
 impl RunState {
-    /// The step in which it gave up its place; the end of time if it has not.
+    /// The step in which it lost its slot; the end of time if it has not.
     pub(crate) fn since(self) -> u64 {
         match self {
             Self::Paused { since } => since,
@@ -59,8 +72,8 @@ pub(crate) struct Pool<'a> {
     pub(crate) n_seq: usize,
     /// Who holds which cells.
     pub(crate) cells: &'a Cells,
-    /// Seats of idle beginnings, the least wanted first.
-    pub(crate) idle: &'a [usize],
+    /// The seq_ids of cached prefixes, the longest unused first.
+    pub(crate) cached: &'a [usize],
     /// Rows of one decode call.
     pub(crate) rows: usize,
     /// Rows of prompts in a step that continues this many sequences.
@@ -73,37 +86,55 @@ pub(crate) trait Prefill: std::fmt::Debug {
     fn rows(&self, continuing: usize) -> usize;
 }
 
-/// What the next step does. Numbers of sequences are places in the slice of candidates.
+/// What the next step does. Sequences are named by their indices in the slice of candidates.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// Idle beginnings that lose their cells, by seat.
+    /// Cached prefixes that leave the pool, by seq_id.
     pub(crate) drop: Vec<usize>,
-    /// Sequences that lose their cells, and their place if they had one.
+    /// Sequences that lose their cells, and their slot if they had one.
     pub(crate) evict: Vec<usize>,
-    /// Sequences that have a place after this, best rank first.
+    /// Sequences that have a slot after this, best rank first.
     pub(crate) running: Vec<usize>,
-    /// How many rows each computes; a sequence of `running` may have none this time.
-    pub(crate) rows: Vec<(usize, usize)>,
+    /// What each computes; a sequence of `running` may have no rows this time.
+    pub(crate) rows: Vec<PlannedRows>,
 }
 
-/// Begun streams go before the queue, and higher priorities before older streams; but after this many times for each place
-/// it is the turn of who was passed over.
+/// One sequence's part of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PlannedRows {
+    pub(crate) sequence: usize,
+    pub(crate) rows: usize,
+}
+
+/// Sequences that had a slot before go before the queue, and higher priorities before older sequences; but after this many
+/// times for each slot it is the turn of the one that was passed over.
 const BYPASSES_PER_SLOT: usize = 4;
 
-/// Remembers only how often somebody was passed over.
+/// Remembers only how often a sequence was passed over.
 #[derive(Debug, Default)]
 pub(crate) struct Scheduler {
-    /// Begun streams that went before the head of the queue since it moved last.
+    /// Paused or preempted sequences that went before the head of the queue since it moved last.
     bypassed: usize,
-    /// Streams of a higher priority that went before the oldest of the queue.
+    /// Sequences of a higher priority that went before the oldest of the queue.
     overtaken: usize,
 }
 
-/// Who can give cells up.
+/// What can give up its cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Victim {
-    Idle { seq_id: usize },
+    Cached { seq_id: usize },
     Sequence(usize),
+}
+
+/// What a victim gives up.
+#[derive(Debug)]
+struct Holding {
+    /// The seq_id whose cells go, if it has one.
+    seq_id: Option<usize>,
+    /// Whether it counts among the seq_ids that are taken.
+    takes_seq_id: bool,
+    /// Cells that were promised to it.
+    promised: usize,
 }
 
 /// The plan while it is being made.
@@ -115,47 +146,47 @@ struct Draft<'a> {
     cells: Cow<'a, Cells>,
     /// Rows given so far: cells that the step will take.
     given: usize,
-    /// Seats that stay taken after the evictions so far.
-    held: usize,
+    /// seq_ids that are taken after the evictions so far.
+    seq_ids: usize,
     evicted: Vec<bool>,
 }
 
 impl Scheduler {
-    /// Plans one step: keeps the running, fills free places, then gives out rows.
+    /// Plans one step: keeps the running sequences, fills free slots, then gives out rows.
     pub(crate) fn plan(&mut self, candidates: &[Candidate], pool: Pool<'_>) -> Plan {
         let mut draft = Draft::new(candidates, pool);
         draft.keep_running();
-        self.fill_places(&mut draft);
+        self.fill_slots(&mut draft);
         draft.give_rows();
         draft.plan
     }
 
-    fn fill_places(&mut self, draft: &mut Draft<'_>) {
+    fn fill_slots(&mut self, draft: &mut Draft<'_>) {
         if draft.plan.running.len() >= draft.pool.slots {
             return;
         }
-        let (mut queue, mut begun) = draft.lines();
+        let (mut queue, mut paused) = draft.lines();
         while draft.plan.running.len() < draft.pool.slots {
             let turns = BYPASSES_PER_SLOT * draft.pool.slots;
             let overdue = self.bypassed >= turns;
             let oldest = queue.iter().copied().min_by_key(|&i| draft.candidates[i].arrival);
             let head = if self.overtaken >= turns { oldest } else { queue.last().copied() };
-            match begun.pop() {
-                // Its numbers are those from before it lost its cells; the next plan knows better.
+            match paused.pop() {
+                // Its numbers are from before it lost its cells; the next plan has new ones.
                 Some(next) if draft.evicted[next] => {}
                 Some(next) if !(overdue && head.is_some()) => {
-                    // Whoever came later would take the cells that this one waits for.
-                    if !draft.slot(next, true) {
+                    // Sequences behind it would take the cells that this one waits for.
+                    if !draft.give_slot(next, true) {
                         return;
                     }
                     self.bypassed += usize::from(head.is_some());
                 }
                 next => {
-                    begun.extend(next);
+                    paused.extend(next);
                     let Some(head) = head else { return };
-                    // First come, first served: who does not fit holds up those behind it, not those begun.
+                    // First come, first served: one that does not fit holds up the queue behind it, but not paused ones.
                     self.bypassed = 0;
-                    if draft.slot(head, false) {
+                    if draft.give_slot(head, false) {
                         self.overtaken = if Some(head) == oldest { 0 } else { self.overtaken + 1 };
                         queue.retain(|&i| i != head);
                     } else {
@@ -167,8 +198,8 @@ impl Scheduler {
     }
 }
 
-/// Whether a sequence has a seat, or is promised one with the place that it keeps.
-fn takes_seat(candidate: &Candidate) -> bool {
+/// Whether a sequence has a seq_id, or is promised one with the slot that it keeps.
+fn takes_seq_id(candidate: &Candidate) -> bool {
     candidate.seq_id.is_some() || (candidate.run_state == RunState::Running && candidate.ready)
 }
 
@@ -180,7 +211,7 @@ impl<'a> Draft<'a> {
             plan: Plan::default(),
             cells: Cow::Borrowed(pool.cells),
             given: 0,
-            held: candidates.iter().filter(|c| takes_seat(c)).count() + pool.idle.len(),
+            seq_ids: candidates.iter().filter(|c| takes_seq_id(c)).count() + pool.cached.len(),
             evicted: vec![false; candidates.len()],
         }
     }
@@ -191,7 +222,7 @@ impl<'a> Draft<'a> {
         (Reverse(candidate.priority), candidate.arrival)
     }
 
-    /// The step in which it gave up its place.
+    /// The step in which it lost its slot.
     fn since(&self, index: usize) -> u64 {
         self.candidates[index].run_state.since()
     }
@@ -207,123 +238,121 @@ impl<'a> Draft<'a> {
         found
     }
 
-    /// Who waits for a place: the queue, and those begun before. The first in line is last in the list.
+    /// Which sequences wait for a slot: the queue, and those that had one before. The first in line is last in the list.
     fn lines(&self) -> (Vec<usize>, Vec<usize>) {
         let mut queue = self.indices(|c| c.run_state == RunState::Queued && c.ready);
-        let mut begun = self.indices(|c| matches!(c.run_state, RunState::Paused { .. }) && c.ready);
-        // By turns: whoever gave up its place last goes behind those that have waited since before.
-        begun.sort_by_key(|&i| (Reverse(self.candidates[i].priority), self.since(i), self.candidates[i].arrival));
+        let mut paused = self.indices(|c| matches!(c.run_state, RunState::Paused { .. }) && c.ready);
+        // By turns: the one that lost its slot last goes behind those that have waited for longer.
+        paused.sort_by_key(|&i| (Reverse(self.candidates[i].priority), self.since(i), self.candidates[i].arrival));
         queue.reverse();
-        begun.reverse();
-        (queue, begun)
+        paused.reverse();
+        (queue, paused)
     }
 
-    /// Cells that the placed sequences will need for what is pending.
+    /// Cells that the running sequences will need for what is pending.
     fn promised(&self) -> usize {
         self.plan.running.iter().map(|&i| self.candidates[i].wants).sum()
     }
 
-    /// Gives a place if the cells and a seat can be had; a sequence begun before may push out running ones behind it.
-    fn slot(&mut self, index: usize, begun: bool) -> bool {
-        let candidate = self.candidates[index];
-        let new_seat = usize::from(!takes_seat(&candidate));
-        let fits = |cells: usize, held: usize, promised: usize, draft: &Self| {
-            cells + promised + candidate.wants <= draft.pool.cells.capacity() && held + new_seat <= draft.pool.n_seq
-        };
-        if !fits(self.cells.used(), self.held, self.promised(), self) {
-            // Cells of cached prefixes are as good as free: `give` takes them when rows need them. Their seq_ids are not.
-            let mut victims = self.idle_victims(index);
-            if begun {
-                let running = self.running_victims(index, |c| c.progressed_since_scheduled);
-                victims.extend(running.into_iter().map(Victim::Sequence));
-            }
-            let (mut cells, mut held, mut promised) = (self.without_cached(), self.held, self.promised());
-            let mut chosen = Vec::new();
-            for victim in victims {
-                if fits(cells.used(), held, promised, self) {
-                    break;
-                }
-                if matches!(victim, Victim::Idle { .. }) && held + new_seat <= self.pool.n_seq {
-                    continue;
-                }
-                let (seq_id, had_seat, freed) = self.holdings(victim);
-                if let Some(seq_id) = seq_id {
-                    cells.truncate(seq_id, 0);
-                }
-                held -= usize::from(had_seat);
-                promised -= freed;
-                chosen.push(victim);
-            }
-            if !fits(cells.used(), held, promised, self) {
-                return false;
-            }
-            for victim in chosen {
-                self.evict(victim);
-            }
-        }
-        self.held += new_seat;
+    /// Gives a slot if the cells and a seq_id can be had; a sequence that `had` one before may preempt running ones behind it.
+    fn give_slot(&mut self, index: usize, had: bool) -> bool {
+        let Some(victims) = self.victims_for(index, had) else { return false };
+        victims.into_iter().for_each(|victim| self.evict(victim));
+        self.seq_ids += usize::from(!takes_seq_id(&self.candidates[index]));
         let at = self.plan.running.partition_point(|&other| self.rank(other) < self.rank(index));
         self.plan.running.insert(at, index);
         true
     }
 
+    /// What would have to go for a sequence to get a slot; `None` if all of that were not enough.
+    fn victims_for(&self, index: usize, had: bool) -> Option<Vec<Victim>> {
+        let candidate = &self.candidates[index];
+        let new_seq_id = usize::from(!takes_seq_id(candidate));
+        let enough_seq_ids = |taken: usize| taken + new_seq_id <= self.pool.n_seq;
+        let enough_cells =
+            |cells: usize, promised: usize| cells + promised + candidate.wants <= self.pool.cells.capacity();
+        let (mut taken, mut promised) = (self.seq_ids, self.promised());
+        if enough_seq_ids(taken) && enough_cells(self.cells.used(), promised) {
+            return Some(Vec::new());
+        }
+        // Cells of cached prefixes are as good as free: `give` takes them when rows need them. Their seq_ids are not.
+        let mut cells = self.without_cached();
+        let mut victims = self.victims_without_slot(index);
+        if had {
+            let running = self.running_victims(index, |c| c.progressed_since_scheduled);
+            victims.extend(running.into_iter().map(Victim::Sequence));
+        }
+        let mut chosen = Vec::new();
+        for victim in victims {
+            if enough_seq_ids(taken) && enough_cells(cells.used(), promised) {
+                break;
+            }
+            if matches!(victim, Victim::Cached { .. }) && enough_seq_ids(taken) {
+                continue;
+            }
+            let holding = self.holding(victim);
+            if let Some(seq_id) = holding.seq_id {
+                cells.truncate(seq_id, 0);
+            }
+            taken -= usize::from(holding.takes_seq_id);
+            promised -= holding.promised;
+            chosen.push(victim);
+        }
+        (enough_seq_ids(taken) && enough_cells(cells.used(), promised)).then_some(chosen)
+    }
+
     /// The pool as it would be if all cached prefixes left it.
     fn without_cached(&self) -> Cells {
         let mut cells = self.cells.clone().into_owned();
-        self.pool.idle.iter().for_each(|&seq_id| cells.truncate(seq_id, 0));
+        self.pool.cached.iter().for_each(|&seq_id| cells.truncate(seq_id, 0));
         cells
     }
 
-    /// What a victim gives up: the seat whose cells go, whether it counts as seated, and cells that were promised to it.
-    fn holdings(&self, victim: Victim) -> (Option<usize>, bool, usize) {
+    fn holding(&self, victim: Victim) -> Holding {
         match victim {
-            Victim::Idle { seq_id } => (Some(seq_id), true, 0),
+            Victim::Cached { seq_id } => Holding { seq_id: Some(seq_id), takes_seq_id: true, promised: 0 },
             Victim::Sequence(index) => {
                 let candidate = &self.candidates[index];
                 let promised = if self.plan.running.contains(&index) { candidate.wants } else { 0 };
-                (candidate.seq_id, takes_seat(candidate), promised)
+                Holding { seq_id: candidate.seq_id, takes_seq_id: takes_seq_id(candidate), promised }
             }
         }
     }
 
-    /// Who holds cells without a place: idle beginnings, then sequences that wait for their readers, longest first.
-    fn idle_victims(&self, but: usize) -> Vec<Victim> {
-        let idle = self
-            .pool
-            .idle
-            .iter()
-            .filter(|seq_id| !self.plan.drop.contains(seq_id))
-            .map(|&seq_id| Victim::Idle { seq_id });
-        let aside = |&i: &usize| {
+    /// What holds cells without a slot: cached prefixes, then sequences that wait for their readers, the longest paused first.
+    fn victims_without_slot(&self, but: usize) -> Vec<Victim> {
+        let in_pool = |seq_id: &&usize| !self.plan.drop.contains(seq_id);
+        let cached = self.pool.cached.iter().filter(in_pool).map(|&seq_id| Victim::Cached { seq_id });
+        let waits = |&i: &usize| {
             i != but && !self.evicted[i] && self.candidates[i].seq_id.is_some() && !self.plan.running.contains(&i)
         };
-        let mut paused: Vec<usize> = (0..self.candidates.len()).filter(aside).collect();
+        let mut paused: Vec<usize> = (0..self.candidates.len()).filter(waits).collect();
         paused.sort_by_key(|&i| {
             let candidate = &self.candidates[i];
             (candidate.ready, self.since(i), candidate.arrival)
         });
-        idle.chain(paused.into_iter().map(Victim::Sequence)).collect()
+        cached.chain(paused.into_iter().map(Victim::Sequence)).collect()
     }
 
-    /// Placed sequences of a lower rank, the youngest first.
+    /// Running sequences of a lower rank, the youngest first.
     fn running_victims(&self, than: usize, wanted: impl Fn(&Candidate) -> bool) -> Vec<usize> {
         let lower = |&&i: &&usize| self.rank(i) > self.rank(than) && wanted(&self.candidates[i]);
         self.plan.running.iter().rev().filter(lower).copied().collect()
     }
 
     fn evict(&mut self, victim: Victim) {
-        let (seq_id, had_seat, _) = self.holdings(victim);
-        if let Some(seq_id) = seq_id {
+        let holding = self.holding(victim);
+        if let Some(seq_id) = holding.seq_id {
             self.cells.to_mut().truncate(seq_id, 0);
         }
-        self.held -= usize::from(had_seat);
+        self.seq_ids -= usize::from(holding.takes_seq_id);
         match victim {
-            Victim::Idle { seq_id } => self.plan.drop.push(seq_id),
+            Victim::Cached { seq_id } => self.plan.drop.push(seq_id),
             Victim::Sequence(index) => {
                 self.evicted[index] = true;
                 self.plan.running.retain(|&i| i != index);
-                if let Some(at) = self.plan.rows.iter().position(|&(i, _)| i == index) {
-                    self.given -= self.plan.rows.remove(at).1 + self.beginning(index);
+                if let Some(at) = self.plan.rows.iter().position(|planned| planned.sequence == index) {
+                    self.given -= self.plan.rows.remove(at).rows + self.restored(index);
                 }
                 self.plan.evict.push(index);
             }
@@ -332,18 +361,16 @@ impl<'a> Draft<'a> {
 
     fn give_rows(&mut self) {
         let continues = |draft: &Self, i: usize| draft.candidates[i].pending == 1;
-        let waits = |&i: &usize| {
-            self.candidates[i].waits_for.is_some_and(|prefix_source| self.plan.running.contains(&prefix_source))
-        };
-        let placed: Vec<usize> = self.plan.running.iter().copied().filter(|i| !waits(i)).collect();
+        let waits = |&i: &usize| self.candidates[i].waits_for.is_some_and(|source| self.plan.running.contains(&source));
+        let running: Vec<usize> = self.plan.running.iter().copied().filter(|i| !waits(i)).collect();
         let mut rows = self.pool.rows;
-        for &index in placed.iter().filter(|&&i| continues(self, i)).collect::<Vec<_>>() {
+        for &index in running.iter().filter(|&&i| continues(self, i)).collect::<Vec<_>>() {
             if !self.evicted[index] {
                 rows -= self.give(index, rows.min(1));
             }
         }
         let mut prefill = self.pool.prefill.rows(self.plan.rows.len()).min(rows);
-        for &index in placed.iter().filter(|&&i| !continues(self, i)).collect::<Vec<_>>() {
+        for &index in running.iter().filter(|&&i| !continues(self, i)).collect::<Vec<_>>() {
             let candidate = &self.candidates[index];
             if !self.evicted[index] {
                 prefill -= self.give(index, candidate.pending.min(prefill));
@@ -351,27 +378,27 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Cells that a sequence without a seat takes out of the pool beside those of its rows: its beginning comes back.
-    fn beginning(&self, index: usize) -> usize {
+    /// Cells that a sequence without a seq_id takes out of the pool beside those of its rows: a prefix is restored.
+    fn restored(&self, index: usize) -> usize {
         let candidate = &self.candidates[index];
         if candidate.seq_id.is_none() { candidate.wants - candidate.pending } else { 0 }
     }
 
-    /// Gives `rows` to a placed sequence, evicting others for cells; perhaps fewer, perhaps none.
+    /// Gives `rows` to a running sequence, evicting others for cells; perhaps fewer, perhaps none.
     fn give(&mut self, index: usize, rows: usize) -> usize {
-        let beginning = self.beginning(index);
+        let restored = self.restored(index);
         let room =
-            |draft: &Self| draft.pool.cells.capacity().saturating_sub(draft.cells.used() + draft.given + beginning);
+            |draft: &Self| draft.pool.cells.capacity().saturating_sub(draft.cells.used() + draft.given + restored);
         while rows > room(self) {
-            let idle = self.idle_victims(index).first().copied();
+            let waiting = self.victims_without_slot(index).first().copied();
             let running = || self.running_victims(index, |_| true).first().copied().map(Victim::Sequence);
-            let Some(victim) = idle.or_else(running) else { break };
+            let Some(victim) = waiting.or_else(running) else { break };
             self.evict(victim);
         }
         let rows = rows.min(room(self));
         if rows > 0 {
-            self.plan.rows.push((index, rows));
-            self.given += rows + beginning;
+            self.plan.rows.push(PlannedRows { sequence: index, rows });
+            self.given += rows + restored;
         }
         rows
     }

@@ -27,11 +27,11 @@ pub(crate) struct Sequence {
     sender: TokenSender,
     config: Arc<StreamConfig>,
     called_at: Duration,
-    pub(crate) run_state: RunState,
-    /// The seat whose cells hold the first `computed` tokens.
-    pub(crate) seq_id: Option<usize>,
-    pub(crate) computed: usize,
-    pub(crate) progressed_since_scheduled: bool,
+    run_state: RunState,
+    /// The seq_id whose cells hold the first `computed` tokens.
+    seq_id: Option<usize>,
+    computed: usize,
+    progressed_since_scheduled: bool,
     /// Prompt and completion; empty until the prompt is tokenized.
     tokens: Vec<TokenId>,
     sampler: Option<SamplerChain>,
@@ -45,10 +45,23 @@ pub(crate) struct Sequence {
     full_since: Option<Duration>,
     detokenizer: Detokenizer,
     stops: StopMatcher,
-    /// Who computes what this one begins with, and how many tokens of it.
-    pub(crate) prefix_source: Option<(StreamId, usize)>,
-    /// What was found to begin with, and when: see `KvPool::epoch`.
-    pub(crate) beginning: Option<(u64, Option<PrefixMatch>)>,
+    pending_prefix: Option<PendingPrefix>,
+    looked_up: Option<LookedUp>,
+}
+
+/// A prefix of a prompt that another stream is about to compute.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PendingPrefix {
+    pub(crate) stream: StreamId,
+    /// How many tokens the two prompts share.
+    pub(crate) shared: usize,
+}
+
+/// What a look for computed prefixes found, and when: see `KvPool::epoch`.
+#[derive(Debug, Clone, Copy)]
+struct LookedUp {
+    epoch: u64,
+    found: Option<PrefixMatch>,
 }
 
 /// Whether a sequence goes on after a token.
@@ -80,8 +93,8 @@ impl Sequence {
             full_since: None,
             detokenizer: Detokenizer::default(),
             stops,
-            prefix_source: None,
-            beginning: None,
+            pending_prefix: None,
+            looked_up: None,
         }
     }
 
@@ -89,7 +102,7 @@ impl Sequence {
         self.sender.id()
     }
 
-    /// The prompt is tokenized: the sequence can be placed.
+    /// The prompt is tokenized: the sequence can get a slot.
     pub(crate) fn set_prompt(&mut self, request: ValidRequest) {
         self.progress.usage.prompt_tokens = request.prompt.len();
         self.room = request.max_tokens;
@@ -103,16 +116,69 @@ impl Sequence {
         &self.tokens
     }
 
-    /// The tokens whose cells the seat holds.
+    /// The tokens whose cells the sequence holds.
     pub(crate) fn computed_tokens(&self) -> &[TokenId] {
         &self.tokens[..self.computed]
     }
 
-    /// Holds no cells from here on, and computes its tokens again; the seat that it had.
+    /// Where it stands between two steps.
+    pub(crate) fn run_state(&self) -> RunState {
+        self.run_state
+    }
+
+    /// The seq_id whose cells hold its computed tokens.
+    pub(crate) fn seq_id(&self) -> Option<usize> {
+        self.seq_id
+    }
+
+    /// How many of its tokens are computed.
+    pub(crate) fn computed(&self) -> usize {
+        self.computed
+    }
+
+    /// Holds no cells from here on, and computes its tokens again; the seq_id that it had.
     pub(crate) fn give_up_cells(&mut self) -> Option<usize> {
         self.computed = 0;
-        self.beginning = None;
+        self.looked_up = None;
         self.seq_id.take()
+    }
+
+    /// What a look for computed prefixes found, if nothing has changed since.
+    pub(crate) fn looked_up(&self, epoch: u64) -> Option<Option<PrefixMatch>> {
+        self.looked_up.filter(|looked_up| looked_up.epoch == epoch).map(|looked_up| looked_up.found)
+    }
+
+    /// Remembers what a look for computed prefixes found.
+    pub(crate) fn remember_prefix(&mut self, epoch: u64, found: Option<PrefixMatch>) {
+        self.looked_up = Some(LookedUp { epoch, found });
+    }
+
+    /// The prefix that another stream is about to compute.
+    pub(crate) fn pending_prefix(&self) -> Option<PendingPrefix> {
+        self.pending_prefix
+    }
+
+    /// Waits for a prefix that another stream is about to compute; with `None` it looks for computed ones again.
+    pub(crate) fn wait_for_prefix(&mut self, pending: Option<PendingPrefix>) {
+        self.pending_prefix = pending;
+        if pending.is_none() {
+            self.looked_up = None;
+        }
+    }
+
+    /// How many of its tokens are computed, by itself or in the prefix that was found last.
+    pub(crate) fn prefix_at_hand(&self) -> usize {
+        let found = self.looked_up.and_then(|looked_up| looked_up.found);
+        self.computed.max(found.map_or(0, |prefix| prefix.shared))
+    }
+
+    /// How many rows it may still want in the shared pool: what is left of its prompt, and of `max_tokens`.
+    pub(crate) fn upcoming_rows(&self) -> usize {
+        if self.is_deterministic() {
+            return 0;
+        }
+        let completed = self.tokens.len() - self.progress.usage.prompt_tokens.min(self.tokens.len());
+        self.tokens.len() - self.computed + self.room.saturating_sub(completed)
     }
 
     /// Whether its prompt is still to be computed.
@@ -120,7 +186,7 @@ impl Sequence {
         self.tokens.len() - self.computed > 1
     }
 
-    /// Begins with tokens that were computed before; how many of them are of a prompt that is new here.
+    /// Starts with tokens that were computed before; how many of them are of a prompt that is new here.
     pub(crate) fn reuse_prefix(&mut self, shared: usize) -> usize {
         self.computed = shared;
         if self.first_at.is_some() {

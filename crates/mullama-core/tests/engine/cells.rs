@@ -1,4 +1,4 @@
-//! When cells or seats run short, streams wait and are computed again: no delivered token is lost, repeated or changed.
+//! When cells or seq_ids run short, streams wait and are computed again: no delivered token is lost, repeated or changed.
 
 use mullama::TokenStream;
 use mullama::testing::{Limits, Reuse, Size, Stage, Step};
@@ -26,7 +26,7 @@ fn streams_that_need_more_cells_than_there_are_all_end_with_the_text_that_each_w
         let got = read_all(&mut stage, &mut streams);
         as_alone(&got, 30, 50);
         let computed = stage.decodes().concat().len();
-        assert!(computed > 12 * 79, "{slots} slots and {cells} cells: nobody was preempted, {computed} rows");
+        assert!(computed > 12 * 79, "{slots} slots and {cells} cells: none was preempted, {computed} rows");
     }
 }
 
@@ -129,9 +129,9 @@ fn a_queue_that_waits_for_cells_moves_on_when_a_paused_reader_holds_them() {
     as_alone(&read_all(&mut stage, &mut streams), 40, 20);
 }
 
-/// More streams than seats: everybody gets one in turn, and a panic would say if a plan gave one twice.
+/// More streams than seq_ids: each gets one in turn, and a plan that gave one to two streams would panic.
 #[test]
-fn streams_take_turns_where_seats_are_fewer_than_streams() {
+fn streams_take_turns_where_seq_ids_are_fewer_than_streams() {
     for (slots, n_seq) in [(2, 2), (2, 3), (4, 4), (1, 1), (8, 9)] {
         let limits = Limits { rows: 512, cells: 1024, n_seq, reuse: Reuse::Nothing };
         let mut stage = stage(Size { slots, queue: 64, context_len: 256, limits, ..Size::default() });
@@ -150,19 +150,19 @@ fn streams_take_turns_where_seats_are_fewer_than_streams() {
 }
 
 #[test]
-fn a_seat_that_a_waking_reader_needs_is_not_given_to_two() {
+fn a_seq_id_that_a_waking_reader_needs_is_not_given_to_two_streams() {
     let limits = Limits { rows: 512, cells: 1024, n_seq: 2, reuse: Reuse::Nothing };
     let mut stage = stage(Size { slots: 2, queue: 8, context_len: 256, limits, ..Size::default() });
     let mut streams = open(&stage, 3, 4, 50, 1);
     stage.settle();
-    // Two of three hold a seat, all are paused. All wake at once, in every order.
+    // Two of three have a seq_id, and all are paused. All wake at once, in every order.
     for round in 0..30 {
         for at in 0..3 {
             take(&mut streams[(at + round) % 3]);
         }
         assert_eq!(stage.step(), Step::Worked);
         stage.settle();
-        assert!(streams.iter().all(|stream| stream.buffered() == 1), "everybody has had a turn");
+        assert!(streams.iter().all(|stream| stream.buffered() == 1), "each has had a turn");
     }
     for (seed, stream) in streams.iter().enumerate() {
         let text = stream.text();

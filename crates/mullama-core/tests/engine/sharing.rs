@@ -1,4 +1,4 @@
-//! Shared beginnings are computed once, and idle ones slow nobody.
+//! Shared prefixes are computed once.
 
 use mullama::testing::{Limits, Reuse, Size, Stage};
 use mullama::{FinishReason, TokenId, TokenStream};
@@ -30,7 +30,7 @@ fn a_prompt_that_comes_again_is_computed_but_for_its_last_token() {
 }
 
 #[test]
-fn a_running_and_a_paused_stream_share_their_beginnings_too() {
+fn a_running_and_a_paused_stream_share_their_prefixes_too() {
     let mut stage = sharing(Reuse::Parts, 1024);
     let mut paused = stage.open(&prompt(60, 0), config(50).buffer_size(2)).unwrap();
     stage.settle();
@@ -41,7 +41,7 @@ fn a_running_and_a_paused_stream_share_their_beginnings_too() {
 }
 
 #[test]
-fn the_longest_beginning_is_taken() {
+fn the_longest_prefix_is_taken() {
     let mut stage = sharing(Reuse::Parts, 1024);
     let with_tail = |len: usize, tail: TokenId| [prompt(len, 0), vec![tail; 20]].concat();
     for (len, tail) in [(20, 1), (50, 2), (35, 3)] {
@@ -66,7 +66,7 @@ fn equal_prompts_that_arrive_together_are_computed_once() {
 }
 
 #[test]
-fn who_waited_for_a_beginning_starts_as_soon_as_it_is_there() {
+fn a_stream_that_waited_for_a_prefix_starts_as_soon_as_it_is_there() {
     let mut stage = sharing(Reuse::Parts, 1024);
     let streams: Vec<TokenStream> = (0..8).map(|_| stage.open(&prompt(200, 0), config(9)).unwrap()).collect();
     while streams[0].usage().completion_tokens == 0 {
@@ -139,21 +139,21 @@ fn a_preempted_stream_comes_back_from_host_memory_without_computing_again() {
 }
 
 #[test]
-fn idle_beginnings_give_their_cells_before_anybody_who_waits() {
+fn cached_prefixes_give_their_cells_before_paused_streams_do() {
     let mut stage = sharing(Reuse::Parts, 256);
-    let mut idle = stage.open(&prompt(14, 0), config(1)).unwrap();
-    read(&mut stage, &mut idle);
+    let mut finished = stage.open(&prompt(14, 0), config(1)).unwrap();
+    read(&mut stage, &mut finished);
     let paused = stage.open(&prompt(100, 1), config(60).buffer_size(1)).unwrap();
     stage.settle();
     assert!(stage.stats().cells_cached > 0);
     let mut last = stage.open(&prompt(100, 2), config(50)).unwrap();
     assert_eq!(read(&mut stage, &mut last).text(), alone(&prompt(100, 2), 50));
-    assert_eq!(stage.stats().preemptions, 0, "the paused one kept its cells");
+    assert_eq!(stage.stats().preemptions, 0, "the paused stream kept its cells");
     drop(paused);
 }
 
 #[test]
-fn what_a_lost_context_held_is_never_begun_with() {
+fn what_a_lost_context_held_is_never_shared() {
     let mut stage = sharing(Reuse::Parts, 1024);
     let mut first = stage.open(&prompt(20, 0), config(3)).unwrap();
     read(&mut stage, &mut first);

@@ -5,8 +5,8 @@ use proptest::prelude::*;
 use super::*;
 
 const CONTEXT: usize = 64;
-/// Seats of idle beginnings lie above those of candidates.
-const IDLE_SEATS: usize = 20;
+/// seq_ids of cached prefixes lie above those of candidates.
+const FIRST_CACHED: usize = 20;
 
 fn run_state() -> impl Strategy<Value = RunState> {
     prop_oneof![
@@ -16,9 +16,9 @@ fn run_state() -> impl Strategy<Value = RunState> {
     ]
 }
 
-/// A candidate and how many cells it holds.
+/// A candidate and how many cells it has.
 #[derive(Debug, Clone)]
-struct Held {
+struct Holder {
     candidate: Candidate,
     cells: usize,
 }
@@ -43,13 +43,13 @@ struct Situation {
     n_seq: usize,
     rows: usize,
     cells: Cells,
-    idle: Vec<usize>,
+    cached: Vec<usize>,
 }
 
 impl Situation {
     fn plan(&self, bypassed: usize) -> Plan {
         let Self { slots, n_seq, rows, .. } = *self;
-        let pool = Pool { slots, n_seq, cells: &self.cells, idle: &self.idle, rows, prefill: &PREFILL };
+        let pool = Pool { slots, n_seq, cells: &self.cells, cached: &self.cached, rows, prefill: &PREFILL };
         Scheduler { bypassed, overtaken: 0 }.plan(&self.candidates, pool)
     }
 
@@ -64,12 +64,12 @@ impl Situation {
 }
 
 /// A candidate; what it holds is cut down to what the pool has by [`situation`].
-fn candidate() -> impl Strategy<Value = Held> {
+fn candidate() -> impl Strategy<Value = Holder> {
     (-2..3_i32, run_state(), any::<bool>(), 1..CONTEXT, 0..CONTEXT, any::<bool>()).prop_map(
         |(priority, run_state, ready, pending, cells, progressed_since_scheduled)| {
             let pending =
                 if run_state == RunState::Running && cells > 0 && progressed_since_scheduled { 1 } else { pending };
-            Held {
+            Holder {
                 candidate: Candidate {
                     priority,
                     arrival: 0,
@@ -87,16 +87,16 @@ fn candidate() -> impl Strategy<Value = Held> {
     )
 }
 
-/// A pool and candidates that can stand in it: nobody holds what there is not, the queue holds nothing, and some seats
-/// hold idle beginnings, one of them shared with a sequence.
+/// A pool and candidates that fit it: no cell is counted twice, the queue holds nothing, and there are cached prefixes, one of
+/// which shares cells with a sequence.
 fn situation() -> impl Strategy<Value = Situation> {
     let pool = (1..6_usize, 0..4_usize, CONTEXT..4 * CONTEXT, 6..40_usize);
     (prop::collection::vec(candidate(), 0..14), pool, 0..3_usize).prop_map(
-        |(held, (slots, more, cells, rows), idle)| {
+        |(holders, (slots, more, cells, rows), cached)| {
             let n_seq = slots + more;
-            let mut pool = Cells::new(cells, IDLE_SEATS + 3);
+            let mut pool = Cells::new(cells, FIRST_CACHED + 3);
             let (mut free, mut running, mut candidates) = (n_seq, slots, Vec::new());
-            for (Held { mut candidate, cells: wanted }, arrival) in held.into_iter().zip(0..) {
+            for (Holder { mut candidate, cells: wanted }, arrival) in holders.into_iter().zip(0..) {
                 candidate.arrival = arrival;
                 running -= usize::from(candidate.run_state == RunState::Running && running > 0);
                 if candidate.run_state == RunState::Running && running == 0 {
@@ -113,26 +113,26 @@ fn situation() -> impl Strategy<Value = Situation> {
                 candidates.push(candidate);
             }
             for candidate in candidates.iter_mut().filter(|c| c.run_state == RunState::Running && c.seq_id.is_none()) {
-                // A running sequence without a seat was promised one.
+                // A running sequence without a seq_id was promised one.
                 if free == 0 {
                     candidate.run_state = RunState::Paused { since: 0 };
                 }
                 free = free.saturating_sub(1);
             }
-            let idle: Vec<usize> = (IDLE_SEATS..IDLE_SEATS + idle.min(free)).collect();
-            for &seq_id in &idle {
+            let cached: Vec<usize> = (FIRST_CACHED..FIRST_CACHED + cached.min(free)).collect();
+            for &seq_id in &cached {
                 match candidates.iter().find_map(|c| c.seq_id) {
-                    Some(from) if seq_id == IDLE_SEATS => pool.share(from, seq_id, pool.of(from) / 2),
+                    Some(from) if seq_id == FIRST_CACHED => pool.share(from, seq_id, pool.of(from) / 2),
                     _ => pool.extend(seq_id, 5.min(cells - pool.used())),
                 }
             }
-            Situation { candidates, slots, n_seq, rows, cells: pool, idle }
+            Situation { candidates, slots, n_seq, rows, cells: pool, cached }
         },
     )
 }
 
 fn rows_of(plan: &Plan, index: usize) -> usize {
-    plan.rows.iter().filter(|(i, _)| *i == index).map(|(_, rows)| *rows).sum()
+    plan.rows.iter().filter(|planned| planned.sequence == index).map(|planned| planned.rows).sum()
 }
 
 fn distinct(numbers: impl Iterator<Item = usize>) -> bool {
@@ -147,38 +147,38 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn a_plan_keeps_every_limit_and_names_nobody_twice(situation in situation(), bypassed in 0..30_usize) {
+    fn a_plan_keeps_every_limit_and_names_no_sequence_twice(situation in situation(), bypassed in 0..30_usize) {
         let candidates = &situation.candidates;
         let plan = situation.plan(bypassed);
         prop_assert!(distinct(plan.running.iter().copied()) && distinct(plan.evict.iter().copied()));
-        prop_assert!(distinct(plan.rows.iter().map(|(i, _)| *i)));
+        prop_assert!(distinct(plan.rows.iter().map(|planned| planned.sequence)));
         prop_assert!(plan.running.len() <= situation.slots);
         prop_assert!(plan.running.iter().all(|i| candidates[*i].ready && !plan.evict.contains(i)));
-        for &(index, rows) in &plan.rows {
-            prop_assert!(plan.running.contains(&index) && rows > 0 && rows <= candidates[index].pending);
+        for &PlannedRows { sequence, rows } in &plan.rows {
+            prop_assert!(plan.running.contains(&sequence) && rows > 0 && rows <= candidates[sequence].pending);
         }
-        let rows: usize = plan.rows.iter().map(|(_, rows)| rows).sum();
+        let rows: usize = plan.rows.iter().map(|planned| planned.rows).sum();
         let stays = |index: usize| !plan.evict.contains(&index);
         let held = situation.after(&plan).used();
         let capacity = situation.cells.capacity();
         prop_assert!(rows <= situation.rows && held + rows <= capacity, "{held} cells and {rows} rows of {capacity}");
         let n_seq = (0..candidates.len()).filter(|&i| (stays(i) && candidates[i].seq_id.is_some()) || rows_of(&plan, i) > 0);
-        let idle = situation.idle.len() - plan.drop.len();
-        prop_assert!(n_seq.count() + idle <= situation.n_seq);
+        let cached = situation.cached.len() - plan.drop.len();
+        prop_assert!(n_seq.count() + cached <= situation.n_seq);
     }
 
     #[test]
     fn prompts_take_no_more_rows_than_their_share(situation in situation()) {
         let candidates = &situation.candidates;
         let plan = situation.plan(0);
-        let continuing = plan.rows.iter().any(|(i, _)| candidates[*i].pending == 1);
-        let prompts = plan.rows.iter().filter(|(i, _)| candidates[*i].pending > 1);
+        let continuing = plan.rows.iter().any(|planned| candidates[planned.sequence].pending == 1);
+        let prompts = plan.rows.iter().filter(|planned| candidates[planned.sequence].pending > 1);
         let share = PREFILL.rows(usize::from(continuing));
-        prop_assert!(prompts.map(|(_, rows)| rows).sum::<usize>() <= share);
+        prop_assert!(prompts.map(|planned| planned.rows).sum::<usize>() <= share);
     }
 
     #[test]
-    fn while_anybody_is_ready_somebody_is_computed(situation in situation(), bypassed in 0..30_usize) {
+    fn while_a_sequence_is_ready_one_is_computed(situation in situation(), bypassed in 0..30_usize) {
         let candidates = &situation.candidates;
         let plan = situation.plan(bypassed);
         prop_assert_eq!(candidates.iter().any(|c| c.ready), !plan.rows.is_empty());
@@ -199,7 +199,7 @@ proptest! {
     }
 
     #[test]
-    fn nobody_who_runs_is_pushed_out_while_a_paused_one_still_holds_cells(situation in situation()) {
+    fn no_running_sequence_is_preempted_while_a_paused_one_still_has_cells(situation in situation()) {
         let candidates = &situation.candidates;
         let plan = situation.plan(0);
         let pushed_out = |c: &Candidate| c.run_state == RunState::Running && c.ready;
@@ -215,7 +215,7 @@ proptest! {
         let plan = situation.plan(bypassed);
         let rank = |i: usize| (Reverse(candidates[i].priority), candidates[i].arrival);
         let queue = (0..candidates.len()).filter(|&i| candidates[i].run_state == RunState::Queued && candidates[i].ready);
-        // One that was placed and evicted for cells again has had its turn in the order.
+        // One that got a slot and was evicted for cells again has had its turn in the order.
         let (placed, left): (Vec<usize>, Vec<usize>) = queue.partition(|i| plan.running.contains(i) || plan.evict.contains(i));
         let last = placed.into_iter().map(rank).max();
         prop_assert!(left.into_iter().map(rank).all(|waiting| last.is_none_or(|last| last < waiting)));
@@ -223,8 +223,8 @@ proptest! {
 }
 
 #[test]
-fn who_lost_its_cells_in_this_plan_gets_no_place_by_its_old_numbers() {
-    let aside = |arrival, ready, since, seq_id: Option<usize>| {
+fn a_sequence_that_lost_its_cells_in_this_plan_gets_no_slot_by_its_old_numbers() {
+    let paused = |arrival, ready, since, seq_id: Option<usize>| {
         let pending = if seq_id.is_some() { 1 } else { 20 };
         let run_state = RunState::Paused { since };
         Candidate {
@@ -241,16 +241,16 @@ fn who_lost_its_cells_in_this_plan_gets_no_place_by_its_old_numbers() {
     };
     let mut cells = Cells::new(100, 2);
     (0..2).for_each(|seq_id| cells.extend(seq_id, 10));
-    let pool = Pool { slots: 2, n_seq: 2, cells: &cells, idle: &[], rows: 50, prefill: &PREFILL };
-    let (sleeper, wakes) = (aside(0, false, 9, Some(0)), aside(1, true, 1, None));
-    let plan = Scheduler::default().plan(&[sleeper, wakes, aside(2, true, 2, Some(1))], pool);
+    let pool = Pool { slots: 2, n_seq: 2, cells: &cells, cached: &[], rows: 50, prefill: &PREFILL };
+    let (sleeper, wakes) = (paused(0, false, 9, Some(0)), paused(1, true, 1, None));
+    let plan = Scheduler::default().plan(&[sleeper, wakes, paused(2, true, 2, Some(1))], pool);
     assert_eq!((plan.evict, plan.running), (vec![0], vec![1, 2]));
-    let plan = Scheduler::default().plan(&[wakes, aside(2, true, 2, Some(0)), aside(3, true, 1, Some(1))], pool);
+    let plan = Scheduler::default().plan(&[wakes, paused(2, true, 2, Some(0)), paused(3, true, 1, Some(1))], pool);
     assert_eq!((plan.evict, plan.running), (vec![2], vec![0, 1]), "the evicted one waits for the next plan");
 }
 
 #[test]
-fn a_follower_waits_only_while_its_leader_has_a_place() {
+fn a_prompt_waits_for_a_shared_prefix_only_while_its_source_has_a_slot() {
     let fresh = |arrival, ready, waits_for| {
         let run_state = RunState::Queued;
         Candidate {
@@ -266,9 +266,9 @@ fn a_follower_waits_only_while_its_leader_has_a_place() {
         }
     };
     let cells = Cells::new(100, 4);
-    let pool = Pool { slots: 2, n_seq: 4, cells: &cells, idle: &[], rows: 50, prefill: &PREFILL };
+    let pool = Pool { slots: 2, n_seq: 4, cells: &cells, cached: &[], rows: 50, prefill: &PREFILL };
     let plan = Scheduler::default().plan(&[fresh(0, true, None), fresh(1, true, Some(0))], pool);
-    assert_eq!((plan.running, plan.rows), (vec![0, 1], vec![(0, 9)]));
+    assert_eq!((plan.running, plan.rows), (vec![0, 1], vec![PlannedRows { sequence: 0, rows: 9 }]));
     let plan = Scheduler::default().plan(&[fresh(0, false, None), fresh(1, true, Some(0))], pool);
-    assert_eq!((plan.running, plan.rows), (vec![1], vec![(1, 9)]));
+    assert_eq!((plan.running, plan.rows), (vec![1], vec![PlannedRows { sequence: 1, rows: 9 }]));
 }
