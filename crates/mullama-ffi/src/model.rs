@@ -203,6 +203,11 @@ impl Model {
         self.facts.n_params
     }
 
+    /// Whether the load asked for layers on a GPU, and there is one.
+    pub fn uses_gpu(&self) -> bool {
+        self.gpu_layers != 0
+    }
+
     /// Weights that the CPU multiplies for a token, by the share of layers that no GPU was asked to hold.
     pub fn cpu_weights(&self) -> u64 {
         let layers = u64::from(self.n_layer()).max(1);

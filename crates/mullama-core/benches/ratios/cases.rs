@@ -108,7 +108,7 @@ pub(crate) fn config(tokens: u32) -> StreamConfig {
     StreamConfig::new().max_tokens(tokens).ignore_eos(true).seed(1).timeout_ms(None)
 }
 
-fn drain(stream: &mut TokenStream) -> Result<usize, MullamaError> {
+pub(crate) fn drain(stream: &mut TokenStream) -> Result<usize, MullamaError> {
     let mut items = 0;
     for token in stream {
         token?;
@@ -117,7 +117,7 @@ fn drain(stream: &mut TokenStream) -> Result<usize, MullamaError> {
     Ok(items)
 }
 
-fn speed(items: usize, began: Instant) -> f64 {
+pub(crate) fn speed(items: usize, began: Instant) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "a count of tokens is far below 2^52")]
     let items = items as f64;
     items / began.elapsed().as_secs_f64()

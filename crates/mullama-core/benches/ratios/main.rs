@@ -6,6 +6,7 @@
 
 mod args;
 mod cases;
+mod deterministic;
 mod engine_alone;
 mod leaving;
 mod prompts;
@@ -24,6 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     table::head();
     cases::run(&args)?;
     prompts::run(&args)?;
+    deterministic::run(&args)?;
     leaving::run(&args)?;
     engine_alone::run(&args)
 }

@@ -21,7 +21,7 @@ pub(crate) fn run(args: &Args) -> Outcome<()> {
 }
 
 /// Tokens that nobody computed before, different for each `seed` from the first on.
-fn prompt(len: usize, seed: usize) -> Vec<TokenId> {
+pub(crate) fn prompt(len: usize, seed: usize) -> Vec<TokenId> {
     (0..len)
         .map(|at| TokenId::try_from(300 + (at * 7 + seed * 131) % 600).expect("a token of the demo's vocabulary"))
         .collect()

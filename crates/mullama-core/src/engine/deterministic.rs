@@ -87,8 +87,10 @@ impl<B: Backend> Engine<B> {
         }
         // Threads of the other context would take the cores while they wait for work.
         self.pool.backend().rest();
+        let threads = self.thread_tuner.threads();
         let began = self.parts.clock.now();
         let context = self.isolated.context().ok_or(Error::Poisoned)?;
+        context.set_threads(threads)?;
         let decoded = context.decode(&self.rows).and_then(|()| context.synchronize());
         self.parts.inbox.end_step();
         decoded?;

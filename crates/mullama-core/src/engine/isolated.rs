@@ -3,7 +3,7 @@
 //! llama.cpp's kernels choose their order of summation by the number of rows, by the cells in view and by the number of
 //! threads. In the pool all three depend on other streams: attention in tiles, or split between threads, adds up other
 //! groups of cells where the cells lie elsewhere. Here a stream's cells begin at the first one, its prompt is computed
-//! in chunks of one size, its tokens one by one, and all threads take part.
+//! in chunks of one size and its tokens one by one, and its KV formats keep the sums apart from the number of threads.
 
 use mullama_ffi::{Error, TokenId};
 

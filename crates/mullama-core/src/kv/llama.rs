@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use mullama_ffi::{Batch, Context, ContextOptions, CpuContention, Error, Model};
+use mullama_ffi::{Batch, Context, ContextOptions, CpuContention, Error, KvType, Model};
 
 use crate::config::{MAX_SEQUENCES, ResolvedParams};
 use crate::kv::backend::{Backend, Limits, Row};
@@ -29,6 +29,8 @@ pub(crate) struct LlamaBackend {
     batch: Batch,
     limits: Limits,
     resting: bool,
+    /// The bits depend on the number of threads and must not change.
+    fixed_threads: bool,
 }
 
 impl LlamaBackend {
@@ -43,7 +45,16 @@ impl LlamaBackend {
         let context = Context::with_abort_flag(&model, &options, Arc::clone(&abort))?;
         let rows = context.n_batch() as usize;
         let limits = Limits { rows, cells: params.kv_cells as usize, n_seq: n_seq as usize, reuse };
-        Ok(Self { model, options, abort, context: Some(context), batch: Batch::new(rows), limits, resting: false })
+        Ok(Self {
+            model,
+            options,
+            abort,
+            context: Some(context),
+            batch: Batch::new(rows),
+            limits,
+            resting: false,
+            fixed_threads: false,
+        })
     }
 
     /// Makes the next decode fail in this way.
@@ -67,6 +78,13 @@ impl LlamaBackend {
     /// The sequence that the engine does not use, of a model whose KV is reused in parts. It is empty between two calls.
     fn scratch(&self) -> i32 {
         llama_seq_id(self.limits.n_seq)
+    }
+
+    /// On the CPU, ggml divides the attention of a single row between the threads if K and V have the same float format,
+    /// and then the last bits depend on how many threads there are. With another V they do not.
+    fn isolated_type_v(&self) -> KvType {
+        let halves = self.options.type_k == KvType::F16 && self.options.type_v == KvType::F16;
+        if halves && !self.model.uses_gpu() { KvType::F32 } else { self.options.type_v }
     }
 
     fn context(&mut self) -> Result<&mut Context, Error> {
@@ -157,6 +175,9 @@ impl Backend for LlamaBackend {
     }
 
     fn set_threads(&mut self, threads: u32) -> Result<(), Error> {
+        if self.fixed_threads {
+            return Ok(());
+        }
         let (single, batch) = (self.options.n_threads, self.options.n_threads_batch);
         self.context()?.set_threads(threads.min(single), threads.min(batch))
     }
@@ -169,9 +190,12 @@ impl Backend for LlamaBackend {
             n_ubatch: size(rows),
             n_seq_max: 1,
             n_outputs_max: 1,
+            type_v: self.isolated_type_v(),
             ..self.options.clone()
         };
         let context = Context::with_abort_flag(&self.model, &options, Arc::clone(&self.abort))?;
+        let float = matches!(options.type_k, KvType::F16 | KvType::F32);
+        let fixed_threads = float && options.type_k == options.type_v;
         let limits = Limits { rows, cells: tokens, n_seq: 1, reuse: self.limits.reuse };
         Ok(Self {
             model: Arc::clone(&self.model),
@@ -181,6 +205,7 @@ impl Backend for LlamaBackend {
             batch: Batch::new(rows),
             limits,
             resting: false,
+            fixed_threads,
         })
     }
 
