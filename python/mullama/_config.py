@@ -44,8 +44,8 @@ class StreamConfig:
         dynatemp_range: Half the interval around `temperature` in which the entropy chooses each token's temperature;
             0.0 is off.
         dynatemp_exponent: How entropy maps to temperature within `dynatemp_range`.
-        top_n_sigma: Keep tokens whose logit is within this many standard deviations of the highest; 0.0 is off.
-        seed: Seed for sampling, 0 to 4294967294. None picks one, and the stream reports it.
+        top_n_sigma: Keep tokens whose logit lies within this many standard deviations of the highest; 0.0 is off.
+        seed: Same seed, model and prompt: same text. None picks one, and the stream reports it. 0 to 4294967294.
         deterministic: Same seed, same text, also beside other streams and from a cached prefix; slower, with KV cells
             of its own.
         logit_bias: Added to the logits of single tokens before anything else, by token id; negative infinity forbids a

@@ -93,6 +93,9 @@ impl<B: Backend> Engine<B> {
         context.set_threads(threads)?;
         let decoded = context.decode(&self.rows).and_then(|()| context.synchronize());
         self.parts.inbox.end_step();
+        if let Some(crowding) = context.crowding() {
+            self.thread_tuner.shrink(crowding);
+        }
         decoded?;
         self.isolated.computed(&self.rows, sequence);
         let now = self.parts.clock.now();

@@ -4,7 +4,7 @@
 //! depend on where a prompt was cut. A chunk is therefore chosen once per engine, from the size of the model and the
 //! number of threads.
 
-/// Multiplications by a weight that one thread does in a second: measured with Q8_0 and AVX-512, which 64 rows of 494
+/// Multiplications by a weight that one thread does in a second: measured with `Q8_0` and AVX-512, which 64 rows of 494
 /// million weights on two threads bring to 40 to 47 thousand million. Slower machines get longer steps, not other bits.
 const WEIGHTS_PER_SECOND: u64 = 45_000_000_000;
 /// How long a chunk of a stream that runs alone lasts, in milliseconds.

@@ -149,11 +149,9 @@ impl<B: Backend> Engine<B> {
         self.step += 1;
         self.drain_inbox(now);
         self.expire(now);
-        let worked = if self.turns.batch_waits() {
-            self.run_deterministic(now) || self.run_batch(now)
-        } else {
-            self.run_batch(now) || self.run_deterministic(now)
-        };
+        let worked = (self.turns.batch_waits() && self.run_deterministic(now))
+            || self.run_batch(now)
+            || self.run_deterministic(now);
         self.publish_stats();
         if worked { Step::Worked } else { self.rest_until_next_moment(now) }
     }
@@ -242,7 +240,7 @@ impl<B: Backend> Engine<B> {
         plan.rows.iter().map(|planned| self.grant_rows(planned.sequence, planned.rows, total)).collect()
     }
 
-    /// The rows of one sequence in a step of `planned` rows. A sequence without cells gets a seq_id, and starts with a
+    /// The rows of one sequence in a step of `planned` rows. A sequence without cells gets a `seq_id`, and starts with a
     /// prefix that others have computed.
     fn grant_rows(&mut self, at: usize, rows: usize, planned: usize) -> RowGrant {
         if self.sequences[at].seq_id().is_none() {
