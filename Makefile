@@ -3,6 +3,9 @@
 #   make install    the virtual environment .venv with mullama in it, editable
 #   make demo       the same, then a poem streams
 #   make test       formatting, lints, types, docs, Rust tests, Python tests
+#   make quick      formatting, and the tests that take no more than a second each
+#   make fuzz       runs each fuzz target for FUZZ_SECONDS (5)
+#   make deny       licences, sources and advisories of all crates; needs the network and cargo-deny
 #   make docs       the documentation site, in site/
 #   make fmt        formats Rust and Python
 #   make bench      the table of benches/README.md, for the demo model and a 0.5B shape
@@ -11,7 +14,8 @@
 #   make clean      removes .venv and everything compiled
 #
 # PYTHON=python3.12 picks the interpreter of .venv. MULLAMA_PORTABLE=1 compiles for x86-64-v3 (on other architectures: their
-# baseline) where the default is all that this machine's processor can do.
+# baseline) where the default is all that this machine's processor can do. MULLAMA_BACKEND=cuda, vulkan, metal or rocm compiles
+# llama.cpp for a GPU as well.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -31,16 +35,24 @@ export MULLAMA_PORTABLE
 export RUSTFLAGS := $(if $(filter x86_64,$(shell uname -m)),-C target-cpu=x86-64-v3)
 endif
 
+# The same switch as pip's; the build backend refuses a value that it does not know.
+ifneq ($(filter-out cpu,$(MULLAMA_BACKEND)),)
+MODE := $(MODE)-$(MULLAMA_BACKEND)
+export MULLAMA_BACKEND
+BACKEND_FLAGS := --features mullama/$(MULLAMA_BACKEND)
+CARGO_FLAGS += $(BACKEND_FLAGS)
+endif
+
 # What the native module is made of: tests and benches are not.
 NATIVE_SOURCES := Cargo.toml Cargo.lock .cargo/config.toml pyproject.toml $(wildcard build_backend/*/*.py) \
 	$(shell find crates/*/Cargo.toml crates/*/build.rs crates/*/src crates/*/shim -type f 2>/dev/null)
 
 # Steps run one after another even under -j: cargo would make them wait for each other.
 .NOTPARALLEL:
-.PHONY: help install demo test format-check lint rust-test python-test docs fmt bench soak dist clean
+.PHONY: help install demo test quick format-check lint rust-test python-test docs fuzz deny fmt bench soak dist clean
 
 help:
-	@sed -n '3,12s/^#  //p' Makefile
+	@sed -n '3,15s/^#  //p' Makefile
 
 install: .venv/installed-$(MODE)
 
@@ -48,6 +60,10 @@ demo: install
 	@$(BIN)/mullama run demo "Write a poem:"
 
 test: format-check lint rust-test python-test docs
+
+quick: install format-check
+	cargo test $(CARGO_FLAGS) --package mullama --lib --test engine --test gguf
+	$(BIN)/pytest -m "not slow"
 
 format-check: .venv/tools
 	cargo fmt --all --check
@@ -72,13 +88,35 @@ docs: install
 	$(BIN)/python -m pip install --quiet --group docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+# libFuzzer on a stable compiler: the coverage counters that `cargo fuzz` asks for, without its sanitizers, which need a nightly
+# one. With --target the flags are for the targets alone and not for build scripts.
+FUZZ_SECONDS ?= 5
+FUZZ_FLAGS := -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 --cfg fuzzing
+FUZZ_TARGETS := gguf stop_matcher detokenizer template_guard
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+
+fuzz:
+	cd fuzz && RUSTFLAGS="$(FUZZ_FLAGS)" cargo build --release --locked --target $(HOST) --target-dir ../target/fuzz
+	@mkdir -p $(FUZZ_TARGETS:%=target/fuzz/corpus/%)
+	@head -c 32768 $(DEMO) >target/fuzz/corpus/gguf/demo-header
+	@for target in $(FUZZ_TARGETS); do \
+		echo "fuzzing $$target for $(FUZZ_SECONDS) s"; \
+		target/fuzz/$(HOST)/release/$$target -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -timeout=10 -rss_limit_mb=1024 \
+			-artifact_prefix=target/fuzz/ -verbosity=0 -print_final_stats=1 target/fuzz/corpus/$$target \
+			fuzz/seeds/$$target || exit 1; \
+	done
+
+deny:
+	cargo deny --locked --all-features check
+
 fmt: .venv/tools
 	cargo fmt --all
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-BENCH := cargo bench --profile release --locked --package mullama --bench
-DEMO := $(CURDIR)/python/mullama/models/demo.gguf
+BENCH := cargo bench --profile release --locked $(BACKEND_FLAGS) --package mullama --bench
+DEMO = $(CURDIR)/python/mullama/models/demo.gguf
 SHAPE := $(CURDIR)/target/bench-models/qwen2.5-0.5b-q8_0.gguf
 
 bench: install $(SHAPE)

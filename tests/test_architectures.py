@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 HEAD = list(range(300, 420))
 PROMPTS = [HEAD, HEAD, [*HEAD, 500, 501], [*HEAD[:60], *range(600, 660)], [*HEAD, *range(700, 740)], HEAD[:60]]
 """Prompts that begin alike; the head is longer than a sliding window."""

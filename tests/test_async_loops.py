@@ -119,6 +119,7 @@ def test_two_loops_read_one_stream_by_turns(context: Context) -> None:
     assert [index for turn in turns for index in turn] == list(range(400))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loop", LOOPS)
 def test_no_wake_up_is_lost_where_engines_notify_while_the_loop_drains(model: Model, loop: str) -> None:
     # Engines step independently, so they notify at any moment of a drain.
@@ -221,6 +222,7 @@ def test_a_plain_for_in_a_coroutine_works_and_warns_once_a_process(script: Scrip
     assert (done.stdout, done.stderr) == (f"{[('RuntimeWarning', '<string>', words)]}\n", "")
 
 
+@pytest.mark.slow
 def test_abandoned_async_streams_leave_memory_flat(model: Model) -> None:
     context = Context(model, ContextParams(n_threads=1))
     prompt = model.tokenize("Write a poem:")

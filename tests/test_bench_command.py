@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from mullama import Context
 
+pytestmark = pytest.mark.slow
+
 BENCH = [sys.executable, "-m", "mullama", "bench", "demo", "--seconds", "0.05"]
 
 

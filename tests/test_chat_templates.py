@@ -15,8 +15,8 @@ from mullama import ChatTemplateError, Model
 if TYPE_CHECKING:
     from conversations import Conversation
 
-# The first test downloads the templates.
-pytestmark = pytest.mark.timeout(600)
+# The first test fetches the templates.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 TEMPLATES = [
     "Apertus-8B-Instruct",

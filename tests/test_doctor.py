@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mullama import Model, __version__, _doctor, _machine, _model
+from mullama import Model, __version__, _doctor, _machine, _model, _mullama
 from mullama._build import TARGET_FEATURES
+from mullama._doctor import Device
 
 GIB = 1 << 30
 
@@ -24,7 +26,7 @@ def test_it_tells_versions_processor_threads_and_memory() -> None:
     done = doctor()
     assert (done.returncode, done.stderr) == (0, "")
     assert __version__ in done.stdout
-    for name in ("Python", "platform", "processor", "usable", "threads", "compiled for", "verdict", "memory"):
+    for name in ("Python", "platform", "processor", "usable", "threads", "compiled for", "verdict", "memory", "GPU"):
         assert f"\n{name} " in done.stdout
     assert "has all features that mullama was compiled for" in done.stdout
 
@@ -76,6 +78,38 @@ def test_what_the_processor_lacks_is_named() -> None:
 )
 def test_whether_the_weights_fit_is_told(available: int | None, words: str) -> None:
     assert words in _doctor.fit(4 * GIB, available)
+
+
+CPU = Device("CPU", "Some processor", "cpu", GIB, 2 * GIB)
+GPU = Device("CUDA0", "Some GPU", "gpu", 6 * GIB, 8 * GIB)
+
+
+def test_devices_are_listed_with_their_memory() -> None:
+    assert [device.name for device in _doctor.devices()][-1] == "CPU"
+    told = dict(_doctor.gpus([GPU, CPU]))
+    assert told == {"device CUDA0": "Some GPU (gpu), 8.0 GiB, of which 6.0 GiB are free"}
+    assert dict(_doctor.gpus([CPU]))["GPU"].startswith("none that this build")
+
+
+@pytest.mark.parametrize(
+    ("size", "layers", "devices", "words"),
+    [
+        (4 * GIB, 32, [CPU], "none: there is no GPU"),
+        (4 * GIB, 32, [GPU, CPU], "all 33 layers fit into the 6.0 GiB"),
+        (12 * GIB, 31, [GPU, CPU], "about 16 of 32 layers"),
+        (12 * GIB, 31, [GPU, GPU, CPU], "all 32 layers fit into the 12.0 GiB"),
+        (4 * GIB, None, [GPU, CPU], "unknown"),
+    ],
+)
+def test_how_many_layers_fit_on_the_gpus_is_told(
+    model: Model, size: int, layers: int | None, devices: list[Device], words: str
+) -> None:
+    assert words in _doctor.offload(replace(model, size=size), layers, devices)
+
+
+def test_the_system_information_names_the_devices() -> None:
+    assert " | devices: " in _mullama.system_info()
+    assert "CPU (" in _mullama.system_info()
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# The first test downloads the vocabularies.
-pytestmark = pytest.mark.timeout(600)
+# The first test fetches the vocabularies.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 # Byte-level BPE, and SentencePiece.
 VOCABULARIES = ["gpt-2", "qwen2", "llama-bpe", "command-r", "deepseek-llm", "gemma-4", "llama-spm", "phi-3", "baichuan"]

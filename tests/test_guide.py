@@ -116,6 +116,7 @@ def test_a_patient_caller_gets_its_place_when_another_reader_leaves(
     assert len(waits) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", blocks("sh", *PAGES), ids=name)
 def test_a_shell_block_runs_as_it_stands(block: Block, tmp_path: Path) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

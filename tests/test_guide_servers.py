@@ -23,6 +23,8 @@ from mullama import AsyncModel, Context, ContextParams, Model
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
+pytestmark = pytest.mark.slow
+
 AN_HOUR = 3_600_000
 
 

@@ -119,6 +119,7 @@ def least_growth(work: Callable[[], int]) -> int:
     return min(after - before for before, after in itertools.pairwise(marks))
 
 
+@pytest.mark.slow
 def test_ten_thousand_opened_and_abandoned_streams_leave_memory_flat(
     model: Model, eventually: Callable[[Callable[[], bool]], bool]
 ) -> None:
@@ -153,6 +154,7 @@ def test_abandoned_streams_of_text_leave_memory_flat(
     assert least_growth(lambda: open_and_abandon(700)) < 6 << 20
 
 
+@pytest.mark.slow
 def test_models_that_come_and_go_leave_memory_flat() -> None:
     params = ContextParams(n_threads=1)
 

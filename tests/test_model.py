@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from array import array
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from mullama import Context, EngineClosedError, InvalidConfigError, InvalidPromptError, Model, ModelLoadError, _model
-
-if TYPE_CHECKING:
-    import os
+from mullama import (
+    Context,
+    EngineClosedError,
+    GenerationError,
+    InvalidConfigError,
+    InvalidPromptError,
+    Model,
+    ModelLoadError,
+    _doctor,
+    _model,
+)
 
 DEMO = Path(_model.DEMO)
+HAS_GPU = any(device.is_gpu for device in _doctor.devices())
 
 TEXTS = ["", "Hello", "Once upon a time", "naïve café", "日本語のテキスト", "👩‍👩‍👧‍👦 family", "a\0b", "\r\n\t "]
 
@@ -53,6 +63,49 @@ def test_options_reach_the_load() -> None:
     Model.load("demo", n_gpu_layers=0, use_mmap=False, use_mlock=False, check_tensors=True).close()
     with pytest.raises(InvalidConfigError, match="n_gpu_layers is 1180591620717411303424"):
         Model.load("demo", n_gpu_layers=2**70)
+
+
+@pytest.mark.skipif(HAS_GPU, reason="this build found a GPU")
+def test_layers_for_a_gpu_that_is_not_there_are_a_warning() -> None:
+    with pytest.warns(UserWarning, match=r"n_gpu_layers is 20, but no GPU was found.*MULLAMA_BACKEND") as caught:
+        model = Model.load("demo", n_gpu_layers=20)
+    assert Path(caught[0].filename) == Path(__file__)
+    assert model.n_gpu_layers == 0
+    assert repr(model).endswith(", on CPU>")
+    # Nothing else asks for a GPU in so many words; a warning would be an error here.
+    Model.load("demo", n_gpu_layers=-1).close()
+    Model.load("demo", n_gpu_layers=0).close()
+    Model.load("demo", n_gpu_layers=20, vocab_only=True).close()
+
+
+def test_where_the_layers_are_is_shown(model: Model) -> None:
+    assert repr(replace(model, n_layer=32, n_gpu_layers=20)).endswith(", 20 of 33 layers on GPU>")
+
+
+@pytest.mark.parametrize("damage", ["cut", "overwritten"])
+def test_a_mapped_file_that_is_changed_in_place_fails_the_next_call(tmp_path: Path, damage: str) -> None:
+    file = tmp_path / "model.gguf"
+    shutil.copy(DEMO, file)
+    with Model.load(file) as model, Context(model) as context:
+        context.generate("Once", 3)
+        if damage == "cut":
+            os.truncate(file, 100_000)
+        else:
+            os.utime(file, (0, 0))
+        for call in (context.generate, context.generate_stream):
+            with pytest.raises(GenerationError, match=r"model\.gguf was changed on disk.*use_mmap"):
+                call("Upon a time there", 3)
+
+
+def test_a_file_that_is_read_or_replaced_by_renaming_may_change(tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    shutil.copy(DEMO, file)
+    with Model.load(file, use_mmap=False) as copied, Model.load(file) as mapped:
+        (tmp_path / "other").write_bytes(b"another model")
+        (tmp_path / "other").replace(file)
+        for model in (copied, mapped):
+            with Context(model) as context:
+                assert context.generate("Once", 3).text
 
 
 def test_a_model_is_made_by_load_alone() -> None:

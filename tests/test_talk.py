@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+pytestmark = pytest.mark.slow
+
 DEMO = Path(_model.DEMO)
 
 LIMIT = 20

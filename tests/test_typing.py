@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 CHECKS = Path(__file__).with_name("typing_checks.py")
 
 

@@ -1,6 +1,6 @@
 """Builds mullama: maturin's PEP 517 hooks, after the C tools that compiling llama.cpp takes are settled.
 
-Flow: requirements → toolchain → processor → maturin → what the next plain cargo needs to know.
+Flow: requirements → toolchain → processor → backend → maturin → what the next plain cargo needs to know.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import maturin
 
-from mullama_build import processor, toolchain
+from mullama_build import backend, processor, toolchain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +44,7 @@ def get_requires_for_build_wheel(config_settings: Settings = None) -> list[str]:
     """The packages that bring what this machine lacks: often none."""
     del config_settings
     toolchain.require_compilers()
+    backend.require()
     return toolchain.requirements(ROOT)
 
 
@@ -59,7 +60,7 @@ def get_requires_for_build_sdist(config_settings: Settings = None) -> list[str]:
 def build_wheel(wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None) -> str:
     """Compiles the native module and packs it into a wheel."""
     _before_build()
-    name: str = maturin.build_wheel(wheel_directory, config_settings, metadata_directory)
+    name: str = maturin.build_wheel(wheel_directory, backend.settings(config_settings), metadata_directory)
     toolchain.remember_python(ROOT)
     return name
 
@@ -69,7 +70,7 @@ def build_editable(
 ) -> str:
     """Compiles the native module into the checkout and packs a wheel that points there."""
     _before_build()
-    name: str = maturin.build_editable(wheel_directory, config_settings, metadata_directory)
+    name: str = maturin.build_editable(wheel_directory, backend.settings(config_settings), metadata_directory)
     toolchain.remember_python(ROOT)
     return name
 
@@ -80,5 +81,6 @@ def _before_build() -> None:
         level = "-C target-cpu=x86-64-v3" if platform.machine() in {"x86_64", "AMD64"} else ""
         os.environ["RUSTFLAGS"] = level
     toolchain.require_compilers()
+    backend.require()
     toolchain.settle(ROOT)
     processor.record(ROOT)

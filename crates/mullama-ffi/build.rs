@@ -3,7 +3,8 @@
 use std::env;
 use std::path::PathBuf;
 
-const SOURCES: [&str; 6] = ["guard.cpp", "model.cpp", "context.cpp", "candidates.cpp", "dry.cpp", "sampler.cpp"];
+const SOURCES: [&str; 7] =
+    ["guard.cpp", "devices.cpp", "model.cpp", "context.cpp", "candidates.cpp", "dry.cpp", "sampler.cpp"];
 
 fn main() {
     println!("cargo:rerun-if-changed=shim");

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mullama import Model, __version__, _mullama, _processor
@@ -32,7 +33,7 @@ def doctor(model: str | None) -> None:
         ModelNotFoundError: There is no file at the path.
         ModelLoadError: The file cannot be loaded as a model.
     """
-    write_table(table([*versions(), *processor(), *memories()]))
+    write_table(table([*versions(), *processor(), *memories(), *gpus(devices())]))
     if model is not None:
         write_table(table([*described(Model.load(model, vocab_only=True))]))
 
@@ -74,6 +75,59 @@ def memories() -> Iterator[tuple[str, str]]:
         yield "memory limit", f"{gib(limit)} (control group)"
 
 
+@dataclass(frozen=True)
+class Device:
+    """A device that llama.cpp can compute on.
+
+    Attributes:
+        name: llama.cpp's name for it, such as "CPU" or "CUDA0".
+        description: The vendor's name for it.
+        kind: "cpu", "gpu", "igpu", "accelerator" or "other".
+        free: Free memory in bytes.
+        total: Total memory in bytes.
+    """
+
+    name: str
+    description: str
+    kind: str
+    free: int
+    total: int
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether layers can be offloaded to it."""
+        return self.kind in {"gpu", "igpu"}
+
+
+def devices() -> list[Device]:
+    """The devices that llama.cpp can compute on."""
+    return [Device(*device) for device in _mullama.devices()]
+
+
+def gpus(devices: list[Device]) -> Iterator[tuple[str, str]]:
+    """The devices beside the processor, which has lines of its own."""
+    for device in devices:
+        if device.kind != "cpu":
+            sizes = f"{gib(device.total)}, of which {gib(device.free)} are free"
+            yield f"device {device.name}", f"{device.description} ({device.kind}), {sizes}"
+    if not any(device.is_gpu for device in devices):
+        yield "GPU", "none that this build of mullama can use (MULLAMA_BACKEND chooses the backend of a build)"
+
+
+def offload(model: Model, layers: int | None, devices: list[Device]) -> str:
+    """How many of a model's layers the GPUs have memory for; weights alone, without the KV cache."""
+    free = sum(device.free for device in devices if device.is_gpu)
+    if not any(device.is_gpu for device in devices):
+        return "none: there is no GPU, so every layer is computed on the CPU"
+    if layers is None:
+        return "unknown: the file does not say how many layers it has"
+    if model.size <= free:
+        return f"all {layers + 1} layers fit into the {gib(free)} that are free on GPUs"
+    fitting = (layers + 1) * free // model.size
+    room = f"the {gib(free)} that are free on GPUs (--gpu-layers {fitting})"
+    return f"about {fitting} of {layers + 1} layers fit into {room}"
+
+
 def available() -> int | None:
     """Available memory in bytes, as far as it is known."""
     sizes, limit = memory(), memory_limit()
@@ -90,6 +144,8 @@ def described(model: Model) -> Iterator[tuple[str, str]]:
     yield "architecture", architecture
     yield "weights", f"{model.n_params:,} in {model.size / (1 << 20):,.1f} MiB"
     yield "vocabulary", f"{model.n_vocab:,} tokens; {ends(model)}"
+    layers = facts.get(f"{architecture}.block_count", "")
+    yield "GPU layers", offload(model, int(layers) if layers.isdecimal() else None, devices())
     yield "context", f"trained for {facts.get(f'{architecture}.context_length', 'an unknown number of')} tokens"
     yield (
         "chat template",

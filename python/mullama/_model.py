@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ class Model(Closing):
         n_ctx_train: Context length that the model was trained with, in tokens.
         n_embd: Embedding width.
         n_layer: Number of layers.
+        n_gpu_layers: Number of layers on GPUs, out of `n_layer` and one for the output; 0 if all are on the CPU.
         n_params: Number of parameters.
         n_vocab: Number of tokens in the vocabulary.
         size: Size of all weights, in bytes.
@@ -55,6 +57,7 @@ class Model(Closing):
     n_ctx_train: int
     n_embd: int
     n_layer: int
+    n_gpu_layers: int
     n_params: int
     n_vocab: int
     size: int
@@ -78,15 +81,18 @@ class Model(Closing):
         """Loads a GGUF file. Blocks until the weights are loaded, without the GIL; Ctrl-C ends it.
 
         Args:
-            path: The file; for a split model, its first part. "demo" is the small model that comes with the package;
-                a file of that name is "./demo".
-            n_gpu_layers: Number of layers to put on a GPU, if there is one; negative means all.
-            use_mmap: Map the file into memory instead of reading it.
-            use_mlock: Keep the weights in RAM, as far as the system allows it.
-            check_tensors: Check every weight for NaN and infinity.
-            vocab_only: Load only the vocabulary and the metadata. Such a model can tokenize and render chat templates.
-            progress: Called with the completed fraction, from 0.0 to 1.0. The load is cancelled if it returns False or
-                raises.
+            path: The file; for a model in several files, the first of them. "demo" is the small model inside the
+                package; a file of that name is "./demo".
+            n_gpu_layers: Layers to offload to a GPU, if there is one; a negative number offloads all of them. A
+                positive number without a GPU is a `UserWarning`.
+            use_mmap: Maps the file into memory instead of reading it, so that other processes share its pages. The file
+                must then not be written to while it is in use: a call after such a write raises `GenerationError`, and
+                if the file is cut short while tokens are computed, the system ends the process (SIGBUS). With False the
+                weights are a private copy, and the file may change. Renaming another file over it is always safe.
+            use_mlock: Keeps the weights in RAM, as far as the system allows it.
+            check_tensors: Looks at every weight for a NaN or an infinity.
+            vocab_only: Loads the vocabulary and the metadata alone. Such a model tokenizes and renders templates.
+            progress: Called with how far it is, from 0.0 to 1.0. The load ends if it returns False or raises.
 
         Raises:
             ModelNotFoundError: There is no file at `path`.
@@ -98,7 +104,10 @@ class Model(Closing):
         file = DEMO if path == "demo" else os.fsdecode(path)
         native = _mullama.Model.load(file, n_gpu_layers, use_mmap, use_mlock, check_tensors, vocab_only, progress)
         _log.flush()
-        return cls(_native=native, **native.facts())
+        model = cls(_native=native, **native.facts())
+        if n_gpu_layers > 0 and not vocab_only and not model.n_gpu_layers:
+            warnings.warn(no_gpu(n_gpu_layers), stacklevel=2)
+        return model
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
         """Returns the token ids of a text.
@@ -160,5 +169,14 @@ class Model(Closing):
         self._native.close()
 
     def __repr__(self) -> str:
-        """Returns the path and the description."""
-        return f"<Model '{self.path}', {self.description}>"
+        """Path, description, and where the layers are computed."""
+        where = f"{self.n_gpu_layers} of {self.n_layer + 1} layers on GPU" if self.n_gpu_layers else "on CPU"
+        return f"<Model '{self.path}', {self.description}, {where}>"
+
+
+def no_gpu(n_gpu_layers: int) -> str:
+    """Tells that layers were meant for a GPU that is not there."""
+    return (
+        f"n_gpu_layers is {n_gpu_layers}, but no GPU was found: every layer is computed on the CPU. `mullama doctor` "
+        "lists the devices, and a build with MULLAMA_BACKEND=cuda, vulkan, metal or rocm can use a GPU"
+    )

@@ -102,6 +102,7 @@ impl Context {
     /// ```
     pub fn stream(&self, prompt: impl Into<Prompt>, config: StreamConfig) -> Result<TokenStream, MullamaError> {
         let engine = self.engine()?;
+        self.model.check_files()?;
         let stream = engine.submit(prompt.into(), config)?;
         Ok(stream.keep_alive(engine))
     }

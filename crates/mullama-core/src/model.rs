@@ -8,9 +8,11 @@ use mullama_ffi::{Special, TokenId};
 use crate::chat::Chat;
 use crate::config::ContextParams;
 use crate::config::ResolvedParams;
+use crate::devices::warn_without_gpu;
 use crate::engine::handle::EngineHandle;
 use crate::engine::tokenizer_pool::{Lane, TokenizerPool};
 use crate::error::{ModelLoadFailure, MullamaError, PromptFailure};
+use crate::file_guard::FileGuard;
 use crate::fork_guard::ForkGuard;
 use crate::gguf;
 use crate::request::chat_bytes;
@@ -25,6 +27,8 @@ pub struct Model {
     /// The weights, and what their tokens mean.
     vocabulary: Arc<LlamaVocabulary>,
     path: PathBuf,
+    /// The files that the weights are mapped from.
+    files: FileGuard,
     /// Longest context of a model that learnt a table of positions.
     positions: Option<u32>,
     engines: Mutex<Engines>,
@@ -73,18 +77,35 @@ impl Model {
             });
         }
         let checked = gguf::check(&path).map_err(|error| refused(ModelLoadFailure::Gguf(Arc::new(error))))?;
+        let files = FileGuard::open(checked.files(&path))?;
         let inner = mullama_ffi::Model::load(&path, options, progress).map_err(|error| match error {
             mullama_ffi::Error::ModelCancelled => refused(ModelLoadFailure::Cancelled),
             error => refused(ModelLoadFailure::LlamaCpp(Arc::new(error))),
         })?;
+        files.check_paths()?;
+        warn_without_gpu(*options, &inner);
+        let is_mapped = options.use_mmap && !options.vocab_only;
+        let files = if is_mapped { files } else { FileGuard::default() };
         let vocabulary = Arc::new(LlamaVocabulary::new(inner));
         Ok(Self {
             vocabulary,
             path,
+            files,
             positions: checked.positions,
             engines: Mutex::default(),
             fork_guard: ForkGuard::new(),
         })
+    }
+
+    /// Checks that the weights are what was loaded: nobody has written to a file that they are mapped from.
+    ///
+    /// Contexts check it for each request. It cannot protect a request that is running: there, reading a page that was
+    /// cut off the file ends the process. [`ModelOptions::use_mmap`] turned off avoids both.
+    ///
+    /// # Errors
+    /// [`MullamaError::StreamingError`] with [`StreamFailure::ModelFileChanged`].
+    pub fn check_files(&self) -> Result<(), MullamaError> {
+        self.files.check()
     }
 
     /// The path it was loaded from.
@@ -233,6 +254,11 @@ impl Model {
         self.weights().n_layer()
     }
 
+    /// Number of layers on GPUs, out of [`n_layer`](Self::n_layer) and one for the output; 0 if all are on the CPU.
+    pub fn n_gpu_layers(&self) -> u32 {
+        self.weights().gpu_layers()
+    }
+
     /// Number of weights.
     pub fn n_params(&self) -> u64 {
         self.weights().n_params()
@@ -283,6 +309,7 @@ impl Model {
         self.fork_guard.check()?;
         let params = ResolvedParams::resolve(params, self.weights(), self.path.clone(), self.positions)?;
         self.check_decoder()?;
+        self.check_files()?;
         let mut engines = self.lock();
         if engines.closed {
             return Err(MullamaError::Closed { what: "model" });

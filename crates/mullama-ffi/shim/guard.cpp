@@ -117,6 +117,7 @@ size_t mullama_size_of(int32_t which) {
         case 10: return sizeof(ml_sampler_options);
         case 11: return sizeof(ml_span);
         case 12: return sizeof(ml_pools);
+        case 13: return sizeof(ml_device);
         default: return 0;
     }
 }

@@ -19,12 +19,6 @@ static llama_load_mode load_mode(const ml_model_options & options) {
     return options.use_mlock ? LLAMA_LOAD_MODE_MLOCK : LLAMA_LOAD_MODE_NONE;
 }
 
-bool mullama_has_gpu(void) {
-    bool has = false;
-    guarded([&] { has = llama_supports_gpu_offload(); });
-    return has;
-}
-
 int32_t mullama_model_load(const char * path, const ml_model_options * options, ml_progress progress, void * user_data, llama_model ** out) {
     *out = nullptr;
     return guarded([&] {

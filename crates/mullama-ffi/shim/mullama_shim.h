@@ -48,6 +48,14 @@ struct ml_model_facts {
     bool     has_decoder;
 };
 
+struct ml_device {
+    char     name[64];
+    char     description[128];
+    uint64_t memory_free;
+    uint64_t memory_total;
+    int32_t  type; // ggml_backend_dev_type
+};
+
 struct ml_vocab_facts {
     int32_t type;
     int32_t n_tokens;
@@ -167,8 +175,8 @@ int32_t mullama_init(ml_log log);
 const char * mullama_system_info(void);
 size_t mullama_size_of(int32_t which);
 int32_t mullama_fail(int32_t status);
+int32_t mullama_devices(ml_device * out, size_t capacity, size_t * count);
 
-bool    mullama_has_gpu(void);
 int32_t mullama_model_load(const char * path, const ml_model_options * options, ml_progress progress, void * user_data, llama_model ** out);
 void    mullama_model_free(llama_model * model);
 int32_t mullama_model_facts(const llama_model * model, bool vocab_only, ml_model_facts * out);

@@ -28,6 +28,7 @@ mod busy;
 mod contention;
 pub mod context;
 mod decode;
+pub mod devices;
 pub mod error;
 #[cfg(feature = "test-support")]
 mod failure;
@@ -50,6 +51,7 @@ pub use batch::Batch;
 pub use busy::beside_busy_threads;
 pub use contention::CpuContention;
 pub use context::Context;
+pub use devices::{Device, DeviceKind, devices};
 pub use error::Error;
 #[cfg(feature = "test-support")]
 pub use failure::Failure;

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
+use crate::devices::devices;
 use crate::error::{Error, check};
 use crate::token::TokenId;
 use crate::vocab::{Vocab, VocabFacts};
@@ -41,8 +42,7 @@ pub struct Model {
     facts: sys::ModelFacts,
     vocab: VocabFacts,
     vocab_only: bool,
-    /// Layers that were to lie on a GPU: all if negative. 0 where no GPU can hold any.
-    gpu_layers: i32,
+    gpu_layers: u32,
 }
 
 // SAFETY: llama.cpp writes to a model only while loading and freeing it; neither happens while it is shared.
@@ -141,13 +141,16 @@ impl Model {
             facts: sys::ModelFacts::default(),
             vocab: VocabFacts::default(),
             vocab_only: options.vocab_only,
-            // SAFETY: the call only asks which backends were built and found.
-            gpu_layers: if unsafe { sys::mullama_has_gpu() } { options.n_gpu_layers } else { 0 },
+            gpu_layers: 0,
         };
         // SAFETY: `raw` is a loaded model.
         let status = unsafe { sys::mullama_model_facts(raw.as_ptr(), options.vocab_only, &raw mut model.facts) };
         check("llama_model_n_params", status)?;
         model.vocab = VocabFacts::of(&model)?;
+        if !options.vocab_only && options.n_gpu_layers != 0 {
+            let has_gpu = devices()?.iter().any(|device| device.kind.holds_layers());
+            model.gpu_layers = offloaded_layers(options.n_gpu_layers, model.n_layer(), has_gpu);
+        }
         Ok(model)
     }
 
@@ -183,7 +186,12 @@ impl Model {
         self.facts.n_layer.max(0).cast_unsigned()
     }
 
-    /// Number of attention heads in the first layer.
+    /// Layers that are offloaded to GPUs, out of [`n_layer`](Self::n_layer) and one for the output; 0 without a GPU.
+    pub fn gpu_layers(&self) -> u32 {
+        self.gpu_layers
+    }
+
+    /// Attention heads of the first layer.
     pub fn n_head(&self) -> u32 {
         self.facts.n_head.max(0).cast_unsigned()
     }
@@ -211,7 +219,7 @@ impl Model {
     /// Weights that the CPU multiplies for a token, by the share of layers that no GPU was asked to hold.
     pub fn cpu_weights(&self) -> u64 {
         let layers = u64::from(self.n_layer()).max(1);
-        let on_gpu = u64::try_from(self.gpu_layers).unwrap_or(layers).min(layers);
+        let on_gpu = u64::from(self.gpu_layers).min(layers);
         self.n_params() / layers * (layers - on_gpu)
     }
 
@@ -293,7 +301,25 @@ impl Model {
     }
 }
 
-/// llama.cpp uses negative ids for "no token".
+/// llama.cpp's own rule, which no public function tells (`load_tensors` in `llama-model.cpp`): below zero is every layer,
+/// and the output counts as one more.
+fn offloaded_layers(wanted: i32, n_layer: u32, has_gpu: bool) -> u32 {
+    let all = if has_gpu { n_layer + 1 } else { 0 };
+    u32::try_from(wanted).map_or(all, |wanted| wanted.min(all))
+}
+
+/// A token id that llama.cpp means as "none" is below zero.
 pub(crate) fn some_token(token: TokenId) -> Option<TokenId> {
     (token >= 0).then_some(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::offloaded_layers;
+
+    #[test]
+    fn layers_are_offloaded_up_to_the_output_and_only_to_a_gpu() {
+        assert_eq!([-1, 0, 5, 33, 99].map(|wanted| offloaded_layers(wanted, 32, true)), [33, 0, 5, 33, 33]);
+        assert_eq!([-1, 0, 5, 33, 99].map(|wanted| offloaded_layers(wanted, 32, false)), [0; 5]);
+    }
 }

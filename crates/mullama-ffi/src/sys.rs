@@ -3,8 +3,10 @@
 use std::ffi::{CStr, c_char, c_void};
 
 pub(crate) use llama_cpp_sys_2::{
-    GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_IQ4_NL, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1, GGML_TYPE_Q5_0,
-    GGML_TYPE_Q5_1, GGML_TYPE_Q8_0, ggml_threadpool, llama_context, llama_logit_bias, llama_model, llama_vocab,
+    GGML_BACKEND_DEVICE_TYPE_ACCEL, GGML_BACKEND_DEVICE_TYPE_CPU, GGML_BACKEND_DEVICE_TYPE_GPU,
+    GGML_BACKEND_DEVICE_TYPE_IGPU, GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_IQ4_NL, GGML_TYPE_Q4_0,
+    GGML_TYPE_Q4_1, GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, GGML_TYPE_Q8_0, ggml_threadpool, llama_context, llama_logit_bias,
+    llama_model, llama_vocab,
 };
 
 pub(crate) const ML_OK: i32 = 0;
@@ -69,6 +71,16 @@ pub(crate) struct ModelFacts {
     pub(crate) is_diffusion: bool,
     pub(crate) has_encoder: bool,
     pub(crate) has_decoder: bool,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone)]
+pub(crate) struct Device {
+    pub(crate) name: [c_char; 64],
+    pub(crate) description: [c_char; 128],
+    pub(crate) memory_free: u64,
+    pub(crate) memory_total: u64,
+    pub(crate) kind: i32,
 }
 
 #[repr(C)]
@@ -188,8 +200,8 @@ unsafe extern "C" {
     fn mullama_size_of(which: i32) -> usize;
     #[cfg(feature = "test-support")]
     pub(crate) fn mullama_fail(status: i32) -> i32;
+    pub(crate) fn mullama_devices(out: *mut Device, capacity: usize, count: *mut usize) -> i32;
 
-    pub(crate) fn mullama_has_gpu() -> bool;
     pub(crate) fn mullama_model_load(
         path: *const c_char,
         options: *const ModelOptions,
@@ -323,6 +335,7 @@ mod tests {
             size_of::<SamplerOptions>(),
             size_of::<Span>(),
             size_of::<Pools>(),
+            size_of::<Device>(),
         ];
         for (which, size) in (0..).zip(rust) {
             // SAFETY: the function only looks a number up.

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 
-use mullama_ffi::{Model, ModelOptions, system_info};
+use mullama_ffi::{DeviceKind, Model, ModelOptions, devices, system_info};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -137,4 +137,25 @@ fn an_assertion_on_another_thread_says_what_it_was_before_the_process_ends() {
     let output = child("an_assertion_on_another_thread_says_what_it_was_before_the_process_ends");
     assert!(!output.status.success(), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("last words"), "{output:?}");
+}
+
+#[test]
+fn every_build_lists_the_processor_with_its_memory() {
+    let devices = devices().expect("the devices are listed");
+    let cpu = devices.iter().find(|device| device.kind == DeviceKind::Cpu).expect("the processor is listed");
+    assert_eq!(cpu.name, "CPU");
+    assert!(!cpu.description.is_empty());
+    assert!(cpu.memory_total >= cpu.memory_free && cpu.memory_total > 1 << 28, "{cpu:?}");
+}
+
+#[test]
+fn a_build_without_a_gpu_backend_offloads_nothing() {
+    if devices().expect("the devices are listed").iter().any(|device| device.kind.holds_layers()) {
+        return; // a build for a GPU, on a machine that has one
+    }
+    for n_gpu_layers in [-1, 0, 3, i32::MAX] {
+        let options = ModelOptions { n_gpu_layers, ..ModelOptions::default() };
+        let model = Model::load(support::demo_path().as_ref(), &options, None).expect("the demo loads");
+        assert_eq!(model.gpu_layers(), 0);
+    }
 }

@@ -37,10 +37,17 @@ mod _mullama {
         py.detach(mullama::shutdown);
     }
 
-    /// What llama.cpp was compiled for and finds here.
+    /// What llama.cpp was compiled for, and the devices that it found.
     #[pyfunction]
-    fn system_info() -> String {
-        mullama::system_info()
+    fn system_info(py: Python<'_>) -> String {
+        py.detach(mullama::system_info)
+    }
+
+    /// The devices that llama.cpp can compute on: name, description, kind, free bytes and all bytes of memory.
+    #[pyfunction]
+    fn devices(py: Python<'_>) -> Vec<(String, String, &'static str, u64, u64)> {
+        let devices = py.detach(mullama::devices).into_iter();
+        devices.map(|it| (it.name, it.description, it.kind.name(), it.memory_free, it.memory_total)).collect()
     }
 
     /// Threads that an engine has where nobody names a number.

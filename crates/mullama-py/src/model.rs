@@ -60,6 +60,7 @@ impl Model {
         facts.set_item("n_ctx_train", model.n_ctx_train())?;
         facts.set_item("n_embd", model.n_embd())?;
         facts.set_item("n_layer", model.n_layer())?;
+        facts.set_item("n_gpu_layers", model.n_gpu_layers())?;
         facts.set_item("n_params", model.n_params())?;
         facts.set_item("n_vocab", model.n_vocab())?;
         facts.set_item("size", model.size())?;

@@ -93,12 +93,10 @@ impl<B: Backend> Engine<B> {
         context.set_threads(threads)?;
         let decoded = context.decode(&self.rows).and_then(|()| context.synchronize());
         self.parts.inbox.end_step();
-        if let Some(crowding) = context.crowding() {
-            self.thread_tuner.shrink(crowding);
-        }
+        let now = self.parts.clock.now();
+        self.thread_tuner.learn(context.contention(), now.saturating_sub(began));
         decoded?;
         self.isolated.computed(&self.rows, sequence);
-        let now = self.parts.clock.now();
         let steps = if sequence.prefills() { &mut self.stats.prefill_steps } else { &mut self.stats.decode_steps };
         steps.add(now.saturating_sub(began));
         self.sequences[at].count_computed(self.rows.len());

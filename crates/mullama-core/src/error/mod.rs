@@ -155,6 +155,9 @@ pub enum ModelLoadFailure {
     /// The progress callback asked to stop.
     #[error("loading was cancelled by the progress callback")]
     Cancelled,
+    /// Somebody wrote to the file while it was read.
+    #[error("the file was changed while it was being loaded; load it again when it is complete")]
+    ChangedWhileLoading,
     /// The model has no decoder that could generate text.
     #[error("the model has no text decoder (architecture {architecture})")]
     NoDecoder {
@@ -243,6 +246,17 @@ pub enum StreamFailure {
     /// The tokenizer panicked on the prompt.
     #[error("the tokenizer panicked on the prompt")]
     TokenizerPanicked,
+    /// Somebody wrote to the model's file, which is mapped into memory, after it was loaded.
+    #[error(
+        "{} was changed on disk while it was in use (it had {len} bytes when it was loaded); load the model again, \
+         with use_mmap off if its file must be written to while it is in use", path.display()
+    )]
+    ModelFileChanged {
+        /// The file; of a model in several files, the one that was changed.
+        path: PathBuf,
+        /// Its size in bytes when it was loaded.
+        len: u64,
+    },
     /// The engine stopped while the stream was open.
     #[error("the engine stopped unexpectedly")]
     EngineEnded,

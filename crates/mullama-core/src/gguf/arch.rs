@@ -1,9 +1,9 @@
-//! What llama.cpp does differently for some model architectures, as far as a corrupt header could hurt it there.
+//! Lists in which model architectures llama.cpp treats a hyperparameter differently, where a corrupt header could crash it.
 
-/// Layers without attention: recurrent models, and a decoder of sound.
+/// Architectures without attention: recurrent models, and an audio decoder.
 const WITHOUT_ATTENTION: &[&str] = &["mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7", "wavtokenizer-dec"];
 
-/// Architectures that say which layers have no attention by giving them no heads for keys and values.
+/// Architectures in which a layer without key and value heads is a layer without attention.
 const SKIPPING_ATTENTION: &[&str] = &[
     "bailingmoe3",
     "deci",
@@ -49,11 +49,11 @@ const WITHOUT_ROTATION: &[&str] = &[
 const ROTATING_SECTIONS: &[&str] =
     &["qwen2vl", "paddleocr", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe", "clef", "qwen4exp", "qwen3tts"];
 
-/// Architectures that divide by the number of experts used without looking at it first.
+/// Architectures that divide by the number of experts used without checking it first.
 const DIVIDING_BY_EXPERTS_USED: &[&str] =
     &["qwen3next", "qwen35moe", "glm4moe", "grovemoe", "llada-moe", "qwen4exp", "nemotron_h_moe"];
 
-/// Decoders whose blocks are made of the matrices that everyone knows, of the same size in every block or by its heads.
+/// Decoders whose blocks have the usual matrices, with shapes that follow from the hyperparameters.
 const PLAIN_DECODERS: &[&str] = &[
     "llama",
     "mistral3",
@@ -84,7 +84,7 @@ const PLAIN_DECODERS: &[&str] = &[
     "hunyuan-dense",
 ];
 
-/// An architecture's name, and what follows from it.
+/// An architecture, by its name in the file.
 #[derive(Debug)]
 pub(super) struct Arch {
     name: String,
@@ -103,7 +103,7 @@ impl Arch {
         names.contains(&self.name.as_str())
     }
 
-    /// Picture encoders are no language models; llama.cpp says so itself.
+    /// Image encoders are not language models; llama.cpp refuses them itself.
     pub(super) fn is_language_model(&self) -> bool {
         self.name != "clip"
     }
@@ -136,26 +136,26 @@ impl Arch {
         self.is_of(DIVIDING_BY_EXPERTS_USED)
     }
 
-    /// Some layers are no mixtures of experts, and say so by using none.
+    /// A layer that uses no experts is not a mixture of experts.
     pub(super) fn layers_differ(&self) -> bool {
         self.name == "nemotron_h_moe"
     }
 
-    /// llama.cpp knows the indexer's cache by the length of its keys, and divides by 0 where another has the same.
+    /// llama.cpp recognises the indexer's cache by the length of its keys, and divides by 0 if another cache has the same length.
     pub(super) fn confuses_indexer(&self) -> bool {
         self.name == "deepseek4"
     }
 
-    /// Keys that llama.cpp divides by if they are there.
+    /// Keys that llama.cpp divides by if they are present.
     pub(super) fn divisors(&self) -> &'static [&'static str] {
         match self.name.as_str() {
-            // writes a group count of 0 and does not use it
+            // These files have a group count of 0, which is not used.
             "plamo2" | "mamba" | "jamba" => &["ssm.time_step_rank"],
             _ => &["full_attention_interval", "ssm.group_count", "ssm.time_step_rank"],
         }
     }
 
-    /// Keys that llama.cpp divides by, or chooses a kind of cache by, even if they are not there.
+    /// Keys that llama.cpp divides by, or chooses a kind of cache by, even if they are missing.
     pub(super) fn required_counts(&self) -> &'static [&'static str] {
         match self.name.as_str() {
             "rwkv6" | "rwkv6qwen2" | "rwkv7" | "arwkv7" => &["wkv.head_size"],

@@ -24,7 +24,7 @@ pub enum GgufError {
     /// The file has no bytes.
     #[error("the file is empty")]
     Empty,
-    /// The file begins with something else than `GGUF`.
+    /// The file does not begin with `GGUF`.
     #[error("the file begins with \"{}\", not with \"GGUF\"", found.escape_ascii())]
     WrongMagic {
         /// The first four bytes.
@@ -36,7 +36,7 @@ pub enum GgufError {
         /// The version field as read.
         version: u32,
     },
-    /// The file's GGUF version is none that llama.cpp reads.
+    /// llama.cpp does not read the file's GGUF version.
     #[error("GGUF version {version} is not supported; 2 and 3 are")]
     UnsupportedVersion {
         /// The version field.
@@ -54,8 +54,8 @@ pub enum GgufError {
         /// How many bytes the file has.
         file_len: u64,
     },
-    /// A count is absurd, or larger than the rest of the file can hold.
-    #[error("{count} {what} are more than the {limit} that are possible here")]
+    /// A count is too large for any model, or for the rest of the file.
+    #[error("{count} {what}, but at most {limit} are possible here")]
     TooMany {
         /// What is counted.
         what: &'static str,
@@ -64,7 +64,7 @@ pub enum GgufError {
         /// The most that would be accepted.
         limit: u64,
     },
-    /// A string or array is absurdly long.
+    /// A string or array is too long.
     #[error("{what} at byte {at} has length {len}, more than {limit}")]
     TooLong {
         /// What is too long.
@@ -77,7 +77,7 @@ pub enum GgufError {
         limit: u64,
     },
     /// A name is empty, not UTF-8, or contains a NUL.
-    #[error("{what} at byte {at} is no name: {bytes:?}", bytes = bytes.escape_ascii().to_string())]
+    #[error("{what} at byte {at} is not a valid name: {bytes:?}", bytes = bytes.escape_ascii().to_string())]
     BadName {
         /// Whose name it is.
         what: &'static str,
@@ -146,7 +146,7 @@ pub enum GgufError {
         /// The type field.
         type_id: u32,
     },
-    /// A tensor's type is none that weights of its kind can have.
+    /// A tensor's type is not one that weights of its kind can have.
     #[error("tensor {tensor} of type {type_id} cannot be computed with: {why}")]
     TensorType {
         /// The tensor.
@@ -232,7 +232,7 @@ pub enum GgufError {
         /// How many it should have.
         wanted: u64,
     },
-    /// A hyperparameter that no model could have.
+    /// A hyperparameter that no model can have.
     #[error("key {key} is {value}: {why}")]
     Hyperparameter {
         /// The key.
@@ -241,6 +241,16 @@ pub enum GgufError {
         value: f64,
         /// What it would have to be.
         why: &'static str,
+    },
+    /// A hyperparameter is larger than any model needs, or than llama.cpp can hold.
+    #[error("key {key} is {value}: must be at most {most}")]
+    TooLarge {
+        /// The key.
+        key: String,
+        /// Its value.
+        value: f64,
+        /// The largest value that is accepted.
+        most: u32,
     },
     /// A key that names one of a few choices names none of them.
     #[error("key {key} is {found:?}, expected one of {choices}")]
@@ -252,7 +262,7 @@ pub enum GgufError {
         /// What it could name.
         choices: &'static str,
     },
-    /// A vocabulary that llama.cpp could not load or use.
+    /// llama.cpp could not load or use the vocabulary.
     #[error("token {token} of the vocabulary: {why}")]
     Token {
         /// The token's id.

@@ -1,6 +1,6 @@
-//! The hyperparameters of a model: what llama.cpp would assert, divide by, or index with, within the range it needs.
+//! Checks that the hyperparameters which llama.cpp asserts, divides by or indexes with are within the range it needs.
 //!
-//! Keys are read with the types that llama.cpp reads; what it refuses with an error of its own is left to it.
+//! Keys are read with the types that llama.cpp reads. What it refuses with an error of its own is left to it.
 
 use super::GgufError;
 use super::arch::Arch;
@@ -10,11 +10,11 @@ use super::metadata::{Metadata, Value};
 const BLOCKS_MOST: u32 = 512;
 /// `LLAMA_MAX_EXPERTS`.
 const EXPERTS_MOST: u32 = 1024;
-/// llama.cpp keeps counts in `int` here and there.
+/// llama.cpp keeps some counts in an `int`.
 const INT_MOST: u32 = i32::MAX.unsigned_abs();
-/// Far above the widest models, and far from overflowing a product of two.
+/// Far above the widest models, and small enough that the product of two cannot overflow.
 const WIDTH_MOST: u32 = 1 << 22;
-/// A group of a norm is at least some elements wide.
+/// A group of a norm is several elements wide, so there are far fewer groups than elements.
 const GROUPS_MOST: u32 = 1 << 16;
 /// Models iterate some twenty times within a layer.
 const ITERATIONS_MOST: u32 = 1024;
@@ -49,10 +49,14 @@ impl Keys<'_> {
         GgufError::Hyperparameter { key: self.key(name), value: value.into(), why }
     }
 
+    fn too_large(&self, name: &str, value: u32, most: u32) -> GgufError {
+        GgufError::TooLarge { key: self.key(name), value: value.into(), most }
+    }
+
     fn count(&self, name: &str, most: u32) -> Result<Option<u32>, GgufError> {
         let value = self.metadata.u32(&self.key(name))?;
         match value {
-            Some(value) if value > most => Err(self.refuse(name, value, "it is absurdly large")),
+            Some(value) if value > most => Err(self.too_large(name, value, most)),
             value => Ok(value),
         }
     }
@@ -72,7 +76,7 @@ impl Keys<'_> {
     fn per_layer(&self, name: &str, blocks: u32, most: u32) -> Result<Option<Vec<u32>>, GgufError> {
         let values = self.metadata.per_layer(&self.key(name), blocks)?;
         if let Some(value) = values.iter().flatten().find(|value| **value > most) {
-            return Err(self.refuse(name, *value, "it is absurdly large"));
+            return Err(self.too_large(name, *value, most));
         }
         Ok(values)
     }
@@ -289,7 +293,7 @@ fn check_numbers(keys: &Keys<'_>) -> Result<(), GgufError> {
         }
         // ids may say "none" by the largest number
         if *value > f64::from(INT_MOST) && !key.ends_with("_id") && keys.metadata.u32(key).is_ok() {
-            return Err(refuse("it is absurdly large"));
+            return Err(GgufError::TooLarge { key: key.to_owned(), value: *value, most: INT_MOST });
         }
     }
     Ok(())

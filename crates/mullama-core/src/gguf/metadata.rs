@@ -1,4 +1,4 @@
-//! The key-value pairs of a GGUF file: read once, then asked by key with the type that llama.cpp would ask for.
+//! Reads the key-value pairs of a GGUF file once, and returns them by key with the type that llama.cpp asks for.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};
@@ -6,19 +6,19 @@ use std::io::{Read, Seek};
 use super::GgufError;
 use super::reader::{ReadError, Reader};
 
-/// Real files have tens of keys; llama.cpp looks keys up one by one.
+/// Real files have tens of keys, and llama.cpp finds a key by a linear search.
 const KEYS_MOST: u64 = 65_536;
 /// The GGUF specification's own bound on a key.
 const KEY_LEN_MOST: u64 = 65_535;
 /// Chat templates and licences are tens of kilobytes.
 const TEXT_LEN_MOST: u64 = 16 << 20;
-/// llama.cpp walks a token with one stack frame a byte in some tokenizers; real tokens have at most some hundred bytes.
+/// Some tokenizers of llama.cpp use one stack frame per byte of a token; real tokens have at most a few hundred bytes.
 const TOKEN_LEN_MOST: u64 = 4096;
 /// Vocabularies and merge lists have a few million entries at most.
 const ARRAY_MOST: u64 = 1 << 26;
-/// Per-layer arrays have at most 512 elements (`LLAMA_MAX_LAYERS`); longer ones are not looked into.
+/// Per-layer arrays have at most 512 elements (`LLAMA_MAX_LAYERS`); the values of longer ones are not kept.
 const NUMBERS_KEPT_MOST: u64 = 1024;
-/// The one string array that is looked into.
+/// The one string array whose values are kept.
 pub(super) const TOKENS_KEY: &str = "tokenizer.ggml.tokens";
 
 /// A type of metadata value.

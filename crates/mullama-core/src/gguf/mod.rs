@@ -1,9 +1,11 @@
 //! Checks a GGUF file before llama.cpp sees it, so that a corrupt one is an error and not a crash.
 //!
-//! llama.cpp reads model files with assertions, divisions and indices of its own; on a worker thread nothing can catch
-//! them. This reader is bounded by the file's length: it allocates nothing that the file has no bytes for, and its
-//! work is linear in the header. It knows the structure of the file, and those hyperparameters and shapes that
-//! llama.cpp relies on. The data of the tensors is not looked at.
+//! llama.cpp asserts, divides by and indexes with numbers from the file, and a failure on one of its worker threads cannot be
+//! caught. This reader checks the structure of the file, and the hyperparameters and shapes that llama.cpp relies on. It
+//! allocates nothing that the file has no bytes for, and its work is linear in the size of the header. It does not look at
+//! the data of tensors.
+//!
+//! Several tables here repeat what llama.cpp knows; `tools/compare_llama_cpp.py` compares them with its sources.
 
 mod arch;
 mod error;
@@ -17,13 +19,13 @@ mod shards;
 mod tensors;
 mod vocab;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use arch::Arch;
 pub use error::GgufError;
 use header::Header;
 
-/// What a file that passed says about its model.
+/// Facts about the model in a file that passed the check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Checked {
@@ -31,11 +33,11 @@ pub struct Checked {
     pub version: u32,
     /// The model architecture, such as `llama`.
     pub architecture: String,
-    /// How many tokens the model was trained to look back; `None` for what is no language model.
+    /// Context length that the model was trained for; `None` if it is not a language model.
     pub context_len: Option<u32>,
     /// How wide the embeddings are.
     pub embedding_len: Option<u32>,
-    /// How many positions the model has learnt a table of; `None` where it computes them.
+    /// Positions in the learned table of positions; `None` if the model computes them.
     pub positions: Option<u32>,
     /// How many blocks the model has.
     pub blocks: Option<u32>,
@@ -49,9 +51,19 @@ pub struct Checked {
     pub shards: u16,
 }
 
-/// Reads the header of the model at `path`, and of all its shards, and refuses what llama.cpp could not survive.
+impl Checked {
+    /// The paths of all files of the model that was checked at `path`.
+    pub(crate) fn files(&self, path: &Path) -> Vec<PathBuf> {
+        if self.shards == 1 {
+            return vec![path.to_owned()];
+        }
+        shards::paths(path, self.shards).unwrap_or_default()
+    }
+}
+
+/// Reads the header of the model at `path` and of all its shards, and refuses what would crash llama.cpp.
 ///
-/// What llama.cpp refuses by itself with an error, such as an architecture it does not know, may pass.
+/// What llama.cpp itself refuses with an error, such as an unknown architecture, may pass.
 ///
 /// # Errors
 ///

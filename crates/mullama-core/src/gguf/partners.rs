@@ -1,4 +1,4 @@
-//! Tensors that llama.cpp takes for optional when it loads a model, and uses all the same when it computes.
+//! Checks tensors that llama.cpp treats as optional when it loads a model, but uses when it computes.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use super::GgufError;
 use super::arch::Arch;
 use super::tensors::Tensor;
 
-/// Where a tensor's name ends with `first`, all of one set must be there too, under what comes before it.
+/// If a tensor's name ends with `first`, all tensors of one of the sets must exist, with the same prefix.
 struct Rule {
     archs: &'static [&'static str],
     first: &'static str,
@@ -29,7 +29,7 @@ const RULES: &[Rule] = &[
         first: "ssm_conv1d.weight",
         sets: &[&["attn_qkv.weight", "attn_gate.weight"]],
     },
-    // the first block of the encoder and of the decoder stands for all
+    // The first block of the encoder and of the decoder stands for all others.
     Rule { archs: &["t5", "t5encoder"], first: "blk.0.attn_q.weight", sets: &[&["blk.0.attn_rel_b.weight"]] },
     Rule {
         archs: &["qwen3next"],
@@ -38,7 +38,7 @@ const RULES: &[Rule] = &[
     },
 ];
 
-/// Checks that no block lacks what its other tensors need.
+/// Checks that no block lacks a tensor that its other tensors need.
 pub(super) fn check(tensors: &[Tensor], arch: &Arch) -> Result<(), GgufError> {
     let rules = || RULES.iter().filter(|rule| arch.is_of(rule.archs));
     if rules().next().is_none() {

@@ -1,4 +1,4 @@
-//! A reader that knows how much of the file is left, so that nothing is allocated or awaited that cannot be there.
+//! Reads a file and knows how much of it is left, so that nothing is allocated for bytes that cannot be there.
 
 use std::io::{self, BufReader, Read, Seek};
 

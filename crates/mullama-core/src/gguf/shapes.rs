@@ -1,4 +1,4 @@
-//! Tensors against hyperparameters: each tensor of a block that exists, and the shapes that every decoder shares.
+//! Checks tensors against hyperparameters: that the block of each tensor exists, and the shapes of a plain decoder.
 
 use std::collections::HashMap;
 
@@ -41,7 +41,7 @@ fn check_blocks(tensors: &[Tensor], arch: &Arch, hparams: &Hparams) -> Result<()
             let (tensor, blocks) = (name.clone(), hparams.blocks);
             return Err(GgufError::BlockBeyondCount { tensor, block, blocks });
         }
-        // the router of a mixture of experts
+        // This is the router of a mixture of experts.
         if parts.next() == Some("ffn_gate_inp") && hparams.experts_used.get(block as usize) == Some(&0) {
             let key = format!("{}.expert_used_count", arch.name());
             return Err(GgufError::Hyperparameter { key, value: 0.0, why: "a layer with experts must use at least 1" });
@@ -50,7 +50,7 @@ fn check_blocks(tensors: &[Tensor], arch: &Arch, hparams: &Hparams) -> Result<()
     Ok(())
 }
 
-/// Checks those tensors of a plain decoder that are there.
+/// Checks the shapes of those tensors of a plain decoder that the file has.
 fn check_plain(shapes: &HashMap<&str, [u64; 4]>, hparams: &Hparams, vocab_len: u64) -> Result<(), GgufError> {
     let width = u64::from(hparams.embedding_len);
     let want = |name: &str, wanted: [u64; 4]| match shapes.get(name) {

@@ -53,7 +53,7 @@ fn check_tensors(header: &Header) -> Result<(), GgufError> {
 }
 
 /// The paths of all shards, given the first one's.
-fn paths(first: &Path, shards: u16) -> Result<Vec<PathBuf>, GgufError> {
+pub(super) fn paths(first: &Path, shards: u16) -> Result<Vec<PathBuf>, GgufError> {
     let end = |number: u16| format!("-{number:05}-of-{shards:05}.gguf");
     let suffix = end(1);
     let name = first.file_name().and_then(|name| name.to_str());

@@ -1,4 +1,4 @@
-//! The tensors of a GGUF file: names, shapes, types, and where their data lies.
+//! Reads the tensors of a GGUF file: names, shapes, types, and where their data is.
 
 use std::collections::HashSet;
 use std::io::{Read, Seek};
@@ -7,7 +7,7 @@ use super::GgufError;
 use super::metadata::read_name;
 use super::reader::{ReadError, Reader};
 
-/// The largest models have some thousand tensors.
+/// The largest models have a few thousand tensors.
 const TENSORS_MOST: u64 = 1 << 18;
 /// `GGML_MAX_NAME`, with room for the NUL.
 const NAME_LEN_MOST: u64 = 63;
@@ -125,9 +125,9 @@ enum Usage {
     F32,
     /// To be multiplied as a matrix, or to have rows taken out.
     Packed,
-    /// Tables of integers: only where the model calls for one.
+    /// A table of integers, only where the architecture has one.
     Table,
-    /// Types of activations and of other programs: no kernel multiplies by them.
+    /// Types of activations, and types of other programs: no kernel multiplies by them.
     Nothing,
 }
 
@@ -177,8 +177,8 @@ impl Block {
             Usage::Packed if is_matrix(tensor, dims) => return Ok(()),
             // DeepSeek 4 routes some layers by a table from token to expert.
             Usage::Table if tensor.contains("tid2eid") => return Ok(()),
-            Usage::Packed => "whatever is not multiplied as a matrix must be F32",
-            Usage::Table => "only tables of ids may be of integers",
+            Usage::Packed => "a tensor that is not multiplied as a matrix must be F32",
+            Usage::Table => "only tables of ids may have integers",
             Usage::Nothing => "no weights have this type",
         };
         Err(GgufError::TensorType { tensor: tensor.to_owned(), type_id, why })

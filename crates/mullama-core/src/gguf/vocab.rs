@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::GgufError;
 use super::metadata::{Kind, Metadata, TOKENS_KEY, Tokens, Value};
 
-/// Dummy tokens that llama.cpp makes for a model without a vocabulary take some fifty bytes each.
+/// llama.cpp makes dummy tokens for a model without a vocabulary, about fifty bytes each.
 const DUMMY_TOKENS_MOST: u32 = 1 << 22;
 /// llama.cpp's work on a token may grow with the square of its length.
 const SQUARES_MOST: u64 = 1 << 30;
@@ -34,7 +34,7 @@ fn check_dummies(metadata: &Metadata, arch: &str) -> Result<(), GgufError> {
     let key = format!("{arch}.vocab_size");
     match metadata.u32(&key)? {
         Some(value) if value > DUMMY_TOKENS_MOST => {
-            Err(GgufError::Hyperparameter { key, value: value.into(), why: "it is absurdly large" })
+            Err(GgufError::TooLarge { key, value: value.into(), most: DUMMY_TOKENS_MOST })
         }
         _ => Ok(()),
     }
@@ -63,7 +63,7 @@ fn check_texts(tokens: &Tokens, model: &str) -> Result<(), GgufError> {
         squares += len * len;
         cubes += len * len * len;
         if squares > SQUARES_MOST || (model == "plamo2" && cubes > CUBES_MOST) {
-            return Err(GgufError::Token { token, why: "the vocabulary is absurdly long up to here" });
+            return Err(GgufError::Token { token, why: "the tokens up to this one are too long together" });
         }
         if text.is_empty() {
             empty.push(token);

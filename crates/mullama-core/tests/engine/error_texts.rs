@@ -17,6 +17,7 @@ fn of_model(failure: &ModelLoadFailure) -> Vec<String> {
         ModelLoadFailure::Gguf(error) => vec![error.to_string()],
         ModelLoadFailure::LlamaCpp(error) => vec![error.to_string()],
         ModelLoadFailure::Cancelled => vec!["cancelled".into()],
+        ModelLoadFailure::ChangedWhileLoading => vec!["changed".into()],
         ModelLoadFailure::NoDecoder { architecture } => vec![architecture.clone()],
     }
 }
@@ -53,6 +54,7 @@ fn of_stream(failure: &StreamFailure) -> Vec<String> {
         }
         StreamFailure::NoCells { rows } => vec![rows.to_string()],
         StreamFailure::TokenizerPanicked => vec!["tokenizer".into()],
+        StreamFailure::ModelFileChanged { path, len } => vec![path.display().to_string(), len.to_string()],
         StreamFailure::EngineEnded => vec!["engine".into()],
     }
 }
@@ -96,6 +98,7 @@ fn all() -> Vec<(&'static str, MullamaError)> {
         ("MODEL_LOAD", load(ModelLoadFailure::LlamaCpp(llama()))),
         ("MODEL_LOAD", load(ModelLoadFailure::Gguf(Arc::new(mullama::gguf::check(&path()).expect_err("an error"))))),
         ("MODEL_LOAD", load(ModelLoadFailure::Cancelled)),
+        ("MODEL_LOAD", load(ModelLoadFailure::ChangedWhileLoading)),
         ("MODEL_LOAD", load(ModelLoadFailure::NoDecoder { architecture: "bert".into() })),
         ("MODEL_LOAD", load(ModelLoadFailure::Thread(io_error()))),
         ("INVALID_CONFIG", config()),
@@ -130,6 +133,10 @@ fn all() -> Vec<(&'static str, MullamaError)> {
         ("GENERATION_ERROR", MullamaError::StreamingError(StreamFailure::Decode(llama()))),
         ("GENERATION_ERROR", MullamaError::StreamingError(StreamFailure::Sample(llama()))),
         ("GENERATION_ERROR", MullamaError::StreamingError(StreamFailure::NoCells { rows: 33 })),
+        (
+            "GENERATION_ERROR",
+            MullamaError::StreamingError(StreamFailure::ModelFileChanged { path: path(), len: 1_234_567 }),
+        ),
         ("GENERATION_ERROR", MullamaError::StreamingError(StreamFailure::Thread(llama()))),
         ("GENERATION_ERROR", MullamaError::StreamingError(StreamFailure::TokenizerPanicked)),
         ("GENERATION_ERROR", MullamaError::StreamingError(StreamFailure::EngineEnded)),

@@ -1,4 +1,4 @@
-//! Hyperparameters that llama.cpp would assert on, divide by, or index with; and tensors that do not fit them.
+//! Hyperparameters that llama.cpp asserts on, divides by or indexes with, and tensors whose shapes do not fit them.
 
 use mullama::gguf::GgufError;
 
@@ -9,7 +9,7 @@ use crate::writer::{F32, Model, Value};
 fn refuses_key(key: &str, value: &Value) {
     let key = format!("llama.{key}");
     match Model::llama().with(&key, value.clone()).check() {
-        Err(GgufError::Hyperparameter { key: found, .. }) if found == key => {}
+        Err(GgufError::Hyperparameter { key: found, .. } | GgufError::TooLarge { key: found, .. }) if found == key => {}
         other => panic!("{key} = {value:?}: {other:?}"),
     }
 }
@@ -31,7 +31,14 @@ fn keys_that_every_model_has_are_required() {
 }
 
 #[test]
-fn counts_are_neither_zero_nor_absurd() {
+fn a_count_that_is_too_large_is_refused_with_the_largest_one() {
+    let refused = Model::llama().with("llama.block_count", Value::U32(513)).check();
+    let error = refused.expect_err("llama.cpp has arrays of 512 layers");
+    assert_eq!(error.to_string(), "key llama.block_count is 513: must be at most 512");
+}
+
+#[test]
+fn counts_are_neither_zero_nor_too_large() {
     for key in ["context_length", "embedding_length", "block_count"] {
         refuses_key(key, &Value::U32(0));
         refuses_key(key, &Value::U32(u32::MAX));
@@ -140,7 +147,10 @@ fn experts_used_are_among_those_that_exist() {
         (8, 2, 4, 0),
     ];
     for (count, used, groups, groups_used) in bad {
-        refuses!(experts(count, Value::U32(used), groups, groups_used), GgufError::Hyperparameter { .. });
+        refuses!(
+            experts(count, Value::U32(used), groups, groups_used),
+            GgufError::Hyperparameter { .. } | GgufError::TooLarge { .. }
+        );
     }
     refuses!(experts(8, Value::U32s(vec![2, 2]), 0, 0), GgufError::ArrayLength { .. });
     refuses_key("expert_gating_func", &Value::U32(5));

@@ -77,7 +77,7 @@ fn a_model_without_a_vocabulary_asks_for_few_dummies() {
         Model::llama().with("tokenizer.ggml.model", Value::Text("no_vocab")).with("llama.vocab_size", Value::U32(len))
     };
     assert_eq!(model(16).check().unwrap().vocab_len, None);
-    refuses!(model(1 << 30).check(), GgufError::Hyperparameter { key, .. } if key == "llama.vocab_size");
+    refuses!(model(1 << 30).check(), GgufError::TooLarge { key, .. } if key == "llama.vocab_size");
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod company;
 mod deterministic;
 mod errors;
 mod failing;
+mod files;
 mod life;
 mod sampling;
 mod support;

@@ -1,0 +1,46 @@
+//! Tells which devices llama.cpp can compute on, and warns where layers were meant for a GPU that is not there.
+
+use std::fmt::Write as _;
+
+use mullama_ffi::{Device, Model, ModelOptions};
+
+/// The devices that llama.cpp can compute on. A build without a GPU backend lists the CPU alone.
+///
+/// A driver that fails is logged as a warning, and the list is empty.
+///
+/// ```
+/// let devices = mullama::devices();
+/// assert!(devices.iter().any(|device| device.name == "CPU"));
+/// ```
+pub fn devices() -> Vec<Device> {
+    mullama_ffi::devices().unwrap_or_else(|error| {
+        tracing::warn!(target: "mullama", %error, "the devices of this machine cannot be listed");
+        Vec::new()
+    })
+}
+
+/// What llama.cpp was compiled for, and the devices that it found: `CPU : AVX2 = 1 | … | devices: CPU (…, 31.2 GiB)`.
+///
+/// ```
+/// assert!(mullama::system_info().contains("devices: "));
+/// ```
+pub fn system_info() -> String {
+    let mut info = mullama_ffi::system_info();
+    info.truncate(info.trim_end_matches([' ', '|']).len());
+    let mut separator = " | devices: ";
+    for Device { name, description, memory_total, .. } in devices() {
+        #[expect(clippy::cast_precision_loss, reason = "a size for people, with one decimal")]
+        let gib = memory_total as f64 / f64::from(1 << 30);
+        let _ = write!(info, "{separator}{name} ({description}, {gib:.1} GiB)");
+        separator = ", ";
+    }
+    info
+}
+
+/// Warns if layers were to be offloaded and none was.
+pub(crate) fn warn_without_gpu(options: ModelOptions, model: &Model) {
+    if options.n_gpu_layers > 0 && !options.vocab_only && model.gpu_layers() == 0 {
+        let n_gpu_layers = options.n_gpu_layers;
+        tracing::warn!(target: "mullama", n_gpu_layers, "no GPU was found, so every layer is computed on the CPU");
+    }
+}
