@@ -9,6 +9,7 @@ pub(crate) mod inbox;
 mod isolated;
 mod planning;
 mod prefill_budget;
+mod prefix_search;
 mod recovery;
 pub(crate) mod sample_rows;
 pub(crate) mod scheduler;

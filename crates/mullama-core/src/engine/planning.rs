@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::Engine;
 use super::prefill_budget::PrefillBudget;
+use crate::engine::prefix_search::PendingPrefix;
 use crate::engine::scheduler::{Plan, Pool, Prefill};
-use crate::engine::sequence::PendingPrefix;
 use crate::kv::backend::Backend;
 use crate::kv::prefix_cache::{MIN_MATCH, PrefixMatch, PrefixSource};
 
@@ -64,7 +64,7 @@ impl<B: Backend> Engine<B> {
     /// The longest computed prefix of a sequence, looked up again only when there may be another one.
     pub(super) fn look_up(&mut self, at: usize) -> Option<PrefixMatch> {
         let epoch = self.pool.epoch();
-        if let Some(known) = self.sequences[at].looked_up(epoch) {
+        if let Some(known) = self.sequences[at].prefix_search().found(epoch) {
             return known;
         }
         let prompt = self.sequences[at].tokens();
@@ -77,7 +77,7 @@ impl<B: Backend> Engine<B> {
         let cached = self.pool.prefixes().find(prompt);
         // Among equals that of a sequence: sharing copies nothing.
         let found = cached.into_iter().chain(longest).max_by_key(|prefix| prefix.shared);
-        self.sequences[at].remember_prefix(epoch, found);
+        self.sequences[at].prefix_search().remember(epoch, found);
         found
     }
 
@@ -90,22 +90,22 @@ impl<B: Backend> Engine<B> {
             earlier.map(|other| PendingPrefix { stream: other.id(), shared: reuse.shared(other.tokens(), prompt) });
         // Among equals the first: it will be done first.
         let pending = alike.filter(|prefix| prefix.shared >= MIN_MATCH).min_by_key(|prefix| Reverse(prefix.shared));
-        self.sequences[at].wait_for_prefix(pending);
+        self.sequences[at].prefix_search().wait_for(pending);
     }
 
     /// The sequence to wait for and the tokens that it will share, while it has not computed them yet.
     fn pending_prefix(&mut self, at: usize) -> Option<(usize, usize)> {
-        let PendingPrefix { stream, shared } = self.sequences[at].pending_prefix()?;
+        let PendingPrefix { stream, shared } = self.sequences[at].prefix_search().pending()?;
         let source = self.find(stream).filter(|&source| {
             let ahead = &self.sequences[source];
             self.candidates[source].ready && ahead.prefills() && ahead.computed() < shared
         });
         let sequence = &mut self.sequences[at];
-        let gain = sequence.prefix_at_hand() + MIN_MATCH;
+        let gain = sequence.computed().max(sequence.prefix_search().tokens_found()) + MIN_MATCH;
         if let Some(source) = source.filter(|_| sequence.seq_id().is_none() && shared >= gain) {
             return Some((source, shared));
         }
-        sequence.wait_for_prefix(None);
+        sequence.prefix_search().wait_for(None);
         None
     }
 }

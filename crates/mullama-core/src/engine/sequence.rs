@@ -9,9 +9,9 @@ use mullama_ffi::TokenId;
 
 use crate::config::StreamConfig;
 use crate::engine::arrivals::Arrival;
+use crate::engine::prefix_search::PrefixSearch;
 use crate::engine::scheduler::{Candidate, RunState};
 use crate::error::{self, Deadline, MullamaError, StreamFailure};
-use crate::kv::prefix_cache::PrefixMatch;
 use crate::request::ValidRequest;
 use crate::stream::token::Token;
 use crate::stream::usage::FinishReason;
@@ -45,23 +45,7 @@ pub(crate) struct Sequence {
     full_since: Option<Duration>,
     detokenizer: Detokenizer,
     stops: StopMatcher,
-    pending_prefix: Option<PendingPrefix>,
-    looked_up: Option<LookedUp>,
-}
-
-/// A prefix of a prompt that another stream is about to compute.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct PendingPrefix {
-    pub(crate) stream: StreamId,
-    /// How many tokens the two prompts share.
-    pub(crate) shared: usize,
-}
-
-/// What a look for computed prefixes found, and when: see `KvPool::epoch`.
-#[derive(Debug, Clone, Copy)]
-struct LookedUp {
-    epoch: u64,
-    found: Option<PrefixMatch>,
+    prefix_search: PrefixSearch,
 }
 
 /// Whether a sequence goes on after a token.
@@ -93,8 +77,7 @@ impl Sequence {
             full_since: None,
             detokenizer: Detokenizer::default(),
             stops,
-            pending_prefix: None,
-            looked_up: None,
+            prefix_search: PrefixSearch::default(),
         }
     }
 
@@ -139,37 +122,13 @@ impl Sequence {
     /// Holds no cells from here on, and computes its tokens again; the seq_id that it had.
     pub(crate) fn give_up_cells(&mut self) -> Option<usize> {
         self.computed = 0;
-        self.looked_up = None;
+        self.prefix_search.forget();
         self.seq_id.take()
     }
 
-    /// What a look for computed prefixes found, if nothing has changed since.
-    pub(crate) fn looked_up(&self, epoch: u64) -> Option<Option<PrefixMatch>> {
-        self.looked_up.filter(|looked_up| looked_up.epoch == epoch).map(|looked_up| looked_up.found)
-    }
-
-    /// Remembers what a look for computed prefixes found.
-    pub(crate) fn remember_prefix(&mut self, epoch: u64, found: Option<PrefixMatch>) {
-        self.looked_up = Some(LookedUp { epoch, found });
-    }
-
-    /// The prefix that another stream is about to compute.
-    pub(crate) fn pending_prefix(&self) -> Option<PendingPrefix> {
-        self.pending_prefix
-    }
-
-    /// Waits for a prefix that another stream is about to compute; with `None` it looks for computed ones again.
-    pub(crate) fn wait_for_prefix(&mut self, pending: Option<PendingPrefix>) {
-        self.pending_prefix = pending;
-        if pending.is_none() {
-            self.looked_up = None;
-        }
-    }
-
-    /// How many of its tokens are computed, by itself or in the prefix that was found last.
-    pub(crate) fn prefix_at_hand(&self) -> usize {
-        let found = self.looked_up.and_then(|looked_up| looked_up.found);
-        self.computed.max(found.map_or(0, |prefix| prefix.shared))
+    /// What it knows about computed prefixes of its prompt.
+    pub(crate) fn prefix_search(&mut self) -> &mut PrefixSearch {
+        &mut self.prefix_search
     }
 
     /// How many rows it may still want in the shared pool: what is left of its prompt, and of `max_tokens`.

@@ -249,7 +249,10 @@ mod tests {
         assert_eq!(costs.tokens_within(costs.copy_budget(true)), 150);
         let work = Work { decode: 4, prefill: 0, attended: 0, scanned: 0 };
         (0..100).for_each(|_| costs.learn_step(work, Duration::from_millis(40)));
-        assert_eq!(costs.tokens_within(costs.copy_budget(true)), 900);
+        assert!(
+            (899..=900).contains(&costs.tokens_within(costs.copy_budget(true))),
+            "three steps of 40 ms, of which three quarters"
+        );
         assert_eq!(costs.tokens_within(costs.copy_budget(false)), 1_875);
         assert_eq!(costs.tokens_within(Duration::ZERO), 0);
     }

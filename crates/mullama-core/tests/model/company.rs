@@ -6,7 +6,7 @@ use std::thread;
 
 #[cfg(target_os = "linux")]
 use mullama::testing::beside_busy_threads;
-use mullama::{Completion, Context, ContextParams, FinishReason, MullamaError, Token, TokenStream};
+use mullama::{Completion, Context, ContextParams, FinishReason, MullamaError, Token, TokenId, TokenStream};
 
 use crate::support::{context, eventually, fresh_demo, greedy, params, read};
 
@@ -171,4 +171,20 @@ fn there_are_never_more_threads_than_usable_cores() {
     context.generate(counting(1), greedy(50)).unwrap();
     let threads = context.stats().unwrap().threads as usize;
     assert!((1..=mullama::usable_cores()).contains(&threads), "{threads}");
+/// Tokens of a long conversation; those of two seeds have nothing in common.
+fn conversation(tokens: i32, seed: i32) -> Vec<TokenId> {
+    (0..tokens).map(|at| 100 + (at * 7 + seed * 31) % 190).collect()
+}
+
+#[test]
+fn a_conversation_that_left_the_pool_in_parts_comes_back_and_goes_on_as_it_did() {
+    let context = context(ContextParams { n_ctx: Some(512), ..params() });
+    let config = || greedy(30).logprobs(2);
+    let cold = context.generate(conversation(300, 0), config()).unwrap();
+    context.generate(conversation(450, 1), config()).unwrap();
+    let stats = context.stats().unwrap();
+    assert!(stats.offloads >= 2 && stats.prefix_bytes > 0, "{stats:?}");
+    let warm = context.generate(conversation(300, 0), config()).unwrap();
+    assert_eq!((warm.usage.cached_tokens, context.stats().unwrap().restores), (299, 1));
+    same_but_for_ties(&cold, &warm);
 }

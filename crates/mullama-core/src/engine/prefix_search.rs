@@ -1,0 +1,61 @@
+//! What a sequence knows about computed prefixes of its prompt: those that exist, and one that is about to.
+
+use crate::kv::prefix_cache::PrefixMatch;
+use crate::stream::StreamId;
+
+/// A prefix of a prompt that another stream is about to compute.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PendingPrefix {
+    pub(crate) stream: StreamId,
+    /// How many tokens the two prompts share.
+    pub(crate) shared: usize,
+}
+
+/// What a look for computed prefixes found, and when: see `KvPool::epoch`.
+#[derive(Debug, Clone, Copy)]
+struct LookedUp {
+    epoch: u64,
+    found: Option<PrefixMatch>,
+}
+
+/// One sequence's search for prefixes.
+#[derive(Debug, Default)]
+pub(crate) struct PrefixSearch {
+    pending: Option<PendingPrefix>,
+    looked_up: Option<LookedUp>,
+}
+
+impl PrefixSearch {
+    /// What the last look found, if nothing has changed since.
+    pub(crate) fn found(&self, epoch: u64) -> Option<Option<PrefixMatch>> {
+        self.looked_up.filter(|looked_up| looked_up.epoch == epoch).map(|looked_up| looked_up.found)
+    }
+
+    /// Remembers what a look found.
+    pub(crate) fn remember(&mut self, epoch: u64, found: Option<PrefixMatch>) {
+        self.looked_up = Some(LookedUp { epoch, found });
+    }
+
+    /// The next look starts from nothing.
+    pub(crate) fn forget(&mut self) {
+        self.looked_up = None;
+    }
+
+    /// The prefix that another stream is about to compute.
+    pub(crate) fn pending(&self) -> Option<PendingPrefix> {
+        self.pending
+    }
+
+    /// Waits for a prefix that another stream is about to compute; with `None` for none, and looks for computed ones again.
+    pub(crate) fn wait_for(&mut self, pending: Option<PendingPrefix>) {
+        self.pending = pending;
+        if pending.is_none() {
+            self.forget();
+        }
+    }
+
+    /// How many tokens the prefix has that was found last.
+    pub(crate) fn tokens_found(&self) -> usize {
+        self.looked_up.and_then(|looked_up| looked_up.found).map_or(0, |prefix| prefix.shared)
+    }
+}
