@@ -292,7 +292,7 @@ mod tests {
             let (marked, mark) = guard.mark(&chat).unwrap();
             let mut rendered = around[0].clone();
             let mut plain = around[0].clone();
-            // Which bytes of the plain a message wrote.
+            // Which bytes of the text without marks a message wrote.
             let mut written = vec![false; plain.len()];
             for (at, message) in marked.messages.iter().enumerate() {
                 let text = message.fields()["content"].as_str().unwrap();

@@ -2,12 +2,13 @@
 //! their own.
 
 use super::arguments::{Given, count, flag, int, required, text};
+use super::dict::DictBuilder;
 use super::error::{Error, Result};
 use super::eval::SHOWN_KEY;
 use super::meter::Writer;
 use super::runner::Runner;
-use super::value::{SeqKind, Value};
-use super::{json, list_filters, operators, percent, print, text_filters};
+use super::value::{SeqBuilder, SeqKind, Value};
+use super::{json, list_filters, methods, operators, percent, print, text_filters};
 use crate::chat::normalize::shown;
 
 /// Filters of Jinja2 that are left out: they make HTML, depend on chance, or format for people.
@@ -60,38 +61,43 @@ impl Runner {
                 let items = self.items(&value)?;
                 Ok(Value::Seq(items.of_kind(SeqKind::List)))
             }
-            "attr" => {
-                let [name] = given.bind(["name"])?;
-                let name = required(name, "name")?;
-                let name = text(Some(&name), "name")?.unwrap_or_default();
-                if name.len() > SHOWN_KEY {
-                    return Err(Error::failed(format!("the name of an attribute is longer than {SHOWN_KEY} bytes")));
-                }
-                let name = name.into();
-                if matches!(value, Value::Dict(_)) {
-                    // Only attributes, and not the items of a dict.
-                    let found = super::methods::find(&value, &name);
-                    return Ok(found.unwrap_or_else(|| Value::missing(&name, Some(value.kind()))));
-                }
-                self.attribute(&value, &name)
-            }
-            "format" => {
-                if given.named.is_empty() {
-                    let mut values = super::value::SeqBuilder::new(&self.meter)?;
-                    values.extend(&given.positional)?;
-                    let values = values.finish(SeqKind::Tuple)?;
-                    return percent::format(value.as_str().unwrap_or_default(), &values, &self.meter);
-                }
-                let mut values = super::dict::DictBuilder::new(&self.meter)?;
-                for (name, value) in given.named {
-                    values.insert(Value::text(&self.meter, &name)?, value)?;
-                }
-                percent::format(value.as_str().unwrap_or_default(), &values.finish()?, &self.meter)
-            }
+            "attr" => self.attr(&value, given),
+            "format" => self.format(&value, given),
             "abs" | "int" | "float" | "round" => number(name, &value, given, self),
             _ if LEFT_OUT.contains(&name) => Err(Error::failed(format!("the filter {name:?} is not supported"))),
             _ => Err(Error::failed(format!("filter {} is unknown", shown(name)))),
         }
+    }
+
+    /// An attribute by its name, and never an item of a dict.
+    fn attr(&mut self, value: &Value, given: Given) -> Result<Value> {
+        let [name] = given.bind(["name"])?;
+        let name = required(name, "name")?;
+        let name = text(Some(&name), "name")?.unwrap_or_default();
+        if name.len() > SHOWN_KEY {
+            return Err(Error::failed(format!("the name of an attribute is longer than {SHOWN_KEY} bytes")));
+        }
+        let name = name.into();
+        if matches!(value, Value::Dict(_)) {
+            let found = methods::find(value, &name);
+            return Ok(found.unwrap_or_else(|| Value::missing(&name, Some(value.kind()))));
+        }
+        self.attribute(value, &name)
+    }
+
+    /// The value is a pattern for `%` formatting.
+    fn format(&self, value: &Value, given: Given) -> Result<Value> {
+        let pattern = value.as_str().unwrap_or_default();
+        if given.named.is_empty() {
+            let mut values = SeqBuilder::new(&self.meter)?;
+            values.extend(&given.positional)?;
+            return percent::format(pattern, &values.finish(SeqKind::Tuple)?, &self.meter);
+        }
+        let mut values = DictBuilder::new(&self.meter)?;
+        for (name, value) in given.named {
+            values.insert(Value::text(&self.meter, &name)?, value)?;
+        }
+        percent::format(pattern, &values.finish()?, &self.meter)
     }
 
     /// Python's `len`.

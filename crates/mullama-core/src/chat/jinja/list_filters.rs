@@ -62,45 +62,16 @@ pub(super) fn apply(runner: &mut Runner, name: &str, value: &Value, given: Given
             reverse(runner, value)
         }
         "join" => join(runner, value, given),
-        "items" => {
-            given.bind([])?;
-            match value {
-                Value::Undefined(_) => SeqBuilder::new(&runner.meter)?.finish(SeqKind::Generator),
-                Value::Dict(_) => {
-                    let view = methods::call(value, "items", Given::new(&runner.meter)?, &runner.meter)?;
-                    let Value::Seq(view) = view else { return Ok(view) };
-                    Ok(Value::Seq(view.of_kind(SeqKind::Generator)))
-                }
-                other => Err(Error::failed(format!("items takes a dict, not {}", other.kind()))),
-            }
-        }
+        "items" => pairs(runner, value, given),
         "dictsort" => dictsort(runner, value, given),
-        "sort" => {
-            let [reverse, case_sensitive, attribute] = given.bind(["reverse", "case_sensitive", "attribute"])?;
-            let by = By::new(attribute.as_ref(), case_sensitive.as_ref(), true)?;
-            let items = runner.items(value)?;
-            let keyed = by.keyed(runner, &items)?;
-            let _keyed = runner.meter.hold(keyed.len().saturating_mul(4 * size_of::<Value>()))?;
-            let sorted = compare::sorted(&keyed, flag(reverse.as_ref()), &runner.meter)?;
-            list(runner, sorted.into_iter().map(|at| keyed[at].1.clone()))
-        }
+        "sort" => sort(runner, value, given),
         "unique" => unique(runner, value, given),
         "min" | "max" => {
             let [case_sensitive, attribute] = given.bind(["case_sensitive", "attribute"])?;
             let by = By::new(attribute.as_ref(), case_sensitive.as_ref(), false)?;
             extreme(runner, value, &by, name == "max")
         }
-        "sum" => {
-            let [attribute, start] = given.bind(["attribute", "start"])?;
-            let by = By::new(attribute.as_ref(), Some(&Value::Bool(true)), false)?;
-            let items = runner.items(value)?;
-            let mut sum = start.unwrap_or(Value::Int(0));
-            for item in items.as_slice() {
-                let item = by.key(runner, item)?;
-                sum = operators::apply(super::ast::Operator::Add, &sum, &item, &runner.meter)?;
-            }
-            Ok(sum)
-        }
+        "sum" => sum(runner, value, given),
         "groupby" => groupby(runner, value, given),
         "batch" => batch(runner, value, given),
         "slice" => slices(runner, value, given),
@@ -113,6 +84,42 @@ fn list(runner: &Runner, items: impl IntoIterator<Item = Value>) -> Result<Value
     let mut built = SeqBuilder::new(&runner.meter)?;
     items.into_iter().try_for_each(|item| built.push(item))?;
     built.list()
+}
+
+/// The pairs of a dict.
+fn pairs(runner: &Runner, value: &Value, given: Given) -> Result<Value> {
+    given.bind([])?;
+    match value {
+        Value::Undefined(_) => SeqBuilder::new(&runner.meter)?.finish(SeqKind::Generator),
+        Value::Dict(_) => {
+            let view = methods::call(value, "items", Given::new(&runner.meter)?, &runner.meter)?;
+            let Value::Seq(view) = view else { return Ok(view) };
+            Ok(Value::Seq(view.of_kind(SeqKind::Generator)))
+        }
+        other => Err(Error::failed(format!("items takes a dict, not {}", other.kind()))),
+    }
+}
+
+fn sort(runner: &mut Runner, value: &Value, given: Given) -> Result<Value> {
+    let [reverse, case_sensitive, attribute] = given.bind(["reverse", "case_sensitive", "attribute"])?;
+    let by = By::new(attribute.as_ref(), case_sensitive.as_ref(), true)?;
+    let items = runner.items(value)?;
+    let keyed = by.keyed(runner, &items)?;
+    let _keyed = runner.meter.hold(keyed.len().saturating_mul(4 * size_of::<Value>()))?;
+    let sorted = compare::sorted(&keyed, flag(reverse.as_ref()), &runner.meter)?;
+    list(runner, sorted.into_iter().map(|at| keyed[at].1.clone()))
+}
+
+fn sum(runner: &mut Runner, value: &Value, given: Given) -> Result<Value> {
+    let [attribute, start] = given.bind(["attribute", "start"])?;
+    let by = By::new(attribute.as_ref(), Some(&Value::Bool(true)), false)?;
+    let items = runner.items(value)?;
+    let mut sum = start.unwrap_or(Value::Int(0));
+    for item in items.as_slice() {
+        let item = by.key(runner, item)?;
+        sum = operators::apply(super::ast::Operator::Add, &sum, &item, &runner.meter)?;
+    }
+    Ok(sum)
 }
 
 fn reverse(runner: &mut Runner, value: &Value) -> Result<Value> {
