@@ -153,7 +153,7 @@ def test_the_table_of_settings_is_that_of_the_core(model: mullama.Model, context
         told = ast.literal_eval(default.strip("`"))
         assert told == (dict(core[name]) if name == "logit_bias" else pytest.approx(core[name])), name
         assert meaning == meanings[name]
-        if name == "ignore_eos":
+        if name in {"ignore_eos", "deterministic"}:
             assert allowed == "`True` or `False`"
             continue
         options: Any = {name: OUT_OF_RANGE.get(name, 10**400)}

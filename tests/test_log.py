@@ -209,7 +209,7 @@ os._exit(0)  # logging itself would wait for the handler
 
 def test_a_handler_may_call_mullama(script: Script) -> None:
     done = script("""
-import logging
+import logging, time
 class Loading(logging.Handler):
     calls = 0
     def emit(self, record):
@@ -219,6 +219,9 @@ class Loading(logging.Handler):
 logging.basicConfig(level=logging.DEBUG, handlers=[Loading()])
 from mullama import Context, Model
 Model.load("demo")
+until = time.monotonic() + 20
+while Loading.calls <= 10 and time.monotonic() < until:  # calls wait half a second for a line, and no longer
+    time.sleep(0.001)
 print(Loading.calls > 10)
 """)
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
