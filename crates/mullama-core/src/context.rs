@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::config::{ContextParams, StreamConfig};
 use crate::engine::handle::EngineHandle;
 use crate::error::MullamaError;
+use crate::fork_guard::ForkGuard;
 use crate::model::Model;
 use crate::request::Prompt;
 use crate::stats::Stats;
@@ -34,6 +35,7 @@ pub struct Context {
     params: ContextParams,
     /// `None` once the context is closed.
     engine: Mutex<Option<Arc<EngineHandle>>>,
+    fork_guard: ForkGuard,
 }
 
 impl Context {
@@ -44,7 +46,7 @@ impl Context {
     /// [`MullamaError::ModelLoad`] if llama.cpp cannot make a context.
     pub fn new(model: Arc<Model>, params: ContextParams) -> Result<Self, MullamaError> {
         let engine = model.engine(&params)?;
-        Ok(Self { model, params, engine: Mutex::new(Some(engine)) })
+        Ok(Self { model, params, engine: Mutex::new(Some(engine)), fork_guard: ForkGuard::new() })
     }
 
     /// The model.
@@ -154,14 +156,17 @@ impl Context {
 
     /// Lets go of the engine. Streams that are open go on; new calls are [`MullamaError::Closed`].
     pub fn close(&self) {
+        if self.fork_guard.is_forked() {
+            return;
+        }
         let engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(engine);
     }
 
     fn engine(&self) -> Result<Arc<EngineHandle>, MullamaError> {
+        // Before the lock, which may be held for ever in a forked child.
+        self.fork_guard.check()?;
         let engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
-        let engine = engine.clone().ok_or(MullamaError::Closed { what: "context" })?;
-        engine.check_fork()?;
-        Ok(engine)
+        engine.clone().ok_or(MullamaError::Closed { what: "context" })
     }
 }

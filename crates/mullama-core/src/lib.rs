@@ -39,6 +39,8 @@ mod file_guard;
 mod fork_guard;
 pub mod gguf;
 mod in_flight;
+#[cfg(all(test, feature = "shuttle"))]
+mod interleavings;
 mod kv;
 mod log;
 mod model;
@@ -46,6 +48,7 @@ mod request;
 mod shutdown;
 mod stats;
 mod stream;
+mod sync;
 #[cfg(feature = "test-support")]
 pub mod testing;
 mod text;

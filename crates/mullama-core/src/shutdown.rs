@@ -3,6 +3,7 @@
 //! llama.cpp's threads must not run while the process destroys its static objects. A Rust program that drops its values
 //! does not need this module; an interpreter exits with handles still in its variables.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -17,6 +18,10 @@ pub(crate) trait Close: Send + Sync {
 
 /// The engines to close at shutdown. Locked for a few instructions at a time, never over a wait.
 static ENGINES: Mutex<Registry> = Mutex::new(Registry { engines: Vec::new(), shut_down: false });
+
+/// The process that registered the latest engine. The locks of this module may be held for ever in a forked child that
+/// has none of its own.
+static PROCESS: AtomicU32 = AtomicU32::new(0);
 
 struct Registry {
     engines: Vec<Weak<dyn Close>>,
@@ -38,6 +43,7 @@ pub(crate) fn register(engine: Weak<dyn Close>) -> Result<(), MullamaError> {
     }
     registry.engines.retain(|engine| engine.strong_count() > 0);
     registry.engines.push(engine);
+    PROCESS.store(std::process::id(), Ordering::Release);
     Ok(())
 }
 
@@ -45,8 +51,12 @@ pub(crate) fn register(engine: Weak<dyn Close>) -> Result<(), MullamaError> {
 /// attempt to start an engine. Waits for their threads, which takes at most a part of a step, and up to a second for
 /// other [work in flight](crate::InFlightGuard).
 ///
-/// Call it at the exit of an interpreter, or of another host that cannot drop what it holds.
+/// Call it at the exit of an interpreter, or of another host that cannot drop what it holds. In a forked child process that
+/// started no engine of its own it does nothing.
 pub fn shutdown() {
+    if ![0, std::process::id()].contains(&PROCESS.load(Ordering::Acquire)) {
+        return;
+    }
     let engines = {
         let mut registry = ENGINES.lock().unwrap_or_else(PoisonError::into_inner);
         registry.shut_down = true;

@@ -33,6 +33,8 @@ pub use crate::kv::prefix_cache::Reuse;
 pub use crate::kv::scripted::{ByteVocabulary, Faults, Logits, Prices, Script, ScriptedBackend, VirtualClock};
 pub use crate::text::vocabulary::Vocabulary;
 pub use mullama_ffi::beside_busy_threads;
+#[cfg(unix)]
+pub use mullama_ffi::in_forked_child;
 
 /// The size of a stage.
 #[derive(Debug, Clone, Copy)]

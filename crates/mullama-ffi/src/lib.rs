@@ -32,6 +32,8 @@ pub mod devices;
 pub mod error;
 #[cfg(feature = "test-support")]
 mod failure;
+#[cfg(all(unix, feature = "test-support"))]
+mod forked;
 mod log;
 mod memory;
 pub mod model;
@@ -55,6 +57,8 @@ pub use devices::{Device, DeviceKind, devices};
 pub use error::Error;
 #[cfg(feature = "test-support")]
 pub use failure::Failure;
+#[cfg(all(unix, feature = "test-support"))]
+pub use forked::in_forked_child;
 pub use model::{Model, ModelOptions};
 pub use options::{ContextOptions, FlashAttn, KvType};
 pub use sampler::{Sampler, SamplerOptions};

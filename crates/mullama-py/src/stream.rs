@@ -37,8 +37,10 @@ impl TokenStream {
         Ok(&self.handle)
     }
 
-    /// Becomes the one reader, or raises `StreamBusyError`.
+    /// Becomes the one reader, or raises `StreamBusyError`; in a forked child, `EngineClosedError`.
     pub(crate) fn begin_read(&self, py: Python<'_>) -> PyResult<()> {
+        // First: in a forked child the parent's reader may be the one for ever.
+        self.handle(py)?;
         if self.reading.swap(true, Ordering::Acquire) { Err(stream_busy(py)) } else { Ok(()) }
     }
 

@@ -2,9 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::thread::JoinHandle;
+use std::sync::{Arc, PoisonError, Weak};
 
 use super::client::EngineClient;
 use super::inbox::Inbox;
@@ -21,6 +19,8 @@ use crate::request::Prompt;
 use crate::shutdown::{self, Close};
 use crate::stats::Stats;
 use crate::stream::TokenStream;
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Mutex, SyncSender, sync_channel};
 use crate::text::vocabulary::{LlamaVocabulary, Vocabulary};
 
 /// A running engine. Dropping the last handle ends its thread and frees the context there.
@@ -62,7 +62,7 @@ impl EngineHandle {
         let client = EngineClient::new(&parts, params.max_unfinished, TokenizerPool::of_process());
         let (report, ready) = sync_channel(1);
         let body = move || engine_thread(parts, move || make(abort), &report);
-        let thread = std::thread::Builder::new().name("mullama-engine".into()).spawn(body);
+        let thread = thread::Builder::new().name("mullama-engine".into()).spawn(body);
         let thread = thread.map_err(|error| params.refused(ModelLoadFailure::Thread(Arc::new(error))))?;
         match ready.recv() {
             Ok(Ok(())) => {}
@@ -117,7 +117,7 @@ impl Close for EngineHandle {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.client.close();
         // A waker that owns the last stream drops it on the engine's own thread, which cannot wait for itself.
-        let other = |thread: &JoinHandle<()>| thread.thread().id() != std::thread::current().id();
+        let other = |thread: &JoinHandle<()>| thread.thread().id() != thread::current().id();
         if let Some(thread) = thread.filter(other) {
             // `engine_thread` catches panics, so there is nothing to pass on.
             let _ = thread.join();

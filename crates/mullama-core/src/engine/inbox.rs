@@ -3,14 +3,16 @@
 //! Every list is bounded without a limit of its own: there is at most one arrival, one prompt and one leave a stream, the
 //! streams are counted by the admission, and who leaves unheard takes its letters along.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::AtomicBool as AbortFlag;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::arrivals::Arrival;
 use crate::error::MullamaError;
 use crate::request::ValidRequest;
 use crate::stream::{EngineInbox, StreamId};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// What came in since the engine looked last.
 #[derive(Debug, Default)]
@@ -44,13 +46,13 @@ pub(crate) struct Inbox {
     /// Whether there is anything new, a letter or room for a paused stream; lets a step begin without the lock.
     fresh: AtomicBool,
     /// Tells llama.cpp to stop the running step. Set when nobody is left to read its rows, and to end the engine.
-    abort: Arc<AtomicBool>,
+    abort: Arc<AbortFlag>,
     next_id: AtomicU64,
 }
 
 impl Inbox {
     /// A mailbox that stops a running step through `abort`.
-    pub(crate) fn new(abort: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(abort: Arc<AbortFlag>) -> Self {
         Self {
             inner: Mutex::default(),
             wake: Condvar::new(),
@@ -93,7 +95,11 @@ impl Inbox {
 
     /// A prompt became tokens, or could not.
     pub(crate) fn prepared(&self, id: StreamId, prepared: Result<ValidRequest, MullamaError>) {
-        self.post(|inner| inner.messages.prepared.push((id, prepared)));
+        let inner = self.lock();
+        // An engine that has ended takes no messages, so nothing is kept for it.
+        if !inner.closed {
+            self.post_into(inner, |inner| inner.messages.prepared.push((id, prepared)));
+        }
     }
 
     /// Ends the engine: no more letters, and a running step stops.

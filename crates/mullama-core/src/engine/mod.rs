@@ -97,6 +97,14 @@ pub(crate) struct Engine<B> {
     stats: Stats,
 }
 
+impl<B> Drop for Engine<B> {
+    /// The inbox outlives its engine in the handles of streams, and must not keep the senders of those that nobody admitted.
+    fn drop(&mut self) {
+        self.parts.inbox.close();
+        drop(self.parts.inbox.collect());
+    }
+}
+
 /// The rows that a step computes for one sequence.
 #[derive(Debug, Clone, Copy)]
 struct RowGrant {

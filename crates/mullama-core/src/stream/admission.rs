@@ -1,9 +1,9 @@
 //! Counts the unfinished streams of an engine against their limit.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::MullamaError;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many streams are unfinished, and how many may be.
 #[derive(Debug)]

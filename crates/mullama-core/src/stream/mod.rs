@@ -16,8 +16,6 @@ pub(crate) mod wakeups;
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
 pub use handle::StreamHandle;
 pub use receiver::{IntoTokens, TokenStream, Tokens, TryNext};
 pub(crate) use sender::{Readiness, TokenSender};
@@ -25,6 +23,8 @@ pub(crate) use shared::{End, EngineInbox, Progress, StreamId};
 
 use admission::AdmissionTicket;
 use shared::Shared;
+
+use crate::sync::mpsc;
 
 /// What identifies a new stream to its engine.
 #[derive(Debug)]

@@ -8,11 +8,16 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 #[cfg(unix)]
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::Waker;
+
+use crate::fork_guard::ForkGuard;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Signals one event loop that streams it waits for have news: once for all streams of an engine's step, and not again
 /// until the loop has drained it.
+///
+/// In a forked child process a notifier does nothing: its descriptor is that of the parent's loop.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -35,6 +40,7 @@ pub struct LoopNotifier {
     /// The first notification writes a byte to one end; the loop watches the other.
     #[cfg(unix)]
     pipe: (UnixStream, UnixStream),
+    fork_guard: ForkGuard,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +68,7 @@ impl LoopNotifier {
             signalled: Condvar::new(),
             #[cfg(unix)]
             pipe,
+            fork_guard: ForkGuard::new(),
         })
     }
 
@@ -78,31 +85,38 @@ impl LoopNotifier {
 
     /// Takes the keys notified since the last drain, in their order. The next notification signals again.
     pub fn drain(&self) -> Vec<u64> {
+        if self.fork_guard.is_forked() {
+            // A byte that the child reads would be missed by the parent's loop.
+            return Vec::new();
+        }
         // The pipe is emptied before the keys are taken. A notification in between writes one byte too many, which costs a
         // wake-up; in the other order its byte would be lost, and with it every later signal.
         #[cfg(unix)]
         {
             let _ = io::Read::read(&mut &self.pipe.1, &mut [0; 8]);
         }
-        std::mem::take(&mut self.lock().keys)
+        self.lock().map(|mut state| std::mem::take(&mut state.keys)).unwrap_or_default()
     }
 
     /// Blocks until there is something to drain; `false` once the notifier is closed.
     pub fn wait(&self) -> bool {
         let silent = |state: &mut State| state.keys.is_empty() && !state.closed;
-        !self.signalled.wait_while(self.lock(), silent).unwrap_or_else(PoisonError::into_inner).closed
+        let Some(state) = self.lock() else { return false };
+        !self.signalled.wait_while(state, silent).unwrap_or_else(PoisonError::into_inner).closed
     }
 
-    /// Ends every [`wait`](Self::wait), now and later.
+    /// Ends every [`wait`](Self::wait), now and later. Later notifications are dropped.
     pub fn close(&self) {
-        self.lock().closed = true;
+        let Some(mut state) = self.lock() else { return };
+        state.closed = true;
+        drop(state);
         self.signalled.notify_all();
     }
 
     /// Adds a key; returns whether it is the first since the last drain, so that the loop must be signalled.
     fn add(&self, key: u64) -> bool {
-        let mut state = self.lock();
-        if state.keys.contains(&key) {
+        let Some(mut state) = self.lock() else { return false };
+        if state.closed || state.keys.contains(&key) {
             return false;
         }
         state.keys.push(key);
@@ -118,8 +132,9 @@ impl LoopNotifier {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// `None` in a forked child, where the lock may be held for ever.
+    fn lock(&self) -> Option<MutexGuard<'_, State>> {
+        (!self.fork_guard.is_forked()).then(|| self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -1,16 +1,12 @@
 //! The reader's half of a stream: one object for blocking and for asynchronous readers.
 
 use std::any::Any;
-use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::Receiver;
-use tokio::sync::mpsc::error::TryRecvError;
 use tokio::task::coop;
 
 use super::completion::Completion;
@@ -19,6 +15,10 @@ use super::shared::{End, Event};
 use super::token::Token;
 use super::usage::{FinishReason, Timings, Usage};
 use crate::error::{MullamaError, StreamFailure};
+use crate::sync::mpsc::Receiver;
+use crate::sync::mpsc::error::TryRecvError;
+use crate::sync::thread::{self, Thread};
+use crate::sync::thread_local;
 
 /// A stream of tokens, each available as soon as it exists.
 ///
@@ -72,7 +72,7 @@ impl Wake for Unpark {
 }
 
 thread_local! {
-    static UNPARK_THIS_THREAD: RefCell<Waker> = RefCell::new(Waker::from(Arc::new(Unpark(thread::current()))));
+    static UNPARK_THIS_THREAD: Waker = Waker::from(Arc::new(Unpark(thread::current())));
 }
 
 impl TokenStream {
@@ -136,7 +136,9 @@ impl TokenStream {
         if item.is_ready() {
             return item;
         }
-        let waker = UNPARK_THIS_THREAD.with_borrow(Waker::clone);
+        // While a thread ends, a destructor may still read a stream after the thread's own waker is gone.
+        let waker = UNPARK_THIS_THREAD.try_with(Waker::clone);
+        let waker = waker.unwrap_or_else(|_| Waker::from(Arc::new(Unpark(thread::current()))));
         let mut cx = Context::from_waker(&waker);
         loop {
             // A task of tokio has a budget of polls, after which a poll returns `Pending` and wakes the task only when it
@@ -154,18 +156,18 @@ impl TokenStream {
     /// What can be said without asking the channel; the outer `None` if it has to be asked.
     #[expect(clippy::option_option, reason = "the inner one is what an iterator returns")]
     fn without_channel(&mut self) -> Option<Option<Result<Token, MullamaError>>> {
+        match self.handle.shared() {
+            // In a forked child the channel's locks may be held for ever.
+            None if !self.ended => {
+                self.ended = true;
+                self.error = self.handle.check_process().err();
+            }
+            Some(shared) if shared.is_closed() => (self.ended, self.error) = (true, None),
+            _ => {}
+        }
         if let Some(error) = self.error.take() {
             return Some(Some(Err(error)));
         }
-        if self.ended {
-            return Some(None);
-        }
-        let Some(shared) = self.handle.shared() else {
-            // In a forked child the channel's locks may be held for ever.
-            self.ended = true;
-            return Some(self.handle.check_process().err().map(Err));
-        };
-        self.ended = shared.is_closed();
         self.ended.then_some(None)
     }
 

@@ -5,15 +5,15 @@ use std::future::Future;
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-
-use tokio::sync::mpsc::error::{SendError, TrySendError};
-use tokio::sync::mpsc::{OwnedPermit, Sender};
 
 use super::shared::{End, EngineInbox, Event, Progress, Shared, StreamId};
 use super::token::Token;
+use super::wakeups;
 use crate::error::{MullamaError, StreamFailure};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::mpsc::error::{SendError, TrySendError};
+use crate::sync::mpsc::{OwnedPermit, Sender};
 
 /// What the engine finds when it wants to compute a token for a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,16 +128,17 @@ impl TokenSender {
 
     /// Sends a token into the capacity that [`readiness`](Self::readiness) reserved.
     pub(crate) fn send(&mut self, token: Token, progress: &Progress) {
-        debug_assert!(
-            matches!(self.capacity, Capacity::Reserved(_)),
-            "capacity is reserved before a token is computed"
-        );
-        if let Capacity::Reserved(permit) = mem::replace(&mut self.capacity, Capacity::Closed) {
-            if self.shared.count_sent(progress) {
-                self.capacity = Capacity::Open(permit.send(Event::Token(token)));
-            } else {
-                self.capacity = Capacity::Open(permit.release());
-            }
+        let Capacity::Reserved(permit) = mem::replace(&mut self.capacity, Capacity::Closed) else {
+            unreachable!("capacity is reserved before a token is computed");
+        };
+        if !self.shared.count_sent(progress) {
+            self.capacity = Capacity::Open(permit.release());
+            return;
+        }
+        match wakeups::isolated(|| permit.send(Event::Token(token))) {
+            Some(sender) => self.capacity = Capacity::Open(sender),
+            // The reader cannot be woken any more, and the panic took the sender along.
+            None => self.shared.cancel(),
         }
     }
 

@@ -4,15 +4,16 @@
 //! the lock, except to take the permit out of the state.
 
 use std::fmt::Debug;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use tokio::sync::mpsc::OwnedPermit;
+use std::sync::{Arc, PoisonError};
 
 use super::admission::AdmissionTicket;
 use super::token::Token;
 use super::usage::{FinishReason, Timings, Usage};
+use super::wakeups;
 use crate::error::MullamaError;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::mpsc::OwnedPermit;
+use crate::sync::{Mutex, MutexGuard};
 
 /// Names a stream within its engine; never used twice.
 pub(crate) type StreamId = u64;
@@ -186,7 +187,7 @@ impl Shared {
         state.sent += usize::from(last.is_some());
         state.ticket = None;
         drop(state);
-        permit.send(Event::End { end, last });
+        wakeups::isolated(|| permit.send(Event::End { end, last }));
     }
 
     /// Stops the generation. A queued stream ends at once, whatever the engine is doing; any other within a step.

@@ -4,10 +4,12 @@
 //! [`batch`] ends if it is woken on the thread that runs the batch, and passed on at once everywhere else.
 
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 
 use super::notifier::{NotifyHandle, notify_all};
+use crate::sync::thread_local;
 
 /// The wake-ups of the running batch.
 #[derive(Debug, Default)]
@@ -21,27 +23,50 @@ thread_local! {
     static PENDING: RefCell<Option<Pending>> = const { RefCell::new(None) };
 }
 
-/// Runs `step` and then delivers the wake-ups that it caused on this thread, also if it panics.
+/// Runs `step` and then delivers the wake-ups that it caused on this thread, also if it panics. A batch inside of another
+/// one is part of it.
 pub(crate) fn batch<T>(step: impl FnOnce() -> T) -> T {
     let _deliver = DeliverOnDrop::begin();
     step()
 }
 
-struct DeliverOnDrop;
+/// Runs code that may run a reader's waker. `None` if the waker panics, which must not end the engine that other readers
+/// depend on.
+pub(super) fn isolated<T>(wakes: impl FnOnce() -> T) -> Option<T> {
+    let done = catch_unwind(AssertUnwindSafe(wakes));
+    if done.is_err() {
+        tracing::error!(target: "mullama", "the waker of a stream's reader panicked");
+    }
+    done.ok()
+}
+
+struct DeliverOnDrop {
+    outermost: bool,
+}
 
 impl DeliverOnDrop {
     fn begin() -> Self {
-        PENDING.set(Some(Pending::default()));
-        Self
+        let outermost = PENDING.with(|pending| {
+            let mut pending = pending.borrow_mut();
+            let outermost = pending.is_none();
+            pending.get_or_insert_default();
+            outermost
+        });
+        Self { outermost }
     }
 }
 
 impl Drop for DeliverOnDrop {
     fn drop(&mut self) {
+        if !self.outermost {
+            return;
+        }
         // Taken first: what a waker does may cause further wake-ups, which are then delivered at once.
-        let Some(pending) = PENDING.take() else { return };
+        let Some(pending) = PENDING.with(RefCell::take) else { return };
         notify_all(&pending.loops);
-        pending.tasks.into_iter().for_each(Waker::wake);
+        for task in pending.tasks {
+            isolated(|| task.wake());
+        }
     }
 }
 
@@ -111,6 +136,38 @@ mod tests {
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
         waker.wake();
         assert_eq!(count.0.load(Ordering::Relaxed), 2);
+    }
+
+    #[cfg(feature = "streaming")]
+    #[test]
+    fn the_wake_ups_of_a_batch_inside_of_another_come_with_those_of_the_outer_one() {
+        let counts = [Arc::new(Count::default()), Arc::new(Count::default())];
+        let wakers = counts.each_ref().map(|count| deferred(&Waker::from(Arc::clone(count))));
+        let woken = || counts.each_ref().map(|count| count.0.load(Ordering::Relaxed));
+        batch(|| {
+            wakers[0].wake_by_ref();
+            batch(|| wakers[1].wake_by_ref());
+            assert_eq!(woken(), [0, 0]);
+        });
+        assert_eq!(woken(), [1, 1]);
+    }
+
+    #[cfg(feature = "streaming")]
+    #[test]
+    fn a_waker_that_panics_keeps_no_other_reader_from_its_wake_up() {
+        struct Panics;
+        impl Wake for Panics {
+            fn wake(self: Arc<Self>) {
+                panic!("a waker of a test");
+            }
+        }
+        let count = Arc::new(Count::default());
+        let (panics, counts) = (deferred(&Waker::from(Arc::new(Panics))), deferred(&Waker::from(Arc::clone(&count))));
+        batch(|| {
+            panics.wake();
+            counts.wake();
+        });
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
     }
 
     #[test]

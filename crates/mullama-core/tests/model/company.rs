@@ -171,6 +171,8 @@ fn there_are_never_more_threads_than_usable_cores() {
     context.generate(counting(1), greedy(50)).unwrap();
     let threads = context.stats().unwrap().threads as usize;
     assert!((1..=mullama::usable_cores()).contains(&threads), "{threads}");
+}
+
 /// Tokens of a long conversation; those of two seeds have nothing in common.
 fn conversation(tokens: i32, seed: i32) -> Vec<TokenId> {
     (0..tokens).map(|at| 100 + (at * 7 + seed * 31) % 190).collect()

@@ -4,6 +4,7 @@
 
 #![cfg(target_os = "linux")]
 
+mod forks;
 mod idle;
 mod memory;
 mod support;

@@ -90,6 +90,21 @@ fn ten_thousand_opened_and_abandoned_streams_leave_memory_flat() {
 }
 
 #[test]
+fn two_hundred_thousand_opened_and_abandoned_streams_leave_memory_flat() {
+    let _alone = alone();
+    let context = Context::new(demo(), params()).unwrap();
+    let grown = growth(20_000, 200_000, |n| {
+        let mut stream = context.stream(vec![1, 2, 3 + i32::try_from(n % 100).expect("small")], greedy(9)).unwrap();
+        if n % 1_000 == 0 {
+            stream.next_blocking().unwrap().unwrap();
+        }
+    });
+    eventually("nothing is left", || context.unfinished().unwrap() == 0);
+    assert!(grown < SLACK_KIB, "200,000 streams grew the process by {grown} KiB");
+    assert_eq!(context.generate("Count: 1, 2, 3", greedy(6)).unwrap().text, ", 4, 5, 6");
+}
+
+#[test]
 fn prompts_of_streams_that_are_gone_do_not_pile_up_threads() {
     let _alone = alone();
     let context = Context::new(demo(), params()).unwrap();

@@ -1,0 +1,177 @@
+//! Readers against an engine with a thread of its own.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+
+use shuttle::sync::Mutex;
+use shuttle::thread;
+
+use super::{explore, open, read, start};
+use crate::engine::handle::EngineHandle;
+use crate::shutdown::Close;
+use crate::stream::usage::FinishReason;
+use crate::{LoopNotifier, TokenStream};
+
+/// The engine still serves a new stream with its one slot, and counts nobody as unfinished.
+fn serves_the_next_and_forgets_the_others(engine: &EngineHandle) {
+    assert_eq!(read(&mut open(engine, 2, 1)), ("ab".into(), None));
+    assert_eq!(engine.unfinished(), 0);
+}
+
+#[test]
+fn a_read_of_a_full_buffer_always_wakes_the_engine() {
+    explore(|| {
+        let engine = start(1);
+        let mut streams = [open(&engine, 4, 1), open(&engine, 3, 2)];
+        assert_eq!(streams.each_mut().map(read), [("abcd".into(), None), ("abc".into(), None)]);
+        serves_the_next_and_forgets_the_others(&engine);
+    });
+}
+
+#[test]
+fn two_readers_beside_each_other_get_their_whole_texts() {
+    explore(|| {
+        let engine = start(2);
+        let readers = [3, 4].map(|tokens| {
+            let mut stream = open(&engine, tokens, 1);
+            thread::spawn(move || read(&mut stream))
+        });
+        assert_eq!(readers.map(|reader| reader.join().unwrap()), [("abc".into(), None), ("abcd".into(), None)]);
+        serves_the_next_and_forgets_the_others(&engine);
+    });
+}
+
+#[test]
+fn a_reader_that_leaves_in_any_phase_is_ended_once_and_frees_its_slot() {
+    explore(|| {
+        let engine = start(1);
+        let leaving = open(&engine, 20, 3);
+        let handle = leaving.handle();
+        let left = thread::spawn(move || drop(leaving));
+        assert_eq!(read(&mut open(&engine, 2, 1)), ("ab".into(), None));
+        left.join().unwrap();
+        assert_eq!((handle.finish_reason(), handle.buffered()), (Some(FinishReason::Cancelled), 0));
+        serves_the_next_and_forgets_the_others(&engine);
+    });
+}
+
+#[test]
+fn a_cancelled_stream_ends_once_whether_it_is_queued_admitted_or_paused() {
+    explore(|| {
+        let engine = start(1);
+        let mut ahead = open(&engine, 2, 1);
+        let mut cancelled = open(&engine, 4, 2);
+        let handle = cancelled.handle();
+        let cancels = thread::spawn(move || handle.cancel());
+        assert_eq!(read(&mut ahead), ("ab".into(), None));
+        let (text, error) = read(&mut cancelled);
+        assert!("abcd".starts_with(&text) && error.is_none());
+        let whole = text == "abcd" && cancelled.finish_reason() == Some(FinishReason::Length);
+        assert!(whole || cancelled.finish_reason() == Some(FinishReason::Cancelled));
+        assert!(cancelled.next_blocking().is_none());
+        cancels.join().unwrap();
+        serves_the_next_and_forgets_the_others(&engine);
+    });
+}
+
+#[test]
+fn a_closed_stream_lets_its_reader_go_in_any_phase() {
+    explore(|| {
+        let engine = start(1);
+        let _ahead = open(&engine, 9, 1);
+        let mut closed = open(&engine, 9, 2);
+        let handle = closed.handle();
+        let reader = thread::spawn(move || {
+            let got = read(&mut closed);
+            assert!(closed.next_blocking().is_none());
+            got
+        });
+        handle.close();
+        let (text, error) = reader.join().unwrap();
+        assert!("abcdefghi".starts_with(&text) && error.is_none());
+        assert_eq!((handle.buffered(), engine.unfinished()), (0, 1));
+    });
+}
+
+#[test]
+fn a_stream_read_by_turns_from_two_threads_loses_nothing() {
+    explore(|| {
+        let engine = start(1);
+        let stream = Arc::new(Mutex::new((open(&engine, 5, 1), String::new())));
+        let turn = |stream: Arc<Mutex<(TokenStream, String)>>| {
+            move || loop {
+                let mut stream = stream.lock().unwrap();
+                let Some(item) = stream.0.next_blocking() else { return };
+                stream.1.push_str(&item.unwrap().text);
+            }
+        };
+        let other = thread::spawn(turn(Arc::clone(&stream)));
+        turn(Arc::clone(&stream))();
+        other.join().unwrap();
+        assert_eq!(stream.lock().unwrap().1, "abcde");
+        serves_the_next_and_forgets_the_others(&engine);
+    });
+}
+
+#[test]
+fn a_stream_that_changes_threads_after_a_poll_wakes_its_new_reader() {
+    struct Ignores;
+    impl Wake for Ignores {
+        fn wake(self: Arc<Self>) {}
+    }
+    explore(|| {
+        let engine = start(1);
+        let mut stream = open(&engine, 3, 1);
+        let waker = Waker::from(Arc::new(Ignores));
+        let mut text = String::new();
+        if let Poll::Ready(Some(item)) = stream.poll_token(&mut Context::from_waker(&waker)) {
+            text.push_str(&item.unwrap().text);
+        }
+        let rest = thread::spawn(move || read(&mut stream)).join().unwrap();
+        assert_eq!((text + &rest.0, rest.1), ("abc".into(), None));
+    });
+}
+
+#[test]
+fn an_event_loop_that_sleeps_on_its_notifier_is_woken_for_everything() {
+    explore(|| {
+        let engine = start(2);
+        let notifier = Arc::new(LoopNotifier::new().unwrap());
+        let mut streams = [open(&engine, 3, 1), open(&engine, 2, 2)];
+        let (mut texts, mut open) = ([String::new(), String::new()], 2);
+        while open > 0 {
+            for (key, stream) in streams.iter_mut().enumerate().filter(|(_, stream)| stream.finish_reason().is_none()) {
+                let waker = notifier.handle(key as u64).into_waker();
+                while let Poll::Ready(item) = stream.poll_token(&mut Context::from_waker(&waker)) {
+                    let Some(item) = item else { break };
+                    texts[key].push_str(&item.unwrap().text);
+                }
+                open -= usize::from(stream.finish_reason().is_some());
+            }
+            if open > 0 {
+                assert!(notifier.wait());
+                assert!(!notifier.drain().is_empty());
+            }
+        }
+        assert_eq!(texts, ["abc", "ab"]);
+    });
+}
+
+#[test]
+fn an_engine_that_closes_in_any_phase_ends_every_stream_with_an_error() {
+    explore(|| {
+        let engine = start(1);
+        let mut streams = [open(&engine, 9, 9), open(&engine, 9, 1), open(&engine, 9, 1)];
+        let closing = Arc::clone(&engine);
+        let closed = thread::spawn(move || closing.close());
+        for stream in &mut streams[1..] {
+            let (text, error) = read(stream);
+            assert!("abcdefghi".starts_with(&text));
+            assert!(if text == "abcdefghi" { error.is_none() } else { error == Some("CLOSED") });
+        }
+        closed.join().unwrap();
+        assert!(streams[0].handle().finish_reason().is_none() || streams[0].buffered() == 0);
+        read(&mut streams[0]);
+        assert_eq!(engine.unfinished(), 0);
+    });
+}

@@ -1,0 +1,101 @@
+//! The inbox between readers and the engine's thread, without an engine.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use shuttle::thread;
+
+use super::explore;
+use crate::engine::inbox::Inbox;
+use crate::stream::{EngineInbox, StreamId};
+
+fn inbox() -> (Arc<Inbox>, Arc<AtomicBool>) {
+    let abort = Arc::new(AtomicBool::new(false));
+    (Arc::new(Inbox::new(Arc::clone(&abort))), abort)
+}
+
+/// A step that computes for these streams until it is told to stop; whether it ran.
+fn step_until_aborted(inbox: &Inbox, abort: &AtomicBool, streams: &[StreamId]) -> bool {
+    let runs = inbox.begin_step(streams.iter().copied());
+    while runs && !abort.load(Ordering::Acquire) {
+        thread::yield_now();
+    }
+    inbox.end_step();
+    runs
+}
+
+#[test]
+fn the_last_reader_that_leaves_in_a_step_stops_it_and_no_later_one() {
+    explore(|| {
+        let (inbox, abort) = inbox();
+        let leaves = [1, 2].map(|id| {
+            let inbox = Arc::clone(&inbox);
+            thread::spawn(move || inbox.leave(id))
+        });
+        step_until_aborted(&inbox, &abort, &[1, 2]);
+        assert!(!abort.load(Ordering::Acquire), "the flag outlives its step");
+        leaves.into_iter().for_each(|left| left.join().unwrap());
+        assert!(!step_until_aborted(&inbox, &abort, &[1, 2]), "nobody is left to read its rows");
+        let mut left = inbox.collect().expect("two messages").left;
+        left.sort_unstable();
+        assert_eq!(left, [1, 2]);
+        assert!(inbox.begin_step([3].into_iter()) && !abort.load(Ordering::Acquire));
+        inbox.end_step();
+    });
+}
+
+#[test]
+fn one_of_two_readers_that_leaves_does_not_stop_the_step_of_the_other() {
+    explore(|| {
+        let (inbox, abort) = inbox();
+        let leaves = Arc::clone(&inbox);
+        let left = thread::spawn(move || leaves.leave(1));
+        assert!(inbox.begin_step([1, 2].into_iter()));
+        for _ in 0..3 {
+            assert!(!abort.load(Ordering::Acquire));
+            thread::yield_now();
+        }
+        inbox.end_step();
+        left.join().unwrap();
+        assert!(!abort.load(Ordering::Acquire));
+    });
+}
+
+#[test]
+fn an_engine_that_goes_to_sleep_hears_of_whatever_comes_in_meanwhile() {
+    explore(|| {
+        let (inbox, _) = inbox();
+        let senders = [1, 2].map(|id| {
+            let inbox = Arc::clone(&inbox);
+            thread::spawn(move || {
+                inbox.capacity_freed();
+                inbox.leave(id);
+            })
+        });
+        let mut left = Vec::new();
+        while left.len() < 2 {
+            match inbox.collect() {
+                Some(messages) => left.extend(messages.left),
+                None => inbox.sleep(None),
+            }
+        }
+        senders.into_iter().for_each(|sender| sender.join().unwrap());
+    });
+}
+
+#[test]
+fn a_closed_inbox_lets_its_engine_go_and_stops_its_step() {
+    explore(|| {
+        let (inbox, abort) = inbox();
+        let closes = Arc::clone(&inbox);
+        let closed = thread::spawn(move || closes.close());
+        while !inbox.is_closed() {
+            inbox.collect();
+            step_until_aborted(&inbox, &abort, &[1]);
+            inbox.sleep(None);
+        }
+        closed.join().unwrap();
+        assert!(abort.load(Ordering::Acquire));
+        assert!(!inbox.begin_step([1].into_iter()), "a closed engine begins no step");
+    });
+}

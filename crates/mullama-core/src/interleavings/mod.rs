@@ -1,0 +1,69 @@
+//! Random interleavings of readers, engine and inbox, explored by shuttle. A lost wake-up is a deadlock, which shuttle
+//! reports with the schedule that leads to it.
+
+mod engine;
+mod inbox;
+mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shuttle::scheduler::{PctScheduler, RandomScheduler};
+use shuttle::{Config, Runner};
+
+use crate::config::{ResolvedParams, StreamConfig};
+use crate::engine::handle::EngineHandle;
+use crate::kv::backend::Limits;
+use crate::kv::prefix_cache::Reuse;
+use crate::kv::scripted::{ByteVocabulary, Script, ScriptedBackend};
+use crate::stream::TokenStream;
+
+/// Schedules that a model is run under by each of the two schedulers.
+const SCHEDULES: usize = 10_000;
+
+/// What the schedules of one scheduler may take; far more than they do.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Runs a model under random schedules, and under such that change threads rarely but at unlucky moments.
+fn explore(model: fn()) {
+    let mut config = Config::new();
+    // A step of the engine calls llama.cpp's samplers.
+    config.stack_size = 256 * 1024;
+    config.silence_warnings = true;
+    config.max_time = Some(LIMIT);
+    Runner::new(RandomScheduler::new(SCHEDULES), config.clone()).run(model);
+    Runner::new(PctScheduler::new(3, SCHEDULES), config).run(model);
+}
+
+/// Starts an engine that writes the alphabet, one letter per token.
+fn start(slots: usize) -> Arc<EngineHandle> {
+    let params = ResolvedParams::scripted(slots, 8, 64, 0);
+    let make = |_| {
+        Ok(ScriptedBackend::new(Script {
+            logits: Arc::new(|tokens, logits| logits[usize::from(b'a') + tokens.len() - 1] = 10.0),
+            limits: Limits { rows: 8, cells: 64, n_seq: 8, reuse: Reuse::Nothing },
+            cost: |_| Duration::ZERO,
+            clock: None,
+            faults: Arc::default(),
+            decodes: None,
+        }))
+    };
+    EngineHandle::start_with(&params, Arc::new(ByteVocabulary), make).expect("started")
+}
+
+fn open(engine: &EngineHandle, max_tokens: u32, buffer_size: u32) -> TokenStream {
+    let config = StreamConfig::new().temperature(0.0).timeout_ms(None).max_tokens(max_tokens).buffer_size(buffer_size);
+    engine.submit(vec![1].into(), config).expect("opened")
+}
+
+/// Reads to the end: the text, and the code of the error if one ended it.
+fn read(stream: &mut TokenStream) -> (String, Option<&'static str>) {
+    let mut text = String::new();
+    for item in stream.iter() {
+        match item {
+            Ok(token) => text.push_str(&token.text),
+            Err(error) => return (text, Some(error.code())),
+        }
+    }
+    (text, None)
+}

@@ -1,0 +1,95 @@
+//! Ends by ownership: whoever drops a stream's sender, and whenever, the reader gets an error at once.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::Duration;
+
+use mullama::testing::{Size, Stage, always};
+use mullama::{FinishReason, TokenStream};
+
+use crate::support::{Got, PROMPT, STEP, alone, config, pool, prompt, slots, stage, steps, take};
+
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// Every phase of a stream: its name, a stage where a stream is in it, that stream with its prompt, and others.
+fn phases() -> Vec<(&'static str, Stage, TokenStream, usize, Vec<TokenStream>)> {
+    let open = |stage: &Stage, len, seed, buffer| {
+        stage.open(&prompt(len, seed), config(500).buffer_size(buffer)).expect("opened")
+    };
+    let mut phases = Vec::new();
+    let mut phase = |name, size: Size, ahead: bool, len: usize, buffer: u32, count: usize| {
+        let mut stage = stage(size);
+        let others: Vec<TokenStream> = ahead.then(|| open(&stage, 5, 1, 64)).into_iter().collect();
+        steps(&mut stage, usize::from(ahead));
+        let stream = open(&stage, len, 0, buffer);
+        steps(&mut stage, count);
+        phases.push((name, stage, stream, len, others));
+    };
+    phase("in the inbox", slots(1), true, 5, 8, 0);
+    phase("queued", slots(1), true, 5, 8, 3);
+    phase("in prefill", slots(1), false, 900, 8, 1);
+    phase("in decode", slots(1), false, 5, 8, 4);
+    phase("paused", slots(1), false, 5, 2, 9);
+    phases
+}
+
+/// What a reader that waits gets when `end` has run.
+fn waiting_reader_gets(mut stream: TokenStream, end: impl FnOnce()) -> (Got, TokenStream) {
+    let (tells, told) = sync_channel(1);
+    let mut got = take(&mut stream);
+    thread::spawn(move || {
+        while !got.over {
+            match stream.next_blocking() {
+                Some(Ok(token)) => got.tokens.push(token),
+                Some(Err(error)) => (got.error, got.over) = (Some(error), true),
+                None => got.over = true,
+            }
+        }
+        tells.send((got, stream))
+    });
+    end();
+    told.recv_timeout(LIMIT).expect("the reader is let go")
+}
+
+fn failed_after_its_text(phase: &str, got: &Got, stream: &TokenStream, len: usize) {
+    assert_eq!((phase, got.code()), (phase, Some("GENERATION_ERROR")));
+    assert!(alone(&prompt(len, 0), 20).starts_with(&got.text()), "{phase}: {:?}", got.text());
+    assert_eq!((stream.finish_reason(), stream.buffered()), (Some(FinishReason::Error), 0), "{phase}");
+}
+
+#[test]
+fn dropping_an_engine_in_every_phase_ends_every_stream_with_an_error() {
+    for (phase, stage, stream, len, others) in phases() {
+        let (got, stream) = waiting_reader_gets(stream, || drop(stage));
+        failed_after_its_text(phase, &got, &stream, len);
+        for mut other in others {
+            assert_eq!(take(&mut other).code(), Some("GENERATION_ERROR"), "beside one that is {phase}");
+        }
+    }
+}
+
+#[test]
+fn dropping_an_engine_ends_a_preempted_stream_with_an_error() {
+    let mut stage = stage(pool(2, 64, 8));
+    let stream = stage.open(&prompt(20, 0), config(30).buffer_size(1)).unwrap();
+    stage.settle();
+    let _needs_its_cells = stage.open(&prompt(60, 1), config(2)).unwrap();
+    steps(&mut stage, 4);
+    assert_eq!(stage.stats().preemptions, 1);
+    let (got, stream) = waiting_reader_gets(stream, || drop(stage));
+    failed_after_its_text("preempted", &got, &stream, 20);
+}
+
+#[test]
+fn an_engine_that_is_dropped_after_a_panic_ends_its_streams_with_an_error() {
+    let logits = always(|tokens| if tokens.len() < 4 { 97 } else { panic!("a panic of this test") });
+    let mut stage = Stage::new(slots(1), logits, |_| STEP);
+    let stream = stage.open(PROMPT, config(9)).unwrap();
+    let queued = stage.open(PROMPT, config(9)).unwrap();
+    assert!(catch_unwind(AssertUnwindSafe(|| steps(&mut stage, 9))).is_err());
+    let (got, _) = waiting_reader_gets(stream, || drop(stage));
+    assert_eq!((got.text().as_str(), got.code()), ("aaa", Some("GENERATION_ERROR")));
+    let (got, _) = waiting_reader_gets(queued, || {});
+    assert_eq!((got.text().as_str(), got.code()), ("", Some("GENERATION_ERROR")));
+}
