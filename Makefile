@@ -80,6 +80,7 @@ lint: install
 rust-test: install
 	cargo test $(CARGO_FLAGS) --workspace
 	cargo test $(CARGO_FLAGS) --package mullama --no-default-features
+	cargo test $(CARGO_FLAGS) --package mullama --features shuttle --lib interleavings
 
 python-test: install
 	$(BIN)/pytest

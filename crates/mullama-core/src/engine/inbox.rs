@@ -1,7 +1,7 @@
-//! Where callers and readers leave word for the engine's thread.
+//! The queue of messages from callers and readers to the engine's thread.
 //!
-//! Every list is bounded without a limit of its own: there is at most one arrival, one prompt and one leave a stream, the
-//! streams are counted by the admission, and who leaves unheard takes its letters along.
+//! Every list is bounded without a limit of its own: a stream causes at most one message of each kind, the admission bounds
+//! the streams, and a stream that ends before the engine has seen it takes its messages along.
 
 use std::sync::atomic::AtomicBool as AbortFlag;
 use std::sync::{Arc, PoisonError};
@@ -14,7 +14,7 @@ use crate::stream::{EngineInbox, StreamId};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
-/// What came in since the engine looked last.
+/// What arrived since the engine last looked.
 #[derive(Debug, Default)]
 pub(crate) struct Messages {
     /// New streams, in the order of their calls.
@@ -28,7 +28,7 @@ pub(crate) struct Messages {
 #[derive(Debug, Default)]
 struct Inner {
     messages: Messages,
-    /// No more letters are taken: the engine is to end, or has ended.
+    /// No more messages are taken: the engine is to end, or has ended.
     closed: bool,
     /// The engine waits on `wake`.
     asleep: bool,
@@ -43,7 +43,7 @@ struct Inner {
 pub(crate) struct Inbox {
     inner: Mutex<Inner>,
     wake: Condvar,
-    /// Whether there is anything new, a letter or room for a paused stream; lets a step begin without the lock.
+    /// Whether there is a new message, or capacity for a paused stream; lets a step begin without the lock.
     fresh: AtomicBool,
     /// Tells llama.cpp to stop the running step. Set when nobody is left to read its rows, and to end the engine.
     abort: Arc<AbortFlag>,
@@ -51,7 +51,7 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    /// A mailbox that stops a running step through `abort`.
+    /// An inbox that stops a running step through `abort`.
     pub(crate) fn new(abort: Arc<AbortFlag>) -> Self {
         Self {
             inner: Mutex::default(),
@@ -83,7 +83,7 @@ impl Inbox {
         }
     }
 
-    /// A new stream. The letter comes back if the engine has ended.
+    /// A new stream. It comes back if the engine has ended.
     pub(crate) fn submit(&self, arrival: Arrival) -> Result<(), Box<Arrival>> {
         let inner = self.lock();
         if inner.closed {
@@ -102,7 +102,7 @@ impl Inbox {
         }
     }
 
-    /// Ends the engine: no more letters, and a running step stops.
+    /// Ends the engine: it takes no more messages, and a running step stops.
     pub(crate) fn close(&self) {
         self.post(|inner| {
             inner.closed = true;
@@ -116,7 +116,7 @@ impl Inbox {
 
     // The engine's side.
 
-    /// Takes all letters; `None` without new ones.
+    /// Takes all messages; `None` if there are no new ones.
     pub(crate) fn collect(&self) -> Option<Messages> {
         if !self.fresh.swap(false, Ordering::AcqRel) {
             return None;
@@ -124,7 +124,7 @@ impl Inbox {
         Some(std::mem::take(&mut self.lock().messages))
     }
 
-    /// Sleeps until a letter comes or `limit` has passed.
+    /// Sleeps until there is a message or `limit` has passed.
     pub(crate) fn sleep(&self, limit: Option<Duration>) {
         let mut inner = self.lock();
         if self.fresh.load(Ordering::Acquire) || inner.closed {
@@ -170,13 +170,13 @@ impl EngineInbox for Inbox {
 
     /// Where the stream was the last one with a reader in the running step, the step stops.
     fn leave(&self, id: StreamId) {
-        let mut unheard = None;
+        let mut unseen = None;
         self.post(|inner| {
             let messages = &mut inner.messages;
-            // The engine need not hear of a stream that came and went between two of its looks.
+            // The engine need not be told of a stream that came and went since it last looked.
             messages.prepared.retain(|(prepared, _)| *prepared != id);
             match messages.arrivals.iter().rposition(|arrival| arrival.sender.id() == id) {
-                Some(at) => unheard = Some(messages.arrivals.remove(at)),
+                Some(at) => unseen = Some(messages.arrivals.remove(at)),
                 None => messages.left.push(id),
             }
             inner.live.retain(|&live| live != id);
@@ -184,7 +184,7 @@ impl EngineInbox for Inbox {
                 self.abort.store(true, Ordering::Release);
             }
         });
-        // Its sender locks the state of the stream, which nobody does inside the inbox.
-        drop(unheard);
+        // Its sender locks the state of the stream, which nobody does while holding the lock of the inbox.
+        drop(unseen);
     }
 }

@@ -5,33 +5,35 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::Duration;
 
-use mullama::testing::{Size, Stage, always};
+use mullama::testing::{ScriptedTokenizer, Stage, always};
 use mullama::{FinishReason, TokenStream};
 
 use crate::support::{Got, PROMPT, STEP, alone, config, pool, prompt, slots, stage, steps, take};
 
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// Every phase of a stream: its name, a stage where a stream is in it, that stream with its prompt, and others.
-fn phases() -> Vec<(&'static str, Stage, TokenStream, usize, Vec<TokenStream>)> {
-    let open = |stage: &Stage, len, seed, buffer| {
-        stage.open(&prompt(len, seed), config(500).buffer_size(buffer)).expect("opened")
-    };
-    let mut phases = Vec::new();
-    let mut phase = |name, size: Size, ahead: bool, len: usize, buffer: u32, count: usize| {
-        let mut stage = stage(size);
-        let others: Vec<TokenStream> = ahead.then(|| open(&stage, 5, 1, 64)).into_iter().collect();
-        steps(&mut stage, usize::from(ahead));
-        let stream = open(&stage, len, 0, buffer);
+/// A stream in one phase of its life.
+struct Phase {
+    name: &'static str,
+    stage: Stage,
+    stream: TokenStream,
+    prompt_len: usize,
+    /// Runs while the stream is queued.
+    ahead: Option<TokenStream>,
+}
+
+impl Phase {
+    /// A stream after this many steps, behind another one if it is to be queued.
+    fn new(name: &'static str, queued: bool, prompt_len: usize, count: usize) -> Self {
+        let mut stage = stage(slots(1));
+        let open =
+            |stage: &Stage, len, seed| stage.open(&prompt(len, seed), config(500).buffer_size(4)).expect("opened");
+        let ahead = queued.then(|| open(&stage, 5, 1));
+        steps(&mut stage, usize::from(queued));
+        let stream = open(&stage, prompt_len, 0);
         steps(&mut stage, count);
-        phases.push((name, stage, stream, len, others));
-    };
-    phase("in the inbox", slots(1), true, 5, 8, 0);
-    phase("queued", slots(1), true, 5, 8, 3);
-    phase("in prefill", slots(1), false, 900, 8, 1);
-    phase("in decode", slots(1), false, 5, 8, 4);
-    phase("paused", slots(1), false, 5, 2, 9);
-    phases
+        Self { name, stage, stream, prompt_len, ahead }
+    }
 }
 
 /// What a reader that waits gets when `end` has run.
@@ -60,11 +62,18 @@ fn failed_after_its_text(phase: &str, got: &Got, stream: &TokenStream, len: usiz
 
 #[test]
 fn dropping_an_engine_in_every_phase_ends_every_stream_with_an_error() {
-    for (phase, stage, stream, len, others) in phases() {
+    let phases = [
+        Phase::new("in the inbox", true, 5, 0),
+        Phase::new("queued", true, 5, 2),
+        Phase::new("in prefill", false, 900, 1),
+        Phase::new("in decode", false, 5, 3),
+        Phase::new("paused", false, 5, 9),
+    ];
+    for Phase { name, stage, stream, prompt_len, ahead } in phases {
         let (got, stream) = waiting_reader_gets(stream, || drop(stage));
-        failed_after_its_text(phase, &got, &stream, len);
-        for mut other in others {
-            assert_eq!(take(&mut other).code(), Some("GENERATION_ERROR"), "beside one that is {phase}");
+        failed_after_its_text(name, &got, &stream, prompt_len);
+        if let Some(mut ahead) = ahead {
+            assert_eq!(take(&mut ahead).code(), Some("GENERATION_ERROR"), "beside one that is {name}");
         }
     }
 }
