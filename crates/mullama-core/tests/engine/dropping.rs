@@ -5,7 +5,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::Duration;
 
-use mullama::testing::{ScriptedTokenizer, Stage, always};
+use mullama::testing::{Stage, always};
 use mullama::{FinishReason, TokenStream};
 
 use crate::support::{Got, PROMPT, STEP, alone, config, pool, prompt, slots, stage, steps, take};
