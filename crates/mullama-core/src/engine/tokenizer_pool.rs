@@ -258,6 +258,9 @@ impl TokenizerPool {
         mut go_on: Option<&mut dyn FnMut() -> bool>,
         work: impl FnOnce(&dyn Fn() -> bool) -> Result<T, MullamaError> + Send + 'static,
     ) -> Result<Option<T>, MullamaError> {
+        if !go_on.as_mut().is_none_or(|go_on| go_on()) {
+            return Ok(None);
+        }
         let (report, result) = sync_channel(1);
         let wanted = Arc::new(AtomicBool::new(true));
         let job = BlockingJob { work, report, wanted: Arc::clone(&wanted), in_flight: InFlightGuard::begin() };

@@ -184,12 +184,14 @@ impl Backend for LlamaBackend {
 
     fn isolated(&self, tokens: usize, rows: usize) -> Result<Self, Error> {
         let size = |tokens| u32::try_from(tokens).unwrap_or(u32::MAX);
+        // One sequence more than is computed, through which parts of it are saved.
+        let n_seq = 1 + u32::from(self.limits.reuse == Reuse::Parts);
         let options = ContextOptions {
             n_ctx: size(tokens),
             n_batch: size(rows),
             n_ubatch: size(rows),
-            n_seq_max: 1,
-            n_outputs_max: 1,
+            n_seq_max: n_seq,
+            n_outputs_max: n_seq,
             type_v: self.isolated_type_v(),
             ..self.options.clone()
         };

@@ -169,5 +169,5 @@ fn the_words_are_for_people_not_for_programmers() {
 fn the_payload_of_a_streaming_error_can_be_shown() {
     let error = MullamaError::StreamingError(StreamFailure::NoCells { rows: 33 });
     let MullamaError::StreamingError(failure) = error else { panic!("a streaming error") };
-    assert_eq!(failure.to_string(), "the KV pool has no cell left for 33 more tokens");
+    assert_eq!(failure.to_string(), "the KV pool has no cells left for 33 more tokens");
 }

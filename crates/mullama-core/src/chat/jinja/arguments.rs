@@ -67,7 +67,7 @@ impl Given {
     pub(super) fn positional_only(self) -> Result<Vec<Value>> {
         match self.named.first() {
             None => Ok(self.positional),
-            Some((name, _)) => Err(Error::failed(format!("unexpected keyword argument {}", shown(&name)))),
+            Some((name, _)) => Err(Error::failed(format!("unexpected keyword argument {}", shown(name)))),
         }
     }
 
