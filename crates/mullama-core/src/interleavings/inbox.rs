@@ -34,7 +34,9 @@ fn the_last_reader_that_leaves_in_a_step_stops_it_and_no_later_one() {
         });
         step_until_aborted(&inbox, &abort, &[1, 2]);
         assert!(!abort.load(Ordering::Acquire), "the flag outlives its step");
-        leaves.into_iter().for_each(|left| left.join().unwrap());
+        for left in leaves {
+            left.join().unwrap();
+        }
         assert!(!step_until_aborted(&inbox, &abort, &[1, 2]), "nobody is left to read its rows");
         let mut left = inbox.collect().expect("two messages").left;
         left.sort_unstable();
@@ -79,7 +81,9 @@ fn an_engine_that_goes_to_sleep_hears_of_whatever_comes_in_meanwhile() {
                 None => inbox.sleep(None),
             }
         }
-        senders.into_iter().for_each(|sender| sender.join().unwrap());
+        for sender in senders {
+            sender.join().unwrap();
+        }
     });
 }
 
@@ -87,14 +91,14 @@ fn an_engine_that_goes_to_sleep_hears_of_whatever_comes_in_meanwhile() {
 fn a_closed_inbox_lets_its_engine_go_and_stops_its_step() {
     explore(|| {
         let (inbox, abort) = inbox();
-        let closes = Arc::clone(&inbox);
-        let closed = thread::spawn(move || closes.close());
+        let closing = Arc::clone(&inbox);
+        let thread = thread::spawn(move || closing.close());
         while !inbox.is_closed() {
             inbox.collect();
             step_until_aborted(&inbox, &abort, &[1]);
             inbox.sleep(None);
         }
-        closed.join().unwrap();
+        thread.join().unwrap();
         assert!(abort.load(Ordering::Acquire));
         assert!(!inbox.begin_step([1].into_iter()), "a closed engine begins no step");
     });

@@ -43,6 +43,8 @@ fn start(slots: usize) -> Arc<EngineHandle> {
             logits: Arc::new(|tokens, logits| logits[usize::from(b'a') + tokens.len() - 1] = 10.0),
             limits: Limits { rows: 8, cells: 64, n_seq: 8, reuse: Reuse::Nothing },
             cost: |_| Duration::ZERO,
+            asynchronous: false,
+            prices: Arc::default(),
             clock: None,
             faults: Arc::default(),
             decodes: None,

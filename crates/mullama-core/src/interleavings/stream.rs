@@ -140,7 +140,9 @@ fn a_stream_that_everybody_ends_at_once_ends_once() {
                 sender.finish(End::Finished(FinishReason::Stop), Some(token(0)), &Progress::default());
             }),
         ];
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        for thread in threads {
+            thread.join().unwrap();
+        }
         let reason = handle.finish_reason();
         assert!(matches!(reason, Some(FinishReason::Stop | FinishReason::Cancelled)), "{reason:?}");
         assert_eq!(admission.unfinished(), 0);

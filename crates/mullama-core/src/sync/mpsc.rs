@@ -236,7 +236,9 @@ impl<T> Drop for Receiver<T> {
         permits.closed = true;
         let waiting = std::mem::take(&mut permits.waiting);
         drop(permits);
-        waiting.into_iter().for_each(|(_, waker)| waker.wake());
+        for (_, waker) in waiting {
+            waker.wake();
+        }
         let unread = std::mem::take(&mut lock(&self.0.queue).items);
         drop(unread);
     }

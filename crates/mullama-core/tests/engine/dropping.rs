@@ -2,13 +2,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
-use mullama::testing::{Stage, always};
+use mullama::testing::{ScriptedTokenizer, Stage, always};
 use mullama::{FinishReason, TokenStream};
 
-use crate::support::{Got, PROMPT, STEP, alone, config, pool, prompt, slots, stage, steps, take};
+use crate::support::{Got, PROMPT, STEP, alone, config, hashed, pool, prompt, slots, stage, steps, take};
 
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -48,7 +49,8 @@ fn waiting_reader_gets(mut stream: TokenStream, end: impl FnOnce()) -> (Got, Tok
                 None => got.over = true,
             }
         }
-        tells.send((got, stream))
+        // Nobody listens once the test has failed.
+        let _ = tells.send((got, stream));
     });
     end();
     told.recv_timeout(LIMIT).expect("the reader is let go")
@@ -88,6 +90,24 @@ fn dropping_an_engine_ends_a_preempted_stream_with_an_error() {
     assert_eq!(stage.stats().preemptions, 1);
     let (got, stream) = waiting_reader_gets(stream, || drop(stage));
     failed_after_its_text("preempted", &got, &stream, 20);
+}
+
+#[test]
+fn dropping_an_engine_ends_a_stream_whose_prompt_is_being_tokenized_with_an_error() {
+    let (entered, left) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+    let (enters, leaves) = (Arc::clone(&entered), Arc::clone(&left));
+    let tokenizer = ScriptedTokenizer::new(move |_, _| {
+        enters.wait();
+        leaves.wait();
+        vec![1]
+    });
+    let stage = Stage::with_vocabulary(slots(1), hashed(), |_| STEP, Arc::new(tokenizer));
+    let stream = stage.submit("a text", config(9)).unwrap();
+    entered.wait();
+    let (got, stream) = waiting_reader_gets(stream, || drop(stage));
+    assert_eq!((got.text().as_str(), got.code()), ("", Some("GENERATION_ERROR")));
+    assert_eq!(stream.finish_reason(), Some(FinishReason::Error));
+    left.wait();
 }
 
 #[test]

@@ -32,6 +32,7 @@ struct Shared {
     notifier: Arc<LoopNotifier>,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "each caller hands over the result of a call")]
 fn is_closed<T>(result: Result<T, MullamaError>) -> bool {
     matches!(result, Err(MullamaError::Closed { .. }))
 }
@@ -42,8 +43,8 @@ fn walk_model(model: &Arc<Model>) -> bool {
     model.path();
     model.metadata();
     model.description();
-    (model.n_ctx_train(), model.n_embd(), model.n_layer(), model.n_params(), model.size(), model.n_vocab());
-    (model.bos(), model.eos(), model.end_tokens());
+    let _ = (model.n_ctx_train(), model.n_embd(), model.n_layer(), model.n_params(), model.size(), model.n_vocab());
+    let _ = (model.bos(), model.eos(), model.end_tokens());
     let detokenizes = model.detokenize(&[65]).is_ok();
     let refuses = is_closed(model.tokenize("a"))
         && is_closed(model.tokenize_with("a", true, true))
@@ -74,7 +75,7 @@ fn walk_handle(handle: &StreamHandle) -> bool {
     let empty = handle.text().is_empty()
         && (handle.tokens_generated(), handle.buffered(), handle.usage().prompt_tokens) == (0, 0, 0)
         && (handle.finish_reason(), handle.stop_sequence()) == (None, None);
-    (handle.tokens_per_second(), handle.timings(), handle.seed());
+    let _ = (handle.tokens_per_second(), handle.timings(), handle.seed());
     let empty = empty && is_closed(handle.check_process()) && !format!("{handle:?}").is_empty();
     handle.cancel();
     handle.close();
@@ -89,8 +90,8 @@ fn walk_stream(mut stream: TokenStream) -> bool {
         && stream.next_blocking().is_none()
         && stream.iter().next().is_none()
         && matches!(polled, Poll::Ready(None));
-    (stream.tokens_generated(), stream.tokens_per_second(), stream.finish_reason(), stream.stop_sequence());
-    (stream.usage(), stream.timings(), stream.seed(), stream.text(), stream.buffered());
+    let _ = (stream.tokens_generated(), stream.tokens_per_second(), stream.finish_reason(), stream.stop_sequence());
+    let _ = (stream.usage(), stream.timings(), stream.seed(), stream.text(), stream.buffered());
     let walked = walk_handle(&stream.handle()) && !format!("{stream:?}").is_empty();
     stream.cancel();
     stream.close();
