@@ -63,7 +63,9 @@ pub fn shutdown() {
         std::mem::take(&mut registry.engines)
     };
     let alive: Vec<Arc<dyn Close>> = engines.iter().filter_map(Weak::upgrade).collect();
-    alive.iter().for_each(|engine| engine.close());
+    for engine in alive {
+        engine.close();
+    }
     if !in_flight::wait_until_idle(IN_FLIGHT_LIMIT) {
         // That work reads llama.cpp's static tables, which must then outlive the end of the process.
         mullama_ffi::keep_statics_at_exit();

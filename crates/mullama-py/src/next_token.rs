@@ -175,7 +175,6 @@ impl NextToken {
         self.finish(py);
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "the signature is pyo3's")]
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.stream)?;
         if let Some(wait) = &self.wait {

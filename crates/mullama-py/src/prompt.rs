@@ -32,7 +32,7 @@ pub(crate) fn read(value: &Bound<'_, PyAny>, context: &Context) -> PyResult<Prom
         return Ok(chat.get().0.clone().map_or_else(|failure| refused(failure.into()), Prompt::from));
     }
     if let Ok(string) = value.cast::<PyString>() {
-        return Ok(text(string).map_or_else(|failure| refused(failure.into()), |text| text.into()));
+        return Ok(text(string).map_or_else(|failure| refused(failure.into()), std::convert::Into::into));
     }
     if items(value).is_none() {
         return Err(mistyped("prompt", "a str or a sequence of token ids", value));

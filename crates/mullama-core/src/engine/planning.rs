@@ -64,8 +64,8 @@ impl<B: Backend> Engine<B> {
     /// The longest computed prefix of a sequence, looked up again only when there may be another one.
     pub(super) fn look_up(&mut self, at: usize) -> Option<PrefixMatch> {
         let epoch = self.pool.epoch();
-        if let Some(known) = self.sequences[at].prefix_search().found(epoch) {
-            return known;
+        if let Some(known) = self.sequences[at].prefix_search().looked_up(epoch) {
+            return known.found;
         }
         let prompt = self.sequences[at].tokens();
         let reuse = self.pool.prefixes().reuse();

@@ -13,9 +13,9 @@ pub(crate) struct PendingPrefix {
 
 /// What a look for computed prefixes found, and when: see `KvPool::epoch`.
 #[derive(Debug, Clone, Copy)]
-struct LookedUp {
+pub(crate) struct LookedUp {
     epoch: u64,
-    found: Option<PrefixMatch>,
+    pub(crate) found: Option<PrefixMatch>,
 }
 
 /// One sequence's search for prefixes.
@@ -26,9 +26,9 @@ pub(crate) struct PrefixSearch {
 }
 
 impl PrefixSearch {
-    /// What the last look found, if nothing has changed since.
-    pub(crate) fn found(&self, epoch: u64) -> Option<Option<PrefixMatch>> {
-        self.looked_up.filter(|looked_up| looked_up.epoch == epoch).map(|looked_up| looked_up.found)
+    /// The last look, if nothing has changed since.
+    pub(crate) fn looked_up(&self, epoch: u64) -> Option<LookedUp> {
+        self.looked_up.filter(|looked_up| looked_up.epoch == epoch)
     }
 
     /// Remembers what a look found.

@@ -257,7 +257,9 @@ impl<'a> Draft<'a> {
     /// Gives a slot if the cells and a seq_id can be had; a sequence that `had` one before may preempt running ones behind it.
     fn give_slot(&mut self, index: usize, had: bool) -> bool {
         let Some(victims) = self.victims_for(index, had) else { return false };
-        victims.into_iter().for_each(|victim| self.evict(victim));
+        for victim in victims {
+            self.evict(victim);
+        }
         self.seq_ids += usize::from(!takes_seq_id(&self.candidates[index]));
         let at = self.plan.running.partition_point(|&other| self.rank(other) < self.rank(index));
         self.plan.running.insert(at, index);

@@ -61,7 +61,7 @@ fn open(engine: &EngineHandle, max_tokens: u32, buffer_size: u32) -> TokenStream
 /// Reads to the end: the text, and the code of the error if one ended it.
 fn read(stream: &mut TokenStream) -> (String, Option<&'static str>) {
     let mut text = String::new();
-    for item in stream.iter() {
+    for item in stream.iter_mut() {
         match item {
             Ok(token) => text.push_str(&token.text),
             Err(error) => return (text, Some(error.code())),

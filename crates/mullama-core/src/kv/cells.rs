@@ -80,15 +80,12 @@ impl Cells {
     fn take_free(&mut self) -> u32 {
         let behind = self.free.range(self.head..).next().copied();
         let grows = self.holders.len() < self.capacity;
-        match behind.or_else(|| self.free.first().copied().filter(|_| !grows)) {
-            Some(cell) => {
-                self.free.remove(&cell);
-                cell
-            }
-            None => {
-                self.holders.push(0);
-                u32::try_from(self.holders.len() - 1).expect("a pool has far fewer cells than 2^32")
-            }
+        if let Some(cell) = behind.or_else(|| self.free.first().copied().filter(|_| !grows)) {
+            self.free.remove(&cell);
+            cell
+        } else {
+            self.holders.push(0);
+            u32::try_from(self.holders.len() - 1).expect("a pool has far fewer cells than 2^32")
         }
     }
 

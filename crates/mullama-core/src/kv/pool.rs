@@ -177,11 +177,11 @@ impl<B: Backend> KvPool<B> {
         let shared = prefix.shared;
         let adopted = match prefix.source {
             PrefixSource::Sequence { seq_id: from } => {
-                let shares = self.backend.share(from, seq_id, shared).unwrap_or(false);
-                if shares {
+                let is_shared = self.backend.share(from, seq_id, shared).unwrap_or(false);
+                if is_shared {
                     self.cells.share(from, seq_id, shared);
                 }
-                shares
+                is_shared
             }
             PrefixSource::Host { name, tokens } => tokens <= spare && self.restore(seq_id, name, tokens, shared),
         };

@@ -103,12 +103,11 @@ impl CachedPrefix {
     }
 
     fn source(&self, shared: usize) -> PrefixSource {
-        match self.seq_id {
-            Some(seq_id) => PrefixSource::Sequence { seq_id },
-            None => {
-                let tokens = self.copy.iter().map(|part| part.end).find(|&end| end >= shared);
-                PrefixSource::Host { name: self.name, tokens: tokens.unwrap_or(shared) }
-            }
+        if let Some(seq_id) = self.seq_id {
+            PrefixSource::Sequence { seq_id }
+        } else {
+            let tokens = self.copy.iter().map(|part| part.end).find(|&end| end >= shared);
+            PrefixSource::Host { name: self.name, tokens: tokens.unwrap_or(shared) }
         }
     }
 }

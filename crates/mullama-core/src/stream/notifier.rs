@@ -197,7 +197,7 @@ mod tests {
     fn no_notification_is_lost_between_two_drains() {
         let notifier = Arc::new(LoopNotifier::new().unwrap());
         let sender = Arc::clone(&notifier);
-        let notified = thread::spawn(move || {
+        let sending = thread::spawn(move || {
             for key in 0..10_000 {
                 sender.handle(key).notify();
             }
@@ -207,7 +207,7 @@ mod tests {
         while notifier.wait() {
             drained.extend(notifier.drain());
         }
-        notified.join().unwrap();
+        sending.join().unwrap();
         drained.extend(notifier.drain());
         assert_eq!(drained, (0..10_000).collect::<Vec<_>>());
     }

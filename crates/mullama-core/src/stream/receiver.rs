@@ -198,7 +198,7 @@ impl TokenStream {
     }
 
     /// Iterates over the items without consuming the stream; blocks as [`next_blocking`](Self::next_blocking) does.
-    pub fn iter(&mut self) -> Tokens<'_> {
+    pub fn iter_mut(&mut self) -> Tokens<'_> {
         Tokens(self)
     }
 
@@ -274,7 +274,7 @@ impl TokenStream {
     /// # Errors
     /// What ended the stream, if it was an error.
     pub fn into_completion(mut self) -> Result<Completion, MullamaError> {
-        let tokens = self.iter().collect::<Result<Vec<Token>, _>>()?;
+        let tokens = self.iter_mut().collect::<Result<Vec<Token>, _>>()?;
         Ok(Completion::of(&self, tokens))
     }
 }
@@ -323,7 +323,7 @@ impl<'a> IntoIterator for &'a mut TokenStream {
     type IntoIter = Tokens<'a>;
 
     fn into_iter(self) -> Tokens<'a> {
-        self.iter()
+        self.iter_mut()
     }
 }
 

@@ -28,7 +28,7 @@ fn context() -> ScriptedContext {
 }
 
 fn text_of(stream: &mut TokenStream) -> String {
-    stream.iter().map(|token| token.expect("no error").text).collect()
+    stream.iter_mut().map(|token| token.expect("no error").text).collect()
 }
 
 fn runtimes() -> [Runtime; 2] {

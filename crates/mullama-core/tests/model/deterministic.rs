@@ -31,7 +31,8 @@ fn fresh_engine(model: &Arc<Model>, threads: u32, number: usize) -> Context {
 fn request(number: usize) -> (String, StreamConfig) {
     let words = [3, 20, 60, 150, 360][number % 5];
     let config = StreamConfig::new().max_tokens(24).ignore_eos(true).timeout_ms(None);
-    let config = if number % 2 == 0 { config.temperature(0.0) } else { config.seed(u32::try_from(number).ok()) };
+    let config =
+        if number.is_multiple_of(2) { config.temperature(0.0) } else { config.seed(u32::try_from(number).ok()) };
     (prompt(words, number % 7, number), config)
 }
 

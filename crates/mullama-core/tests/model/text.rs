@@ -18,7 +18,7 @@ fn bytes_of(tokens: &[Token]) -> Vec<u8> {
 /// Reads a stream whose pieces, text, ids and bytes must all say the same, and returns that.
 fn consistent(context: &Context, prompt: &str, config: StreamConfig) -> (String, Option<FinishReason>) {
     let mut stream = context.stream(prompt, config).expect("opened");
-    let tokens: Vec<Token> = stream.iter().collect::<Result<_, _>>().expect("it writes");
+    let tokens: Vec<Token> = stream.iter_mut().collect::<Result<_, _>>().expect("it writes");
     let joined: String = tokens.iter().map(|token| token.text.as_str()).collect();
     let ids: Vec<TokenId> = tokens.iter().filter_map(|token| token.id).collect();
     let decoded = context.model().detokenize(&ids).expect("known ids");

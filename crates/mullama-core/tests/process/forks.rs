@@ -88,7 +88,7 @@ fn walk_stream(mut stream: TokenStream) -> bool {
     let polled = stream.poll_token(&mut TaskContext::from_waker(Waker::noop()));
     let over = matches!(stream.next_within(LIMIT), TryNext::Ended)
         && stream.next_blocking().is_none()
-        && stream.iter().next().is_none()
+        && stream.iter_mut().next().is_none()
         && matches!(polled, Poll::Ready(None));
     let _ = (stream.tokens_generated(), stream.tokens_per_second(), stream.finish_reason(), stream.stop_sequence());
     let _ = (stream.usage(), stream.timings(), stream.seed(), stream.text(), stream.buffered());
