@@ -1,4 +1,4 @@
-"""A forked child has no engine thread: every public member returns or raises at once, whatever locks other threads held."""
+"""A forked child has no engine thread: every public member returns or raises at once, whoever held the locks."""
 
 from __future__ import annotations
 
