@@ -17,7 +17,7 @@ fn main() {
         .cpp(true)
         .std("c++17")
         .pic(true)
-        // Debug profiles too: the sampler's scan over the logits runs once a token.
+        // This applies to debug profiles as well: the sampler scans all logits for every token.
         .opt_level(3)
         .flag_if_supported("-fexceptions")
         .flag_if_supported("-fvisibility=hidden")
@@ -31,7 +31,7 @@ fn main() {
     build.compile("mullama_shim");
 }
 
-/// The instruction set that Rust and llama.cpp are compiled for, so that the shim is no exception.
+/// The instruction set that Rust and llama.cpp are compiled for, which the shim must match.
 fn target_cpu() -> Option<String> {
     let flags = env::var("CARGO_ENCODED_RUSTFLAGS").ok()?;
     flags

@@ -1,8 +1,8 @@
-//! Measures what a token costs beside its decode: one row of a large vocabulary, and the rows of many streams.
+//! Measures what a token costs in addition to its decode: one row of a large vocabulary, and the rows of many streams.
 //!
 //!     cargo bench --profile release -p mullama --bench sampling
 //!
-//! Every figure is a median; what is compared takes turns.
+//! Every figure is a median; the compared variants alternate.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     many_rows()
 }
 
-/// One row with two biases, and the same row read once.
+/// One row with two biases, compared with reading the same row once.
 fn one_row(name: &str, config: &StreamConfig) -> Result<(), Box<dyn Error>> {
     let biases = vec![(17, 1.0), (151_000, -1.0)];
     let mut with_biases = SamplingRows::new(1, N_VOCAB, &config.clone().logit_bias(biases))?;
@@ -47,7 +47,7 @@ fn one_row(name: &str, config: &StreamConfig) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The rows of many streams on one thread, and on two.
+/// The rows of many streams on one thread, compared with two.
 fn many_rows() -> Result<(), Box<dyn Error>> {
     let mut rows = SamplingRows::new(STREAMS, N_VOCAB, &StreamConfig::new())?;
     let mut times = [Vec::new(), Vec::new()];

@@ -1,4 +1,4 @@
-//! Eight readers share one engine; the one that stops reading holds nobody up.
+//! Eight readers share one engine; the one that stops reading delays none of the others.
 //!
 //!     cargo run --release --example together -- model.gguf
 
@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args().nth(1).ok_or("usage: together MODEL")?;
     let context = Context::new(Arc::new(Model::load(path)?), ContextParams::default())?;
 
-    // Nobody reads this one: it is computed 16 tokens ahead, then gives up its place.
+    // This stream is not read: it is computed 16 tokens ahead, then it is paused and its slot is free.
     let asleep = context.stream("Once upon a time", StreamConfig::new().buffer_size(16))?;
     let open = |seed| context.stream("Write a poem:", StreamConfig::new().max_tokens(100).seed(seed));
     let readers = (0..7).map(open).collect::<Result<Vec<TokenStream>, _>>()?;

@@ -39,7 +39,7 @@ pub struct AsyncModel {
 }
 
 impl AsyncModel {
-    /// Loads a GGUF file on a thread of its own and starts an engine with default params.
+    /// Loads a GGUF file on a separate thread and starts an engine with default params.
     ///
     /// # Errors
     /// Those of [`Model::load`] and [`Context::new`].
@@ -47,7 +47,7 @@ impl AsyncModel {
         Self::load_with(path, ContextParams::default()).await
     }
 
-    /// Loads a GGUF file on a thread of its own and starts an engine with these params.
+    /// Loads a GGUF file on a separate thread and starts an engine with these params.
     ///
     /// # Errors
     /// Those of [`Model::load`] and [`Context::new`].
@@ -58,7 +58,7 @@ impl AsyncModel {
             let path = path.clone();
             move || {
                 let model = Model::load(path).and_then(|model| Self::new(Arc::new(model), params));
-                // Nobody listens any more if the load was given up; the model is dropped then.
+                // The receiver is gone if the load was abandoned; the model is dropped then.
                 let _ = done.send(model);
             }
         };
@@ -70,7 +70,8 @@ impl AsyncModel {
         loaded.await.unwrap_or(Err(MullamaError::StreamingError(StreamFailure::EngineEnded)))
     }
 
-    /// Shares a loaded model. Blocks while llama.cpp makes its buffers, unless an engine of these params runs.
+    /// Uses a loaded model. Blocks while llama.cpp allocates its buffers, unless an engine with these params is
+    /// running.
     ///
     /// # Errors
     /// Those of [`Context::new`].
@@ -78,7 +79,7 @@ impl AsyncModel {
         Ok(Self { context: Context::new(model, params)? })
     }
 
-    /// The context, for its stats and its length.
+    /// The context, for its statistics and its context length.
     pub fn context(&self) -> &Context {
         &self.context
     }
@@ -88,7 +89,7 @@ impl AsyncModel {
         self.context.model()
     }
 
-    /// Opens a stream. Completes at once.
+    /// Opens a stream without waiting for its first token.
     ///
     /// # Errors
     /// Those of [`Context::stream`].
@@ -101,10 +102,10 @@ impl AsyncModel {
         self.context.stream(prompt, config)
     }
 
-    /// Generates a whole answer: a stream, read to its end.
+    /// Generates a whole answer: opens a stream and reads it to the end.
     ///
     /// # Errors
-    /// Those of [`Context::stream`], and what ended the stream.
+    /// Those of [`Context::stream`], and the error that ended the stream.
     pub async fn generate(&self, prompt: impl Into<Prompt>, config: StreamConfig) -> Result<Completion, MullamaError> {
         let mut stream = self.context.stream(prompt, config)?;
         let mut tokens = Vec::new();
@@ -114,7 +115,7 @@ impl AsyncModel {
         Ok(Completion::of(&stream, tokens))
     }
 
-    /// Lets go of the engine; new calls are [`MullamaError::Closed`].
+    /// Releases the engine. Open streams continue; new calls fail with [`MullamaError::Closed`].
     pub fn close(&self) {
         self.context.close();
     }

@@ -1,10 +1,10 @@
-//! The engine's only way to know the time, so that a test can own it.
+//! The engine's only source of time, so that a test can control it.
 
 #![cfg_attr(not(feature = "test-support"), expect(unreachable_pub, reason = "a stage of `testing` shows it"))]
 
 use std::time::{Duration, Instant};
 
-/// Tells the time since some fixed moment.
+/// Reports the time since some fixed moment.
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// Time since the clock's start; never goes back.
     fn now(&self) -> Duration;

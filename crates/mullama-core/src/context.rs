@@ -1,4 +1,4 @@
-//! A light handle on an engine: where streams are asked for.
+//! A lightweight handle to an engine, on which streams are opened.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +12,8 @@ use crate::stats::Stats;
 use crate::stream::TokenStream;
 use crate::stream::completion::Completion;
 
-/// Where streams are asked for. Light: contexts of equal params over one model share an engine and its KV pool.
+/// Opens streams on an engine. Contexts with equal params over one model share an engine and its KV pool, so another
+/// one is cheap.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -39,27 +40,27 @@ pub struct Context {
 }
 
 impl Context {
-    /// Joins the engine of these params, or starts it. Blocks while llama.cpp makes its buffers.
+    /// Attaches to the running engine with these params, or starts it. Blocks while llama.cpp allocates its buffers.
     ///
     /// # Errors
-    /// [`MullamaError::InvalidConfig`], [`MullamaError::Closed`] over a closed model, or
-    /// [`MullamaError::ModelLoad`] if llama.cpp cannot make a context.
+    /// [`MullamaError::InvalidConfig`], [`MullamaError::Closed`] if the model is closed, or
+    /// [`MullamaError::ModelLoad`] if llama.cpp cannot create a context.
     pub fn new(model: Arc<Model>, params: ContextParams) -> Result<Self, MullamaError> {
         let engine = model.engine(&params)?;
         Ok(Self { model, params, engine: Mutex::new(Some(engine)), fork_guard: ForkGuard::new() })
     }
 
-    /// The model.
+    /// The model of this context.
     pub fn model(&self) -> &Arc<Model> {
         &self.model
     }
 
-    /// The params as they were given.
+    /// The params as they were passed to [`new`](Self::new).
     pub fn params(&self) -> &ContextParams {
         &self.params
     }
 
-    /// Most tokens of one sequence.
+    /// Maximum number of tokens of one sequence, prompt and completion together.
     ///
     /// # Errors
     /// [`MullamaError::Closed`] after [`close`](Self::close).
@@ -67,7 +68,7 @@ impl Context {
         Ok(self.engine()?.context_len())
     }
 
-    /// Streams of the engine that have not ended, those of other contexts included.
+    /// Number of streams of the engine that have not ended, including those of other contexts that share it.
     ///
     /// # Errors
     /// [`MullamaError::Closed`] after [`close`](Self::close).
@@ -75,7 +76,7 @@ impl Context {
         Ok(self.engine()?.unfinished())
     }
 
-    /// What the engine is doing, and has done since it began.
+    /// Statistics of the engine since it started.
     ///
     /// # Errors
     /// [`MullamaError::Closed`] after [`close`](Self::close).
@@ -83,11 +84,11 @@ impl Context {
         Ok(self.engine()?.stats())
     }
 
-    /// Opens a stream. Never waits.
+    /// Opens a stream without waiting for its first token.
     ///
     /// # Errors
-    /// [`MullamaError::InvalidConfig`], [`MullamaError::Overloaded`] or [`MullamaError::Closed`]. What is wrong with
-    /// the prompt is told by the first read.
+    /// [`MullamaError::InvalidConfig`], [`MullamaError::Overloaded`] or [`MullamaError::Closed`]. Errors of the prompt
+    /// are returned by the first read.
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -109,18 +110,18 @@ impl Context {
         Ok(stream.keep_alive(engine))
     }
 
-    /// Generates a whole answer: a stream, read to its end.
+    /// Generates a whole answer: opens a stream and reads it to the end.
     ///
     /// # Errors
-    /// Those of [`stream`](Self::stream), and what ended the stream.
+    /// Those of [`stream`](Self::stream), and the error that ended the stream.
     pub fn generate(&self, prompt: impl Into<Prompt>, config: StreamConfig) -> Result<Completion, MullamaError> {
         self.stream(prompt, config)?.into_completion()
     }
 
-    /// Hands each piece of text to `on_text` as soon as it exists; returning `false` stops the generation.
+    /// Passes each piece of text to `on_text` as soon as it is generated; the generation stops when it returns `false`.
     ///
     /// # Errors
-    /// Those of [`stream`](Self::stream), and what ended the stream.
+    /// Those of [`stream`](Self::stream), and the error that ended the stream.
     pub fn generate_streaming(
         &mut self,
         prompt: impl Into<Prompt>,
@@ -130,10 +131,10 @@ impl Context {
         self.generate_streaming_with(prompt, StreamConfig::new().max_tokens(max_tokens), on_text)
     }
 
-    /// As [`generate_streaming`](Self::generate_streaming), with every setting.
+    /// Like [`generate_streaming`](Self::generate_streaming), with a full configuration.
     ///
     /// # Errors
-    /// Those of [`stream`](Self::stream), and what ended the stream.
+    /// Those of [`stream`](Self::stream), and the error that ended the stream.
     pub fn generate_streaming_with(
         &mut self,
         prompt: impl Into<Prompt>,
@@ -154,7 +155,7 @@ impl Context {
         Ok(Completion::of(&stream, tokens))
     }
 
-    /// Lets go of the engine. Streams that are open go on; new calls are [`MullamaError::Closed`].
+    /// Releases the engine. Open streams continue; new calls fail with [`MullamaError::Closed`].
     pub fn close(&self) {
         if self.fork_guard.is_forked() {
             return;
@@ -164,7 +165,7 @@ impl Context {
     }
 
     fn engine(&self) -> Result<Arc<EngineHandle>, MullamaError> {
-        // Before the lock, which may be held for ever in a forked child.
+        // The check comes before the lock, which may be held forever in a forked child.
         self.fork_guard.check()?;
         let engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
         engine.clone().ok_or(MullamaError::Closed { what: "context" })

@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::fs::read_to_string;
 use std::num::NonZero;
 
-/// How many physical cores this process may use: its affinity and its cgroup's quota count, hyper-threads do not.
+/// Number of physical cores that this process may use: limited by its affinity and its cgroup's quota; hyper-threads do
+/// not count.
 pub fn usable_cores() -> usize {
     let logical = std::thread::available_parallelism().map_or(1, NonZero::get);
     physical().map_or(logical, |physical| physical.min(logical))
 }
 
-/// Physical cores under this process's affinity; `None` where the system does not say (it says on Linux).
+/// Number of physical cores under this process's affinity; `None` if the system does not report it (Linux does).
 fn physical() -> Option<usize> {
     let status = read_to_string("/proc/self/status").ok()?;
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
@@ -22,7 +23,7 @@ fn physical() -> Option<usize> {
     cores.map(|cores| cores.len()).filter(|&n| n > 0)
 }
 
-/// The numbers of a list as the kernel writes it: `0-3,8`.
+/// The numbers of a list in the kernel's format, such as `0-3,8`.
 fn processors(list: &str) -> Option<Vec<usize>> {
     let mut numbers = Vec::new();
     for part in list.split(',') {

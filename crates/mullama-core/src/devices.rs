@@ -1,4 +1,4 @@
-//! Tells which devices llama.cpp can compute on, and warns where layers were meant for a GPU that is not there.
+//! Lists the devices that llama.cpp can compute on, and warns if layers should go to a GPU but there is none.
 
 use std::fmt::Write as _;
 
@@ -37,10 +37,10 @@ pub fn system_info() -> String {
     info
 }
 
-/// Warns if layers were to be offloaded and none was.
+/// Warns if layers should have been put on a GPU and none was.
 pub(crate) fn warn_without_gpu(options: ModelOptions, model: &Model) {
     if options.n_gpu_layers > 0 && !options.vocab_only && model.gpu_layers() == 0 {
         let n_gpu_layers = options.n_gpu_layers;
-        tracing::warn!(target: "mullama", n_gpu_layers, "no GPU was found, so every layer is computed on the CPU");
+        tracing::warn!(target: "mullama", n_gpu_layers, "no GPU was found, so all layers are computed on the CPU");
     }
 }

@@ -1,7 +1,7 @@
-//! Notices that a mapped model file was changed in place, before the engine computes with what is left of it.
+//! Detects that a mapped model file was changed in place, before the engine computes with the changed weights.
 //!
-//! llama.cpp maps the weights, so whoever writes to the file writes to the model, and reading a page that was cut off ends
-//! the process with SIGBUS. Nothing can prevent that while a step runs. A request that comes later is refused instead.
+//! llama.cpp maps the weights, so writing to the file changes the model, and reading a page that was truncated away
+//! ends the process with SIGBUS. Nothing can prevent that during a step, but later requests are refused.
 
 use std::fs::{File, Metadata};
 use std::path::PathBuf;
@@ -10,10 +10,10 @@ use std::time::SystemTime;
 
 use crate::error::{ModelLoadFailure, MullamaError, StreamFailure};
 
-/// The files that a model is mapped from, as they were when it was loaded. It is empty where nothing is mapped.
+/// The files that a model is mapped from, in their state at the time of loading. Empty if nothing is mapped.
 ///
-/// It keeps the files open, so that it looks at what is mapped: a file that was deleted, or replaced by renaming another one
-/// over it, stays as it was for this process and does no harm.
+/// It keeps the files open, so that it checks the mapped data: a file that was deleted or replaced by renaming another
+/// one over it stays unchanged for this process and does no harm.
 #[derive(Debug, Default)]
 pub(crate) struct FileGuard {
     files: Vec<Watched>,
@@ -26,7 +26,7 @@ struct Watched {
     version: Version,
 }
 
-/// What changes when somebody writes to a file.
+/// Metadata that changes when a file is written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Version {
     len: u64,
@@ -40,7 +40,7 @@ impl Version {
 }
 
 impl FileGuard {
-    /// Opens the files and remembers how they are.
+    /// Opens the files and records their state.
     pub(crate) fn open(paths: impl IntoIterator<Item = PathBuf>) -> Result<Self, MullamaError> {
         let open = |path: PathBuf| {
             let opened = File::open(&path).and_then(|file| Ok((Version::of(&file.metadata()?), file)));
@@ -52,7 +52,7 @@ impl FileGuard {
         Ok(Self { files: paths.into_iter().map(open).collect::<Result<_, _>>()? })
     }
 
-    /// Checks that nobody wrote to a file since. One `fstat` per file: about a microsecond.
+    /// Checks that the files were not written to since then. One `fstat` per file takes about a microsecond.
     pub(crate) fn check(&self) -> Result<(), MullamaError> {
         let changed = self.files.iter().find(|watched| !watched.is_unchanged(watched.file.metadata()));
         match changed {
@@ -64,7 +64,7 @@ impl FileGuard {
         }
     }
 
-    /// Checks at the end of a load that the paths still lead to the files that were open before it began.
+    /// Checks at the end of a load that the paths still refer to the files that were opened before it began.
     pub(crate) fn check_paths(&self) -> Result<(), MullamaError> {
         let changed = self.files.iter().find(|watched| !watched.is_unchanged(std::fs::metadata(&watched.path)));
         match changed {

@@ -1,24 +1,24 @@
-//! Remembers which process made a handle: a fork copies handles, but not the threads behind them.
+//! Remembers which process created a handle: a fork copies handles, but not the threads behind them.
 
 use crate::error::MullamaError;
 
-/// The process that made a handle.
+/// The process that created a handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ForkGuard(u32);
 
 impl ForkGuard {
-    /// A guard for handles made by this process.
+    /// Creates a guard for handles of this process.
     pub(crate) fn new() -> Self {
         Self(std::process::id())
     }
 
-    /// Whether this process is a forked child of the one that made the handle. Its locks may be held for ever, so this
-    /// comes before any of them is taken.
+    /// Whether this process is a forked child of the one that created the handle. The child's locks may be held
+    /// forever, so this check must come before any of them is taken.
     pub(crate) fn is_forked(self) -> bool {
         self != Self::new()
     }
 
-    /// Refuses every use in a forked child.
+    /// Refuses use in a forked child.
     ///
     /// # Errors
     /// [`MullamaError::Closed`] in a forked child.

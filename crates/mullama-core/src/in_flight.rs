@@ -3,9 +3,9 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Threads that are working, whether or not their caller still waits.
+/// Number of working threads, whether or not their callers still wait.
 static WORKING: Mutex<usize> = Mutex::new(0);
-/// [`wait_until_idle`] waits here for the last of them.
+/// Used by [`wait_until_idle`] to wait for the last of them.
 static WORK_ENDED: Condvar = Condvar::new();
 
 /// Marks the current thread as working inside llama.cpp (a load, a tokenizer) until it is dropped.
@@ -14,7 +14,7 @@ static WORK_ENDED: Condvar = Condvar::new();
 pub struct InFlightGuard(());
 
 impl InFlightGuard {
-    /// Begins the work.
+    /// Marks the current thread until the guard is dropped.
     pub fn begin() -> Self {
         *working() += 1;
         Self(())

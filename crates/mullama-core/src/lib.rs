@@ -1,7 +1,7 @@
-//! Text from language models, streamed in your own process.
+//! Streams text from language models in your own process.
 //!
-//! Every reader gets each token as soon as it exists; no reader can slow,
-//! starve or crash another; a reader that leaves frees its compute at once.
+//! Every reader gets each token as soon as it is computed; no reader can slow
+//! down, starve or crash another; a reader that leaves frees its compute at once.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -16,11 +16,11 @@
 //! # Ok::<(), mullama::MullamaError>(())
 //! ```
 //!
-//! The flow, a module a stage: `request` → `engine` (`scheduler` → decode →
+//! The flow, with one module per stage: `request` → `engine` (`scheduler` → decode →
 //! `sample` → `detokenize` → `stop`) → `stream`.
 //!
 //! Feature `streaming` (default) makes [`TokenStream`] a `futures` stream and
-//! adds [`AsyncModel`]; `cuda`, `vulkan`, `metal` and `rocm` are llama.cpp's;
+//! adds [`AsyncModel`]; `cuda`, `vulkan`, `metal` and `rocm` enable llama.cpp's backends;
 //! `test-support` adds a scripted backend for tests.
 
 #![forbid(unsafe_code)]

@@ -1,7 +1,7 @@
-//! What the engine and llama.cpp say, kept for a language that has a log of its own.
+//! Collects the log lines of the engine and of llama.cpp for a language that has its own logging.
 //!
-//! Rust programs install a `tracing` subscriber of their choice and need none of this. For another language's logging, a
-//! [`LogQueue`] is the subscriber: whoever speaks never waits for who listens.
+//! Rust programs install a `tracing` subscriber of their choice and do not need this. For another language's logging, a
+//! [`LogQueue`] is the subscriber: the thread that logs never waits for the thread that reads the lines.
 
 use std::collections::VecDeque;
 use std::fmt::{self, Write};
@@ -14,20 +14,20 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::{Interest, SetGlobalDefaultError};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// Lines kept while nobody listens; the oldest are dropped beyond them.
+/// Maximum number of lines kept until they are read; beyond that the oldest are dropped.
 const KEPT_LINES: usize = 4096;
-/// Everything that mullama says has a target of this name, or one under it.
+/// The target of everything that mullama logs is this, or a path under it.
 const TARGET: &str = "mullama";
 
 /// One line of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LogLine {
-    /// How serious it is.
+    /// The severity.
     pub level: Level,
-    /// Who says it: `mullama` is the engine, `mullama::llama` is llama.cpp.
+    /// The source: `mullama` is the engine, `mullama::llama` is llama.cpp.
     pub target: &'static str,
-    /// The words, with the event's fields behind them.
+    /// The text, followed by the event's fields.
     pub message: String,
 }
 
@@ -37,16 +37,16 @@ pub struct LogQueue(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// How much is listened to, as the position in [`LEVELS`].
+    /// The maximum verbosity to collect, as an index into [`LEVELS`].
     level: AtomicUsize,
     lines: Mutex<Lines>,
-    spoken: Condvar,
+    line_added: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Lines {
     kept: VecDeque<LogLine>,
-    /// Lines so far, including those that were taken or dropped.
+    /// Number of lines so far, including those that were taken or dropped.
     logged: u64,
     closed: bool,
 }
@@ -61,15 +61,15 @@ const LEVELS: [LevelFilter; 6] = [
 ];
 
 impl LogQueue {
-    /// Becomes the process's `tracing` subscriber, for warnings and errors of mullama.
+    /// Installs the queue as the process's `tracing` subscriber, for warnings and errors of mullama.
     ///
     /// # Errors
-    /// If the process has one already.
+    /// If the process already has a subscriber.
     pub fn install(&self) -> Result<(), SetGlobalDefaultError> {
         tracing::subscriber::set_global_default(Queued(Arc::clone(&self.0)))
     }
 
-    /// Listens to lines of this level and worse.
+    /// Sets the level: only lines of this level and more severe ones are collected. The default is `WARN`.
     pub fn listen_to(&self, level: LevelFilter) {
         let at = LEVELS.iter().position(|&known| known == level).unwrap_or(0);
         if self.0.level.swap(at, Ordering::Relaxed) != at {
@@ -77,32 +77,32 @@ impl LogQueue {
         }
     }
 
-    /// All lines since the last call, oldest first, without waiting.
+    /// Takes all lines since the last call, oldest first, without waiting.
     pub fn take(&self) -> Vec<LogLine> {
         self.take_counted().0
     }
 
-    /// As [`take`](Self::take), with the number of lines that were [`logged`](Self::logged) until then.
+    /// Like [`take`](Self::take), and also returns the number of lines that were [`logged`](Self::logged) until then.
     pub fn take_counted(&self) -> (Vec<LogLine>, u64) {
         let mut lines = self.0.lock();
         (lines.kept.drain(..).collect(), lines.logged)
     }
 
-    /// How many lines were logged so far, including those that were taken or dropped.
+    /// Number of lines logged so far, including those that were taken or dropped.
     pub fn logged(&self) -> u64 {
         self.0.lock().logged
     }
 
-    /// Waits until there are lines to [`take`](Self::take); `false` once the queue is closed.
+    /// Blocks until there are lines to [`take`](Self::take); `false` once the queue is closed.
     pub fn wait(&self) -> bool {
-        let silent = |lines: &mut Lines| lines.kept.is_empty() && !lines.closed;
-        !self.0.spoken.wait_while(self.0.lock(), silent).unwrap_or_else(PoisonError::into_inner).closed
+        let nothing_to_take = |lines: &mut Lines| lines.kept.is_empty() && !lines.closed;
+        !self.0.line_added.wait_while(self.0.lock(), nothing_to_take).unwrap_or_else(PoisonError::into_inner).closed
     }
 
-    /// Ends every [`wait`](Self::wait), now and later.
+    /// Ends every [`wait`](Self::wait), current and future.
     pub fn close(&self) {
         self.0.lock().closed = true;
-        self.0.spoken.notify_all();
+        self.0.line_added.notify_all();
     }
 }
 
@@ -125,8 +125,9 @@ impl Subscriber for Queued {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let ours = metadata.target().strip_prefix(TARGET).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
-        ours && metadata.is_event() && *metadata.level() <= self.0.level()
+        let from_mullama =
+            metadata.target().strip_prefix(TARGET).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+        from_mullama && metadata.is_event() && *metadata.level() <= self.0.level()
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
@@ -134,11 +135,11 @@ impl Subscriber for Queued {
     }
 
     fn event(&self, event: &Event<'_>) {
-        let mut words = VocabularyView::default();
-        event.record(&mut words);
+        let mut text = EventText::default();
+        event.record(&mut text);
         let metadata = event.metadata();
         let line =
-            LogLine { level: *metadata.level(), target: metadata.target(), message: words.message + &words.fields };
+            LogLine { level: *metadata.level(), target: metadata.target(), message: text.message + &text.fields };
         let mut lines = self.0.lock();
         if lines.kept.len() == KEPT_LINES {
             lines.kept.pop_front();
@@ -146,7 +147,7 @@ impl Subscriber for Queued {
         lines.kept.push_back(line);
         lines.logged += 1;
         drop(lines);
-        self.0.spoken.notify_one();
+        self.0.line_added.notify_one();
     }
 
     // mullama opens no spans.
@@ -163,16 +164,16 @@ impl Subscriber for Queued {
     fn exit(&self, _: &Id) {}
 }
 
-/// An event in words: its message, then ` name=value` for each field.
+/// An event as text: its message, then ` name=value` for each field.
 #[derive(Default)]
-struct VocabularyView {
+struct EventText {
     message: String,
     fields: String,
 }
 
-impl Visit for VocabularyView {
+impl Visit for EventText {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        // Writing into a string does not fail.
+        // Writing to a string cannot fail.
         let _ = match field.name() {
             "message" => write!(self.message, "{value:?}"),
             name => write!(self.fields, " {name}={value:?}"),
@@ -185,21 +186,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_come_in_order_with_their_fields_and_no_others_than_asked_for() {
+    fn lines_of_the_level_and_target_are_queued_in_order_with_their_fields() {
         let queue = LogQueue::default();
         tracing::subscriber::with_default(Queued(Arc::clone(&queue.0)), || {
             tracing::warn!(target: "mullama", rows = 3, "the decode {}", "failed");
             tracing::info!(target: "mullama::llama", "too quiet");
-            tracing::error!(target: "mullamania", "somebody else");
+            tracing::error!(target: "mullamania", "another target");
             tracing::error!(target: "mullama::llama", "loud");
         });
-        let said: Vec<_> = queue.take().into_iter().map(|line| (line.level, line.target, line.message)).collect();
+        let collected: Vec<_> = queue.take().into_iter().map(|line| (line.level, line.target, line.message)).collect();
         let warning = (Level::WARN, "mullama", "the decode failed rows=3".to_owned());
-        assert_eq!(said, [warning, (Level::ERROR, "mullama::llama", "loud".to_owned())]);
+        assert_eq!(collected, [warning, (Level::ERROR, "mullama::llama", "loud".to_owned())]);
     }
 
     #[test]
-    fn a_queue_that_nobody_reads_keeps_the_newest_lines_alone() {
+    fn a_queue_without_a_reader_keeps_only_the_newest_lines() {
         let queue = LogQueue::default();
         tracing::subscriber::with_default(Queued(Arc::clone(&queue.0)), || {
             (0..KEPT_LINES + 5).for_each(|line| tracing::error!(target: "mullama", "{line}"));
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_queue_lets_its_listener_go() {
+    fn closing_the_queue_wakes_its_listener() {
         let queue = LogQueue::default();
         let listener = queue.clone();
         let listener = std::thread::spawn(move || listener.wait());

@@ -1,4 +1,4 @@
-//! A loaded model: its weights, its tokens, and the engines that run over it.
+//! A loaded model: its weights, its vocabulary, and the engines that run over it.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -21,21 +21,21 @@ use crate::text::vocabulary::{LlamaVocabulary, Vocabulary};
 
 pub use mullama_ffi::ModelOptions;
 
-/// A loaded model. Weights are shared: contexts and streams keep them alive.
+/// A loaded model. The weights are shared: contexts and streams keep them alive.
 #[derive(Debug)]
 pub struct Model {
-    /// The weights, and what their tokens mean.
+    /// The vocabulary, which owns the weights.
     vocabulary: Arc<LlamaVocabulary>,
     path: PathBuf,
     /// The files that the weights are mapped from.
     files: FileGuard,
-    /// Longest context of a model that learnt a table of positions.
+    /// Maximum context length of a model with a learned position table.
     positions: Option<u32>,
     engines: Mutex<Engines>,
     fork_guard: ForkGuard,
 }
 
-/// Contexts of equal params share an engine, and the one used last stays warm for the next.
+/// Contexts with equal params share an engine, and the one used last stays loaded for the next context.
 #[derive(Debug, Default)]
 struct Engines {
     shared: Vec<(ResolvedParams, Weak<EngineHandle>)>,
@@ -47,7 +47,8 @@ impl Model {
     /// Loads a GGUF file with default options. Blocks while the weights are read.
     ///
     /// # Errors
-    /// [`MullamaError::ModelNotFound`] if nothing is there, [`MullamaError::ModelLoad`] with what is wrong and where.
+    /// [`MullamaError::ModelNotFound`] if the path does not exist, [`MullamaError::ModelLoad`] with what is wrong and
+    /// where.
     ///
     /// ```
     /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../python/mullama/models/demo.gguf");
@@ -59,7 +60,7 @@ impl Model {
         Self::load_with(path, &ModelOptions::default(), None)
     }
 
-    /// Loads a GGUF file. `progress` hears of it from 0.0 to 1.0 and stops the load by returning `false`.
+    /// Loads a GGUF file. `progress` is called with values from 0.0 to 1.0 and stops the load by returning `false`.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -97,10 +98,10 @@ impl Model {
         })
     }
 
-    /// Checks that the weights are what was loaded: nobody has written to a file that they are mapped from.
+    /// Checks that no file that the weights are mapped from was changed since it was loaded.
     ///
-    /// Contexts check it for each request. It cannot protect a request that is running: there, reading a page that was
-    /// cut off the file ends the process. [`ModelOptions::use_mmap`] turned off avoids both.
+    /// Contexts check this for each request. The check cannot protect a running request: reading a page that was
+    /// truncated away ends the process. Loading without [`ModelOptions::use_mmap`] avoids both problems.
     ///
     /// # Errors
     /// [`MullamaError::StreamingError`] with [`StreamFailure::ModelFileChanged`].
@@ -108,12 +109,13 @@ impl Model {
         self.files.check()
     }
 
-    /// The path it was loaded from.
+    /// The path that the model was loaded from.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Token ids of a text, with BOS and EOS as the model says; control tokens in it are parsed. Blocks until it is done.
+    /// Tokenizes a text, with BOS and EOS as the model requires; control tokens in the text are parsed. Blocks until it
+    /// is done.
     ///
     /// # Errors
     /// [`MullamaError::InvalidPrompt`] if the tokenizer refuses the text.
@@ -121,7 +123,8 @@ impl Model {
         self.tokenize_with(text, true, true)
     }
 
-    /// Token ids of a text, with or without the tokens that the model adds, control tokens parsed or spelled out.
+    /// Tokenizes a text, with or without the tokens that the model adds; control tokens are either parsed or treated as
+    /// plain text.
     ///
     /// # Errors
     /// As [`tokenize`](Self::tokenize).
@@ -134,8 +137,8 @@ impl Model {
         self.tokenize_job(text, Special { add: add_special, parse: parse_special }, None).map(Option::unwrap_or_default)
     }
 
-    /// As [`tokenize_with`](Self::tokenize_with), for a caller who may lose interest: `go_on` is asked about every 50 ms, and
-    /// ends the work within some tens of milliseconds by returning `false`; then the result is `None`.
+    /// Like [`tokenize_with`](Self::tokenize_with), but can be cancelled: `go_on` is called about every 50 ms, and the
+    /// work ends within tens of milliseconds after it returns `false`; then the result is `None`.
     ///
     /// # Errors
     /// As [`tokenize`](Self::tokenize).
@@ -162,13 +165,13 @@ impl Model {
         })
     }
 
-    /// The text that the tokens were made of, as bytes; control tokens have none.
+    /// The text of the tokens, as bytes; control tokens have none.
     ///
-    /// Tokenizers of the `SentencePiece` kind put a space before each text, which is left out again. The tokens of a later
-    /// part of a text lose a space at their beginning that way, as with Hugging Face's tokenizers.
+    /// Tokenizers of the `SentencePiece` kind put a space before each text, which is removed again. If the tokens start
+    /// in the middle of a text, the space at their start is removed as well, as with Hugging Face's tokenizers.
     ///
     /// # Errors
-    /// [`MullamaError::InvalidPrompt`] names a token that the model does not have.
+    /// [`MullamaError::InvalidPrompt`] names a token id that is not in the vocabulary.
     pub fn detokenize(&self, tokens: &[TokenId]) -> Result<Vec<u8>, MullamaError> {
         let vocab = self.weights().vocab();
         let unknown = tokens.iter().position(|&token| vocab.check(token).is_err());
@@ -180,10 +183,10 @@ impl Model {
         bytes.map_err(|error| MullamaError::InvalidPrompt(PromptFailure::Tokenizer(Arc::new(error))))
     }
 
-    /// The prompt that the model's template, or the chat's own, makes of the messages.
+    /// Renders the messages with the model's template, or with the chat's own.
     ///
-    /// It is text to look at. In text that is given back as a prompt, control tokens that a user typed would be parsed; in a
-    /// [`Chat`] that is given as a prompt they stay plain text.
+    /// The result is meant for display. If it is used as a text prompt, control tokens that a user typed are parsed; in
+    /// a [`Chat`] that is used as a prompt they stay plain text.
     ///
     /// # Errors
     /// [`MullamaError::ChatTemplate`], also for a model without a template.
@@ -195,16 +198,16 @@ impl Model {
         TokenizerPool::of_process().run_blocking(lane, None, render).map(Option::unwrap_or_default)
     }
 
-    /// Token ids of a chat, as an engine computes them: control tokens inside messages are treated as plain text.
+    /// Tokenizes a chat as an engine does: control tokens inside messages are treated as plain text.
     ///
     /// # Errors
-    /// As [`apply_chat_template`](Self::apply_chat_template), and [`MullamaError::InvalidPrompt`] if the tokenizer refuses
-    /// the text.
+    /// As [`apply_chat_template`](Self::apply_chat_template), and [`MullamaError::InvalidPrompt`] if the tokenizer
+    /// refuses the text.
     pub fn tokenize_chat(&self, chat: &Chat) -> Result<Vec<TokenId>, MullamaError> {
         self.tokenize_chat_job(chat, None).map(Option::unwrap_or_default)
     }
 
-    /// As [`tokenize_chat`](Self::tokenize_chat), for a caller who may lose interest: see
+    /// Like [`tokenize_chat`](Self::tokenize_chat), but can be cancelled: see
     /// [`tokenize_while`](Self::tokenize_while).
     ///
     /// # Errors
@@ -229,12 +232,12 @@ impl Model {
             .run_blocking(lane, go_on, move |is_wanted| vocabulary.tokenize_chat(&chat, &mut |_| is_wanted()))
     }
 
-    /// The file's metadata, keys and values as text, in the file's order.
+    /// The file's metadata as keys and values, both as text, in the order of the file.
     pub fn metadata(&self) -> Vec<(String, String)> {
         self.weights().metadata()
     }
 
-    /// Architecture, size and number format in a few words.
+    /// A short description: architecture, size and number format.
     pub fn description(&self) -> String {
         self.weights().desc()
     }
@@ -254,7 +257,7 @@ impl Model {
         self.weights().n_layer()
     }
 
-    /// Number of layers on GPUs, out of [`n_layer`](Self::n_layer) and one for the output; 0 if all are on the CPU.
+    /// Number of layers on GPUs, out of [`n_layer`](Self::n_layer) plus one for the output; 0 if all are on the CPU.
     pub fn n_gpu_layers(&self) -> u32 {
         self.weights().gpu_layers()
     }
@@ -274,27 +277,28 @@ impl Model {
         self.weights().vocab().n_tokens()
     }
 
-    /// The token that begins a text, if the model has one.
+    /// The token at the start of a text (BOS), if the model has one.
     pub fn bos(&self) -> Option<TokenId> {
         self.weights().vocab().bos()
     }
 
-    /// The token that ends a text, if the model has one.
+    /// The token at the end of a text (EOS), if the model has one.
     pub fn eos(&self) -> Option<TokenId> {
         self.weights().vocab().eos()
     }
 
-    /// All tokens that end a generation.
+    /// All end-of-generation tokens.
     pub fn end_tokens(&self) -> Vec<TokenId> {
         self.weights().vocab().eog_tokens()
     }
 
-    /// Ends all engines over this model; their streams end with [`MullamaError::Closed`]. Weights go with the last user.
+    /// Ends all engines of this model; their streams end with [`MullamaError::Closed`]. The weights are freed with the
+    /// last user.
     pub fn close(&self) {
         if self.fork_guard.is_forked() {
             return;
         }
-        // Engines end outside the lock: their threads are waited for.
+        // Engines are closed outside the lock, because that waits for their threads.
         let (last, engines) = {
             let mut engines = self.lock();
             engines.closed = true;
@@ -304,7 +308,7 @@ impl Model {
         engines.iter().filter_map(|(_, engine)| engine.upgrade()).for_each(|engine| engine.close());
     }
 
-    /// The engine of this params: a running one, or a new one.
+    /// The engine with these params: a running one, or a new one.
     pub(crate) fn engine(&self, params: &ContextParams) -> Result<Arc<EngineHandle>, MullamaError> {
         self.fork_guard.check()?;
         let params = ResolvedParams::resolve(params, self.weights(), self.path.clone(), self.positions)?;
@@ -314,17 +318,18 @@ impl Model {
         if engines.closed {
             return Err(MullamaError::Closed { what: "model" });
         }
-        // Handles that may turn out to be the last ones are dropped after the lock: an engine's thread is waited for.
+        // Handles that may be the last ones are dropped after the lock is released, because that waits for an engine's
+        // thread.
         let known: Vec<_> = engines.shared.iter().map(|(params, engine)| (params.clone(), engine.upgrade())).collect();
         let alive = |engine: &Option<Arc<EngineHandle>>| engine.as_ref().is_some_and(|engine| !engine.is_closed());
         let mut lives = known.iter().map(|(_, engine)| alive(engine));
-        // One whose thread has ended serves nobody any more.
+        // An engine whose thread has ended serves no requests any more.
         engines.shared.retain(|_| lives.next().unwrap_or(false));
         let running = known.iter().find(|(other, engine)| *other == params && alive(engine));
         let engine = if let Some(engine) = running.and_then(|(_, engine)| engine.clone()) {
             engine
         } else {
-            // One params at a time: two contexts made at once must not make two pools.
+            // Engines are created one at a time, so that two concurrent calls do not create two pools.
             let engine = EngineHandle::start(&self.vocabulary, &params)?;
             engines.shared.push((params, Arc::downgrade(&engine)));
             engine
@@ -335,7 +340,7 @@ impl Model {
         Ok(engine)
     }
 
-    /// The params of these params, and the weights for an engine that a test starts itself.
+    /// The resolved params, and the weights, for an engine that a test starts itself.
     #[cfg(feature = "test-support")]
     pub(crate) fn parts(
         &self,
@@ -365,7 +370,7 @@ impl Model {
     }
 }
 
-/// The lane for a chat that is no stream's prompt. Nobody knows how long a template of the caller's own takes.
+/// The lane for a chat that is not a stream's prompt. The duration of a template of the caller's own is unknown.
 fn lane_of(chat: &Chat) -> Lane {
     if chat.chat_template.is_some() { Lane::Bulk } else { Lane::for_text(chat_bytes(chat)) }
 }

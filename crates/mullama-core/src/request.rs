@@ -1,7 +1,7 @@
-//! What a stream is asked to continue, and the one place where a request is checked.
+//! What a stream is asked to continue, and the only module in which requests are checked.
 //!
-//! Flow: **request** → tokenizer pool → inbox → engine. A [`Request`] has a valid config; a [`ValidRequest`] has a prompt
-//! that can be computed as well.
+//! Flow: **request** → tokenizer pool → inbox → engine. A [`Request`] has a valid config; a [`ValidRequest`] has a
+//! prompt that can be computed as well.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use crate::error::{self, MullamaError, PromptFailure, StreamFailure};
 use crate::text::sampler::SamplerChain;
 use crate::text::vocabulary::Vocabulary;
 
-/// Text or token ids to continue, or a chat to answer.
+/// A prompt: text or token ids to continue, or a chat to answer.
 ///
-/// In text, control tokens are parsed and BOS is added as the model says; token ids are taken as they are. In the messages of
-/// a chat, control tokens are plain text.
+/// In text, control tokens are parsed and BOS is added as the model requires; token ids are used unchanged. In the
+/// messages of a chat, control tokens are plain text.
 #[derive(Debug, Clone)]
 pub enum Prompt {
     /// Text for the model's tokenizer.
@@ -27,12 +27,12 @@ pub enum Prompt {
     Tokens(Vec<TokenId>),
     /// Messages for the model's template.
     Chat(Box<Chat>),
-    /// What another language calls a prompt and this type cannot hold, or no context; the stream says why.
+    /// An invalid prompt of another language that this type cannot represent; the stream reports the error.
     Refused(Box<MullamaError>),
 }
 
 impl Prompt {
-    /// What it takes in memory while it waits to be tokenized.
+    /// Bytes that the prompt takes in memory while it waits to be tokenized.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
@@ -43,7 +43,7 @@ impl Prompt {
     }
 }
 
-/// The length of a chat as JSON, which is about what its template makes of it.
+/// The length of a chat as JSON, which is roughly the length of the rendered prompt.
 pub(crate) fn chat_bytes(chat: &Chat) -> usize {
     struct Count(usize);
     impl std::io::Write for Count {
@@ -56,12 +56,12 @@ pub(crate) fn chat_bytes(chat: &Chat) -> usize {
         }
     }
     let mut count = Count(0);
-    // Neither the values of a chat nor the counter can fail.
+    // Neither serializing a chat nor counting can fail.
     let _ = serde_json::to_writer(&mut count, chat);
     count.0
 }
 
-/// A request whose config is valid. What is wrong with its prompt is told by the stream.
+/// A request with a valid config. Errors of its prompt are reported by the stream.
 #[derive(Debug)]
 pub(crate) struct Request {
     prompt: Prompt,
@@ -70,17 +70,17 @@ pub(crate) struct Request {
     context_len: usize,
 }
 
-/// A request that can be computed: at least one token, all of them known, and room for one more.
+/// A request that can be computed: it has at least one token, all ids are valid, and there is space for one more token.
 #[derive(Debug)]
 pub(crate) struct ValidRequest {
     pub(crate) prompt: Vec<TokenId>,
-    /// Completion tokens after which the stream ends with `length`, clipped to the context.
+    /// Maximum number of completion tokens, limited by the context; then the stream ends with `length`.
     pub(crate) max_tokens: usize,
     pub(crate) sampler: SamplerChain,
 }
 
 impl Request {
-    /// Checks the config, and picks a seed where it has none.
+    /// Checks the config, and chooses a seed if it has none.
     ///
     /// # Errors
     /// [`MullamaError::InvalidConfig`] names the field.
@@ -96,34 +96,34 @@ impl Request {
         Ok(Self { prompt, config: Arc::new(config), seed, context_len })
     }
 
-    /// Whether it is validated in next to no time, and on any stack. DRY looks through the whole vocabulary for its sequence
+    /// Whether validation is fast and needs no large stack. DRY searches the whole vocabulary for its sequence
     /// breakers.
     pub(crate) fn is_quick(&self) -> bool {
         !matches!(self.prompt, Prompt::Text(_) | Prompt::Chat(_)) && self.config.dry_multiplier <= 0.0
     }
 
-    /// What the prompt takes in memory while it waits.
+    /// Bytes that the prompt takes in memory while it waits.
     pub(crate) fn prompt_bytes(&self) -> usize {
         self.prompt.bytes()
     }
 
-    /// Whether a template of the caller's own makes the prompt: nobody knows how long that takes.
+    /// Whether the prompt is rendered with a template of the caller, whose duration is unknown.
     pub(crate) fn has_own_template(&self) -> bool {
         matches!(&self.prompt, Prompt::Chat(chat) if chat.chat_template.is_some())
     }
 
-    /// When the first deadline of a stream passes that was called for at `called_at`.
+    /// The earliest deadline of a stream that was requested at `called_at`.
     pub(crate) fn deadline(&self, called_at: Duration) -> Option<Duration> {
         let config = &self.config;
         let limits = [config.timeout_ms, config.ttft_timeout_ms, config.queue_timeout_ms];
         limits.into_iter().filter_map(|ms| called_at.checked_add(error::limit(ms)?)).min()
     }
 
-    /// Why the prompt cannot fit, if its length alone says so: no token stands for more than `longest_piece` bytes of text.
-    /// Short texts pass, so that the error can tell how many tokens they have.
+    /// The error of a prompt that is too long to fit, judged by its bytes: no token stands for more than
+    /// `longest_piece` bytes. Short texts pass, so that the error can report their exact number of tokens.
     ///
     /// # Errors
-    /// [`MullamaError::ContextOverflow`] with the fewest tokens that it can have.
+    /// [`MullamaError::ContextOverflow`] with the minimum number of tokens.
     pub(crate) fn check_length(&self, longest_piece: Option<usize>) -> Result<(), MullamaError> {
         match (&self.prompt, longest_piece) {
             (Prompt::Tokens(tokens), _) => self.check_fits(tokens.len(), false),
@@ -141,8 +141,8 @@ impl Request {
         Err(MullamaError::ContextOverflow { prompt_tokens, is_lower_bound, context_len: self.context_len })
     }
 
-    /// Turns the prompt into tokens, checks them and builds the sampler; `None` if `is_wanted` said that nobody waits any
-    /// more. Needs a tokenizer thread unless it [is quick](Self::is_quick).
+    /// Tokenizes the prompt, checks the tokens and builds the sampler; `None` if `is_wanted` returned `false`. Needs a
+    /// tokenizer thread unless it [is quick](Self::is_quick).
     pub(crate) fn validate(
         mut self,
         vocabulary: &dyn Vocabulary,
@@ -150,14 +150,14 @@ impl Request {
     ) -> Result<Option<ValidRequest>, MullamaError> {
         self.check_length(None)?;
         let mut stopped = false;
-        // Once it cannot fit any more, the rest of a text need not be read.
+        // Once the text cannot fit any more, the rest of it need not be tokenized.
         let mut go_on = |tokens: usize| {
             stopped = tokens >= self.context_len || !is_wanted();
             !stopped
         };
         let tokens = match std::mem::replace(&mut self.prompt, Prompt::Tokens(Vec::new())) {
             Prompt::Tokens(tokens) => known(tokens, vocabulary.n_tokens())?,
-            // The token that the model adds by itself is no prompt.
+            // A token that the model adds by itself is not a prompt.
             Prompt::Text(text) if text.is_empty() => Vec::new(),
             Prompt::Text(text) => vocabulary.tokenize_while(&text, &mut go_on).map_err(MullamaError::untokenizable)?,
             Prompt::Chat(chat) => vocabulary.tokenize_chat(&chat, &mut go_on)?,
@@ -182,7 +182,7 @@ impl Request {
     }
 }
 
-/// The token ids, if the vocabulary has them all.
+/// Returns the token ids if all of them are in the vocabulary.
 fn known(tokens: Vec<TokenId>, n_vocab: usize) -> Result<Vec<TokenId>, MullamaError> {
     let unknown = |token: TokenId| !usize::try_from(token).is_ok_and(|t| t < n_vocab);
     match tokens.iter().position(|&token| unknown(token)) {
@@ -194,7 +194,7 @@ fn known(tokens: Vec<TokenId>, n_vocab: usize) -> Result<Vec<TokenId>, MullamaEr
     }
 }
 
-/// A seed that nobody chose. `u32::MAX` is left out: llama.cpp reads it as "pick any".
+/// A random seed. `u32::MAX` is excluded, because llama.cpp reads it as "choose any".
 fn any_seed() -> u32 {
     let bits = getrandom::u64().expect("every supported system has a source of randomness");
     u32::try_from(bits % u64::from(u32::MAX)).expect("a remainder of a division by u32::MAX")

@@ -1,7 +1,7 @@
-//! Ends every engine before the process ends, whoever still holds a stream.
+//! Ends every engine before the process ends, even if streams are still open.
 //!
 //! llama.cpp's threads must not run while the process destroys its static objects. A Rust program that drops its values
-//! does not need this module; an interpreter exits with handles still in its variables.
+//! does not need this module, but an interpreter exits while handles are still in its variables.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::error::MullamaError;
 use crate::in_flight;
 
-/// Something with threads of its own that can be closed from any thread.
+/// An object with its own threads that can be closed from any thread.
 pub(crate) trait Close: Send + Sync {
     /// Ends the threads and waits for them.
     fn close(&self);
@@ -19,8 +19,8 @@ pub(crate) trait Close: Send + Sync {
 /// The engines to close at shutdown. Locked for a few instructions at a time, never over a wait.
 static ENGINES: Mutex<Registry> = Mutex::new(Registry { engines: Vec::new(), shut_down: false });
 
-/// The process that registered the latest engine. The locks of this module may be held for ever in a forked child that
-/// has none of its own.
+/// The process that registered the latest engine. In a forked child that started none of its own, the locks of this
+/// module may be held forever.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
 
 struct Registry {
@@ -28,8 +28,8 @@ struct Registry {
     shut_down: bool,
 }
 
-/// How long [`shutdown`] waits for loads and tokenizers that nobody waits for any more; a file system can block them
-/// for ever.
+/// How long [`shutdown`] waits for loads and tokenizers whose result is not needed any more; a file system can block
+/// them forever.
 const IN_FLIGHT_LIMIT: Duration = Duration::from_secs(1);
 
 /// Registers a new engine.
@@ -51,7 +51,7 @@ pub(crate) fn register(engine: Weak<dyn Close>) -> Result<(), MullamaError> {
 /// attempt to start an engine. Waits for their threads, which takes at most a part of a step, and up to a second for
 /// other [work in flight](crate::InFlightGuard).
 ///
-/// Call it at the exit of an interpreter, or of another host that cannot drop what it holds. In a forked child process that
+/// Call it when an interpreter exits, or another host that cannot drop its handles. In a forked child process that
 /// started no engine of its own it does nothing.
 pub fn shutdown() {
     if ![0, std::process::id()].contains(&PROCESS.load(Ordering::Acquire)) {
@@ -67,7 +67,7 @@ pub fn shutdown() {
         engine.close();
     }
     if !in_flight::wait_until_idle(IN_FLIGHT_LIMIT) {
-        // That work reads llama.cpp's static tables, which must then outlive the end of the process.
+        // That work reads llama.cpp's static tables, so it must finish before they are destroyed.
         mullama_ffi::keep_statics_at_exit();
     }
 }

@@ -1,15 +1,15 @@
-//! Numbers about what an engine is doing and has done.
+//! Statistics of an engine.
 
 use std::time::Duration;
 
 /// Steps of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Steps {
-    /// How many.
+    /// Number of steps.
     pub count: u64,
-    /// How long they took together.
+    /// Total duration.
     pub total: Duration,
-    /// How long the longest took.
+    /// Duration of the longest step.
     pub longest: Duration,
 }
 
@@ -21,7 +21,7 @@ impl Steps {
     }
 }
 
-/// What an engine is doing, and has done since it started.
+/// The current state of an engine and its counters since it started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -29,40 +29,40 @@ pub struct Stats {
     pub queued: usize,
     /// Streams that have a slot.
     pub running: usize,
-    /// Streams that wait for their readers, for a delay or for cells.
+    /// Streams that are paused: they wait for their readers, for a delay or for cells.
     pub paused: usize,
-    /// Cells of the KV pool.
+    /// Number of cells of the KV pool.
     pub cells: usize,
-    /// Cells that hold the KV of a token.
+    /// Cells in use.
     pub cells_used: usize,
     /// Cells that more than one stream or cached prefix holds.
     pub cells_shared: usize,
-    /// Cells that cached prefixes hold, those that running streams share included.
+    /// Cells that cached prefixes hold, including those that running streams share.
     pub cells_cached: usize,
-    /// Bytes of cached prefixes in host memory.
+    /// Bytes of offloaded KV in host memory.
     pub prefix_bytes: usize,
-    /// Streams whose prompts started with tokens that were computed before.
+    /// Streams whose prompts started with a computed prefix.
     pub prefix_hits: u64,
-    /// Tokens of prompts that were not computed again.
+    /// Prompt tokens that did not have to be computed.
     pub tokens_saved: u64,
     /// Copies of KV to host memory: of a cached prefix or preempted stream, or of a part of one.
     pub offloads: u64,
-    /// Copies of KV back from host memory: of as much as a new or preempted stream could use.
+    /// Copies of KV back from host memory, each as much as a new or preempted stream could use.
     pub restores: u64,
-    /// Times that a stream lost its cells to another.
+    /// Number of times that a stream lost its cells to another.
     pub preemptions: u64,
-    /// Tokens computed after prompts.
+    /// Completion tokens computed.
     pub tokens_generated: u64,
-    /// Threads that the newest step ran with.
+    /// Number of compute threads of the latest step.
     pub threads: u32,
-    /// Steps of running streams alone.
+    /// Steps without prompt tokens.
     pub decode_steps: Steps,
-    /// Steps with prompts in them.
+    /// Steps with prompt tokens.
     pub prefill_steps: Steps,
 }
 
 impl Stats {
-    /// All numbers but those of the steps, by the names of their fields.
+    /// All numbers except those of the steps, under the names of their fields.
     pub fn counts(&self) -> [(&'static str, u64); 15] {
         [
             ("queued", self.queued as u64),

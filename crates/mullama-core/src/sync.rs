@@ -1,7 +1,7 @@
-//! The synchronisation primitives of streams, inbox and engine thread: std's and tokio's, or shuttle's where a test explores
-//! the interleavings of their threads.
+//! The synchronisation primitives of streams, inbox and engine thread: those of std and tokio, or shuttle's in tests
+//! that explore the interleavings of the threads.
 //!
-//! The feature `shuttle` is for those tests alone: outside of shuttle's scheduler its primitives panic.
+//! The feature `shuttle` is only for those tests: outside of shuttle's scheduler its primitives panic.
 
 #[cfg(feature = "shuttle")]
 pub(crate) mod mpsc;

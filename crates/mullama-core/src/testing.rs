@@ -1,4 +1,4 @@
-//! An engine that a test steps by hand, over scripted logits and a clock that stands still.
+//! An engine that a test steps by hand, with scripted logits and a clock that moves only with the engine's work.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -36,22 +36,22 @@ pub use mullama_ffi::beside_busy_threads;
 #[cfg(unix)]
 pub use mullama_ffi::in_forked_child;
 
-/// The size of a stage.
+/// The dimensions of a [`Stage`].
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
-    /// Sequences computed at once.
+    /// Number of slots.
     pub slots: usize,
-    /// Streams that may wait.
+    /// Number of streams that may wait for a slot.
     pub queue: usize,
-    /// Most tokens of one sequence.
+    /// Maximum number of tokens of one sequence.
     pub context_len: usize,
-    /// What the backend holds.
+    /// The capacity of the backend.
     pub limits: Limits,
-    /// Most bytes of cached prefixes in host memory.
+    /// Maximum bytes of cached prefixes in host memory.
     pub prefix_cache_bytes: usize,
     /// Whether decodes return before they are computed, as on a GPU.
     pub asynchronous: bool,
-    /// Tokens of a prompt that a stream alone computes in one step.
+    /// Prompt tokens that one step computes for a stream that runs alone.
     pub chunk: usize,
     /// The same for deterministic streams.
     pub deterministic_chunk: usize,
@@ -73,7 +73,7 @@ impl Default for Size {
     }
 }
 
-/// An engine without a thread: it moves when the test calls [`step`](Self::step).
+/// An engine without a thread: it advances only when the test calls [`step`](Self::step).
 pub struct Stage {
     engine: Engine<ScriptedBackend>,
     client: EngineClient,
@@ -91,12 +91,12 @@ impl std::fmt::Debug for Stage {
 }
 
 impl Stage {
-    /// A stage on which a decode of `n` rows takes `cost(n)`.
+    /// Creates a stage on which a decode of `n` rows takes `cost(n)`.
     pub fn new(size: Size, logits: Logits, cost: fn(usize) -> Duration) -> Self {
         Self::with_vocabulary(size, logits, cost, Arc::new(ByteVocabulary))
     }
 
-    /// A stage with a vocabulary of the test's own, and with tokenizer threads that no other stage uses.
+    /// Creates a stage with the test's own vocabulary, and with tokenizer threads that no other stage uses.
     pub fn with_vocabulary(
         size: Size,
         logits: Logits,
@@ -139,7 +139,8 @@ impl Stage {
         self.submit(prompt, config)
     }
 
-    /// Opens a stream with a prompt of any kind; text is tokenized on other threads, whatever the stage does.
+    /// Opens a stream with a prompt of any kind; text is tokenized on other threads, independently of the stage's
+    /// steps.
     ///
     /// # Errors
     /// As [`Context::stream`](crate::Context::stream).
@@ -147,35 +148,35 @@ impl Stage {
         self.client.submit(prompt.into(), config)
     }
 
-    /// One step of the engine.
+    /// Runs one step of the engine.
     pub fn step(&mut self) -> Step {
         self.engine.step()
     }
 
-    /// Steps until nothing is left to do; the number of steps that worked.
+    /// Steps until there is nothing left to do; returns the number of steps that did work.
     ///
     /// # Panics
-    /// If the engine works without end.
+    /// If the engine does not stop working.
     pub fn settle(&mut self) -> usize {
         let mut worked = 0;
         while self.step() == Step::Worked {
             worked += 1;
-            assert!(worked < 1_000_000, "the engine works without end");
+            assert!(worked < 1_000_000, "the engine does not stop working");
         }
         worked
     }
 
-    /// Has the next decode fail.
+    /// Makes the next decode fail.
     pub fn fail_next_decode(&self, error: Error) {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).decode = Some(error);
     }
 
-    /// Has the next attempt to make the context anew fail.
+    /// Makes the next attempt to rebuild the context fail.
     pub fn fail_next_rebuild(&self, error: Error) {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).rebuild = Some(error);
     }
 
-    /// Has idle cells and copies cost time from now on.
+    /// Makes idle cells and copies cost time from now on.
     pub fn set_prices(&self, prices: Prices) {
         *self.prices.lock().unwrap_or_else(PoisonError::into_inner) = prices;
     }
@@ -185,22 +186,22 @@ impl Stage {
         std::mem::take(&mut *self.decodes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What the engine did up to its newest step.
+    /// Statistics of the engine as of its latest step.
     pub fn stats(&self) -> Stats {
         self.client.stats()
     }
 
-    /// Streams that have not ended.
+    /// Number of streams that have not ended.
     pub fn unfinished(&self) -> usize {
         self.client.unfinished()
     }
 }
 
-/// An engine with a thread of its own over scripted logits, to measure what the engine itself costs.
+/// An engine with its own thread and scripted logits, to measure the cost of the engine itself.
 #[derive(Debug)]
 pub struct ScriptedContext {
     engine: Arc<EngineHandle>,
-    /// What tells llama.cpp to stop a running step.
+    /// The flag that makes llama.cpp stop a running step.
     abort: Arc<AtomicBool>,
 }
 
@@ -208,13 +209,13 @@ impl ScriptedContext {
     /// Starts the thread.
     ///
     /// # Errors
-    /// If no thread can be had.
+    /// If the thread cannot be started.
     pub fn start(size: Size, logits: Logits) -> Result<Self, MullamaError> {
         let params = ResolvedParams::scripted(size.slots, size.queue, size.context_len, size.prefix_cache_bytes);
         let flag: Arc<OnceLock<Arc<AtomicBool>>> = Arc::default();
-        let told = Arc::clone(&flag);
+        let abort_flag = Arc::clone(&flag);
         let make = move |abort| {
-            told.get_or_init(|| abort);
+            abort_flag.get_or_init(|| abort);
             Ok(ScriptedBackend::new(Script {
                 logits,
                 limits: size.limits,
@@ -231,7 +232,7 @@ impl ScriptedContext {
         Ok(Self { engine, abort })
     }
 
-    /// Whether the running step is told to stop, because nobody is left to read what it computes.
+    /// Whether the running step is being stopped, because no reader is left for what it computes.
     pub fn is_aborting(&self) -> bool {
         self.abort.load(Ordering::Acquire)
     }
@@ -245,21 +246,21 @@ impl ScriptedContext {
         Ok(stream.keep_alive(Arc::clone(&self.engine) as Arc<_>))
     }
 
-    /// What the engine did up to its newest step.
+    /// Statistics of the engine as of its latest step.
     pub fn stats(&self) -> Stats {
         self.engine.stats()
     }
 
-    /// Streams that have not ended.
+    /// Number of streams that have not ended.
     pub fn unfinished(&self) -> usize {
         self.engine.unfinished()
     }
 }
 
-/// Logits under which greedy sampling takes `next(tokens)`.
+/// Logits for which greedy sampling takes `next(tokens)`.
 ///
 /// # Panics
-/// When asked for logits, if `next` names a token that the vocabulary does not have.
+/// When asked for logits, if `next` returns a token that is not in the vocabulary.
 pub fn always(next: impl Fn(&[TokenId]) -> TokenId + Send + Sync + 'static) -> Logits {
     Arc::new(move |tokens, logits| {
         let token = usize::try_from(next(tokens)).expect("a script names tokens of the vocabulary");

@@ -11,7 +11,7 @@ namespace mullama {
 
 namespace {
 
-// One register of the target; wider vectors than it has are taken apart element by element.
+// One register of the target; the compiler splits wider vectors element by element.
 #if defined(__AVX__)
 constexpr size_t LANES = 8;
 #else
@@ -20,7 +20,7 @@ constexpr size_t LANES = 4;
 typedef float   floats __attribute__((vector_size(LANES * sizeof(float))));
 typedef int32_t masks  __attribute__((vector_size(LANES * sizeof(int32_t))));
 
-// What is looked at between two branches: long enough to keep the loads going.
+// The number of logits scanned between two branches: long enough to keep the loads going.
 constexpr size_t UNROLL = 4;
 constexpr size_t BLOCK  = LANES * UNROLL;
 
@@ -44,8 +44,9 @@ bool by_logit(const llama_token_data & a, const llama_token_data & b) {
     return a.logit > b.logit;
 }
 
-// Calls `unchanged(from, to)` for each stretch of logits that are as the model left them, from `begin` on, and
-// `changed(token, logit)` for each one between them, in the order of the tokens. Either ends the walk by returning true.
+// Calls `unchanged(from, to)` for each range of logits that still have the model's values, from `begin` on, and
+// `changed(token, logit)` for each one between them, in the order of the tokens. Either stops the scan by returning
+// true.
 template <typename Unchanged, typename Changed>
 void walk(const logits_view & view, size_t begin, Unchanged && unchanged, Changed && changed) {
     const auto before = [](const changed_logit & entry, size_t token) { return entry.token < token; };
@@ -62,7 +63,7 @@ void walk(const logits_view & view, size_t begin, Unchanged && unchanged, Change
     }
 }
 
-// The first place from `from` to below `to` that holds the wanted logit, or `to`.
+// The first index from `from` to below `to` with the wanted logit, or `to`.
 size_t first_equal(const float * logits, size_t from, size_t to, float wanted) {
     size_t i = from;
     for (; i + BLOCK <= to; i += BLOCK) {
@@ -80,7 +81,7 @@ size_t first_equal(const float * logits, size_t from, size_t to, float wanted) {
     return i;
 }
 
-// The largest of the logits that were seen, and whether one of them was not a number.
+// The largest of the scanned logits, and whether one of them was not a number.
 struct maximum {
     floats largest[UNROLL];
     masks  nans    = {};
@@ -127,8 +128,9 @@ struct maximum {
     }
 };
 
-// The running top k: a heap whose front is the smallest, with one place behind it for the element that replaces the front.
-// make_heap, pop_heap and sort_heap are the steps of std::partial_sort, so that equals end in the same order.
+// The running top k: a heap whose front is the smallest, with one extra element at the end for the one that replaces
+// the front. make_heap, pop_heap and sort_heap are the steps of std::partial_sort, so that equal logits end up in the
+// same order.
 struct top_heap {
     std::vector<llama_token_data> & data;
     size_t                          k;

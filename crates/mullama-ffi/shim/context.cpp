@@ -1,4 +1,4 @@
-// Guards the calls on a context: decoding, its memory, its state, and the threads that compute for it.
+// Guards the calls on a context: decoding, its memory, its state, and its compute threads.
 
 #include "guard.h"
 
@@ -52,7 +52,7 @@ int32_t mullama_context_facts(llama_context * context, ml_context_facts * out) {
 
 int32_t mullama_decode(llama_context * context, const ml_batch * batch, int32_t * result) {
     return guarded([&] {
-        // llama_batch wants a list of sequences a token; ours have one each.
+        // llama_batch has a list of sequences per token; ours has exactly one.
         static thread_local std::vector<int32_t>        ones;
         static thread_local std::vector<llama_seq_id *> sequences;
 

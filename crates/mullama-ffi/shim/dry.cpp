@@ -11,7 +11,7 @@ namespace mullama {
 
 namespace {
 
-// As in llama.cpp: what follows the first token of a breaker is compared up to this many tokens.
+// As in llama.cpp, at most this many tokens after the first token of a breaker are compared.
 constexpr size_t MAX_TAIL_TOKENS = 20;
 // The logarithm of the largest float; a larger exponent would make the penalty infinite.
 constexpr float FLOAT_MAX_LOG = 88.7228391f;
@@ -59,14 +59,14 @@ dry_penalty::dry_penalty(const llama_vocab * vocab, dry_options given) : vocab(v
     }
 }
 
-// The tokens of what remains of a breaker after its first bytes.
+// The tokens of the remainder of a breaker after its first bytes.
 const dry_penalty::tokens & dry_penalty::tail(size_t breaker, size_t bytes) {
     const auto entry = tails[breaker].find(bytes);
     if (entry != tails[breaker].end()) {
         return entry->second;
     }
     const std::string text = options.breakers[breaker].substr(bytes);
-    // A token stands for a byte or more, but for a space that is put before the text.
+    // A token stands for at least one byte, except for a space that is put before the text.
     tokens        result(text.size() + 2);
     const int32_t count = llama_tokenize(vocab, text.data(), (int32_t) text.size(), result.data(), (int32_t) result.size(), false, false);
     if (count < 0) {
@@ -76,15 +76,15 @@ const dry_penalty::tokens & dry_penalty::tail(size_t breaker, size_t bytes) {
     return tails[breaker].emplace(bytes, std::move(result)).first->second;
 }
 
-// A breaker that stands whole in a token breaks there; one of which only the beginning stands at its end breaks where the
-// rest follows.
+// A breaker that is entirely inside a token breaks there. If only its first bytes are at the end of the token, it
+// breaks where the remainder follows.
 const dry_penalty::tail_tree & dry_penalty::tails_of(int32_t token) {
     const auto known = trees.find(token);
     if (known != trees.end()) {
         return known->second;
     }
     const std::string word = text_of(vocab, token);
-    std::vector<std::pair<size_t, size_t>> beginnings;
+    std::vector<std::pair<size_t, size_t>> prefixes;
     std::vector<bool>                      whole(options.breakers.size(), false);
     tail_tree                              tree(1);
     for (size_t at = 0; at < word.size(); ++at) {
@@ -97,16 +97,16 @@ const dry_penalty::tail_tree & dry_penalty::tails_of(int32_t token) {
             if (bytes == text.size()) {
                 whole[breaker] = tree[0].ends = true;
             } else {
-                beginnings.emplace_back(breaker, bytes);
+                prefixes.emplace_back(breaker, bytes);
             }
         }
     }
-    for (const auto & beginning : beginnings) {
-        if (whole[beginning.first]) {
+    for (const auto & prefix : prefixes) {
+        if (whole[prefix.first]) {
             continue;
         }
         size_t node = 0;
-        for (const int32_t following : tail(beginning.first, beginning.second)) {
+        for (const int32_t following : tail(prefix.first, prefix.second)) {
             const auto added = tree[node].next.emplace(following, tree.size());
             node = added.first->second;
             if (added.second) {
@@ -118,7 +118,8 @@ const dry_penalty::tail_tree & dry_penalty::tails_of(int32_t token) {
     return trees.emplace(token, std::move(tree)).first->second;
 }
 
-// How many of the last `n` tokens follow the last breaker; of two that begin at the same token, the longer one counts.
+// How many of the last `n` tokens follow the last breaker; of two breakers that start at the same token, the longer one
+// counts.
 size_t dry_penalty::since_breaker(const recent_tokens & recent, size_t n) {
     for (size_t age = 0; age < n; ++age) {
         const tail_tree & tree = tails_of(recent.before_last(age));
@@ -143,9 +144,9 @@ size_t dry_penalty::since_breaker(const recent_tokens & recent, size_t n) {
     return n;
 }
 
-// The Z-algorithm, from the end of the text backwards: `repeats[age]` tokens, the last of which has that age, are the same
-// as the last tokens of the text. At most `limit`, which a breaker sets. Linear: `begin` and `end` bound the repetition
-// that reaches furthest back, and what lies inside it is known from its copy at the end of the text.
+// The Z-algorithm, backwards from the end of the text: the `repeats[age]` tokens up to the one of that age are equal to
+// the last tokens of the text. At most `limit`, which a breaker sets. Linear: `begin` and `end` are the bounds of the
+// repetition that reaches furthest back, and the values inside it are known from its copy at the end of the text.
 void dry_penalty::count_repeats(const recent_tokens & recent, size_t n, size_t limit) {
     repeats.assign(n, 0);
     size_t begin = 0;

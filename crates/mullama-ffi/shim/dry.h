@@ -1,4 +1,5 @@
-// The DRY penalty: a token that would go on repeating what stands earlier in the text costs more, the longer the repetition.
+// The DRY penalty: a token that would continue a repetition of earlier text is penalized, the more the longer the
+// repetition.
 //
 // The algorithm and its results are llama.cpp's (llama_sampler_init_dry). The difference is how sequence breakers are
 // found: llama.cpp compares every token of the vocabulary with every breaker before the first token is sampled, which
@@ -45,14 +46,14 @@ class dry_penalty {
 public:
     dry_penalty(const llama_vocab * vocab, dry_options options);
 
-    // Lowers the logits of the candidates that would go on with a repetition.
+    // Lowers the logits of the candidates that would continue a repetition.
     void apply(const recent_tokens & recent, std::vector<llama_token_data> & candidates);
 
 private:
     using tokens = std::vector<int32_t>;
 
-    // The token sequences that complete a breaker after some token, as a tree: node 0 is that token itself. A node where a
-    // breaker ends needs nothing more; that is node 0 if a breaker stands whole in the token.
+    // The token sequences that complete a breaker after some token, as a tree: node 0 is that token itself. At a node
+    // where a breaker ends, nothing more is needed; that is node 0 if a breaker is entirely inside the token.
     struct tail_node {
         bool                                ends = false;
         std::unordered_map<int32_t, size_t> next;
@@ -67,7 +68,7 @@ private:
     const llama_vocab *                       vocab;
     dry_options                               options;
     std::array<std::vector<size_t>, 256>      by_first_byte;
-    std::vector<std::unordered_map<size_t, tokens>> tails; // of each breaker, by the bytes that went before
+    std::vector<std::unordered_map<size_t, tokens>> tails; // of each breaker, by the number of preceding bytes
     std::unordered_map<int32_t, tail_tree>    trees;       // of the tokens that have occurred
     std::vector<size_t>                       repeats;     // how many tokens up to this age repeat the end of the text
     std::unordered_map<int32_t, size_t>       longest;     // the longest repetition that a token would continue

@@ -1,4 +1,4 @@
-// Owns what is global: the start of llama.cpp, its log, its abort hook, and the text of the last error.
+// Owns the global state: llama.cpp's initialisation, its log, its abort hook, and the text of the last error.
 
 #include "guard.h"
 
@@ -22,7 +22,7 @@ void set_last_error(const char * text) noexcept {
     std::snprintf(last_error, sizeof(last_error), "%s", text);
 }
 
-// Without this ggml forks a debugger when the process aborts, which is slow and can hang in a container. Its static
+// Without this, ggml forks a debugger when the process aborts, which is slow and can hang in a container. Its static
 // initialisers read the variable, so it is set before them.
 __attribute__((constructor(101))) static void no_backtrace() {
     setenv("GGML_NO_BACKTRACE", "1", 1);
@@ -34,7 +34,8 @@ static void on_log(ggml_log_level level, const char * text, void *) {
     }
 }
 
-// ggml calls this right before abort(). Throwing is the only way out, and only where a guard below catches it.
+// ggml calls this directly before abort(). Throwing is the only way to prevent it, and works only if a guard below
+// catches it.
 static void on_abort(const char * message) {
     set_last_error(message);
     if (guard_depth > 0 && std::uncaught_exceptions() == 0) {
@@ -43,19 +44,20 @@ static void on_abort(const char * message) {
     }
     on_log(GGML_LOG_LEVEL_ERROR, message, nullptr);
     on_log(GGML_LOG_LEVEL_ERROR, "\n", nullptr);
-    // The process ends now, and a program without a log would end without a word.
+    // The process ends now; without this line a program without a log would give no reason.
     std::fprintf(stderr, "llama.cpp: %s\n", message);
 }
 
-// GCC before 12.4 and 13.3 tells the optimiser that loading an AMX tile configuration reads 8 of its 64 bytes; the rest is
-// then never written, and the instruction faults on the stack's garbage. A fixed GCC has a builtin for it, and so has clang.
+// GCC before 12.4 and 13.3 tells the optimiser that loading an AMX tile configuration reads only 8 of its 64 bytes; the
+// others are then never written, and the instruction faults on uninitialised stack. A fixed GCC has a builtin for it,
+// and so has clang.
 #if defined(__x86_64__) && !__has_builtin(__builtin_ia32_ldtilecfg)
 constexpr bool AMX_WORKS = false;
 #else
 constexpr bool AMX_WORKS = true;
 #endif
 
-// Takes AMX out of the places where the CPU backend puts weights, so that no kernel of it ever runs.
+// Removes AMX from the buffer types in which the CPU backend puts weights, so that its kernels never run.
 static void forget_amx() {
     auto * cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
     if (!cpu) {
@@ -66,7 +68,7 @@ static void forget_amx() {
     if (!list_extra) {
         return;
     }
-    // The list is the backend's own, ends in null, and is read at every load.
+    // The list belongs to the backend, ends in null, and is read at every load.
     auto * kept = list_extra(cpu);
     for (auto * entry = kept; entry && *entry; ++entry) {
         if (std::strcmp(ggml_backend_buft_name(*entry), "AMX") != 0) {

@@ -9,12 +9,13 @@
 
 namespace mullama {
 
-// What the abort hook throws. It derives from std::exception so that llama.cpp's own handlers clean up on its way.
+// The exception of the abort hook. It derives from std::exception so that llama.cpp's own handlers clean up when it
+// passes.
 struct assertion_failure : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-// How many guarded calls stand on this thread's stack, and whether an assertion fired inside the innermost one.
+// The number of guarded calls on this thread's stack, and whether an assertion fired inside the innermost one.
 extern thread_local int  guard_depth;
 extern thread_local bool assertion_fired;
 
@@ -47,7 +48,7 @@ int32_t guarded(Body && body) noexcept {
         set_last_error("an exception of an unknown type");
         return ML_EXCEPTION;
     }
-    // llama.cpp swallows exceptions in places; an assertion still means that its state cannot be trusted.
+    // llama.cpp catches some exceptions itself; an assertion still means that its state cannot be trusted.
     return assertion_fired ? ML_ASSERTION : ML_OK;
 }
 

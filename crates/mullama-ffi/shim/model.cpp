@@ -27,7 +27,7 @@ int32_t mullama_model_load(const char * path, const ml_model_options * options, 
         params.load_mode                   = load_mode(*options);
         params.check_tensors               = options->check_tensors;
         params.vocab_only                  = options->vocab_only;
-        // llama.cpp's own callback draws dots into the log.
+        // llama.cpp's own callback prints dots into the log.
         params.progress_callback           = progress ? progress : keep_loading;
         params.progress_callback_user_data = user_data;
         *out = llama_model_load_from_file(path, params);
@@ -122,14 +122,15 @@ int32_t mullama_vocab_eog(const llama_vocab * vocab, int32_t * out, size_t capac
 
 void mullama_keep_statics_at_exit(void) {
 #ifdef __GLIBC__
-    // The handler that was registered last runs first: before the destructors of what llama.cpp has built so far.
+    // The handler that was registered last runs first: before the destructors of the objects that llama.cpp has created
+    // so far.
     on_exit([](int status, void *) { fflush(nullptr); _Exit(status); }, nullptr);
 #endif
 }
 
 int32_t mullama_vocab_is_control(const llama_vocab * vocab, int32_t token, bool * out) {
     return guarded([&] { 
-        // What the tokenizer reads as this token only where it is told to parse special ones.
+        // The tokenizer reads text as this token only if it parses special tokens.
         *out = (llama_vocab_get_attr(vocab, token) & (LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_UNKNOWN)) != 0;
     });
 }
@@ -142,7 +143,7 @@ int32_t mullama_vocab_attr(const llama_vocab * vocab, int32_t token, int32_t * o
 int32_t mullama_vocab_adds_space(const llama_vocab * vocab, bool * out) {
     *out = false;
     return guarded([&] {
-        // llama.cpp does not tell, but the tokens of a letter do.
+        // llama.cpp has no function for this, but the tokens of a letter reveal it.
         llama_token   tokens[8];
         char          piece[32];
         const int32_t count  = llama_tokenize(vocab, "a", 1, tokens, 8, false, false);

@@ -1,7 +1,7 @@
-// The C face of the shim: every call of llama.cpp that Rust makes goes through one of these functions.
+// The C interface of the shim: every call of llama.cpp that Rust makes goes through one of these functions.
 //
-// A function returns ML_OK, or what went wrong with its text in mullama_last_error(); results come back through pointers.
-// No C++ exception leaves one. The Rust side of this header is src/sys.rs.
+// A function returns ML_OK, or the kind of failure with its text in mullama_last_error(); results are returned through
+// pointers. No function throws a C++ exception. The Rust side of this header is src/sys.rs.
 #pragma once
 
 #include "llama.h"
@@ -125,10 +125,10 @@ enum ml_seq_op {
     ML_SEQ_REMOVE = 0, // argument unused; result: whether it could be removed
     ML_SEQ_COPY   = 1, // argument: the destination sequence
     ML_SEQ_SHIFT  = 2, // argument: what is added to each position
-    ML_SEQ_KEEP   = 3, // every other sequence goes
+    ML_SEQ_KEEP   = 3, // every other sequence is removed
     ML_SEQ_MIN    = 4, // result: the smallest position, or -1
     ML_SEQ_MAX    = 5, // result: the largest position, or -1
-    ML_SEQ_CLEAR  = 6, // all sequences go
+    ML_SEQ_CLEAR  = 6, // all sequences are removed
 };
 
 struct ml_sampler_options {

@@ -1,9 +1,9 @@
-// Owns a sampler: llama.cpp's own samplers in llama.cpp's order, and the shortest way from logits through them.
+// Owns a sampler: llama.cpp's own samplers in llama.cpp's order, and the shortest path from the logits through them.
 //
-// Three things are done before a candidate array exists, each with llama.cpp's results: logit biases change the logits of
-// their tokens alone, in a short list beside the model's logits; penalties and DRY run on the recent tokens alone (they
-// change no other); a small top-k that comes first picks straight from the logits. A bare greedy sampler only looks for the
-// largest.
+// Three steps run before a candidate array exists, each with llama.cpp's results: logit biases change the logits of
+// only their tokens, in a short list beside the model's logits; penalties and DRY run on only the recent tokens (they
+// change no others); a small top-k that comes first picks directly from the logits. A bare greedy sampler only looks
+// for the largest.
 
 #include "candidates.h"
 #include "dry.h"
@@ -37,7 +37,7 @@ void add(const chain & to, llama_sampler * sampler) {
     llama_sampler_chain_add(to.get(), sampler);
 }
 
-// Above this llama.cpp's top-k sorts by buckets, which leaves equals in another order.
+// Above this llama.cpp's top-k uses a bucket sort, which returns equal logits in another order.
 constexpr int32_t TOP_K_HEAP_MAX = 128;
 // Every truncating sampler keeps at least one candidate.
 constexpr size_t MIN_KEEP = 1;
@@ -138,7 +138,7 @@ void ml_sampler::apply_biases(const float * raw) {
     }
 }
 
-// Runs the penalties on the recent tokens, with their biases, and leaves the results among the changed logits.
+// Runs the penalties on the recent tokens, including their biases, and stores the results among the changed logits.
 void ml_sampler::apply_penalties(const float * raw) {
     if (recent.counts.empty()) {
         return;
@@ -206,8 +206,8 @@ ml_sampled ml_sampler::sample(const float * raw, int32_t & token) {
         return ML_SAMPLED_NOTHING;
     }
     const auto & chosen = array.data[array.selected];
-    // A temperature near zero overflows the scaled logits, and llama.cpp then takes the last candidate: a temperature
-    // that low means the likeliest.
+    // A temperature near zero overflows the scaled logits, and llama.cpp then takes the last candidate. The most likely
+    // token is used instead, as such a low temperature requires.
     token = std::isnan(chosen.p) ? (int32_t) find_likeliest(view).index : chosen.id;
     return ML_SAMPLED_TOKEN;
 }
@@ -216,7 +216,7 @@ void ml_sampler::accept(int32_t token) {
     if (penalties) {
         llama_sampler_accept(penalties.get(), token);
     }
-    // Without penalties and DRY its capacity is 0, and it keeps nothing.
+    // Without penalties and DRY its capacity is 0, and it stores nothing.
     recent.push(token);
     if (rest) {
         llama_sampler_accept(rest.get(), token);
@@ -231,13 +231,13 @@ int32_t mullama_sampler_new(const llama_vocab * vocab, const ml_sampler_options 
         sampler->greedy  = options->greedy;
         if (options->n_logit_bias > 0) {
             sampler->biases.assign(options->logit_bias, options->logit_bias + options->n_logit_bias);
-            // Several biases of one token add up in the order in which they were given.
+            // Several biases of one token are added up in the order in which they were given.
             std::stable_sort(sampler->biases.begin(), sampler->biases.end(), [](const auto & a, const auto & b) { return a.token < b.token; });
         }
         build_penalties(*sampler, vocab, *options);
         if (!options->greedy) {
             sampler->rest = new_chain();
-            // Mirostat truncates by itself; llama.cpp puts nothing but the temperature before it.
+            // Mirostat truncates by itself; llama.cpp puts only the temperature before it.
             if (options->mirostat == 0) {
                 build_truncation(*sampler, *options);
             }

@@ -1,4 +1,4 @@
-//! Ends a running decode when its owner asks for it.
+//! Aborts a running decode when its owner requests it.
 
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! Starts llama.cpp, once a process.
+//! Initialises llama.cpp, once per process.
 
 use std::ffi::CStr;
 use std::sync::OnceLock;
@@ -6,13 +6,13 @@ use std::sync::OnceLock;
 use crate::error::{Error, check};
 use crate::{log, sys};
 
-/// Starts llama.cpp if nobody did yet. It is never stopped: there is nothing to free.
+/// Initialises llama.cpp if that has not happened yet. It is never shut down, because there is nothing to free.
 ///
-/// Every call that needs it starts it by itself; calling this first only moves the cost.
+/// Every call that needs it initialises it by itself; calling this first only moves the cost.
 ///
 /// # Errors
 ///
-/// [`Error::Exception`] and its like, each time, if the start failed.
+/// [`Error::Exception`] or another error from C++, at each call, if the initialisation failed.
 pub fn init() -> Result<(), Error> {
     static STARTED: OnceLock<Result<(), Error>> = OnceLock::new();
     STARTED
@@ -23,20 +23,21 @@ pub fn init() -> Result<(), Error> {
         .clone()
 }
 
-/// What llama.cpp was compiled for and uses, as it says itself: `CPU : AVX2 = 1 | FMA = 1 | …`.
+/// The features that llama.cpp was compiled for and uses, in its own format: `CPU : AVX2 = 1 | FMA = 1 | …`.
 pub fn system_info() -> String {
     static INFO: OnceLock<String> = OnceLock::new();
     INFO.get_or_init(|| {
-        // The text names the backends, which exist once llama.cpp has started; if that failed it names none.
+        // The text names the backends, which exist once llama.cpp is initialised; if that failed it names none.
         let _ = init();
-        // SAFETY: the text is a static string that ends in NUL; it is rewritten only by this call, which `OnceLock` makes once.
+        // SAFETY: the text is a static string that ends in NUL; it is rewritten only by this call, which `OnceLock`
+        // makes once.
         unsafe { CStr::from_ptr(sys::mullama_system_info()) }.to_string_lossy().into_owned()
     })
     .clone()
 }
 
-/// Has the process end without C++'s destructors of static objects, for a thread may still read what they would destroy. Open
-/// files of C are flushed. Where the C library is not glibc, nothing changes.
+/// Makes the process exit without C++'s destructors of static objects, because a thread may still read what they
+/// destroy. C's open files are flushed. If the C library is not glibc, nothing changes.
 pub fn keep_statics_at_exit() {
     // SAFETY: registers a handler; it touches nothing of ours.
     unsafe { sys::mullama_keep_statics_at_exit() };

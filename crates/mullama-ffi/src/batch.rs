@@ -1,10 +1,10 @@
-//! The tokens of one decode: which token, at which position of which sequence, and whether its logits are wanted.
+//! The tokens of one decode: each token, its position and sequence, and whether its logits are needed.
 
 use crate::error::Error;
 use crate::sys;
 use crate::token::TokenId;
 
-/// Tokens to decode together. It has a fixed capacity and is cleared and filled again for each step.
+/// Tokens to decode together. It has a fixed capacity, and is cleared and refilled for each step.
 #[derive(Debug, Clone)]
 pub struct Batch {
     capacity: usize,
@@ -16,7 +16,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// An empty batch for at most `capacity` tokens; nothing is allocated after this.
+    /// Creates an empty batch for at most `capacity` tokens; nothing is allocated afterwards.
     pub fn new(capacity: usize) -> Self {
         Self {
             capacity,
@@ -28,8 +28,8 @@ impl Batch {
         }
     }
 
-    /// Adds a token and returns its row: what [`Context::logits`](crate::Context::logits) is asked for after the decode,
-    /// if `output` is set. Ranges are checked by the decode, which knows the model.
+    /// Adds a token and returns its row, which is the argument of [`Context::logits`](crate::Context::logits) after the
+    /// decode if `output` is set. Ranges are checked by the decode, which knows the model.
     ///
     /// # Errors
     ///
@@ -47,7 +47,7 @@ impl Batch {
         Ok(row)
     }
 
-    /// Takes all tokens out.
+    /// Removes all tokens.
     pub fn clear(&mut self) {
         self.tokens.clear();
         self.positions.clear();
@@ -56,38 +56,38 @@ impl Batch {
         self.outputs = 0;
     }
 
-    /// How many tokens are in it.
+    /// Number of tokens in the batch.
     pub fn len(&self) -> usize {
         self.tokens.len()
     }
 
-    /// Whether no token is in it.
+    /// Whether the batch has no tokens.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
     }
 
-    /// How many rows of logits are wanted.
+    /// Number of rows whose logits are needed.
     pub fn outputs(&self) -> usize {
         self.outputs
     }
 
-    /// How many tokens fit.
+    /// Maximum number of tokens.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
     /// Token, position and sequence of each row.
     pub(crate) fn rows(&self) -> impl Iterator<Item = (TokenId, i32, i32)> + '_ {
-        let places = self.positions.iter().zip(&self.sequences);
-        self.tokens.iter().zip(places).map(|(&token, (&position, &seq))| (token, position, seq))
+        let positions = self.positions.iter().zip(&self.sequences);
+        self.tokens.iter().zip(positions).map(|(&token, (&position, &seq))| (token, position, seq))
     }
 
-    /// One flag a row: whether its logits are wanted.
+    /// One flag per row: whether its logits are needed.
     pub(crate) fn wanted(&self) -> &[i8] {
         &self.wanted
     }
 
-    /// The batch as C sees it; valid as long as this one is neither changed nor dropped.
+    /// The batch as a C struct, which is valid as long as this batch is neither changed nor dropped.
     pub(crate) fn raw(&self) -> sys::Batch {
         sys::Batch {
             n_tokens: i32::try_from(self.tokens.len()).unwrap_or(i32::MAX),

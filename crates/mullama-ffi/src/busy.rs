@@ -9,7 +9,7 @@ use std::thread;
 ///
 /// # Panics
 ///
-/// If the work does.
+/// If `work` panics.
 pub fn beside_busy_threads<T>(threads: usize, work: impl FnOnce() -> T) -> T {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -20,7 +20,7 @@ pub fn beside_busy_threads<T>(threads: usize, work: impl FnOnce() -> T) -> T {
                 }
             });
         }
-        // The scope waits for them, even when the work panics.
+        // The scope waits for the threads, even when the work panics.
         let done = panic::catch_unwind(AssertUnwindSafe(work));
         stop.store(true, Ordering::Relaxed);
         done.unwrap_or_else(|panicked| panic::resume_unwind(panicked))

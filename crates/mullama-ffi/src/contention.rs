@@ -1,9 +1,10 @@
 //! Measures how many compute threads wait for a core that another program or thread is using.
 //!
-//! ggml's threads meet at a barrier after each node of a graph and spin there. If one of them is not running, all others
-//! wait for the scheduler to come back to it, and a step of a millisecond can take a second. For each thread, Linux counts
-//! the time that it was ready to run but had no core: the second number in its `schedstat` file, in nanoseconds
-//! (Documentation/scheduler/sched-stats). Other systems have no such counter, and there is no reading on them.
+//! ggml's threads meet at a barrier after each node of a graph and spin there. If one of them is not running, all
+//! others wait until the scheduler runs it again, and a step of a millisecond can take a second. For each thread, Linux
+//! counts the time in which it was ready to run but had no core: the second number in its `schedstat` file, in
+//! nanoseconds (Documentation/scheduler/sched-stats). Other systems have no such counter, so there are no readings on
+//! them.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -14,40 +15,41 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-/// Shortest time that a reading covers. The scheduler's time slices last a few milliseconds, so a shorter reading would
-/// say more about chance than about contention.
+/// Minimum time that a reading covers. The scheduler's time slices last a few milliseconds, so a shorter reading would
+/// reflect chance more than contention.
 const READING_TIME: Duration = Duration::from_millis(16);
-/// How often the threads of a new pool are looked for before it goes unmeasured.
+/// Maximum number of attempts to identify the threads of a new pool before it is used without readings.
 const ATTEMPTS: u32 = 5;
 
 /// How long the threads of a pool waited for a core.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CpuContention {
-    /// Threads that were ready to run but had no core, averaged over the reading.
+    /// Number of threads that were ready to run but had no core, averaged over the reading.
     pub waiting: f64,
-    /// Threads that computed.
+    /// Number of threads that computed.
     pub threads: u32,
-    /// How much time the reading covers.
+    /// The time that the reading covers.
     pub over: Duration,
 }
 
-/// Reads how long the threads of one pool waited, including the thread that decodes with it.
+/// Measures how long the threads of one pool waited, including the thread that decodes with it.
 #[derive(Debug, Default)]
 pub(crate) struct ContentionMeter {
-    /// The `schedstat` files of the pool's own threads; `None` where they are not known.
+    /// The `schedstat` files of the pool's own threads; `None` if they are not known.
     workers: Option<Vec<File>>,
     /// The `schedstat` file of the thread that decodes. It belongs to no pool, and a context may move between threads.
     caller: Option<(ThreadId, File)>,
-    /// Since when the threads compute without a break, and how many nanoseconds they had waited by then.
+    /// When the current stretch of uninterrupted computing began, and how many nanoseconds the threads had waited by
+    /// then.
     started: Option<(Instant, u64)>,
-    /// What earlier stretches add to the current reading: their time, and how long the threads waited in them. Short
-    /// requests with pauses between them complete a reading too.
+    /// The share of earlier stretches in the current reading: their duration, and how long the threads waited in them.
+    /// Short requests with pauses between them therefore complete a reading as well.
     earlier: (Duration, Duration),
     latest: Option<CpuContention>,
 }
 
 impl ContentionMeter {
-    /// A decode begins.
+    /// Records that a decode begins.
     pub(crate) fn begin(&mut self) {
         self.latest = None;
         let here = thread::current().id();
@@ -60,7 +62,7 @@ impl ContentionMeter {
         }
     }
 
-    /// A decode has ended. There is a new reading once the previous one lies far enough back.
+    /// Records that a decode has ended. There is a new reading once enough time has passed since the previous one.
     pub(crate) fn end(&mut self) {
         let time = self.earlier.0 + self.started.map_or(Duration::ZERO, |(then, _)| then.elapsed());
         if time < READING_TIME || self.started.is_none() {
@@ -75,13 +77,13 @@ impl ContentionMeter {
         self.latest = self.started.map(|_| CpuContention { waiting, threads, over });
     }
 
-    /// The pool does something else, or nothing: what its threads wait for from now on does not count.
+    /// Interrupts the measurement: what the pool's threads wait for from now on does not count.
     pub(crate) fn interrupt(&mut self) {
         self.add_stretch();
         (self.started, self.latest) = (None, None);
     }
 
-    /// Counts the time since the last count; where it cannot be read, nothing counts.
+    /// Counts the time since the last count; nothing is counted if the files cannot be read.
     fn add_stretch(&mut self) {
         let Some((then, waited_then)) = self.started else { return };
         self.started = self.waited().map(|waited| (Instant::now(), waited));
@@ -91,7 +93,7 @@ impl ContentionMeter {
         }
     }
 
-    /// The reading that ended with the last decode.
+    /// The reading that was completed by the last decode.
     pub(crate) fn latest(&self) -> Option<CpuContention> {
         self.latest
     }
@@ -114,9 +116,9 @@ fn run_delay(mut file: &File) -> Option<u64> {
 
 /// Starts a pool of `workers` threads with `start`, and returns it with a meter for its threads.
 ///
-/// The new threads are those that exist afterwards and did not exist before. Another part of the program may start a
-/// thread at the same moment; then there are too many, and a pool is started again. A pool whose threads stay unknown
-/// works as well as any other, but has no readings.
+/// The new threads are those that exist afterwards and did not exist before. If another part of the program starts a
+/// thread at the same moment, there are too many, and the pool is started again. A pool whose threads cannot be
+/// identified works like any other, but has no readings.
 pub(crate) fn measured<T, E>(workers: usize, start: impl Fn() -> Result<T, E>) -> Result<(T, ContentionMeter), E> {
     static ONE_POOL_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_POOL_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -149,7 +151,7 @@ mod tests {
 
     use super::*;
 
-    /// Threads that wait to be released, as a pool's do.
+    /// Threads that wait until they are released, as a pool's do.
     fn start_threads(count: usize) -> (mpsc::SyncSender<()>, Arc<Mutex<mpsc::Receiver<()>>>) {
         let (release, released) = mpsc::sync_channel(1);
         let released = Arc::new(Mutex::new(released));
@@ -161,13 +163,13 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_s_threads_are_found() {
+    fn the_threads_of_a_pool_are_identified() {
         let (_pool, meter) = measured(3, || Ok::<_, ()>(start_threads(3))).expect("started");
         assert_eq!(meter.workers.map(|files| files.len()), Some(3));
     }
 
     #[test]
-    fn a_pool_is_started_again_when_a_foreign_thread_starts_beside_it() {
+    fn a_pool_is_restarted_when_another_thread_starts_at_the_same_time() {
         let foreign = AtomicBool::new(true);
         let start = || Ok::<_, ()>(start_threads(2 + usize::from(foreign.swap(false, Ordering::Relaxed))));
         let (_pool, meter) = measured(2, start).expect("started");
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_whose_threads_stay_unknown_has_no_readings() {
+    fn a_pool_whose_threads_cannot_be_identified_has_no_readings() {
         let (_pool, mut meter) = measured(2, || Ok::<_, ()>(start_threads(3))).expect("started");
         meter.begin();
         meter.earlier.0 = READING_TIME;
@@ -184,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_covers_at_least_its_shortest_time_and_ends_when_the_pool_is_interrupted() {
+    fn a_reading_covers_at_least_the_minimum_time_and_excludes_interruptions() {
         let (_pool, mut meter) = measured(0, || Ok::<_, ()>(())).expect("started");
         meter.begin();
         meter.end();

@@ -1,4 +1,4 @@
-//! Owns a context: the KV pool, the compute buffers and the threads of one engine, and decodes batches with them.
+//! Owns a context: the KV pool, the compute buffers and the threads of one engine, which decode batches.
 
 use std::cell::Cell;
 use std::fmt;
@@ -22,10 +22,10 @@ use crate::{log, sys};
 /// How long dropping a poisoned context waits until it is freed.
 const FREE_TIME_LIMIT: Duration = Duration::from_secs(1);
 
-/// The parts of a context, in the order in which they are freed: the threads have ended before the buffers go.
+/// The parts of a context, in the order in which they are freed: the threads must end before the buffers are freed.
 pub(crate) struct Parts {
     pub(crate) pools: Pools,
-    /// Pools that were replaced: llama.cpp's CPU backend holds the last one it used until it uses another.
+    /// Replaced pools: llama.cpp's CPU backend keeps using the last one until it uses another.
     pub(crate) replaced: Vec<Pools>,
     raw: RawContext,
     abort: Arc<AtomicBool>,
@@ -34,7 +34,7 @@ pub(crate) struct Parts {
 
 struct RawContext(NonNull<sys::llama_context>);
 
-// SAFETY: a llama_context is tied to no thread; whoever holds it is the only one to use it.
+// SAFETY: a llama_context is tied to no thread; only its holder uses it.
 unsafe impl Send for RawContext {}
 
 impl Drop for RawContext {
@@ -46,7 +46,7 @@ impl Drop for RawContext {
 
 /// A llama.cpp context: a KV pool for up to `n_seq_max` sequences, compute buffers and threads.
 ///
-/// It can move between threads, but only one thread uses it at a time. Dropping it frees everything but the model.
+/// It can move between threads, but only one thread uses it at a time. Dropping it frees everything except the model.
 pub struct Context {
     pub(crate) parts: ManuallyDrop<Parts>,
     pub(crate) facts: sys::ContextFacts,
@@ -55,7 +55,7 @@ pub struct Context {
     pub(crate) n_vocab: usize,
     /// Which rows of the last decode have logits.
     pub(crate) outputs: Vec<i8>,
-    /// The next position of each sequence while a batch is checked; kept to save the allocation.
+    /// The next position of each sequence while a batch is checked; kept to avoid an allocation.
     pub(crate) expected: Vec<Option<i32>>,
     poisoned: Cell<bool>,
     #[cfg(feature = "test-support")]
@@ -78,8 +78,8 @@ impl Drop for Context {
     }
 }
 
-/// Frees a poisoned context on a thread of its own: if the failure left compute threads waiting for each other inside a
-/// graph, joining them never ends, and only that thread should hang.
+/// Frees a poisoned context on a separate thread: if the failure left compute threads waiting for each other inside a
+/// graph, joining them never ends, and then only that thread should hang.
 fn free_detached(parts: Parts) {
     let (freed, wait) = mpsc::sync_channel(1);
     let parts = ManuallyDrop::new(parts);
@@ -105,8 +105,8 @@ impl Context {
         Self::with_abort_flag(model, options, Arc::default())
     }
 
-    /// Like [`new`](Self::new), with an abort flag that outlives the context: an owner that replaces a failed context keeps
-    /// the same flag.
+    /// Like [`new`](Self::new), with an abort flag that outlives the context, so that an owner that replaces a failed
+    /// context can keep the same flag.
     ///
     /// # Errors
     ///
@@ -131,7 +131,7 @@ impl Context {
             return Err(Error::ModelUnsuited { reason: "it has no KV cache or recurrent state" });
         }
         if !facts.causal {
-            // Without a causal mask, all tokens attend to each other and have to be in one part of the batch.
+            // Without a causal mask, all tokens attend to each other and must be in one part of the batch.
             facts.n_batch = facts.n_batch.min(facts.n_ubatch);
         }
         Ok(Self {
@@ -152,7 +152,7 @@ impl Context {
         self.parts.raw.0.as_ptr()
     }
 
-    /// Refuses a context that failed before.
+    /// Refuses a context that has failed.
     pub(crate) fn usable(&self) -> Result<(), Error> {
         if self.poisoned.get() { Err(Error::Poisoned) } else { Ok(()) }
     }
@@ -165,11 +165,11 @@ impl Context {
         result
     }
 
-    /// Waits until everything that was decoded has been computed. On a GPU [`decode`](Self::decode) may return before.
+    /// Waits until everything that was decoded has been computed. On a GPU [`decode`](Self::decode) may return earlier.
     ///
     /// # Errors
     ///
-    /// [`Error::Poisoned`], or what comes out of C++.
+    /// [`Error::Poisoned`], or an error from C++.
     pub fn synchronize(&mut self) -> Result<(), Error> {
         self.usable()?;
         // SAFETY: the context is alive, and `&mut self` excludes other calls.
@@ -177,7 +177,8 @@ impl Context {
         self.poisoned_by(check("llama_synchronize", status))
     }
 
-    /// Computes with this many threads from now on: `n_threads` for a single token, `n_threads_batch` for more.
+    /// Sets the number of compute threads for later decodes: `n_threads` for a single token, `n_threads_batch` for
+    /// several.
     ///
     /// # Errors
     ///
@@ -197,14 +198,14 @@ impl Context {
         self.poisoned_by(slept)
     }
 
-    /// How many compute threads waited for a core, where the last decode completed a reading: one covers at least 16 ms,
-    /// which may take many short decodes. Always `None` on systems other than Linux.
+    /// How many compute threads waited for a core, if the last decode completed a reading: a reading covers at least 16
+    /// ms, which may take many short decodes. Always `None` on systems other than Linux.
     pub fn contention(&self) -> Option<CpuContention> {
         self.parts.pools.contention()
     }
 
-    /// Sends the compute threads to sleep at once, instead of letting them poll for more work for a while. The next
-    /// decode wakes them. Free if they sleep already.
+    /// Puts the compute threads to sleep at once, instead of letting them poll for more work for a while. The next
+    /// decode wakes them. This costs nothing if they are already asleep.
     ///
     /// # Errors
     ///
@@ -221,8 +222,8 @@ impl Context {
         self.fail_next = Some(failure);
     }
 
-    /// The abort flag: while it is set, from any thread, the running decode ends early and so does every later one. The
-    /// context itself never changes it.
+    /// The abort flag: while it is set, from any thread, the running decode ends early, and so does every later one.
+    /// The context itself never changes it.
     pub fn abort_flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.parts.abort)
     }
@@ -237,12 +238,12 @@ impl Context {
         self.facts.n_ctx
     }
 
-    /// Most tokens of one decode.
+    /// Maximum number of tokens of one decode.
     pub fn n_batch(&self) -> u32 {
         self.facts.n_batch
     }
 
-    /// Most tokens computed at once inside a decode.
+    /// Maximum number of tokens computed at once inside a decode.
     pub fn n_ubatch(&self) -> u32 {
         self.facts.n_ubatch
     }
@@ -252,12 +253,12 @@ impl Context {
         self.facts.n_seq_max
     }
 
-    /// Most rows of logits of one decode.
+    /// Maximum number of rows of logits of one decode.
     pub fn n_outputs_max(&self) -> u32 {
         self.n_outputs_max
     }
 
-    /// Tokens of the vocabulary, which is the length of a row of logits.
+    /// Number of tokens in the vocabulary, which is the length of a row of logits.
     pub fn n_vocab(&self) -> usize {
         self.n_vocab
     }
@@ -327,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn an_assertion_of_llama_cpp_that_no_check_caught_is_an_error() {
+    fn an_assertion_of_llama_cpp_behind_the_checks_is_an_error() {
         let model = demo();
         let mut broken = context(&model);
         broken.decode(&batch(1, 0)).expect("its threads are awake");
@@ -347,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exception_of_llama_cpp_that_no_check_caught_is_an_error() {
+    fn an_exception_of_llama_cpp_behind_the_checks_is_an_error() {
         let model = demo();
         let (mut length, mut bytes) = (0, [0; 8]);
         // SAFETY: the id is out of range, for which llama.cpp throws before it writes.

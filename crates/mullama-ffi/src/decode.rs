@@ -8,11 +8,12 @@ use crate::error::{Error, check};
 use crate::{log, sys};
 
 impl Context {
-    /// Computes the batch: its tokens enter the KV pool, and the logits of the rows that asked for them can be read.
+    /// Computes the batch: its tokens are added to the KV pool, and the logits of the rows that requested them can be
+    /// read.
     ///
-    /// Blocks until it is computed or the abort flag ends it. After [`Error::Aborted`] and [`Error::DecodeFailed`] a part
-    /// of the batch may have entered the pool: ask [`seq_pos_max`](Self::seq_pos_max). After other errors that do not
-    /// [poison](Error::poisons) the context, the pool is as it was.
+    /// Blocks until it is computed or the abort flag ends it. After [`Error::Aborted`] and [`Error::DecodeFailed`] a
+    /// part of the batch may be in the pool; [`seq_pos_max`](Self::seq_pos_max) reports how much. After other errors
+    /// that do not [poison](Error::poisons) the context, the pool is unchanged.
     ///
     /// # Errors
     ///
@@ -68,7 +69,7 @@ impl Context {
         Ok(())
     }
 
-    /// Positions continue where the sequence ends in the pool; an empty sequence may start at any position.
+    /// Positions must continue where the sequence ends in the pool; an empty sequence may start at any position.
     fn check_position(&mut self, seq: i32, position: i32) -> Result<(), Error> {
         let index = self.check_seq(seq)?;
         if position < 0 || position == i32::MAX {
@@ -103,7 +104,8 @@ impl Context {
         if logits.is_null() {
             return Err(Error::NoLogits { row });
         }
-        // SAFETY: llama.cpp points at a row of `n_vocab` floats that stays until the next decode, which needs `&mut self`.
+        // SAFETY: llama.cpp points at a row of `n_vocab` floats that stays until the next decode, which needs `&mut
+        // self`.
         Ok(unsafe { slice::from_raw_parts(logits, self.n_vocab) })
     }
 }

@@ -5,20 +5,20 @@ use std::ffi::c_char;
 use crate::error::{Error, check};
 use crate::{backend, sys};
 
-/// No machine has more devices than this; llama.cpp itself uses at most 16 of a kind.
+/// Above the number of devices of any machine; llama.cpp itself uses at most 16 of a kind.
 const MAX_DEVICES: usize = 64;
 
-/// What kind of device it is.
+/// The kind of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DeviceKind {
     /// The processor, with the system's memory.
     Cpu,
-    /// A GPU with memory of its own.
+    /// A GPU with its own memory.
     Gpu,
     /// A GPU inside the processor, which shares the system's memory.
     IntegratedGpu,
-    /// Helps the processor, such as a BLAS library or AMX; it holds no layers.
+    /// An accelerator of the processor, such as a BLAS library or AMX; it holds no layers.
     Accelerator,
     /// A kind that this version of mullama does not know.
     Other,
@@ -60,19 +60,19 @@ pub struct Device {
     pub name: String,
     /// The vendor's name for it.
     pub description: String,
-    /// What kind of device it is.
+    /// The kind of the device.
     pub kind: DeviceKind,
-    /// Free memory in bytes, at the time of the call.
+    /// Free memory in bytes at the time of the call.
     pub memory_free: u64,
     /// Total memory in bytes.
     pub memory_total: u64,
 }
 
-/// The devices that llama.cpp can compute on, in its order. A build without a GPU backend lists the CPU alone.
+/// The devices that llama.cpp can compute on, in its order. A build without a GPU backend lists only the CPU.
 ///
 /// # Errors
 ///
-/// What comes out of C++, such as a driver that fails when it is asked for its memory.
+/// An error from C++, for example of a driver that fails to report its memory.
 pub fn devices() -> Result<Vec<Device>, Error> {
     backend::init()?;
     let mut raw: Vec<sys::Device> = Vec::with_capacity(MAX_DEVICES);
@@ -80,7 +80,8 @@ pub fn devices() -> Result<Vec<Device>, Error> {
     // SAFETY: the vector has room for as many entries as the shim may write.
     let status = unsafe { sys::mullama_devices(raw.as_mut_ptr(), MAX_DEVICES, &raw mut count) };
     check("ggml_backend_dev_memory", status)?;
-    // SAFETY: the shim wrote the first `count` entries, which is at most the capacity, and integers have no invalid values.
+    // SAFETY: the shim wrote the first `count` entries, which is at most the capacity, and integers have no invalid
+    // values.
     unsafe { raw.set_len(count.min(MAX_DEVICES)) };
     Ok(raw.iter().map(Device::from_raw).collect())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::sys;
 use crate::token::TokenId;
 
-/// An error from llama.cpp, or from a check made before llama.cpp would have asserted the same thing.
+/// An error from llama.cpp, or from a check that prevents an assertion of llama.cpp.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// llama.cpp threw a C++ exception.
@@ -14,7 +14,7 @@ pub enum Error {
     Exception {
         /// The call that failed.
         call: &'static str,
-        /// What the exception says.
+        /// The text of the exception.
         text: String,
     },
     /// An assertion of llama.cpp failed on the calling thread.
@@ -25,13 +25,13 @@ pub enum Error {
         /// File, line and condition.
         text: String,
     },
-    /// llama.cpp could not allocate.
+    /// llama.cpp could not allocate memory.
     #[error("out of memory in {call}")]
     OutOfMemory {
         /// The call that failed.
         call: &'static str,
     },
-    /// A text that has to end at a NUL byte contains one.
+    /// A text that must end at a NUL byte contains one.
     #[error("{what} contains a NUL byte")]
     NulByte {
         /// Which text.
@@ -43,13 +43,13 @@ pub enum Error {
         /// The last lines that llama.cpp logged about it.
         said: Vec<String>,
     },
-    /// The progress callback asked to stop loading.
+    /// The progress callback returned `false`.
     #[error("loading the model was cancelled")]
     ModelCancelled,
     /// A context on this model could not generate text.
     #[error("the model cannot generate text: {reason}")]
     ModelUnsuited {
-        /// What it is or lacks.
+        /// The property that is unsuitable or missing.
         reason: &'static str,
     },
     /// llama.cpp failed to create the context.
@@ -71,15 +71,15 @@ pub enum Error {
     /// llama.cpp did not start its compute threads.
     #[error("llama.cpp did not start {n_threads} compute threads")]
     PoolRefused {
-        /// How many were asked for.
+        /// The requested number of threads.
         n_threads: u32,
     },
-    /// A token id that the vocabulary does not have.
+    /// A token id that is not in the vocabulary.
     #[error("token {token} is not in the vocabulary of {n_vocab} tokens")]
     TokenOutOfRange {
         /// The id.
         token: TokenId,
-        /// Ids run from 0 to below this.
+        /// Valid ids are below this.
         n_vocab: usize,
     },
     /// A sequence id that the context does not have.
@@ -87,10 +87,10 @@ pub enum Error {
     SequenceOutOfRange {
         /// The id.
         seq: i32,
-        /// Ids run from 0 to below this.
+        /// Valid ids are below this.
         n_seq_max: u32,
     },
-    /// A position below zero, or an end before its start.
+    /// A negative position, or a range whose end is before its start.
     #[error("position {position} is out of range")]
     PositionOutOfRange {
         /// The position.
@@ -101,32 +101,32 @@ pub enum Error {
     PositionGap {
         /// The sequence.
         seq: i32,
-        /// Where the batch puts its token.
+        /// The position in the batch.
         position: i32,
-        /// Where it has to be.
+        /// The required position.
         expected: i32,
     },
-    /// The batch has no room for another token.
+    /// The batch is full.
     #[error("the batch is full at {capacity} tokens")]
     BatchFull {
-        /// What it was made for.
+        /// Its capacity.
         capacity: usize,
     },
-    /// The batch has more tokens than the context takes at once.
+    /// The batch has more tokens than the context accepts at once.
     #[error("the batch has {tokens} tokens, but the context takes {n_batch} at once")]
     BatchTooLarge {
-        /// Tokens in the batch.
+        /// Number of tokens in the batch.
         tokens: usize,
         /// The context's limit.
         n_batch: u32,
     },
-    /// The batch has no token.
+    /// The batch is empty.
     #[error("the batch is empty")]
     EmptyBatch,
-    /// The batch asks for more rows of logits than the context keeps.
+    /// The batch requests more rows of logits than the context keeps.
     #[error("the batch asks for {outputs} rows of logits, but the context keeps {max}")]
     TooManyOutputs {
-        /// Rows asked for.
+        /// Number of requested rows.
         outputs: usize,
         /// The context's limit.
         max: u32,
@@ -137,21 +137,21 @@ pub enum Error {
         /// The index of the token in the batch.
         row: usize,
     },
-    /// The logits have another length than the vocabulary.
+    /// The number of logits differs from the number of tokens in the vocabulary.
     #[error("{logits} logits do not fit a vocabulary of {n_vocab} tokens")]
     LogitsLength {
-        /// How many there are.
+        /// Number of logits.
         logits: usize,
-        /// How many there have to be.
+        /// The required number.
         n_vocab: usize,
     },
-    /// A NaN or an infinity among the logits, or no token that is possible at all.
+    /// The logits contain a NaN or an infinity, or no token is possible.
     #[error("the logits contain NaN or infinity, or allow no token at all")]
     NonFiniteLogits,
     /// The KV pool has no free cells for the batch; the pool is unchanged.
     #[error("the KV pool has no free cells for the batch")]
     NoKvSlot,
-    /// The abort flag ended the decode; positions computed before it stay.
+    /// The abort flag ended the decode; positions computed before it are kept.
     #[error("the decode was aborted")]
     Aborted,
     /// llama.cpp found the batch invalid; the pool is unchanged.
@@ -171,22 +171,22 @@ pub enum Error {
     /// The model file has no vocabulary.
     #[error("the model has no vocabulary")]
     NoVocabulary,
-    /// The text is longer than the tokenizer takes.
+    /// The text is longer than the tokenizer accepts.
     #[error("the text has {bytes} bytes, but the tokenizer takes {limit}")]
     TextTooLong {
-        /// Its bytes.
+        /// Its length in bytes.
         bytes: usize,
-        /// The most it takes.
+        /// The maximum length in bytes.
         limit: usize,
     },
-    /// A part of the text runs on for longer than the tokenizer's stack holds.
+    /// A run of the text is longer than the tokenizer's stack allows.
     #[error("{chars} characters from byte {at} on have no line break, but the tokenizer takes {limit}")]
     RunTooLong {
         /// The byte at which the run begins.
         at: usize,
-        /// Its characters.
+        /// Its length in characters.
         chars: usize,
-        /// The most it takes.
+        /// The maximum length in characters.
         limit: usize,
     },
     /// A part of the text is too long for one call of the tokenizer, and cannot be cut without changing its tokens.
@@ -196,17 +196,17 @@ pub enum Error {
     StretchTooLong {
         /// The byte at which the part begins.
         at: usize,
-        /// Its bytes.
+        /// Its length in bytes.
         bytes: usize,
-        /// The most it takes.
+        /// The maximum length in bytes.
         limit: usize,
     },
-    /// The system did not start a thread.
+    /// The system refused to start a thread.
     #[error("could not start a thread with a stack of {stack_bytes} bytes")]
     ThreadSpawn {
-        /// The smallest stack that was tried.
+        /// The smallest stack that was tried, in bytes.
         stack_bytes: usize,
-        /// Why.
+        /// The error of the system.
         source: Arc<io::Error>,
     },
     /// A sampler option is out of range.
@@ -219,16 +219,16 @@ pub enum Error {
         /// The allowed range.
         range: &'static str,
     },
-    /// The sampler chose no token, or failed before and is not used again.
+    /// The sampler chose no token, or has failed before and is not used again.
     #[error("the sampler failed")]
     SamplerFailed,
     /// Positions of this model cannot be shifted.
     #[error("positions of this model cannot be shifted")]
     CannotShift,
-    /// The bytes are not the state of a sequence that this context can restore.
+    /// The bytes are not a sequence state that this context can restore.
     #[error("the context rejected {bytes} bytes of sequence state: {}", said.join("; "))]
     StateRefused {
-        /// How many there were.
+        /// Number of bytes.
         bytes: usize,
         /// The last lines that llama.cpp logged about it.
         said: Vec<String>,
@@ -239,7 +239,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The same error about a text that begins so many bytes earlier.
+    /// The same error for a text that begins this many bytes earlier.
     pub(crate) fn behind(mut self, bytes: usize) -> Self {
         if let Self::RunTooLong { at, .. } | Self::StretchTooLong { at, .. } = &mut self {
             *at += bytes;

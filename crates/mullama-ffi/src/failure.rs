@@ -1,4 +1,4 @@
-//! Failures of a decode on demand, so that tests can watch the recovery from each.
+//! Failures of a decode on request, so that tests can observe the recovery from each.
 
 use crate::decode::outcome;
 use crate::error::{Error, check};

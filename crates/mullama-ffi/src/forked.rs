@@ -1,11 +1,12 @@
-//! A forked child process, for tests of what may be called in one.
+//! Runs code in a forked child process, for tests of calls after a fork.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Runs `child` in a fork of this process, where the calling thread is the only one. Returns whether `child` returned `true`;
-/// if it takes longer than `limit`, it is killed.
+/// Runs `child` in a fork of this process, in which the calling thread is the only one. Returns whether `child`
+/// returned
+/// `true`; if it takes longer than `limit`, it is killed.
 ///
 /// # Panics
 ///
@@ -22,7 +23,7 @@ pub fn in_forked_child(limit: Duration, child: impl FnOnce() -> bool) -> bool {
     let begun = Instant::now();
     loop {
         let mut status = 0;
-        // SAFETY: `status` outlives the call, and `pid` is a child of this process that nobody else waits for.
+        // SAFETY: `status` outlives the call, and `pid` is a child of this process that no other code waits for.
         let ended = unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) };
         if ended == pid {
             return libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0;

@@ -1,4 +1,5 @@
-//! Receives llama.cpp's log: every line goes to `tracing`, and the last warnings of each thread are kept for its errors.
+//! Receives llama.cpp's log: every line goes to `tracing`, and the last warnings of each thread are kept for its
+//! errors.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -10,9 +11,9 @@ use tracing::Level;
 /// The target of every line of llama.cpp in `tracing`.
 pub(crate) const TARGET: &str = "mullama::llama";
 
-/// Complaints kept a thread: a refused model or context explains itself in the last two or three.
+/// Warnings and errors kept per thread: a refused model or context is explained in the last two or three.
 const KEPT_COMPLAINTS: usize = 8;
-/// A line without an end is cut here, so that nothing grows without bound.
+/// A line without an end is cut at this length, so that memory is bounded.
 const MAX_LINE_BYTES: usize = 64 * 1024;
 
 // ggml_log_level, which the bindings spell as plain constants.
@@ -35,23 +36,23 @@ thread_local! {
     };
 }
 
-/// Forgets this thread's complaints; a call that may report them starts with it.
+/// Forgets this thread's warnings and errors; a call that may report them starts with this.
 pub(crate) fn forget_said() {
     LINES.with_borrow_mut(|lines| lines.said.clear());
 }
 
-/// What llama.cpp complained about on this thread since [`forget_said`].
+/// The warnings and errors that llama.cpp logged on this thread since [`forget_said`].
 pub(crate) fn take_said() -> Vec<String> {
     LINES.with_borrow_mut(|lines| lines.said.drain(..).collect())
 }
 
-/// Keeps this thread's lines back until [`release`].
+/// Holds this thread's lines back until [`release`].
 pub(crate) fn hold() {
     LINES.with_borrow_mut(|lines| lines.held = Some(Vec::new()));
 }
 
-/// Passes on what was held. A call that was stopped on purpose complains of it like of a failure, which nobody needs to
-/// hear: its lines go out as `DEBUG`.
+/// Logs the lines that were held back. After a call that was stopped on purpose, llama.cpp's errors about it are only
+/// noise, so they are logged as `DEBUG`.
 pub(crate) fn release(stopped: bool) {
     let held = LINES.with_borrow_mut(|lines| lines.held.take());
     for (level, line) in held.unwrap_or_default() {
@@ -59,16 +60,16 @@ pub(crate) fn release(stopped: bool) {
     }
 }
 
-/// llama.cpp's log callback. It runs on any thread, inside C++: nothing may unwind out of it.
+/// llama.cpp's log callback. It runs on any thread, inside C++, so it must never unwind.
 pub(crate) extern "C" fn on_text(level: i32, text: *const c_char) {
-    // A subscriber that panics loses the line, which beats losing the process.
+    // If a subscriber panics, the line is lost, which is better than losing the process.
     let _ = panic::catch_unwind(|| {
         if level == DEBUG && !tracing::enabled!(target: TARGET, Level::DEBUG) {
             return;
         }
         // SAFETY: the shim passes llama.cpp's NUL-terminated text, which lives until this call returns.
         let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
-        // A subscriber may itself end up here; its line is then not worth a double borrow.
+        // A subscriber may itself log through llama.cpp; its line is dropped, because the buffer is already borrowed.
         let finished = LINES.try_with(|lines| match lines.try_borrow_mut() {
             Ok(mut lines) => {
                 let finished = lines.take(level, &text);
@@ -82,7 +83,7 @@ pub(crate) extern "C" fn on_text(level: i32, text: *const c_char) {
             }
             Err(_) => Vec::new(),
         });
-        // A thread that is ending has no lines any more.
+        // A thread that is ending has no line buffer any more.
         let Ok(finished) = finished else { return };
         for (level, line) in finished {
             emit(level, &line);
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_an_end_is_finished_by_the_next_one() {
+    fn a_line_without_an_end_is_completed_by_the_next_one() {
         let mut lines = lines();
         assert!(lines.take(2, "no end").is_empty());
         let finished = lines.take(ERROR, "next\n");
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_complaints_are_kept() {
+    fn only_the_last_warnings_and_errors_are_kept() {
         let mut lines = lines();
         for number in 0..20 {
             lines.take(ERROR, &format!("{number}\n"));

@@ -1,10 +1,10 @@
-//! The sequences in a context's KV pool: cut, share, shift and measure them.
+//! The sequences in a context's KV pool: truncating, sharing, shifting and measuring them.
 
 use crate::context::Context;
 use crate::error::{Error, check};
 use crate::sys;
 
-/// The end of a range that has none.
+/// The value for a range without an end.
 const OPEN_END: i32 = -1;
 
 impl Context {
@@ -17,8 +17,9 @@ impl Context {
         }
     }
 
-    /// Takes the positions from `from` to below `to` out of a sequence; `None` is its end. Returns whether that could be
-    /// done: a model with a running state cannot lose a part of a sequence. A whole sequence always goes.
+    /// Removes the positions from `from` to below `to` from a sequence; `None` means its end. Returns whether that was
+    /// possible: part of a sequence cannot be removed from a model with a recurrent state. Removing a whole sequence
+    /// always works.
     ///
     /// # Errors
     ///
@@ -28,7 +29,7 @@ impl Context {
         self.seq_op("llama_memory_seq_rm", sys::ML_SEQ_REMOVE, &span, 0).map(|removed| removed != 0)
     }
 
-    /// Makes the positions from `from` to below `to` of sequence `src` part of `dst` too. They share their cells; nothing
+    /// Adds the positions from `from` to below `to` of sequence `src` to `dst` as well. They share their cells; nothing
     /// is computed or copied.
     ///
     /// # Errors
@@ -40,11 +41,11 @@ impl Context {
         self.seq_op("llama_memory_seq_cp", sys::ML_SEQ_COPY, &span, dst).map(drop)
     }
 
-    /// Adds `delta` to the positions from `from` to below `to` of a sequence; the next decode computes what that changes.
+    /// Adds `delta` to the positions from `from` to below `to` of a sequence; the next decode applies the change.
     ///
     /// # Errors
     ///
-    /// [`Error::CannotShift`] for a model whose positions cannot be; else as [`seq_rm`](Self::seq_rm).
+    /// [`Error::CannotShift`] for a model whose positions cannot be shifted; otherwise as [`seq_rm`](Self::seq_rm).
     pub fn seq_add(&mut self, seq: i32, from: i32, to: Option<i32>, delta: i32) -> Result<(), Error> {
         let span = self.span(seq, from, to)?;
         if !self.can_shift() {
@@ -53,7 +54,7 @@ impl Context {
         self.seq_op("llama_memory_seq_add", sys::ML_SEQ_SHIFT, &span, delta).map(drop)
     }
 
-    /// Takes every other sequence out of the pool.
+    /// Removes every other sequence from the pool.
     ///
     /// # Errors
     ///
@@ -83,7 +84,7 @@ impl Context {
         self.seq_op("llama_memory_seq_pos_max", sys::ML_SEQ_MAX, &span, 0).map(some_position)
     }
 
-    /// Takes all sequences out of the pool.
+    /// Removes all sequences from the pool.
     ///
     /// # Errors
     ///

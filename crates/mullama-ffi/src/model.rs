@@ -63,7 +63,7 @@ impl Drop for Model {
     }
 }
 
-/// A progress callback that is passed through C, with its answer and any panic it raised.
+/// A progress callback that is passed through C, with its result and any panic that it raised.
 struct ProgressCall<'a> {
     report: &'a mut dyn FnMut(f32) -> bool,
     cancelled: bool,
@@ -83,19 +83,20 @@ unsafe extern "C" fn on_progress(fraction: f32, user_data: *mut c_void) -> bool 
 }
 
 impl Model {
-    /// Loads a GGUF file. `progress` receives the loaded fraction, from 0 to 1, and stops the load by returning `false`.
+    /// Loads a GGUF file. `progress` receives the loaded fraction, from 0 to 1, and stops the load by returning
+    /// `false`.
     ///
-    /// Blocks until the weights are loaded. llama.cpp trusts the file to some extent, so check its structure first. A mapped
-    /// file that is cut short later ends the process (SIGBUS).
+    /// Blocks until the weights are loaded. llama.cpp trusts the file to some extent, so check its structure first. If
+    /// a mapped file is truncated later, the process ends (SIGBUS).
     ///
     /// # Errors
     ///
-    /// [`Error::ModelRefused`] with what llama.cpp logged, [`Error::ModelCancelled`], [`Error::NulByte`] in the path, or
-    /// an error from C++.
+    /// [`Error::ModelRefused`] with what llama.cpp logged, [`Error::ModelCancelled`], [`Error::NulByte`] in the path,
+    /// or an error from C++.
     ///
     /// # Panics
     ///
-    /// If `progress` does.
+    /// If `progress` panics.
     pub fn load(
         path: &Path,
         options: &ModelOptions,
@@ -171,7 +172,7 @@ impl Model {
         Vocab::new(self)
     }
 
-    /// Context length that the model was trained with, in tokens.
+    /// Context length that the model was trained for, in tokens.
     pub fn n_ctx_train(&self) -> u32 {
         self.facts.n_ctx_train.max(0).cast_unsigned()
     }
@@ -186,12 +187,12 @@ impl Model {
         self.facts.n_layer.max(0).cast_unsigned()
     }
 
-    /// Layers that are offloaded to GPUs, out of [`n_layer`](Self::n_layer) and one for the output; 0 without a GPU.
+    /// Number of layers on GPUs, out of [`n_layer`](Self::n_layer) plus one for the output; 0 without a GPU.
     pub fn gpu_layers(&self) -> u32 {
         self.gpu_layers
     }
 
-    /// Attention heads of the first layer.
+    /// Number of attention heads in the first layer.
     pub fn n_head(&self) -> u32 {
         self.facts.n_head.max(0).cast_unsigned()
     }
@@ -211,12 +212,12 @@ impl Model {
         self.facts.n_params
     }
 
-    /// Whether the load asked for layers on a GPU, and there is one.
+    /// Whether the load requested layers on a GPU, and there is one.
     pub fn uses_gpu(&self) -> bool {
         self.gpu_layers != 0
     }
 
-    /// Weights that the CPU multiplies for a token, by the share of layers that no GPU was asked to hold.
+    /// Weights that the CPU multiplies per token, estimated from the share of layers that were not requested on a GPU.
     pub fn cpu_weights(&self) -> u64 {
         let layers = u64::from(self.n_layer()).max(1);
         let on_gpu = u64::from(self.gpu_layers).min(layers);
@@ -228,12 +229,12 @@ impl Model {
         self.facts.size
     }
 
-    /// Whether all of the model's memory is a running state, as in Mamba: it cannot be cut in the middle.
+    /// Whether all of the model's memory is a recurrent state, as in Mamba: it cannot be truncated.
     pub fn is_recurrent(&self) -> bool {
         self.facts.is_recurrent
     }
 
-    /// Whether part of the model's memory is a running state.
+    /// Whether part of the model's memory is a recurrent state.
     pub fn is_hybrid(&self) -> bool {
         self.facts.is_hybrid
     }
@@ -243,7 +244,7 @@ impl Model {
         self.facts.is_diffusion
     }
 
-    /// Whether the model reads its input with an encoder first.
+    /// Whether the model processes its input with an encoder first.
     pub fn has_encoder(&self) -> bool {
         self.facts.has_encoder
     }
@@ -291,7 +292,7 @@ impl Model {
             };
             check("llama_model_text", status).ok()?;
             let length = usize::try_from(length).ok()?;
-            // One byte more than the text: most of these calls end it with NUL.
+            // One byte more than the text, because most of these calls append a NUL.
             if length < buffer.len() {
                 buffer.truncate(length);
                 return Some(String::from_utf8_lossy(&buffer).into_owned());
@@ -301,14 +302,14 @@ impl Model {
     }
 }
 
-/// llama.cpp's own rule, which no public function tells (`load_tensors` in `llama-model.cpp`): below zero is every layer,
-/// and the output counts as one more.
+/// llama.cpp's own rule, which no public function exposes (`load_tensors` in `llama-model.cpp`): a negative number
+/// means all layers, and the output counts as one more.
 fn offloaded_layers(wanted: i32, n_layer: u32, has_gpu: bool) -> u32 {
     let all = if has_gpu { n_layer + 1 } else { 0 };
     u32::try_from(wanted).map_or(all, |wanted| wanted.min(all))
 }
 
-/// A token id that llama.cpp means as "none" is below zero.
+/// llama.cpp uses negative token ids for "none".
 pub(crate) fn some_token(token: TokenId) -> Option<TokenId> {
     (token >= 0).then_some(token)
 }

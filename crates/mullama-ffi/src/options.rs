@@ -8,11 +8,11 @@ use crate::abort::should_abort;
 use crate::error::Error;
 use crate::sys;
 
-/// Sequences that llama.cpp can tell apart (`LLAMA_MAX_SEQ`).
+/// Maximum number of sequences of one context (`LLAMA_MAX_SEQ`).
 const MAX_SEQUENCES: u32 = 256;
 /// Far above what any model needs, and far below the sizes at which llama.cpp's padding would overflow.
 const MAX_CELLS: u32 = 1 << 30;
-/// Most threads of one pool (ggml's `GGML_MAX_N_THREADS`).
+/// Maximum number of threads of one pool (ggml's `GGML_MAX_N_THREADS`).
 const MAX_THREADS: u32 = 512;
 /// llama.cpp's default between never polling (0) and always (100).
 const POLL_DEFAULT: u32 = 50;
@@ -20,10 +20,10 @@ const POLL_DEFAULT: u32 = 50;
 /// Whether flash attention is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FlashAttn {
-    /// Where the model and the backend can do it.
+    /// If the model and the backend support it.
     #[default]
     Auto,
-    /// Always; a quantised V cache needs it.
+    /// Always; a quantised V cache requires it.
     On,
     /// Never.
     Off,
@@ -54,12 +54,12 @@ pub enum KvType {
 }
 
 impl FlashAttn {
-    /// All of them by the names that every language has for them.
+    /// All formats, under their names in every language.
     pub const NAMED: [(&'static str, Self); 3] = [("auto", Self::Auto), ("on", Self::On), ("off", Self::Off)];
 }
 
 impl KvType {
-    /// All of them by llama.cpp's names.
+    /// All formats, under llama.cpp's names.
     pub const NAMED: [(&'static str, Self); 9] = [
         ("f32", Self::F32),
         ("f16", Self::F16),
@@ -88,22 +88,23 @@ impl KvType {
     }
 }
 
-/// The options of a context. All sequences share one KV pool, and sliding attention windows are kept in full.
+/// The options of a context. All sequences share one KV pool, and sliding attention windows keep all their cells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContextOptions {
-    /// Cells of the KV pool, rounded up to a multiple of 256; 0 is as many as the model was trained for.
+    /// Number of cells of the KV pool, rounded up to a multiple of 256; 0 means as many tokens as the model was trained
+    /// for.
     pub n_ctx: u32,
-    /// Most tokens of one decode; never more than the pool has cells.
+    /// Maximum number of tokens of one decode, limited to the cells of the pool.
     pub n_batch: u32,
-    /// Most tokens computed at once inside a decode.
+    /// Maximum number of tokens computed at once inside a decode.
     pub n_ubatch: u32,
-    /// Sequences, 1 to 256.
+    /// Number of sequences, 1 to 256.
     pub n_seq_max: u32,
-    /// Most rows of logits of one decode; never less than `n_seq_max`, which 0 stands for.
+    /// Maximum number of rows of logits of one decode, at least `n_seq_max`; 0 means `n_seq_max`.
     pub n_outputs_max: u32,
-    /// Threads that decode a single token.
+    /// Number of threads that decode a single token.
     pub n_threads: u32,
-    /// Threads that decode several tokens.
+    /// Number of threads that decode several tokens.
     pub n_threads_batch: u32,
     /// How long idle threads poll for work before they sleep: from 0 (not at all) to 100 (longest).
     pub poll: u32,
@@ -175,7 +176,7 @@ impl ContextOptions {
     }
 }
 
-/// Checks both counts against what ggml can start.
+/// Checks both thread counts against what ggml can start.
 pub(crate) fn check_threads(n_threads: u32, n_threads_batch: u32) -> Result<(), Error> {
     for (field, value) in [("n_threads", n_threads), ("n_threads_batch", n_threads_batch)] {
         if !(1..=MAX_THREADS).contains(&value) {

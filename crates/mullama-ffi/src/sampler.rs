@@ -13,20 +13,20 @@ use crate::vocab::check_token;
 
 /// llama.cpp replaces this seed with a random one.
 const ANY_SEED: u32 = u32::MAX;
-/// Below this temperature the scaled logits overflow, and only the most likely token has a chance anyway.
+/// Below this temperature the scaled logits overflow, and only the most likely token could be chosen anyway.
 const GREEDY_BELOW: f32 = 1e-6;
-/// Longest window of penalties and DRY, in tokens; memory for it is allocated.
+/// Maximum window of penalties and DRY in tokens; memory for it is allocated.
 const MAX_LAST_N: i32 = 1 << 20;
-/// Most sequence breakers, and bytes of each: llama.cpp ignores what is beyond, and the longer they are, the more tokens
-/// are compared with them.
+/// Maximum number of sequence breakers, and of bytes of each: llama.cpp ignores further bytes, and longer breakers are
+/// compared with more tokens.
 const MAX_BREAKERS: usize = 64;
 const MAX_BREAKER_BYTES: usize = 40;
 
 /// How tokens are sampled. The default samples from the model's own distribution.
 ///
-/// Order: logit bias, penalties, DRY, top-n-sigma, top-k, typical, top-p, min-p, XTC, temperature, random choice. Mirostat
-/// replaces everything from top-n-sigma to XTC and the random choice. At temperature 0 the most likely token after bias,
-/// penalties and DRY is chosen.
+/// Order: logit bias, penalties, DRY, top-n-sigma, top-k, typical, top-p, min-p, XTC, temperature, random choice.
+/// Mirostat replaces everything from top-n-sigma to XTC and the random choice. At temperature 0 the most likely token
+/// after bias, penalties and DRY is chosen.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplerOptions {
     /// Divides the logits; 0 always chooses the most likely token.
@@ -55,7 +55,7 @@ pub struct SamplerOptions {
     pub frequency_penalty: f32,
     /// Subtracted once from a recent token's logit; 0 is off.
     pub presence_penalty: f32,
-    /// How many of the last tokens are penalised; 0 turns the penalties off.
+    /// Number of latest tokens that are penalised; 0 turns the penalties off.
     pub repeat_last_n: i32,
     /// Strength of the DRY penalty on repetitions; 0 is off.
     pub dry_multiplier: f32,
@@ -63,7 +63,7 @@ pub struct SamplerOptions {
     pub dry_base: f32,
     /// Longest repetition without a penalty, in tokens.
     pub dry_allowed_length: i32,
-    /// How many of the last tokens DRY searches for repetitions; 0 turns DRY off.
+    /// Number of latest tokens that DRY searches for repetitions; 0 turns DRY off.
     pub dry_penalty_last_n: i32,
     /// Texts at which a repetition ends: at most 64, of at most 40 bytes each.
     pub dry_sequence_breakers: Vec<String>,
@@ -115,7 +115,7 @@ impl SamplerOptions {
     ///
     /// # Errors
     ///
-    /// [`Error::SamplerField`] for the first that is out of range.
+    /// [`Error::SamplerField`] for the first field that is out of range.
     pub fn check(&self) -> Result<(), Error> {
         let share = |value: f32| (0.0..=1.0).contains(&value);
         let not_negative = |value: f32| value.is_finite() && value >= 0.0;
@@ -259,7 +259,7 @@ impl Sampler {
         Self::build(options, n_vocab, Some(Arc::clone(model)))
     }
 
-    /// Builds a sampler for logits that belong to no model.
+    /// Builds a sampler for logits that do not belong to a model.
     ///
     /// # Errors
     ///
@@ -288,7 +288,8 @@ impl Sampler {
 
         let vocab = model.as_ref().map_or(ptr::null(), |model| model.vocab().raw());
         let mut raw = ptr::null_mut();
-        // SAFETY: the vocabulary is alive, or null, and then DRY is off; biases and breakers live across the call, which copies them.
+        // SAFETY: the vocabulary is alive, or null, and then DRY is off; biases and breakers live across the call,
+        // which copies them.
         let status = unsafe { sys::mullama_sampler_new(vocab, &raw const raw_options, &raw mut raw) };
         check("llama_sampler_init", status)?;
         let raw = NonNull::new(raw).ok_or(Error::SamplerFailed)?;
@@ -299,8 +300,8 @@ impl Sampler {
     ///
     /// # Errors
     ///
-    /// [`Error::NonFiniteLogits`] with nothing accepted, [`Error::LogitsLength`]; [`Error::SamplerFailed`] or an error
-    /// from C++, after which every call fails.
+    /// [`Error::NonFiniteLogits`], after which nothing is accepted; [`Error::LogitsLength`]; [`Error::SamplerFailed`]
+    /// or an error from C++, after which every call fails.
     pub fn sample(&mut self, logits: &[f32]) -> Result<TokenId, Error> {
         self.usable()?;
         if logits.len() != self.n_vocab || logits.is_empty() {
@@ -354,7 +355,7 @@ impl Sampler {
     }
 }
 
-/// The sequence breakers as C strings; empty ones have no effect and are left out.
+/// The sequence breakers as C strings; empty ones have no effect and are omitted.
 fn breakers(options: &SamplerOptions) -> Result<Vec<CString>, Error> {
     options
         .dry_sequence_breakers

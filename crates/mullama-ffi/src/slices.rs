@@ -1,17 +1,18 @@
-//! Knows where a text may be cut without changing its tokens, and how much text one token can stand for.
+//! Determines where a text may be cut without changing its tokens, and how much text one token can stand for.
 //!
-//! A cut is only made where every rule of llama.cpp's tokenizer for the vocabulary proves that no token, and no match of
-//! a regular expression, reaches across it:
+//! A cut is only made where every rule of llama.cpp's tokenizer for the vocabulary proves that no token, and no match
+//! of a regular expression, reaches across it:
 //!
-//! * After a line break between something that is no white space and a letter. Every pattern of the BPE tokenizers in
-//!   [`BYTE_BPE`] ends a match or a gap there, and none of them looks back or, from a lone line break, ahead.
-//! * Before a single space between two ASCII letters. Those patterns end a word there, and begin the next with the space.
-//! * `SentencePiece` and RWKV have no patterns, so both rules hold where no token of the vocabulary contains such a place.
-//!   `SentencePiece` puts a space before a text, which stands for the space at the cut.
-//! * `WordPiece` looks at one word between white space at a time, and the tokenizers in [`LINE_BPE`] at one line.
+//! * After a line break between a character that is not white space and a letter. Every pattern of the BPE tokenizers
+//!   in [`BYTE_BPE`] ends a match or a gap there, and none of them looks back or, from a lone line break, ahead.
+//! * Before a single space between two ASCII letters. Those patterns end a word there, and start the next with the
+//!   space.
+//! * `SentencePiece` and RWKV have no patterns, so both rules hold if no token of the vocabulary contains such a
+//!   position. `SentencePiece` puts a space before a text, which stands for the space at the cut.
+//! * `WordPiece` processes one word between white space at a time, and the tokenizers in [`LINE_BPE`] one line.
 //!
-//! Control tokens and user-defined ones are found first. A vocabulary in which one of them contains such a place is not cut
-//! there at all, nor is one in which they begin or end with a letter and swallow, or cause, white space beside them.
+//! Control tokens and user-defined tokens are found first. If one of them contains such a position, texts are not cut
+//! there at all; the same holds if one of them starts or ends with a letter and removes or adds white space beside it.
 
 use crate::error::Error;
 use crate::model::Model;
@@ -19,13 +20,15 @@ use crate::sys;
 use crate::token::TokenId;
 use crate::vocab::{KIND_BPE, KIND_RWKV, KIND_SPM, KIND_WPM, Vocab};
 
-/// Bytes of a slice, if the text can be cut there: some tens of milliseconds of work.
+/// Target size of a slice in bytes, if the text can be cut there: some tens of milliseconds of work.
 pub(crate) const SLICE_BYTES: usize = 64 << 10;
-/// Most bytes between two places where a text can be cut. llama.cpp takes some 150 to 250 bytes of memory for each.
+/// Maximum bytes between two positions where a text can be cut. llama.cpp takes 150 to 250 bytes of memory for each
+/// byte.
 pub(crate) const STRETCH_BYTES: usize = 2 << 20;
 
-/// The pre-tokenizers of `tokenizer.ggml.model` = `gpt2` whose patterns were read: text becomes GPT-2's bytes, and both cuts
-/// are safe. Left out are `superbpe` and `exaone-moe`, whose words contain spaces, and `whitespace`, which drops text.
+/// The pre-tokenizers of `tokenizer.ggml.model` = `gpt2` whose patterns were reviewed: text becomes GPT-2's bytes, and
+/// both cuts are safe. `superbpe` and `exaone-moe` are excluded, whose words contain spaces, and `whitespace`, which
+/// drops text.
 const BYTE_BPE: [&str; 85] = [
     "default",
     "minicpm5",
@@ -113,10 +116,10 @@ const BYTE_BPE: [&str; 85] = [
     "mellum2",
     "chameleon",
 ];
-/// Pre-tokenizers that split a text into lines only, and spell what they do not know in tokens such as `<0x0A>`.
+/// Pre-tokenizers that split a text only into lines, and spell unknown characters in tokens such as `<0x0A>`.
 const LINE_BPE: [&str; 4] = ["gemma4", "granite-embed-multi-311m", "sarvam-moe", "mmbert"];
 
-/// What holds for every text that a vocabulary tokenizes; read once, in a pass over the vocabulary.
+/// The cutting rules of a vocabulary, which hold for every text; determined once, in a pass over the vocabulary.
 #[derive(Debug, Clone, Default)]
 pub struct TextRules {
     longest_piece: Option<usize>,
@@ -124,7 +127,7 @@ pub struct TextRules {
     before_space: Option<SpaceCut>,
 }
 
-/// What becomes of the space at a cut before a space.
+/// What happens to the space at a cut before a space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SpaceCut {
     /// The next slice begins with it.
@@ -133,7 +136,7 @@ enum SpaceCut {
     Implied,
 }
 
-/// The beginning of a text that is tokenized at once, and how many bytes follow it that are not tokenized at all.
+/// The start of a text that is tokenized at once, and the number of bytes after it that are skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Slice {
     pub(crate) bytes: usize,
@@ -141,11 +144,11 @@ pub(crate) struct Slice {
 }
 
 impl TextRules {
-    /// Reads the vocabulary of a model: some 30 ms for 150,000 tokens.
+    /// Reads the vocabulary of a model, which takes about 30 ms for 150,000 tokens.
     ///
     /// # Errors
     ///
-    /// What comes out of C++.
+    /// An error from C++.
     pub fn of(model: &Model) -> Result<Self, Error> {
         let vocab = model.vocab();
         if !vocab.has_vocabulary() {
@@ -169,12 +172,12 @@ impl TextRules {
         })
     }
 
-    /// Most bytes of a text that one of its tokens can stand for; `None` where the tokenizer may drop text.
+    /// Maximum bytes of a text that one of its tokens can stand for; `None` if the tokenizer may drop text.
     pub fn longest_piece(&self) -> Option<usize> {
         self.longest_piece
     }
 
-    /// The beginning of `text` to tokenize next, all of it if it is short enough.
+    /// The start of `text` to tokenize next; all of it if it is short enough.
     pub(crate) fn first_slice(&self, text: &str) -> Result<Slice, Error> {
         let whole = Slice { bytes: text.len(), skip: 0 };
         if text.len() <= SLICE_BYTES {
@@ -209,7 +212,7 @@ impl TextRules {
     }
 }
 
-/// llama.cpp's tokenizers, as far as texts may be cut for them.
+/// llama.cpp's tokenizers, as far as they differ in where texts may be cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     ByteBpe,
@@ -242,16 +245,16 @@ impl Kind {
     }
 }
 
-/// Whether spellings contain what a cut must not go through.
+/// Whether token spellings contain a position at which a text would be cut.
 #[derive(Debug, Default)]
-struct Places {
+struct CutPositions {
     /// A line break before a letter.
     line_break: bool,
     /// A space after an ASCII letter.
     space: bool,
 }
 
-impl Places {
+impl CutPositions {
     fn read(&mut self, spelling: &[u8]) {
         let contains = |is_place: fn(u8, u8) -> bool| spelling.windows(2).any(|pair| is_place(pair[0], pair[1]));
         self.line_break |= contains(|left, right| left == b'\n' && may_be_letter(right));
@@ -259,27 +262,27 @@ impl Places {
     }
 }
 
-/// How special tokens begin or end.
+/// How special tokens start or end.
 #[derive(Debug, Default)]
 struct Ends {
     letter: bool,
     ascii_letter: bool,
-    /// Begin, that is.
+    /// Whether this describes how they start.
     space: bool,
 }
 
-/// What a pass over the vocabulary finds.
+/// The result of a pass over the vocabulary.
 #[derive(Debug)]
 struct Survey {
     longest: usize,
-    /// Bytes that a token of one GPT-2 character stands for.
+    /// Maximum bytes that a token of one GPT-2 character stands for.
     spelled: [bool; 256],
     /// Bytes with a token such as `<0x0A>`.
     escaped: [bool; 256],
-    pieces: Places,
-    specials: Places,
+    pieces: CutPositions,
+    specials: CutPositions,
     special_ends: Ends,
-    /// A special token swallows the white space around it.
+    /// Whether a special token removes the white space around it.
     strips: bool,
 }
 
@@ -289,8 +292,8 @@ impl Default for Survey {
             longest: 0,
             spelled: [false; 256],
             escaped: [false; 256],
-            pieces: Places::default(),
-            specials: Places::default(),
+            pieces: CutPositions::default(),
+            specials: CutPositions::default(),
             special_ends: Ends::default(),
             strips: false,
         }
@@ -317,7 +320,7 @@ impl Survey {
         let attributes = vocab.attributes(token)?;
         self.strips |= attributes & (sys::ATTR_LSTRIP | sys::ATTR_RSTRIP) != 0;
         if attributes & (sys::ATTR_CONTROL | sys::ATTR_USER_DEFINED | sys::ATTR_UNKNOWN) != 0 {
-            // Found in the text as it is spelled.
+            // User-defined tokens are found in the text by their exact spelling.
             self.read_special(text.as_bytes());
         }
         Ok(())
@@ -331,13 +334,13 @@ impl Survey {
         self.specials.read(spelling);
     }
 
-    /// Most bytes that a token can stand for, if every byte of a text becomes part of a token.
+    /// Maximum bytes that a token can stand for, if every byte of a text becomes part of a token.
     fn longest_piece(&self, kind: Kind) -> Option<usize> {
-        // UTF-8 never contains the others.
+        // UTF-8 never contains the other bytes.
         let spelled = || (0..=0xf4u8).filter(|byte| !matches!(byte, 0xc0 | 0xc1)).all(|b| self.spelled[usize::from(b)]);
         let lossless = !self.strips
             && match kind {
-                // What SentencePiece cannot spell in bytes is an error, and RWKV's unknown bytes are a token each.
+                // SentencePiece fails for what it cannot spell in bytes, and RWKV makes each unknown byte a token.
                 Kind::Spm | Kind::Rwkv => true,
                 Kind::ByteBpe => spelled(),
                 Kind::LineBpe => self.escaped.iter().all(|&escaped| escaped),
@@ -357,7 +360,8 @@ fn only_char(text: &str) -> Option<char> {
     chars.next().filter(|_| chars.next().is_none())
 }
 
-/// The byte that GPT-2 spells with this character: printable ones stand for themselves, the rest follow from U+0100 on.
+/// The byte that GPT-2 spells with this character: printable ones stand for themselves, the others are at U+0100 and
+/// above.
 fn gpt2_byte(char: char) -> Option<u8> {
     let printable = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
     match u32::from(char) {
@@ -366,7 +370,7 @@ fn gpt2_byte(char: char) -> Option<u8> {
     }
 }
 
-/// Whether the tokenizer puts a space before a slice, which then stands for the one at the cut.
+/// Whether the tokenizer puts a space before a slice, which replaces the one at the cut.
 fn space_cut(vocab: Vocab<'_>, kind: Kind, survey: &Survey) -> Result<Option<SpaceCut>, Error> {
     if kind != Kind::Spm {
         return Ok(Some(SpaceCut::Kept));

@@ -5,7 +5,7 @@ use crate::error::{Error, check};
 use crate::{log, sys};
 
 impl Context {
-    /// How many bytes the state of a sequence takes now.
+    /// Number of bytes that the state of a sequence takes now.
     ///
     /// # Errors
     ///
@@ -20,11 +20,12 @@ impl Context {
         Ok(size)
     }
 
-    /// The state of a sequence. The bytes fit this model, these options and this build of llama.cpp, and nothing else.
+    /// Saves the state of a sequence. The bytes are only valid for this model, these options and this build of
+    /// llama.cpp.
     ///
     /// # Errors
     ///
-    /// [`Error::StateRefused`]; else as [`state_seq_size`](Self::state_seq_size).
+    /// [`Error::StateRefused`]; otherwise as [`state_seq_size`](Self::state_seq_size).
     pub fn state_seq_get(&mut self, seq: i32) -> Result<Vec<u8>, Error> {
         let size = self.state_seq_size(seq)?;
         let mut bytes: Vec<u8> = Vec::new();
@@ -44,14 +45,14 @@ impl Context {
         Ok(bytes)
     }
 
-    /// Puts a state that [`state_seq_get`](Self::state_seq_get) returned into a sequence, in place of what it holds.
+    /// Replaces the contents of a sequence with a state that [`state_seq_get`](Self::state_seq_get) returned.
     ///
-    /// llama.cpp believes the bytes: pass none that come from elsewhere.
+    /// llama.cpp trusts the bytes, so pass none from other sources.
     ///
     /// # Errors
     ///
-    /// [`Error::StateRefused`], with the sequence empty, if llama.cpp did not take them (no room is one reason); else as
-    /// [`state_seq_size`](Self::state_seq_size).
+    /// [`Error::StateRefused`], with the sequence empty, if llama.cpp refused them, for example because cells are
+    /// lacking; otherwise as [`state_seq_size`](Self::state_seq_size).
     pub fn state_seq_set(&mut self, seq: i32, bytes: &[u8]) -> Result<(), Error> {
         self.usable()?;
         self.check_seq(seq)?;

@@ -1,4 +1,4 @@
-//! The Rust side of `shim/mullama_shim.h`: the only door to llama.cpp.
+//! The Rust side of `shim/mullama_shim.h`, through which all calls of llama.cpp go.
 
 use std::ffi::{CStr, c_char, c_void};
 
@@ -186,7 +186,7 @@ pub(crate) struct SamplerOptions {
     pub(crate) logit_bias: *const llama_logit_bias,
 }
 
-/// The shim's sampler; only ever seen through a pointer.
+/// The shim's sampler, used only through a pointer.
 #[repr(C)]
 pub(crate) struct Sampler {
     opaque: [u8; 0],
@@ -308,7 +308,7 @@ unsafe extern "C" {
     pub(crate) fn mullama_sampler_reset(sampler: *mut Sampler) -> i32;
 }
 
-/// What the last failed shim call on this thread said.
+/// The error text of the last failed shim call on this thread.
 pub(crate) fn last_error() -> String {
     // SAFETY: the shim returns a thread-local buffer that always ends in NUL, and nothing else writes it meanwhile.
     let text = unsafe { CStr::from_ptr(mullama_last_error()) };

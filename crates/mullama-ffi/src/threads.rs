@@ -1,6 +1,6 @@
 //! The compute threads of a context. They live as long as the context and sleep when the engine is idle.
 //!
-//! Without a thread pool of its own, llama.cpp would start and join threads for every graph.
+//! Without its own thread pool, llama.cpp would start and join threads for every graph.
 
 use std::ptr::{self, NonNull};
 
@@ -28,7 +28,8 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        // SAFETY: the pool is freed once, here, and no context computes with it any more. A failure leaves it allocated.
+        // SAFETY: the pool is freed once, here, and no context computes with it any more. A failure leaves it
+        // allocated.
         let _ = unsafe { sys::mullama_pool_free(self.raw.as_ptr()) };
     }
 }
@@ -42,13 +43,13 @@ struct MeteredPool {
 
 impl MeteredPool {
     fn new(n_threads: u32, poll: u32) -> Result<Self, Error> {
-        // The thread that decodes is one of the pool's threads, and exists already.
+        // The decoding thread is one of the pool's threads, and already exists.
         let workers = n_threads.saturating_sub(1) as usize;
         measured(workers, || Pool::new(n_threads, poll)).map(|(pool, meter)| Self { pool, meter })
     }
 }
 
-/// The pool for single tokens and the pool for batches. If both have the same number of threads, they are one pool.
+/// The pool for single tokens and the pool for batches. If both need the same number of threads, they are one pool.
 #[derive(Debug)]
 pub(crate) struct Pools {
     single: MeteredPool,
@@ -56,7 +57,7 @@ pub(crate) struct Pools {
     asleep: bool,
 }
 
-// SAFETY: a pool is a heap object that any thread may use, one at a time; `Context` sees to that.
+// SAFETY: a pool is a heap object that any thread may use, one at a time; `Context` ensures that.
 unsafe impl Send for Pools {}
 
 impl Pools {
@@ -76,8 +77,8 @@ impl Pools {
         (self.single.pool.n_threads, self.batch().n_threads)
     }
 
-    /// The meter of the pool that decodes so many rows, and that of the other pool if there is one. (If the last part of
-    /// a batch is a single row, the other pool computes it; the reading leaves that out.)
+    /// The meter of the pool that decodes this many rows, and that of the other pool if there is one. (If the last part
+    /// of a batch is a single row, the other pool computes it; the reading leaves that out.)
     fn meters(&mut self, rows: usize) -> (&mut ContentionMeter, Option<&mut ContentionMeter>) {
         let single = &mut self.single.meter;
         match self.batch.as_mut().map(|batch| &mut batch.meter) {
@@ -86,7 +87,7 @@ impl Pools {
         }
     }
 
-    /// Gives the context these pools and their thread counts.
+    /// Attaches these pools to the context, with their thread counts.
     pub(crate) fn attach(&self, context: *mut sys::llama_context) -> Result<(), Error> {
         let (n_threads, n_threads_batch) = self.sizes();
         let pools = sys::Pools {
@@ -95,12 +96,12 @@ impl Pools {
             n_threads: n_threads.cast_signed(),
             n_threads_batch: n_threads_batch.cast_signed(),
         };
-        // SAFETY: all three are alive; whoever drops the pools has freed the context or attached others before.
+        // SAFETY: all three are alive; the context is freed or gets other pools before these are dropped.
         let status = unsafe { sys::mullama_pool_attach(context, &raw const pools) };
         check("llama_attach_threadpool", status)
     }
 
-    /// A decode of so many rows begins; it wakes the threads by itself.
+    /// Records that a decode of this many rows begins, which wakes the threads by itself.
     pub(crate) fn begin_decode(&mut self, rows: usize) {
         self.asleep = false;
         let (meter, other) = self.meters(rows);
@@ -110,12 +111,12 @@ impl Pools {
         }
     }
 
-    /// The decode of so many rows has ended.
+    /// Records that the decode of this many rows has ended.
     pub(crate) fn end_decode(&mut self, rows: usize) {
         self.meters(rows).0.end();
     }
 
-    /// The reading that ended with the last decode, which had so many rows.
+    /// The reading that was completed by the last decode, which had this many rows.
     pub(crate) fn contention(&self) -> Option<CpuContention> {
         self.single.meter.latest().or_else(|| self.batch.as_ref()?.meter.latest())
     }

@@ -2,5 +2,5 @@
 
 /// A token's number in its vocabulary.
 ///
-/// Plain, because tokens are stored and compared by the million; each call that takes one checks its range.
+/// A plain integer, because tokens are stored and compared by the million; each call that takes one checks its range.
 pub type TokenId = i32;

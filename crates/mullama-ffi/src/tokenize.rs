@@ -1,9 +1,10 @@
-//! Turns text into tokens, on threads whose stacks survive what a prompt can do to llama.cpp's regular expressions.
+//! Turns text into tokens, on threads whose stacks are large enough for llama.cpp's regular expressions on any accepted
+//! prompt.
 //!
-//! llama.cpp splits text for most BPE vocabularies with `std::regex`, and libstdc++ matches those by recursion: one frame
-//! or two a character of a match. A megabyte of one letter overflows an ordinary stack, which ends the process. So text is
-//! tokenized on a thread with a very large stack, of which the system commits only the pages that are used, and a text
-//! whose longest possible match would not fit even there is refused.
+//! llama.cpp splits text for most BPE vocabularies with `std::regex`, and libstdc++ matches those recursively: one or
+//! two frames per character of a match. A megabyte of the same letter overflows an ordinary stack, which ends the
+//! process. So text is tokenized on a thread with a very large stack, of which the system commits only the pages that
+//! are used. A text whose longest possible match would not fit even there is refused.
 
 use std::cell::Cell;
 use std::ffi::c_char;
@@ -17,42 +18,43 @@ use crate::sys;
 use crate::token::TokenId;
 use crate::vocab::{KIND_WPM, Vocab};
 
-/// Stacks that are tried, largest first: a process under a limit on its address space may get only a smaller one.
+/// Stack sizes to try, largest first: a process with a limit on its address space may get only a smaller one.
 const STACK_BYTES: [usize; 5] = [1 << 30, 256 << 20, 64 << 20, 16 << 20, 4 << 20];
-/// Stack that one character of a match may take. All of llama.cpp's patterns were measured on x86-64 with GCC 12: 320 bytes as
-/// built, 896 where the same code was inlined otherwise (GPT-4o's groups and lookaheads). This is half as much again.
+/// Stack that one character of a match may take. All of llama.cpp's patterns were measured on x86-64 with GCC 12: 320
+/// bytes as built, 896 with different inlining (GPT-4o's groups and lookaheads). This is 1.5 times as much.
 const STACK_BYTES_PER_CHAR: usize = 1344;
 /// Stack for everything that does not grow with the text.
 const STACK_BYTES_KEPT: usize = 256 << 10;
-/// What a thread of unknown stack may use of it: an ordinary one has at least 2 MiB, and its caller needs most of that.
+/// Stack that may be used of a thread of unknown size: an ordinary one has at least 2 MiB, and its caller needs most of
+/// that.
 const STACK_BYTES_ELSEWHERE: usize = STACK_BYTES_KEPT + (256 << 10);
-/// Longest text in bytes. The largest contexts hold some ten million tokens of about four bytes.
+/// Maximum length of a text in bytes. The largest contexts hold about ten million tokens of about four bytes.
 const TEXT_BYTES: usize = 64 << 20;
 
-/// What becomes of special tokens when a text is tokenized.
+/// How special tokens are handled when a text is tokenized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Special {
-    /// Whether the model's beginning and end are put around the text.
+    /// Whether the special tokens that the model adds (such as BOS and EOS) are put around the text.
     pub add: bool,
-    /// Whether control tokens that are spelled out in the text are read as tokens.
+    /// Whether control tokens that are spelled out in the text are parsed.
     pub parse: bool,
 }
 
 thread_local! {
-    /// The stack of this thread, where it was started here.
+    /// The stack size of this thread, if this module started it.
     static STACK: Cell<usize> = const { Cell::new(STACK_BYTES_ELSEWHERE) };
 }
 
-/// What a tokenizer thread is like.
+/// The properties of a tokenizer thread.
 #[derive(Debug, Clone, Copy)]
 pub struct TokenizerThread {
     /// The thread's name.
     pub name: &'static str,
-    /// How far below the thread that starts it: what Linux adds to its nice value. Other systems ignore it.
+    /// The priority, relative to the thread that starts it: what Linux adds to its nice value. Other systems ignore it.
     pub nice: i32,
 }
 
-/// Starts a thread on which [`Vocab::tokenize_while`] takes long texts.
+/// Starts a thread on which [`Vocab::tokenize_while`] accepts long texts.
 ///
 /// # Errors
 ///
@@ -60,12 +62,12 @@ pub struct TokenizerThread {
 ///
 /// # Panics
 ///
-/// On that thread, if `f` does; the handle tells.
+/// If `f` panics, that thread does; joining it returns the panic.
 pub fn spawn_tokenizer_thread<F>(options: TokenizerThread, f: F) -> Result<JoinHandle<()>, Error>
 where
     F: FnOnce() + Send + 'static,
 {
-    // A refused spawn drops its closure, so `f` waits here until a thread exists to take it.
+    // A refused spawn drops its closure, so `f` is kept here until a thread has started.
     let job = Arc::new(Mutex::new(Some(f)));
     with_largest_stack(|stack_bytes| {
         let job = Arc::clone(&job);
@@ -80,7 +82,8 @@ where
     })
 }
 
-/// Lowers the priority of the calling thread alone, as Linux does where POSIX would lower the process's.
+/// Lowers the priority of only the calling thread, which is possible on Linux, where POSIX would lower the whole
+/// process.
 fn lower_priority(nice: i32) {
     #[cfg(target_os = "linux")]
     // SAFETY: the call takes a number only. Where it is refused the thread runs on as it was.
@@ -100,10 +103,10 @@ fn with_largest_stack<T>(spawn: impl Fn(usize) -> std::io::Result<T>) -> Result<
 }
 
 impl Vocab<'_> {
-    /// The tokens of a text, on a thread of its own; blocks until it is done.
+    /// Tokenizes a text on a separate thread; blocks until it is done.
     ///
-    /// `add_special` puts the beginning and the end that the model wants around it; `parse_special` reads control tokens
-    /// that are spelled out in it. NUL bytes are text like any other.
+    /// `add_special` puts the special tokens that the model adds around it; `parse_special` parses control tokens
+    /// that are spelled out in it. NUL bytes are treated like other text.
     ///
     /// # Errors
     ///
@@ -127,12 +130,13 @@ impl Vocab<'_> {
         })
     }
 
-    /// As [`tokenize`](Self::tokenize), on the calling thread: one made by [`spawn_tokenizer_thread`], or any other for
-    /// texts without long runs.
+    /// Like [`tokenize`](Self::tokenize), on the calling thread: one made by [`spawn_tokenizer_thread`], or any other
+    /// for texts without long runs.
     ///
     /// # Errors
     ///
-    /// As [`tokenize`](Self::tokenize); [`Error::RunTooLong`] comes sooner where the stack is small.
+    /// Those of [`tokenize`](Self::tokenize); if the stack is small, [`Error::RunTooLong`] is returned for shorter
+    /// runs.
     pub fn tokenize_on_this_thread(
         self,
         text: &str,
@@ -145,12 +149,13 @@ impl Vocab<'_> {
         Ok(tokens)
     }
 
-    /// As [`tokenize_on_this_thread`](Self::tokenize_on_this_thread), a long text in slices. `go_on` is asked before each with
-    /// the number of tokens so far, and ends the work by returning `false`: then these are all that is returned.
+    /// Like [`tokenize_on_this_thread`](Self::tokenize_on_this_thread), with long text in slices. `go_on` is called
+    /// before each slice with the number of tokens so far, and stops the work by returning `false`; then only these
+    /// tokens are returned.
     ///
     /// # Errors
     ///
-    /// As [`tokenize`](Self::tokenize), and [`Error::StretchTooLong`] for a text that cannot be cut.
+    /// Those of [`tokenize`](Self::tokenize), and [`Error::StretchTooLong`] for a text that cannot be cut.
     pub fn tokenize_while(
         self,
         text: &str,
@@ -186,14 +191,14 @@ impl Vocab<'_> {
         }
     }
 
-    /// The tokens that the model wants before a text and behind it.
+    /// The special tokens that the model adds before and after a text.
     fn added_tokens(self, add_special: bool) -> Result<(Vec<TokenId>, Vec<TokenId>), Error> {
         if !add_special {
             return Ok((Vec::new(), Vec::new()));
         }
         let mut before = Vec::new();
         self.append("", flags(true, false), &mut before)?;
-        // WordPiece begins every text, whatever the file says.
+        // WordPiece puts a token before every text, whatever the file says.
         let begins = usize::from(self.add_bos() || self.kind() == KIND_WPM).min(before.len());
         let after = before.split_off(begins);
         Ok((before, after))
@@ -204,7 +209,7 @@ impl Vocab<'_> {
         if self.splits_by_regex() {
             check_runs(text, longest_run(STACK.get()))?;
         }
-        // A token stands for a byte or more, but for those put around the text and a leading space.
+        // A token stands for at least one byte, except for those put around the text and a leading space.
         tokens.reserve(text.len() + 8);
         let mut count = self.tokenize_into(text, flags, tokens)?;
         if count < 0 && count != i32::MIN {
@@ -227,7 +232,7 @@ impl Vocab<'_> {
         Ok(())
     }
 
-    /// Writes the tokens of a text into spare capacity; their number, below zero if they did not fit.
+    /// Writes the tokens of a text into spare capacity; returns their number, negative if they did not fit.
     fn tokenize_into(self, text: &str, flags: i32, tokens: &mut Vec<TokenId>) -> Result<i32, Error> {
         let too_long = |_| Error::TextTooLong { bytes: text.len(), limit: TEXT_BYTES };
         let bytes = i32::try_from(text.len()).map_err(too_long)?;
@@ -255,18 +260,19 @@ fn flags(add_special: bool, parse_special: bool) -> i32 {
     (if add_special { sys::ML_ADD_SPECIAL } else { 0 }) | (if parse_special { sys::ML_PARSE_SPECIAL } else { 0 })
 }
 
-/// The longest run, in characters, that a stack of this size is safe for.
+/// The longest run, in characters, for which a stack of this size is safe.
 ///
-/// A match may take one run of the text and the one behind it (punctuation and the line breaks that follow), but only by
-/// patterns that take less than half of the measure.
+/// A match may span one run of the text and the next (punctuation and the line breaks that follow), but only for
+/// patterns that take less than half of the measured size.
 fn longest_run(stack_bytes: usize) -> usize {
     stack_bytes.saturating_sub(STACK_BYTES_KEPT) / STACK_BYTES_PER_CHAR
 }
 
 /// Finds the first run that is longer than `limit` characters.
 ///
-/// A run is a stretch without a break that ends every match: the lines of a text are runs, and so is the white space
-/// between them. (A few patterns match across the spaces inside a line, none across a line break and what follows it.)
+/// A run is a part of the text without a break that ends every match: the lines of a text are runs, and so is the white
+/// space between them. (A few patterns match across the spaces inside a line, but none across a line break and the text
+/// after it.)
 fn check_runs(text: &str, limit: usize) -> Result<(), Error> {
     if text.len() <= limit {
         return Ok(());
@@ -336,8 +342,9 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_run_allowed_fits_the_stack_of_every_kind_of_pattern() {
-        // One of each family in llama.cpp: cased groups with lookaheads, plain classes, words across spaces, `\s+$`.
+    fn the_longest_allowed_run_fits_the_stack_for_every_kind_of_pattern() {
+        // One pattern of each family in llama.cpp: cased groups with lookaheads, plain classes, words across spaces,
+        // `\s+$`.
         for pattern in ["gpt-4o", "deepseek-llm", "granite-embed-multi-97m", "superbpe", "default"] {
             let model = byte_vocabulary(pattern);
             for unit in ["a", "A", " ", ".", "1", "\n", "\u{e9}", "a ", "aB", "\u{6f22}"] {
@@ -346,7 +353,7 @@ mod tests {
         }
     }
 
-    /// On a stack that is small enough to be filled quickly; an overflow ends the test program.
+    /// Runs on a stack that is small enough to be filled quickly; an overflow ends the test program.
     fn takes_the_longest_run(model: &Model, pattern: &str, unit: &str) {
         const SMALL_STACK: usize = 8 << 20;
         let chars = longest_run(SMALL_STACK) / unit.chars().count();
@@ -361,7 +368,7 @@ mod tests {
         });
     }
 
-    /// A model of nothing but a BPE vocabulary of the 256 bytes, split by the named pattern.
+    /// A model that has only a BPE vocabulary of the 256 bytes, split by the named pattern.
     fn byte_vocabulary(pattern: &str) -> Arc<Model> {
         let path =
             PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../../target/tmp/vocabulary-{pattern}.gguf"));
@@ -372,7 +379,7 @@ mod tests {
     }
 
     fn gguf(pattern: &str) -> Vec<u8> {
-        // GPT-2's spelling of bytes: printable ones stand for themselves, the rest follow from U+0100 on.
+        // GPT-2's spelling of bytes: printable ones stand for themselves, the others are at U+0100 and above.
         let mut odd = 0x100u32..;
         let tokens: Vec<String> = (0..=255u8)
             .map(|byte| match byte {

@@ -1,4 +1,4 @@
-//! A model's vocabulary: how its tokens are spelled, which are special, and what text each stands for.
+//! A model's vocabulary: how its tokens are spelled, which of them are special, and what text each stands for.
 
 use std::ffi::{CStr, c_char};
 use std::ptr;
@@ -44,7 +44,7 @@ impl VocabFacts {
         Ok(read)
     }
 
-    /// Tokens that end generation. There are only a few; if they do not fit the buffer, they are read again.
+    /// The end-of-generation tokens. There are only a few; if they do not fit the buffer, they are read again.
     fn read_eog(&self) -> Result<Vec<TokenId>, Error> {
         let mut eog = vec![0; 64];
         loop {
@@ -80,7 +80,7 @@ impl<'m> Vocab<'m> {
         &self.model.vocab_facts().facts
     }
 
-    /// Number of tokens; ids run from 0 to below it.
+    /// Number of tokens; valid ids are below it.
     pub fn n_tokens(self) -> usize {
         usize::try_from(self.facts().n_tokens).unwrap_or(0)
     }
@@ -110,23 +110,24 @@ impl<'m> Vocab<'m> {
         self.facts().kind == KIND_BPE
     }
 
-    /// Returns the id if the vocabulary has it.
+    /// Returns the id if it is in the vocabulary.
     ///
     /// # Errors
     ///
-    /// [`Error::TokenOutOfRange`] if it does not.
+    /// [`Error::TokenOutOfRange`] if it is not.
     pub fn check(self, token: TokenId) -> Result<TokenId, Error> {
         check_token(token, self.n_tokens())
     }
 
-    /// Appends the bytes that the token stands for; they may be a part of a character. A control token has none unless
+    /// Appends the bytes that the token stands for; they may be only a part of a character. A control token has none
+    /// unless
     /// `special` is set.
     ///
     /// # Errors
     ///
     /// [`Error::TokenOutOfRange`], [`Error::NoVocabulary`], or an error from C++.
     pub fn piece(self, token: TokenId, special: bool, out: &mut Vec<u8>) -> Result<(), Error> {
-        // Most pieces are shorter, so that one call does it.
+        // Most pieces fit, so one call is enough.
         const ROOM_BYTES: usize = 32;
         self.check(token)?;
         if !self.has_vocabulary() {
@@ -159,11 +160,11 @@ impl<'m> Vocab<'m> {
         }
     }
 
-    /// The bytes that the tokens stand for, joined: what [`tokenize`](Self::tokenize) made these tokens of. Control tokens
+    /// The joined bytes that the tokens stand for, the reverse of [`tokenize`](Self::tokenize). Control tokens
     /// have none.
     ///
-    /// Where the model's tokenizer puts a space before each text ([`adds_space`](Self::adds_space)), the one before the
-    /// first token that stands for anything is left out, as by Hugging Face's tokenizers.
+    /// If the model's tokenizer puts a space before each text ([`adds_space`](Self::adds_space)), the space before the
+    /// first token that stands for any text is removed, as by Hugging Face's tokenizers.
     ///
     /// # Errors
     ///
@@ -200,7 +201,7 @@ impl<'m> Vocab<'m> {
         Ok(unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
     }
 
-    /// Whether text becomes this token only where special ones are parsed: it is for control, or for what is unknown.
+    /// Whether text becomes this token only if special tokens are parsed: it is a control token or the unknown token.
     ///
     /// # Errors
     ///
@@ -222,27 +223,27 @@ impl<'m> Vocab<'m> {
         self.model.vocab_facts().adds_space
     }
 
-    /// Whether the token ends generation. An id out of range does not.
+    /// Whether the token ends the generation; `false` for an id out of range.
     pub fn is_eog(self, token: TokenId) -> bool {
         self.model.vocab_facts().eog.binary_search(&token).is_ok()
     }
 
-    /// The tokens that end generation, in ascending order.
+    /// The end-of-generation tokens, in ascending order.
     pub fn eog_tokens(self) -> Vec<TokenId> {
         self.model.vocab_facts().eog.clone()
     }
 
-    /// The token that begins a text.
+    /// The token at the start of a text (BOS).
     pub fn bos(self) -> Option<TokenId> {
         some_token(self.facts().bos)
     }
 
-    /// The token that ends a text.
+    /// The token at the end of a text (EOS).
     pub fn eos(self) -> Option<TokenId> {
         some_token(self.facts().eos)
     }
 
-    /// The token that ends a turn of a chat.
+    /// The token at the end of a chat turn (EOT).
     pub fn eot(self) -> Option<TokenId> {
         some_token(self.facts().eot)
     }
@@ -257,18 +258,18 @@ impl<'m> Vocab<'m> {
         some_token(self.facts().pad)
     }
 
-    /// Whether tokenizing with `add_special` begins with [`bos`](Self::bos).
+    /// Whether tokenizing with `add_special` adds [`bos`](Self::bos) at the start.
     pub fn add_bos(self) -> bool {
         self.facts().add_bos
     }
 
-    /// Whether tokenizing with `add_special` ends with [`eos`](Self::eos).
+    /// Whether tokenizing with `add_special` adds [`eos`](Self::eos) at the end.
     pub fn add_eos(self) -> bool {
         self.facts().add_eos
     }
 }
 
-/// Returns the id if a vocabulary of `n_vocab` tokens has it.
+/// Returns the id if it is in a vocabulary of `n_vocab` tokens.
 pub(crate) fn check_token(token: TokenId, n_vocab: usize) -> Result<TokenId, Error> {
     match usize::try_from(token) {
         Ok(index) if index < n_vocab => Ok(token),

@@ -1,4 +1,4 @@
-//! What a context refuses, how its memory behaves, and how it recovers: the process lives each time.
+//! What a context refuses, how its memory behaves, and how it recovers; the process survives every case.
 
 mod support;
 
@@ -31,7 +31,7 @@ fn refused(rows: &[(i32, i32, i32, bool)]) -> Error {
 }
 
 #[test]
-fn a_context_reads_back_what_it_was_made_with() {
+fn a_context_reports_the_options_that_it_was_created_with() {
     let context = context();
     assert_eq!((context.n_ctx(), context.n_batch(), context.n_ubatch()), (512, 64, 32));
     assert_eq!((context.n_seq_max(), context.n_outputs_max()), (4, 4));
@@ -65,7 +65,7 @@ fn a_sequence_outside_the_context_is_refused() {
 }
 
 #[test]
-fn a_position_that_is_none_is_refused() {
+fn a_position_out_of_range_is_refused() {
     for position in [-1, i32::MIN, i32::MAX] {
         let error = refused(&[(1, position, 0, true)]);
         assert!(matches!(error, Error::PositionOutOfRange { .. }), "{error:?}");
@@ -114,7 +114,7 @@ fn only_rows_that_asked_for_logits_have_them() {
 }
 
 #[test]
-fn a_full_pool_is_an_error_and_keeps_what_it_holds() {
+fn a_full_pool_is_an_error_and_keeps_its_contents() {
     let mut context = Context::new(&demo(), &ContextOptions { n_ctx: 256, ..options() }).expect("made");
     for _ in 0..4 {
         feed(&mut context, 0, &[1; 64]).expect("room");
@@ -146,7 +146,7 @@ fn bad_context_options_are_refused_by_name() {
 }
 
 #[test]
-fn what_llama_cpp_refuses_is_told_in_its_words() {
+fn an_error_about_a_refused_context_contains_the_message_of_llama_cpp() {
     let options = ContextOptions { type_v: KvType::Q8_0, flash_attn: FlashAttn::Off, ..options() };
     let error = Context::new(&demo(), &options).expect_err("a quantised V cache needs it");
     let Error::ContextRefused { said } = error else { panic!("{error:?}") };
@@ -154,7 +154,7 @@ fn what_llama_cpp_refuses_is_told_in_its_words() {
 }
 
 #[test]
-fn a_model_of_nothing_but_a_vocabulary_gets_no_context() {
+fn a_model_with_only_a_vocabulary_gets_no_context() {
     let vocab_only = ModelOptions { vocab_only: true, ..ModelOptions::default() };
     let model = Model::load(&demo_path(), &vocab_only, None).expect("loaded");
     assert_eq!(model.vocab().n_tokens(), demo().vocab().n_tokens());
@@ -188,7 +188,7 @@ fn memory_calls_out_of_range_are_refused() {
 }
 
 #[test]
-fn a_copied_beginning_goes_on_as_the_original_does() {
+fn a_copied_prefix_continues_like_the_original() {
     let mut context = context();
     let tokens = demo().vocab().tokenize("Once upon a time there was", true, true).expect("tokens");
     let row = feed(&mut context, 0, &tokens).expect("fed");
@@ -203,7 +203,7 @@ fn a_copied_beginning_goes_on_as_the_original_does() {
 }
 
 #[test]
-fn cutting_a_sequence_takes_back_what_was_written() {
+fn truncating_a_sequence_removes_its_last_tokens() {
     let mut context = context();
     let row = feed(&mut context, 0, &[10, 20, 30]).expect("fed");
     let before = context.logits(row).expect("logits").to_vec();
@@ -220,7 +220,7 @@ fn cutting_a_sequence_takes_back_what_was_written() {
 }
 
 #[test]
-fn a_shifted_sequence_has_the_positions_it_was_given() {
+fn a_shifted_sequence_has_the_requested_positions() {
     let mut context = context();
     feed(&mut context, 0, &[1, 2, 3, 4]).expect("fed");
     assert!(context.seq_rm(0, 0, Some(2)).expect("cut"));
@@ -230,7 +230,7 @@ fn a_shifted_sequence_has_the_positions_it_was_given() {
 }
 
 #[test]
-fn a_state_put_away_and_brought_back_goes_on_as_if_it_never_left() {
+fn a_sequence_that_was_saved_and_restored_continues_unchanged() {
     let mut context = context();
     let tokens = demo().vocab().tokenize("Write a poem:", true, true).expect("tokens");
     let row = feed(&mut context, 0, &tokens).expect("fed");
@@ -246,7 +246,7 @@ fn a_state_put_away_and_brought_back_goes_on_as_if_it_never_left() {
 }
 
 #[test]
-fn a_state_that_is_none_is_refused_and_the_context_goes_on() {
+fn an_invalid_state_is_refused_and_the_context_continues() {
     let mut context = context();
     feed(&mut context, 0, &[1, 2, 3]).expect("fed");
     let state = context.state_seq_get(0).expect("a state");
@@ -296,7 +296,7 @@ fn the_abort_flag_works_from_another_thread() {
     runner.join().expect("no panic");
 }
 
-/// Runs while threads that never rest want all cores.
+/// Runs `work` beside busy threads that want all cores.
 #[cfg(target_os = "linux")]
 fn on_busy_cores<T>(work: impl FnOnce() -> T) -> T {
     mullama_ffi::beside_busy_threads(2 * thread::available_parallelism().expect("a number").get(), work)
@@ -304,7 +304,7 @@ fn on_busy_cores<T>(work: impl FnOnce() -> T) -> T {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn threads_that_wait_for_cores_show_in_the_readings() {
+fn threads_that_wait_for_cores_are_measured() {
     let threads = u32::try_from(thread::available_parallelism().expect("a number").get()).expect("few") + 1;
     let options = ContextOptions { n_ctx: 8192, n_threads: threads, n_threads_batch: threads, ..options() };
     let mut context = Context::new(&demo(), &options).expect("made");
@@ -329,14 +329,14 @@ fn threads_that_wait_for_cores_show_in_the_readings() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_reading_starts_anew_after_the_threads_have_slept() {
+fn a_new_reading_starts_after_the_threads_have_slept() {
     let mut context = context();
     feed(&mut context, 0, &[1]).expect("decoded");
     context.pause_threads().expect("asleep");
     thread::sleep(Duration::from_millis(50));
     feed(&mut context, 0, &[2]).expect("decoded");
     let over = context.contention().map_or(Duration::ZERO, |reading| reading.over);
-    assert!(over < Duration::from_millis(50), "the sleep is no part of a reading: {over:?}");
+    assert!(over < Duration::from_millis(50), "the sleep must not be part of a reading: {over:?}");
 }
 
 #[test]
@@ -379,7 +379,7 @@ fn recovers_from(failure: Failure, expected: impl Fn(&Error) -> bool) {
 }
 
 #[test]
-fn a_status_that_is_no_failure_does_not_poison() {
+fn a_harmless_status_does_not_poison_the_context() {
     let mut context = context();
     context.fail_next_decode(Failure::Status(1));
     assert!(matches!(feed(&mut context, 0, &[1]), Err(Error::NoKvSlot)));

@@ -1,4 +1,4 @@
-//! What loading refuses, what a vocabulary answers, and what tokenizing survives.
+//! What loading refuses, what a vocabulary reports, and which texts tokenizing handles.
 
 mod support;
 
@@ -37,7 +37,7 @@ fn the_model_describes_itself() {
 }
 
 #[test]
-fn what_is_no_model_is_refused_in_llama_cpps_words() {
+fn a_file_that_is_not_a_model_is_refused_with_the_message_of_llama_cpp() {
     let bytes = fs::read(demo_path()).expect("the demo");
     let bad = [
         PathBuf::from("/no/such/file.gguf"),
@@ -62,19 +62,19 @@ fn a_path_with_a_nul_byte_is_refused() {
 
 #[test]
 fn progress_rises_to_one_and_can_cancel() {
-    let mut heard = Vec::new();
+    let mut fractions = Vec::new();
     let mut listen = |fraction| {
-        heard.push(fraction);
+        fractions.push(fraction);
         true
     };
     Model::load(&demo_path(), &ModelOptions::default(), Some(&mut listen)).expect("loaded");
-    assert!(heard.is_sorted() && heard.last() == Some(&1.0), "{heard:?}");
+    assert!(fractions.is_sorted() && fractions.last() == Some(&1.0), "{fractions:?}");
     let error = Model::load(&demo_path(), &ModelOptions::default(), Some(&mut |_| false));
     assert!(matches!(error, Err(Error::ModelCancelled)), "{error:?}");
 }
 
 #[test]
-fn a_panic_in_progress_comes_out_in_rust() {
+fn a_panic_in_the_progress_callback_reaches_the_caller() {
     let load = || {
         let mut panics = |_: f32| -> bool { panic!("in progress") };
         Model::load(&demo_path(), &ModelOptions::default(), Some(&mut panics))
@@ -97,7 +97,7 @@ fn a_model_outlives_its_arc_while_a_context_holds_it() {
 }
 
 #[test]
-fn tokens_and_pieces_are_the_text_again() {
+fn the_pieces_of_the_tokens_join_to_the_text() {
     let model = demo();
     let vocab = model.vocab();
     for text in ["Hello, world!", "tabs\tand\nlines", "émoji 🎉 漢字", "a\0b", " ", ""] {
@@ -210,7 +210,7 @@ enum Value<'a> {
     Flag(bool),
 }
 
-/// A file of nothing but a `SentencePiece` vocabulary: control tokens, bytes, letters, and the mark of a space.
+/// A file with only a `SentencePiece` vocabulary: control tokens, bytes, letters, and the mark of a space.
 fn sentencepiece(adds_space: Option<bool>) -> std::sync::Arc<Model> {
     let bytes = (0..=255u8).map(|byte| format!("<0x{byte:02X}>"));
     let letters = ["\u{2581}", "\u{2581}\u{2581}", "H", "e", "l", "o", "a", "\u{2581}a", "."].map(str::to_owned);
@@ -285,7 +285,7 @@ fn gguf(values: &[(&str, Value<'_>)]) -> Vec<u8> {
 }
 
 #[test]
-fn detokenize_gives_the_text_back_without_the_space_that_the_tokenizer_put_before_it() {
+fn detokenize_returns_the_text_without_the_space_that_the_tokenizer_added() {
     let texts = ["Hello", " Hello", "  Hello", "Hello a", "", " ", "  ", "a", " a. a", "é", "\u{2581}", "\nHello"];
     for model in [sentencepiece(None), sentencepiece(Some(true)), sentencepiece(Some(false)), demo()] {
         for (text, special) in texts.iter().flat_map(|text| [(text, false), (text, true)]) {
@@ -303,7 +303,7 @@ fn detokenize_gives_the_text_back_without_the_space_that_the_tokenizer_put_befor
 }
 
 #[test]
-fn a_space_inside_a_text_stays_where_control_tokens_stand_before_it() {
+fn a_space_after_control_tokens_inside_a_text_is_kept() {
     let model = sentencepiece(None);
     let vocab = model.vocab();
     let tokens = vocab.tokenize("<s> a</s> a", false, true).expect("tokens");

@@ -1,4 +1,4 @@
-//! What concerns the whole process: where the log goes, and what the build can do.
+//! Properties of the whole process: where the log goes, and what the build supports.
 
 mod support;
 
@@ -15,7 +15,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 /// Set in the child process of [`child`].
 const CHILD: &str = "MULLAMA_FFI_TEST_CHILD";
 
-/// Runs the named test of this program again, as the child that it is when [`CHILD`] is set.
+/// Runs the named test of this program again in a child process, which has [`CHILD`] set.
 fn child(test: &str) -> Output {
     Command::new(env::current_exe().expect("this program"))
         .args(["--exact", test, "--nocapture", "--quiet"])
@@ -128,13 +128,13 @@ fn the_build_uses_the_instructions_it_was_compiled_for() {
 }
 
 #[test]
-fn an_assertion_on_another_thread_says_what_it_was_before_the_process_ends() {
+fn an_assertion_on_another_thread_is_printed_before_the_process_ends() {
     if is_child() {
         mullama_ffi::backend::init().expect("llama.cpp starts");
         // SAFETY: ends the process through ggml's own function, as an assertion on a compute thread does.
         unsafe { llama_cpp_sys_2::ggml_abort(c"here".as_ptr(), 7, c"last words".as_ptr()) };
     }
-    let output = child("an_assertion_on_another_thread_says_what_it_was_before_the_process_ends");
+    let output = child("an_assertion_on_another_thread_is_printed_before_the_process_ends");
     assert!(!output.status.success(), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("last words"), "{output:?}");
 }

@@ -1,4 +1,4 @@
-//! Samplers choose what llama.cpp's own chain chooses, refuse what it would misread, and keep their state.
+//! Samplers choose the same tokens as llama.cpp's own chain, refuse invalid input, and keep their state.
 
 mod support;
 
@@ -13,7 +13,7 @@ fn greedy() -> SamplerOptions {
     SamplerOptions { temperature: 0.0, ..SamplerOptions::default() }
 }
 
-/// Logits that differ from each other and from round to round.
+/// Logits that differ from each other and between rounds.
 fn logits(round: u32) -> Vec<f32> {
     let mut state = 0x9E37_79B9_u32.wrapping_add(round.wrapping_mul(0x85EB_CA6B));
     (0..demo().vocab().n_tokens())
@@ -48,7 +48,7 @@ fn greedy_takes_the_first_of_the_largest() {
 }
 
 #[test]
-fn the_same_seed_chooses_the_same_and_another_does_not() {
+fn the_same_seed_gives_the_same_tokens_and_another_seed_does_not() {
     let options = |seed| SamplerOptions { seed, ..SamplerOptions::default() };
     assert_eq!(choices(&options(7), 50), choices(&options(7), 50));
     assert_ne!(choices(&options(7), 50), choices(&options(8), 50));
@@ -56,7 +56,7 @@ fn the_same_seed_chooses_the_same_and_another_does_not() {
 }
 
 #[test]
-fn reset_starts_chance_and_memory_again() {
+fn reset_restarts_the_random_choice_and_forgets_tokens() {
     let options = SamplerOptions { seed: 3, repeat_penalty: 1.5, frequency_penalty: 0.3, ..SamplerOptions::default() };
     let mut sampler = sampler(&options);
     let rounds = |sampler: &mut Sampler| -> Vec<_> {
@@ -69,7 +69,7 @@ fn reset_starts_chance_and_memory_again() {
 
 #[test]
 fn top_k_by_heap_chooses_what_top_k_by_llama_cpp_chooses() {
-    // top_n_sigma this wide keeps all, and sends top-k down llama.cpp's own path.
+    // A top_n_sigma this large keeps all candidates, and makes top-k use llama.cpp's own path.
     for (top_k, seed) in [(1, 1), (2, 2), (40, 3), (40, 4), (128, 5)] {
         let heap = SamplerOptions { top_k, seed, ..SamplerOptions::default() };
         let chain = SamplerOptions { top_n_sigma: 1e6, ..heap.clone() };
@@ -83,7 +83,7 @@ fn top_k_by_heap_breaks_ties_as_llama_cpp_does() {
     for seed in 0..50u32 {
         let heap = SamplerOptions { top_k: 10, seed, ..SamplerOptions::default() };
         let chain = SamplerOptions { top_n_sigma: 1e6, ..heap.clone() };
-        // Five values only, so that the tenth largest is one of many equals.
+        // There are only five values, so that the tenth largest is one of many equal ones.
         let logits: Vec<f32> =
             (0..n_vocab).map(|token| f32::from(u8::try_from((token * 7919 + 13) % 97 % 5).expect("small"))).collect();
         assert_eq!(sampler(&heap).sample(&logits).expect("a token"), sampler(&chain).sample(&logits).expect("a token"));
@@ -91,7 +91,7 @@ fn top_k_by_heap_breaks_ties_as_llama_cpp_does() {
 }
 
 #[test]
-fn truncation_keeps_to_what_it_leaves() {
+fn only_tokens_that_truncation_keeps_are_sampled() {
     let mut logits = vec![0.0f32; demo().vocab().n_tokens()];
     (logits[5], logits[9], logits[70]) = (20.0, 19.0, 18.0);
     let allowed = |options: SamplerOptions, tokens: &[TokenId]| {
@@ -130,7 +130,7 @@ fn a_bias_moves_a_token_and_minus_infinity_forbids_it() {
     }
 }
 
-/// The logits with the biases added, as a copy of the row would have them.
+/// The logits with the biases added, as in a modified copy of the row.
 fn with_biases(logits: &[f32], biases: &[(TokenId, f32)]) -> Vec<f32> {
     let mut copy = logits.to_vec();
     for &(token, bias) in biases {
@@ -140,12 +140,13 @@ fn with_biases(logits: &[f32], biases: &[(TokenId, f32)]) -> Vec<f32> {
 }
 
 #[test]
-fn biases_and_penalties_beside_the_row_choose_what_they_choose_in_a_copy_of_it() {
+fn biases_and_penalties_beside_the_row_give_the_same_tokens_as_in_a_copy_of_it() {
     let last = TokenId::try_from(demo().vocab().n_tokens() - 1).expect("fits");
     let lists = [
         vec![(0, 9.0)],
         vec![(last, 9.0), (1, 8.5)],
-        // Out of order, next to each other, several of one token, and across the blocks that are scanned at once.
+        // The biases are out of order, next to each other, several for one token, and across the blocks that are
+        // scanned at once.
         vec![(64, 7.0), (31, 1.0), (32, 7.5), (33, -1.0), (64, 1.5), (32, f32::NEG_INFINITY), (500, 6.0)],
         (0..last).step_by(3).map(|token| (token, if token % 2 == 0 { 1.25 } else { -2.0 })).collect(),
         (0..=last).map(|token| (token, 0.5)).collect(),
@@ -173,13 +174,13 @@ fn biases_and_penalties_beside_the_row_choose_what_they_choose_in_a_copy_of_it()
                 "{} biases, {path:?}",
                 list.len()
             );
-            assert_eq!(row, before, "the model's logits stay as they are");
+            assert_eq!(row, before, "the model's logits are not written to");
         }
     }
 }
 
 #[test]
-fn logits_that_biases_make_no_numbers_are_refused() {
+fn logits_that_are_not_numbers_after_biases_are_refused() {
     for top_k in [0, 40, 128] {
         let forbid = |token| SamplerOptions { logit_bias: vec![(token, f32::NEG_INFINITY)], top_k, ..greedy() };
         let mut row = logits(1);
@@ -195,7 +196,7 @@ fn logits_that_biases_make_no_numbers_are_refused() {
 
 #[test]
 fn a_sampled_token_is_counted_once() {
-    // Each occurrence costs 1, and the lead is 2.5: three times the token, then the other once.
+    // Each occurrence costs 1, and the lead is 2.5: the token is taken three times, then the other once.
     let mut logits = vec![-50.0f32; demo().vocab().n_tokens()];
     (logits[5], logits[9]) = (2.5, 0.0);
     let mut sampler = sampler(&SamplerOptions { frequency_penalty: 1.0, ..greedy() });
@@ -204,7 +205,7 @@ fn a_sampled_token_is_counted_once() {
 }
 
 #[test]
-fn penalties_see_the_prompt_and_forget_what_is_old() {
+fn penalties_include_the_prompt_and_forget_old_tokens() {
     let mut logits = vec![-50.0f32; demo().vocab().n_tokens()];
     (logits[5], logits[9]) = (1.0, 0.5);
     let options = SamplerOptions { presence_penalty: 1.0, repeat_last_n: 2, ..greedy() };
@@ -228,10 +229,10 @@ fn a_repeat_penalty_weakens_positive_and_negative_logits() {
 }
 
 #[test]
-fn dry_breaks_a_repetition_unless_a_breaker_stands_in_it() {
+fn dry_breaks_a_repetition_unless_it_contains_a_breaker() {
     let model = demo();
     let tokens = model.vocab().tokenize("abcxab", false, false).expect("tokens");
-    assert_eq!(tokens.len(), 6, "one token a letter");
+    assert_eq!(tokens.len(), 6, "one token per letter");
     let mut logits = vec![-50.0f32; model.vocab().n_tokens()];
     (logits[index(tokens[2])], logits[9]) = (1.0, 0.0);
     let next = |breakers: &[&str]| {
@@ -251,12 +252,12 @@ fn dry_breaks_a_repetition_unless_a_breaker_stands_in_it() {
     assert_eq!(next(&["x"]), 9, "the two letters after it still repeat");
     assert_eq!(next(&["xa"]), tokens[2], "the one letter after it is too short a repetition");
     assert_eq!(next(&["xab"]), tokens[2], "nothing follows it");
-    assert_eq!(next(&["xac", "cxb", "abcd"]), 9, "none of them stands in the text");
+    assert_eq!(next(&["xac", "cxb", "abcd"]), 9, "none of them is in the text");
     assert_eq!(next(&["xac", "xab", "xad", "x"]), tokens[2], "the longest that begins at a token counts");
 }
 
 #[test]
-fn as_many_dry_breakers_as_are_allowed_cost_neither_time_nor_memory_before_the_first_token() {
+fn the_maximum_of_dry_breakers_costs_no_time_before_the_first_token() {
     let breakers: Vec<String> = (0..64).map(|n| format!("e{n:039}")).collect();
     let options = |breakers| SamplerOptions { dry_multiplier: 1.0, dry_sequence_breakers: breakers, ..greedy() };
     let began = std::time::Instant::now();
@@ -271,7 +272,7 @@ fn as_many_dry_breakers_as_are_allowed_cost_neither_time_nor_memory_before_the_f
 }
 
 #[test]
-fn logits_that_are_no_numbers_are_refused_and_nothing_is_accepted() {
+fn logits_that_are_not_numbers_are_refused_and_nothing_is_accepted() {
     let n_vocab = demo().vocab().n_tokens();
     let top_k = SamplerOptions { top_k: 40, ..SamplerOptions::default() };
     let penalised = SamplerOptions { frequency_penalty: 0.5, ..greedy() };

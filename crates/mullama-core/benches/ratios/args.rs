@@ -1,4 +1,4 @@
-//! What a run measures, from the command line.
+//! The settings of a run, parsed from the command line.
 
 use std::path::PathBuf;
 
@@ -6,16 +6,16 @@ use std::path::PathBuf;
 #[derive(Debug, Clone)]
 pub(crate) struct Args {
     pub(crate) model: PathBuf,
-    /// Tokens of each stream.
+    /// Number of tokens of each stream.
     pub(crate) tokens: u32,
-    /// Interleaved runs of each case.
+    /// Number of interleaved runs of each case.
     pub(crate) pairs: usize,
     pub(crate) threads: u32,
-    /// Only the bare loop, on demand: a line on stdin is a run, its tokens/s the answer.
+    /// Run only the bare loop, on demand: each line on stdin starts a run, which answers with its tokens/s.
     pub(crate) raw_only: bool,
-    /// Cases whose name contains this.
+    /// Run only cases whose name contains this.
     pub(crate) only: String,
-    /// Tokens of the prompts of the cases that are about prompts.
+    /// Number of prompt tokens in the cases about prompts.
     pub(crate) prompt: usize,
 }
 
@@ -33,7 +33,7 @@ impl Args {
         while let Some(arg) = args.next() {
             let mut number = || args.next().and_then(|n| n.parse().ok()).ok_or(format!("{arg} needs a number"));
             match arg.as_str() {
-                // Cargo passes it to every bench.
+                // Cargo passes this argument to every bench.
                 "--bench" => {}
                 "--tokens" => parsed.tokens = number()?,
                 "--pairs" => parsed.pairs = number()? as usize,

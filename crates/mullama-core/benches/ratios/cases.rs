@@ -1,4 +1,4 @@
-//! Streams against bare loops, and against themselves under pressure.
+//! Compares streams with bare loops, and with streams under pressure.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::table::pairs;
 
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// Runs the cases that `args` asks for and prints a line each.
+/// Runs the cases that `args` selects and prints one line each.
 pub(crate) fn run(args: &Args) -> Outcome<()> {
     let context = context(args, 1)?;
     let tokens = args.tokens;
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Args) -> Outcome<()> {
     side_by_side(args)
 }
 
-/// A context of its own layout over the model; `share` parts of the usual pool.
+/// A context with its own pool size over the model: `share` parts of the usual pool.
 pub(crate) fn context(args: &Args, share: u32) -> Outcome<Context> {
     let model = Arc::new(Model::load(&args.model)?);
     let params = ContextParams {
@@ -42,7 +42,7 @@ pub(crate) fn context(args: &Args, share: u32) -> Outcome<Context> {
     Ok(Context::new(model, params)?)
 }
 
-/// Eight streams in a pool for four of them, against a pool for all.
+/// Eight streams in a pool for four of them, compared with a pool for all.
 fn small_pool(args: &Args) -> Outcome<()> {
     let tokens = args.tokens;
     let per_stream = tokens + 16;
@@ -59,8 +59,9 @@ fn small_pool(args: &Args) -> Outcome<()> {
     pairs(args, "pool for 4 of 8 streams / for 8", || together(&small, tokens, 8), || together(&large, tokens, 8))
 }
 
-/// Eight streams beside a thread that never rests, against the better of one fixed thread and two. With one thread the
-/// engine has nothing to adapt, so that is the same eight streams; two fixed ones are the bare loop's.
+/// Eight streams beside one busy thread, compared with the better of one and two fixed threads. With one thread the
+/// engine has nothing to adapt, so that case runs the same eight streams; the case with two fixed threads is the bare
+/// loop.
 fn busy_thread(args: &Args) -> Outcome<()> {
     let name = "8 streams beside a busy thread / best fixed threads";
     if !name.contains(&args.only) {
@@ -74,8 +75,8 @@ fn busy_thread(args: &Args) -> Outcome<()> {
     })
 }
 
-/// Eight streams beside as many threads that never rest as the engine has, against one fixed thread: with more, a bare
-/// loop would need minutes.
+/// Eight streams beside as many busy threads as the engine has, compared with one fixed thread: with more, a bare
+/// loop would take minutes.
 fn busy_cores(args: &Args) -> Outcome<()> {
     let name = "8 streams where all cores are busy / one fixed thread";
     if !name.contains(&args.only) {
@@ -87,7 +88,7 @@ fn busy_cores(args: &Args) -> Outcome<()> {
     })
 }
 
-/// The slower of two engines with eight streams each that run at the same time, against one engine alone.
+/// The slower of two engines that run eight streams each at the same time, compared with one engine alone.
 fn side_by_side(args: &Args) -> Outcome<()> {
     let (left, right) = (context(args, 1)?, context(args, 1)?);
     let both = || -> Outcome<f64> {
@@ -129,7 +130,7 @@ fn single(context: &Context, tokens: u32) -> Outcome<f64> {
     Ok(speed(items, began))
 }
 
-/// `n` streams, each read by a thread of its own.
+/// Runs `n` streams, each of which is read by its own thread.
 pub(crate) fn together(context: &Context, tokens: u32, n: usize) -> Outcome<f64> {
     let began = Instant::now();
     let mut streams = (0..n).map(|_| context.stream(PROMPT, config(tokens))).collect::<Result<Vec<_>, _>>()?;
@@ -140,7 +141,7 @@ pub(crate) fn together(context: &Context, tokens: u32, n: usize) -> Outcome<f64>
     Ok(speed(items, began))
 }
 
-/// Seven streams while an eighth is paused behind a reader that does not read.
+/// Seven streams while an eighth is paused because it is not read.
 fn beside_paused(context: &Context, tokens: u32) -> Outcome<f64> {
     let paused = context.stream(PROMPT, config(tokens).buffer_size(64))?;
     let patience = Instant::now() + Duration::from_secs(30);

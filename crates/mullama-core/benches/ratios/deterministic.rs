@@ -1,4 +1,4 @@
-//! What determinism costs the stream that asks for it, and those beside it.
+//! The cost of determinism for the stream that requests it, and for the streams beside it.
 
 use std::time::Instant;
 
@@ -21,7 +21,7 @@ pub(crate) fn run(args: &Args) -> Outcome<()> {
     pairs(args, "4 streams beside a deterministic one / 4 alone", || beside(&context, tokens), alone)
 }
 
-/// Prompts of deterministic streams are computed in smaller chunks.
+/// Measures prompts, because those of deterministic streams are computed in smaller chunks.
 fn prompts(args: &Args, context: &Context) -> Outcome<()> {
     let name = "prompt of a deterministic stream / of a plain one";
     if !name.contains(&args.only) {
@@ -51,7 +51,7 @@ fn single(context: &Context, config: StreamConfig) -> Outcome<f64> {
     Ok(speed(items, began))
 }
 
-/// Four streams while a deterministic one runs beside them all the time.
+/// Four streams while a deterministic one is always running beside them.
 fn beside(context: &Context, tokens: u32) -> Outcome<f64> {
     let _exact = context.stream(PROMPT, config(4 * tokens).deterministic(true).buffer_size(65_536))?;
     together(context, tokens, 4)

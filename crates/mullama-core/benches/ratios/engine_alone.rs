@@ -1,4 +1,4 @@
-//! What the engine itself costs: streams over logits that cost nothing.
+//! The cost of the engine itself: streams over logits that cost nothing.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::table::{quantile, say};
 
 const TOKENS: u32 = 2_000;
 
-/// Prints the microseconds a token of one stream and of eight.
+/// Prints the microseconds per token of one stream and of eight.
 pub(crate) fn run(args: &Args) -> Outcome<()> {
     let limits = Limits { rows: 512, cells: 1 << 16, n_seq: 72, reuse: Reuse::Nothing };
     let size = Size { context_len: 4096, limits, ..Size::default() };

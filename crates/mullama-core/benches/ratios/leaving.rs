@@ -1,4 +1,4 @@
-//! How long it takes until a reader that leaves has freed its place, phase by phase.
+//! How long it takes until a cancelled stream has freed its slot, for each phase.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use crate::args::Args;
 use crate::cases::{Outcome, config, context};
 use crate::table::{quantile, say};
 
-/// Longest that a phase is waited for.
+/// Maximum time to wait for a phase.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Brings a stream into a phase.
@@ -48,7 +48,7 @@ fn wait(ready: impl Fn() -> Outcome<bool>) -> Outcome<()> {
     Ok(())
 }
 
-/// A prompt that begins as an earlier one would not be computed.
+/// The prompts differ from the start, because a shared prefix would not be computed again.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 fn in_prefill(context: &Context) -> Outcome<TokenStream> {
@@ -57,7 +57,7 @@ fn in_prefill(context: &Context) -> Outcome<TokenStream> {
     let prompt: Vec<TokenId> = (0..len).map(|at| TokenId::try_from((at * 7 + seed) % 600).unwrap_or(0) + 300).collect();
     let before = context.stats()?.prefill_steps.count;
     let stream = context.stream(prompt, config(4))?;
-    // The first step of the prompt is over, and it has many.
+    // The first step of the prompt is over, and many more follow.
     wait(|| Ok(context.stats()?.prefill_steps.count > before))?;
     Ok(stream)
 }

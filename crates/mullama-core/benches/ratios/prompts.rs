@@ -1,4 +1,4 @@
-//! What prompts cost: shared beginnings, time budgets, and what a long prompt does to streams beside it.
+//! The cost of prompts: shared prefixes, time budgets, and the effect of a long prompt on streams beside it.
 
 use std::sync::Arc;
 use std::thread;
@@ -20,14 +20,14 @@ pub(crate) fn run(args: &Args) -> Outcome<()> {
     lone_prompt(args)
 }
 
-/// Tokens that nobody computed before, different for each `seed` from the first on.
+/// Tokens that were not computed before; they differ from the first one on for each `seed`.
 pub(crate) fn prompt(len: usize, seed: usize) -> Vec<TokenId> {
     (0..len)
         .map(|at| TokenId::try_from(300 + (at * 7 + seed * 131) % 600).expect("a token of the demo's vocabulary"))
         .collect()
 }
 
-fn roomy(args: &Args, n_ctx: u32, kv_cells: u32) -> Outcome<Context> {
+fn context_with_cells(args: &Args, n_ctx: u32, kv_cells: u32) -> Outcome<Context> {
     let (n_ctx, kv_cells) = (Some(n_ctx), Some(kv_cells));
     let params = ContextParams { n_ctx, kv_cells, n_threads: Some(args.threads), ..ContextParams::default() };
     Ok(Context::new(Arc::new(Model::load(&args.model)?), params)?)
@@ -38,10 +38,10 @@ fn first_token(context: &Context, prompt: Vec<TokenId>) -> Outcome<f64> {
     Ok(done.timings.first_token.as_secs_f64() * 1000.0)
 }
 
-/// The first token of a prompt that comes again. In a pool of 32 prompts an idle one keeps its cells.
+/// Time to the first token of a repeated prompt. In a pool for 32 prompts an idle prefix keeps its cells.
 fn warm_prefix(args: &Args, name: &str, offloaded: bool) -> Outcome<()> {
     let cells = u32::try_from(args.prompt)? * if offloaded { 2 } else { 32 };
-    let context = roomy(args, u32::try_from(args.prompt)? + 64, cells.max(2048))?;
+    let context = context_with_cells(args, u32::try_from(args.prompt)? + 64, cells.max(2048))?;
     let mut seed = 0;
     let mut cold_then = |again: bool| {
         seed += 1;
@@ -63,22 +63,22 @@ fn warm_prefix(args: &Args, name: &str, offloaded: bool) -> Outcome<()> {
     Ok(())
 }
 
-/// Eight streams beside finished conversations of three prompts, against eight in an empty engine.
+/// Eight streams beside the cached prefixes of three finished conversations, compared with eight in an empty engine.
 fn idle_company(args: &Args) -> Outcome<()> {
-    let (crowded, empty) = (context(args, 1)?, context(args, 1)?);
+    let (with_cached, empty) = (context(args, 1)?, context(args, 1)?);
     let mut seed = 0;
     let beside = || {
         for _ in 0..8 {
             seed += 1;
-            crowded.generate(prompt(375, seed), config(1))?;
+            with_cached.generate(prompt(375, seed), config(1))?;
         }
-        together(&crowded, args.tokens, 8)
+        together(&with_cached, args.tokens, 8)
     };
     let name = "8 streams beside 3,000 idle tokens / in an empty engine";
     pairs(args, name, beside, || together(&empty, args.tokens, 8))
 }
 
-/// How long a running stream waits for its tokens while a long prompt of somebody else is computed.
+/// How long a running stream waits for its tokens while another stream's long prompt is computed.
 fn foreign_prompt(args: &Args) -> Outcome<()> {
     let names =
         ["gap of a stream beside a foreign prompt, p99 / its median alone (ms)", "speed of that prompt / alone"];
@@ -86,7 +86,7 @@ fn foreign_prompt(args: &Args) -> Outcome<()> {
         return Ok(());
     }
     let len = args.prompt * 4;
-    let context = roomy(args, u32::try_from(len)? + 1024, 8192.max(u32::try_from(len)? + 2048))?;
+    let context = context_with_cells(args, u32::try_from(len)? + 1024, 8192.max(u32::try_from(len)? + 2048))?;
     first_token(&context, prompt(len / 4, 1))?;
     let prefill = |seed| -> Outcome<f64> {
         let done = context.generate(prompt(len, seed), config(1))?;
@@ -117,10 +117,10 @@ fn foreign_prompt(args: &Args) -> Outcome<()> {
     Ok(())
 }
 
-/// A long prompt under the budget of a step, against one decode call of `n_batch` 2048.
+/// A long prompt computed within the prefill budget, compared with one decode call of `n_batch` 2048.
 fn lone_prompt(args: &Args) -> Outcome<()> {
     let len = (args.prompt * 2).min(2048);
-    let context = roomy(args, u32::try_from(len)? + 64, 4096)?;
+    let context = context_with_cells(args, u32::try_from(len)? + 64, 4096)?;
     let model = mullama_ffi::Model::load(&args.model, &ModelOptions::default(), None)?;
     let (n_threads, n_threads_batch) = (args.threads, args.threads);
     let options =

@@ -1,4 +1,4 @@
-//! The bare loop: decode and the same sampler chain, nothing else.
+//! The bare loop: only decode and the same sampler chain.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -11,12 +11,12 @@ use mullama_ffi::{Batch, Context, ContextOptions, Model, ModelOptions, Sampler, 
 
 use crate::args::Args;
 
-/// What every stream of every case continues.
+/// The prompt of every stream of every case.
 pub(crate) const PROMPT: &str = "Once upon a time";
-/// Cells of the pool, for the bare loop and for mullama.
+/// Number of cells of the pool, for the bare loop and for mullama.
 pub(crate) const CELLS: u32 = 4096;
 
-/// A llama.cpp context with nothing around it.
+/// A bare llama.cpp context.
 pub(crate) struct Raw {
     model: Arc<Model>,
     context: Context,
@@ -25,12 +25,12 @@ pub(crate) struct Raw {
 }
 
 impl Raw {
-    /// A unified pool for this many sequences.
+    /// Creates a context with a unified pool for this many sequences.
     pub(crate) fn new(args: &Args, streams: usize) -> Result<Self, mullama_ffi::Error> {
         Self::with_threads(args, streams, args.threads)
     }
 
-    /// The same with a number of threads of its own.
+    /// Like [`new`](Self::new), with this number of threads.
     pub(crate) fn with_threads(args: &Args, streams: usize, threads: u32) -> Result<Self, mullama_ffi::Error> {
         let model = Model::load(&args.model, &ModelOptions::default(), None)?;
         let options = ContextOptions {
@@ -44,7 +44,7 @@ impl Raw {
         Ok(Self { model, context, batch: Batch::new(512), streams })
     }
 
-    /// Tokens a second of all sequences together, prompt included, each `tokens` long.
+    /// Tokens per second of all sequences together, including the prompt; each is `tokens` long.
     pub(crate) fn run(&mut self, tokens: u32) -> Result<f64, mullama_ffi::Error> {
         let streams = self.streams;
         let options = SamplerOptions {
@@ -81,14 +81,14 @@ impl Raw {
         for seq in 0..i32::try_from(streams).unwrap_or(0) {
             self.context.seq_rm(seq, 0, None)?;
         }
-        // Its threads would go on polling for work beside whoever is measured next.
+        // The threads are paused, because they would spin beside the next measurement.
         self.context.pause_threads()?;
         #[expect(clippy::cast_precision_loss, reason = "a count of streams")]
         Ok(f64::from(tokens) * streams as f64 / seconds)
     }
 }
 
-/// Answers each line of stdin, a number of streams, with the tokens a second of one run.
+/// Reads a number of streams from each line of stdin, and answers with the tokens per second of one run.
 pub(crate) fn serve(args: &Args) -> Result<(), Box<dyn Error>> {
     let mut loops = BTreeMap::new();
     for line in stdin().lines() {

@@ -1,14 +1,14 @@
-//! The table: interleaved pairs, medians, and a line each.
+//! The table: interleaved pairs, medians, and one line per case.
 
 use crate::args::Args;
 use crate::cases::Outcome;
 
-/// The table's head.
+/// Prints the header of the table.
 pub(crate) fn head() {
     say("| case | ratio | ours | beside |\n|---|---|---|---|");
 }
 
-/// Runs both in turn, once to warm up and then `args.pairs` times, and prints the ratio of their medians.
+/// Runs both alternately, once to warm up and then `args.pairs` times, and prints the ratio of their medians.
 pub(crate) fn pairs(
     args: &Args,
     name: &str,
@@ -30,7 +30,7 @@ pub(crate) fn pairs(
     Ok(())
 }
 
-/// The value below which this share of all lies.
+/// The quantile of the values at this share.
 pub(crate) fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     #[expect(
@@ -43,7 +43,7 @@ pub(crate) fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
     values.get(at).copied().unwrap_or(f64::NAN)
 }
 
-/// A line of the table, or an answer.
+/// Prints a line of the table, or an answer.
 #[expect(clippy::print_stdout, reason = "the table is what a bench is for")]
 pub(crate) fn say(line: &str) {
     println!("{line}");

@@ -1,6 +1,6 @@
-//! Chance that can be had again: Marsaglia's xorshift (2003), 64 bits.
+//! Reproducible random numbers: Marsaglia's 64-bit xorshift (2003).
 
-/// A seeded source of numbers.
+/// A seeded random number generator.
 #[derive(Debug)]
 pub(crate) struct Chance(u64);
 
@@ -13,7 +13,7 @@ impl Chance {
         chance
     }
 
-    /// A number from 0 to below `limit`.
+    /// A number from 0 up to, but not including, `limit`.
     pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -21,7 +21,7 @@ impl Chance {
         self.0 % limit
     }
 
-    /// True once in `n` times.
+    /// True with a probability of one in `n`.
     pub(crate) fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }

@@ -1,4 +1,4 @@
-//! A reader who comes with random requests, reads in a random manner, and checks what it got.
+//! A client that sends random requests, reads in a random manner, and checks the results.
 
 use std::error::Error;
 use std::ops::AddAssign;
@@ -9,10 +9,10 @@ use mullama::{MullamaError, StreamConfig, TokenId, TokenStream, TryNext};
 use crate::chance::Chance;
 use crate::harness::{CONTEXT, Harness};
 
-/// Longest that a reader who reads has to wait for a token.
+/// Maximum time that an active reader may have to wait for a token.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the visitors saw.
+/// What the clients observed.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) streams: u64,
@@ -42,19 +42,19 @@ impl std::fmt::Display for Report {
     }
 }
 
-/// How a visitor reads.
+/// How a client reads.
 #[derive(Debug, Clone, Copy)]
 enum Manner {
     Fast,
-    /// Rests this long after each token.
+    /// Sleeps this long after each token.
     Slow(Duration),
-    /// Reads so many, rests for long, then reads on.
+    /// Reads this many tokens, sleeps for a long time, then reads on.
     Stalled(u64),
-    /// Reads so many, then cancels or just goes.
+    /// Reads this many tokens, then cancels or drops the stream.
     Gone(u64),
 }
 
-/// Sends one request after the other until the time is over.
+/// Sends one request after another until the time is over.
 pub(crate) fn come_and_go(
     harness: &Harness,
     seed: u64,
@@ -95,7 +95,7 @@ pub(crate) fn come_and_go(
     Ok(report)
 }
 
-/// One of five heads, some of its beginning, and a tail of one's own.
+/// One of five shared prompts, a prefix of it of random length, and a tail of the client's own.
 fn prompt(chance: &mut Chance) -> Vec<TokenId> {
     let (head, len) = (chance.below(5), 1 + chance.below(60));
     let byte = |n: u64| TokenId::try_from(n % 256).expect("a byte");
@@ -107,10 +107,10 @@ fn prompt(chance: &mut Chance) -> Vec<TokenId> {
 }
 
 fn config(chance: &mut Chance, prompt_len: usize) -> StreamConfig {
-    let room = (CONTEXT - prompt_len) as u64;
+    let free_tokens = (CONTEXT - prompt_len) as u64;
     let number = |n: u64| u32::try_from(n).expect("small");
     let mut config = StreamConfig::new()
-        .max_tokens(number(chance.below(room.min(80))))
+        .max_tokens(number(chance.below(free_tokens.min(80))))
         .buffer_size(number(1 + chance.below(8)))
         .priority(i32::try_from(chance.below(3)).expect("small"))
         .seed(number(chance.below(1000)))
@@ -136,7 +136,7 @@ fn manner(chance: &mut Chance) -> Manner {
     }
 }
 
-/// Reads in this manner; the error that ended the stream, if one did.
+/// Reads in this manner; returns the error that ended the stream, if there was one.
 fn read(stream: &mut TokenStream, manner: Manner, chance: &mut Chance) -> Result<Option<MullamaError>, String> {
     let mut taken = 0;
     loop {
@@ -148,7 +148,7 @@ fn read(stream: &mut TokenStream, manner: Manner, chance: &mut Chance) -> Result
                 return Ok(None);
             }
             Manner::Stalled(after) if taken == after => std::thread::sleep(Duration::from_millis(30)),
-            Manner::Slow(rest) => std::thread::sleep(rest),
+            Manner::Slow(pause) => std::thread::sleep(pause),
             Manner::Fast | Manner::Gone(_) | Manner::Stalled(_) => {}
         }
         match stream.next_within(PATIENCE) {

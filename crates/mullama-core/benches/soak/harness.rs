@@ -1,4 +1,4 @@
-//! The engine under soak, and an undisturbed one to compare with.
+//! The engine under test, and an undisturbed one to compare with.
 
 use std::error::Error;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 use mullama::testing::{Limits, Logits, Reuse, ScriptedContext, Size};
 use mullama::{Context, ContextParams, Model, MullamaError, Stats, StreamConfig, TokenId, TokenStream};
 
-/// Most tokens of a sequence; prompts and answers together stay below.
+/// Maximum number of tokens of a sequence; prompts and answers together stay below.
 pub(crate) const CONTEXT: usize = 160;
-/// Cells for about three whole sequences: everybody is preempted now and then.
+/// Enough cells for about three whole sequences, so that every stream is preempted now and then.
 const CELLS: usize = 512;
 
-/// What is under soak.
+/// The engine under test.
 pub(crate) enum Harness {
-    /// A crowded engine over scripted logits, and a roomy one.
-    Scripted { crowded: ScriptedContext, roomy: ScriptedContext },
-    /// A real model in a small pool.
+    /// An engine with too few cells over scripted logits, and an undisturbed one with enough cells.
+    Scripted { contended: ScriptedContext, undisturbed: ScriptedContext },
+    /// A real model with a small pool.
     Real(Context),
 }
 
@@ -34,11 +34,13 @@ impl Harness {
                 prefix_cache_bytes: 8 << 10,
                 ..Size::default()
             };
-            let crowded = ScriptedContext::start(size, spread())?;
-            let roomy = Limits { rows: 512, cells: 1 << 16, n_seq: 72, reuse: Reuse::Nothing };
-            let roomy =
-                ScriptedContext::start(Size { limits: roomy, context_len: CONTEXT, ..Size::default() }, spread())?;
-            return Ok(Self::Scripted { crowded, roomy });
+            let contended = ScriptedContext::start(size, spread())?;
+            let undisturbed = Limits { rows: 512, cells: 1 << 16, n_seq: 72, reuse: Reuse::Nothing };
+            let undisturbed = ScriptedContext::start(
+                Size { limits: undisturbed, context_len: CONTEXT, ..Size::default() },
+                spread(),
+            )?;
+            return Ok(Self::Scripted { contended, undisturbed });
         };
         let cells = u32::try_from(CELLS)?;
         let params = ContextParams {
@@ -54,34 +56,34 @@ impl Harness {
 
     pub(crate) fn stream(&self, prompt: Vec<TokenId>, config: StreamConfig) -> Result<TokenStream, MullamaError> {
         match self {
-            Self::Scripted { crowded, .. } => crowded.stream(prompt, config),
+            Self::Scripted { contended, .. } => contended.stream(prompt, config),
             Self::Real(context) => context.stream(prompt, config),
         }
     }
 
-    /// The text that a request gets undisturbed, where that can be said to the letter.
+    /// The text of a request in the undisturbed engine; `None` for a real model, whose last bits may differ.
     pub(crate) fn alone(&self, prompt: Vec<TokenId>, config: StreamConfig) -> Result<Option<String>, MullamaError> {
         match self {
-            Self::Scripted { roomy, .. } => Ok(Some(roomy.stream(prompt, config)?.into_completion()?.text)),
+            Self::Scripted { undisturbed, .. } => Ok(Some(undisturbed.stream(prompt, config)?.into_completion()?.text)),
             Self::Real(_) => Ok(None),
         }
     }
 
     pub(crate) fn stats(&self) -> Result<Stats, MullamaError> {
         match self {
-            Self::Scripted { crowded, .. } => Ok(crowded.stats()),
+            Self::Scripted { contended, .. } => Ok(contended.stats()),
             Self::Real(context) => context.stats(),
         }
     }
 
     fn unfinished(&self) -> Result<usize, MullamaError> {
         match self {
-            Self::Scripted { crowded, .. } => Ok(crowded.unfinished()),
+            Self::Scripted { contended, .. } => Ok(contended.unfinished()),
             Self::Real(context) => context.unfinished(),
         }
     }
 
-    /// Nobody is left: no stream counts as unfinished, and only idle beginnings hold cells.
+    /// Whether all streams have ended, and only cached prefixes hold cells.
     pub(crate) fn check_empty(&self) -> Result<(), Box<dyn Error>> {
         let patience = Instant::now() + Duration::from_secs(10);
         loop {
@@ -98,7 +100,7 @@ impl Harness {
     }
 }
 
-/// Logits that depend on every token before them and leave sampling a choice among all letters.
+/// Logits that depend on all previous tokens and give every letter a chance to be sampled.
 fn spread() -> Logits {
     Arc::new(|tokens, logits| {
         for (letter, logit) in logits.iter_mut().enumerate().take(123).skip(97) {

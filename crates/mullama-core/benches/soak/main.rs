@@ -1,9 +1,9 @@
-//! Runs an engine under random readers for a while, and checks every text, the memory and the books at the end.
+//! Runs an engine under random clients for a while, and checks every text, and at the end the memory and the counters.
 //!
 //!     cargo bench --profile release -p mullama --bench soak -- [--seconds N] [--seed N] [MODEL]
 //!
-//! Without a model the logits are scripted, and each text is compared with the text that the same request gets in an
-//! engine of its own. With a model, the texts of greedy requests may differ in the last bits of logits, so only their
+//! Without a model the logits are scripted, and each text is compared with the text of the same request in an
+//! undisturbed engine. With a model, greedy texts may differ because of the last bits of logits, so only their
 //! form is checked.
 
 mod chance;
@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use harness::Harness;
 
-/// Readers at work at once: more than there are places and a queue.
-const VISITORS: u64 = 16;
+/// Number of concurrent clients: more than slots and queue can hold.
+const CLIENTS: u64 = 16;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (mut seconds, mut seed, mut model) = (60, 1, None);
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     let harness = Harness::open(model)?;
-    // The first tenth fills caches and pools; memory is measured against its end.
+    // The first tenth fills caches and pools; memory growth is measured from its end.
     let warm = soak(&harness, seed, Duration::from_secs(seconds) / 10)?;
     let before = resident_bytes()?;
     let report = soak(&harness, seed + 1, Duration::from_secs(seconds) * 9 / 10)?;
@@ -47,11 +47,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Lets all visitors come and go until the time is over.
+/// Runs all clients until the time is over.
 fn soak(harness: &Harness, seed: u64, time: Duration) -> Result<client::Report, Box<dyn Error>> {
     let until = Instant::now() + time;
     std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..VISITORS)
+        let clients: Vec<_> = (0..CLIENTS)
             .map(|number| scope.spawn(move || client::come_and_go(harness, seed * 1000 + number, until)))
             .collect();
         let mut all = client::Report::default();
@@ -62,7 +62,7 @@ fn soak(harness: &Harness, seed: u64, time: Duration) -> Result<client::Report, 
     })
 }
 
-/// Memory of this process that is in use now (Linux).
+/// Resident memory of this process (Linux).
 fn resident_bytes() -> Result<usize, Box<dyn Error>> {
     let statm = std::fs::read_to_string("/proc/self/statm")?;
     let pages: usize = statm.split(' ').nth(1).ok_or("statm has a second field")?.parse()?;

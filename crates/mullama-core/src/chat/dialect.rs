@@ -12,28 +12,29 @@ use super::{Chat, Message, TemplateFailure};
 use crate::error::MullamaError;
 use crate::text::vocabulary::LlamaVocabulary;
 
-/// The metadata key of a model's template. Further templates have the same key with `.` and a name behind it.
+/// The metadata key of a model's template. Further templates have the same key followed by `.` and a name.
 const TEMPLATE_KEY: &str = "tokenizer.chat_template";
 
-/// Roles that are not checked: templates that ignore system messages, or what a model says beside a tool call, mean to.
+/// Roles that are not checked, because templates ignore system messages, or the model's text beside a tool call, on
+/// purpose.
 const UNCHECKED_ROLES: [&str; 2] = ["system", "assistant"];
 
-/// Other roles in one chat. Each may take a rendering of its own to check.
+/// Maximum number of other roles in one chat. Each may take a separate rendering to check.
 const MAX_CHECKED_ROLES: usize = 8;
 
-/// What a model's file says about chats.
+/// What a model's file contains about chats.
 #[derive(Debug)]
 pub(crate) struct Dialect {
     template: Option<String>,
-    /// The template for chats with tools, where a model has one of its own.
+    /// The template for chats with tools, if the model has a separate one.
     tool_template: Option<String>,
-    /// `bos_token` and others, by the names that they have in Hugging Face's templates.
+    /// `bos_token` and others, under the names that they have in Hugging Face's templates.
     named_tokens: BTreeMap<&'static str, String>,
     guard: Guard,
 }
 
 impl Dialect {
-    /// Reads the model's metadata and looks through its vocabulary once.
+    /// Reads the model's metadata and scans its vocabulary once.
     pub(crate) fn of(model: &Model) -> Result<Self, MullamaError> {
         let mut metadata: BTreeMap<String, String> = model.metadata().into_iter().collect();
         let vocab = model.vocab();
@@ -64,7 +65,7 @@ impl Dialect {
         })
     }
 
-    /// The prompt as text, of messages as they are.
+    /// Renders the messages, unchanged, to the prompt as text.
     pub(crate) fn render(&self, chat: &Chat) -> Result<String, MullamaError> {
         self.rendered(chat, None).map_err(MullamaError::ChatTemplate)
     }
@@ -79,8 +80,8 @@ impl Dialect {
         Ok(jinja::render(source, &variables, Limits::for_input(bytes), keep_going.cloned())?)
     }
 
-    /// The variables that Hugging Face's libraries give a template: what does not exist is None, and the caller's own come
-    /// last.
+    /// The variables that Hugging Face's libraries pass to a template: missing values are None, and the caller's own
+    /// variables come last.
     fn variables<'c>(&'c self, chat: &'c Chat, messages: &'c [&Map<String, Value>]) -> Vec<(&'c str, Input<'c>)> {
         let mut variables: Vec<(&str, Input<'_>)> = Vec::new();
         variables.extend(self.named_tokens.iter().map(|(&name, text)| (name, Input::Text(text))));
@@ -92,8 +93,9 @@ impl Dialect {
         variables
     }
 
-    /// The prompt in pieces with control tokens and without. Marks can change what a template computes of a text, such as
-    /// its length, so the text that was rendered with them is used only where they kept a control token from being forged.
+    /// The prompt in pieces with and without control tokens. Marks can change what a template computes from a text,
+    /// such as its length, so the text that was rendered with marks is used only if they prevented a control token from
+    /// being forged.
     fn pieces(&self, chat: &Chat, keep_going: Option<&KeepGoing>) -> Result<Vec<Piece>, TemplateFailure> {
         let rendered = self.rendered(chat, keep_going)?;
         self.check_roles(chat, &rendered, keep_going)?;
@@ -111,7 +113,7 @@ impl Dialect {
         Ok(self.guard.pieces(&guarded, mark))
     }
 
-    /// Refuses messages of a role that the template leaves out without a word: the prompt stays the same whatever they say.
+    /// Refuses messages with a role that the template silently omits: the prompt would be the same whatever they say.
     fn check_roles(&self, chat: &Chat, rendered: &str, keep_going: Option<&KeepGoing>) -> Result<(), TemplateFailure> {
         let mut checked: Vec<&str> = Vec::new();
         for (index, message) in chat.messages.iter().enumerate() {
@@ -144,8 +146,8 @@ impl Dialect {
         Ok(())
     }
 
-    /// The prompt as token ids. Text in messages never becomes a control token. `go_on` is asked now and then with the
-    /// number of tokens so far; once it says no, these are all that is returned. Needs a tokenizer thread.
+    /// The prompt as token ids. Text in messages never becomes a control token. `go_on` is called regularly with the
+    /// number of tokens so far; once it returns `false`, only these are returned. Needs a tokenizer thread.
     pub(crate) fn tokens(
         &self,
         chat: &Chat,

@@ -1,8 +1,8 @@
-//! Why messages did not become a prompt.
+//! Why messages could not be rendered to a prompt.
 
 use super::jinja;
 
-/// Why messages did not become a prompt.
+/// Why messages could not be rendered to a prompt.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TemplateFailure {
     /// The file has no `tokenizer.chat_template`.
@@ -11,7 +11,7 @@ pub enum TemplateFailure {
     /// The template called `raise_exception`.
     #[error("the template refuses the messages in line {line}: {message}")]
     Refused {
-        /// What it says.
+        /// The message of the exception.
         message: String,
         /// Line of the template, from 1.
         line: usize,
@@ -19,7 +19,7 @@ pub enum TemplateFailure {
     /// The template is not valid Jinja, or an operation in it failed.
     #[error("the template fails in line {line}: {reason}")]
     Failed {
-        /// What went wrong.
+        /// What is wrong.
         reason: String,
         /// Line of the template, from 1.
         line: usize,
@@ -27,26 +27,26 @@ pub enum TemplateFailure {
     /// Rendering was stopped: it reached a limit, or its request has ended.
     #[error("the template was stopped in line {line}: {reason}")]
     Stopped {
-        /// Which limit was reached.
+        /// The limit that was reached.
         reason: String,
         /// Line of the template, from 1.
         line: usize,
     },
-    /// There is no message to answer.
+    /// The chat has no messages.
     #[error("messages is empty; it must have at least one message")]
     NoMessages,
-    /// A message is not one that a prompt can be made of.
+    /// A message is not valid.
     #[error("messages[{index}]: {reason}")]
     InvalidMessage {
-        /// Which message, from 0.
+        /// The index of the message, from 0.
         index: usize,
-        /// What is wrong with it.
+        /// What is wrong with the message.
         reason: String,
     },
 }
 
 impl TemplateFailure {
-    /// Line of the template, from 1; `None` where no line is at fault.
+    /// The line of the template, from 1; `None` if the failure is not in the template.
     pub fn line(&self) -> Option<usize> {
         match self {
             Self::Missing | Self::NoMessages | Self::InvalidMessage { .. } => None,

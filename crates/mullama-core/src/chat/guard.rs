@@ -1,9 +1,9 @@
-//! Keeps text in messages from becoming control tokens: `<|im_end|>` that a user typed stays plain text.
+//! Prevents text in messages from becoming control tokens: `<|im_end|>` that a user typed stays plain text.
 //!
-//! Templates are programs, so the rendered text alone does not show who wrote what. Before rendering, a mark, which is a
-//! character that the chat does not contain, goes into every position of a message where a control token could be read,
-//! alone or together with what the template writes beside it. What the template itself writes has no mark and is parsed
-//! as usual. A stretch of text with a mark in it is tokenized as plain text, without the mark.
+//! Templates are programs, so the rendered text alone does not show which part came from a message. Before rendering, a
+//! mark (a character that the chat does not contain) is put into every position of a message where a control token
+//! could be read, alone or together with text that the template writes beside it. Text of the template itself has no
+//! mark and is parsed as usual. A part of the text with a mark in it is tokenized as plain text, without the mark.
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
@@ -17,12 +17,12 @@ use super::Chat;
 const MARKS: [RangeInclusive<char>; 3] =
     ['\u{fdd0}'..='\u{fdef}', '\u{f0000}'..='\u{ffffd}', '\u{100000}'..='\u{10fffd}'];
 
-/// Whether a character may be a mark. Such characters are never escaped, because the mark is taken out again.
+/// Whether a character may be a mark. Such characters are never escaped, because the mark is removed again.
 pub(super) fn may_be_mark(character: char) -> bool {
     MARKS.iter().any(|marks| marks.contains(&character))
 }
 
-/// A stretch of a rendered prompt.
+/// A part of a rendered prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Piece {
     /// Control tokens in it are parsed.
@@ -31,8 +31,8 @@ pub(super) enum Piece {
     Plain(String),
 }
 
-/// Where in a message a text stands. Templates compare words like "text" and "function" that stand deeper in a message, so
-/// fewer positions are marked there: no template completes a control token around those.
+/// Where a text is in a message. Templates compare words like "text" and "function" that are nested deeper in a
+/// message, so fewer positions are marked there: no template completes a control token around those.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Depth {
     /// A field of a message, such as its content.
@@ -43,27 +43,28 @@ enum Depth {
     Name,
 }
 
-/// Knows how the control tokens of a vocabulary are spelled.
+/// The spellings of the control tokens of a vocabulary.
 #[derive(Debug)]
 pub(super) struct Guard {
-    /// Every proper beginning of a spelling, and every proper end.
+    /// Every proper prefix and every proper suffix of a spelling.
     heads: HashSet<Box<str>>,
     tails: HashSet<Box<str>>,
-    /// The longest spelling, in bytes.
+    /// The length of the longest spelling in bytes.
     longest: usize,
-    /// All spellings in one text, with a NUL between them: a short text in it may be the middle of a spelling.
+    /// All spellings in one text, separated by NUL: a text that is found in it may be the middle of a spelling.
     all: String,
-    /// Spellings that the tokenizer reads as control tokens in plain text, too: a text with one of them is tokenized in
-    /// parts.
+    /// Spellings that the tokenizer reads as control tokens in plain text as well: a text with one of them is tokenized
+    /// in parts.
     stubborn: Vec<String>,
-    /// Finds every spelling, overlapping ones too.
+    /// Finds every spelling, including overlapping ones.
     any: AhoCorasick,
-    /// Finds the spellings as the tokenizer would: from the left, the longest.
+    /// Finds the spellings as the tokenizer does: from the left, the longest first.
     first: AhoCorasick,
 }
 
 impl Guard {
-    /// A guard for control tokens of these spellings. One of a single character cannot be told from the character.
+    /// Creates a guard for control tokens with these spellings. A spelling of one character cannot be distinguished
+    /// from text.
     pub(super) fn new(
         spellings: impl IntoIterator<Item = String>,
         stubborn: Vec<String>,
@@ -82,8 +83,8 @@ impl Guard {
         Ok(Self { heads, tails, longest, all: spellings.join("\0"), stubborn, any, first })
     }
 
-    /// The chat with marks in what its messages, tools and documents say, and the mark. `None` if the chat contains every
-    /// character that could be one.
+    /// The chat with marks in the texts of its messages, tools and documents, and the mark. `None` if the chat contains
+    /// every character that could be one.
     pub(super) fn mark(&self, chat: &Chat) -> Option<(Chat, char)> {
         let mark = unused_mark(chat)?;
         let mut marked = chat.clone();
@@ -118,8 +119,8 @@ impl Guard {
         }
     }
 
-    /// The text with the mark in every position where a spelling stands, starts before the text's end, ends after its
-    /// start, or surrounds it.
+    /// The text with the mark in every position where a spelling occurs, starts before the text's end, ends after its
+    /// start, or surrounds the text.
     fn break_up(&self, text: &str, mark: char, depth: Depth) -> String {
         let after_first = |from: usize| from + text[from..].chars().next().map_or(0, char::len_utf8);
         let mut breaks: Vec<usize> =
@@ -162,8 +163,8 @@ impl Guard {
         self.first.find_iter(text).map(|found| &text[found.range()])
     }
 
-    /// The rendered text in pieces, in their order. A plain piece reaches from one control token to the next, so that the
-    /// tokenizer sees whole words.
+    /// The rendered text in pieces, in their order. A plain piece reaches from one control token to the next, so that
+    /// the tokenizer sees whole words.
     pub(super) fn pieces(&self, rendered: &str, mark: char) -> Vec<Piece> {
         let mut pieces = Vec::new();
         let (mut parsed_from, mut plain_from) = (0, 0);
@@ -188,7 +189,7 @@ impl Guard {
     }
 }
 
-/// The first character that could be a mark and is nowhere in the chat. The chat is read once.
+/// The first possible mark that does not occur in the chat. The chat is read once.
 fn unused_mark(chat: &Chat) -> Option<char> {
     let mut used = HashSet::new();
     let mut see = |text: &str| used.extend(text.chars().filter(|&character| may_be_mark(character)));
@@ -202,7 +203,7 @@ fn unused_mark(chat: &Chat) -> Option<char> {
     MARKS.into_iter().flatten().find(|mark| !used.contains(mark))
 }
 
-/// Visits every text in a value, the names of fields among them.
+/// Visits every text in a value, including the names of fields.
 fn each_text(value: &Value, visit: &mut impl FnMut(&str)) {
     match value {
         Value::String(text) => visit(text),
@@ -292,7 +293,7 @@ mod tests {
             let (marked, mark) = guard.mark(&chat).unwrap();
             let mut rendered = around[0].clone();
             let mut plain = around[0].clone();
-            // Which bytes of the text without marks a message wrote.
+            // The bytes of the unmarked text that come from a message.
             let mut written = vec![false; plain.len()];
             for (at, message) in marked.messages.iter().enumerate() {
                 let text = message.fields()["content"].as_str().unwrap();

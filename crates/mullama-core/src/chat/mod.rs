@@ -1,7 +1,7 @@
 //! Conversations: messages that a model's chat template turns into a prompt.
 //!
-//! Flow: messages → **chat** (`normalize` → `guard` → `jinja` → tokens) → engine. Every function that takes a prompt also
-//! takes a [`Chat`].
+//! Flow: messages → **chat** (`normalize` → `guard` → `jinja` → tokens) → engine. Every function that takes a prompt
+//! also takes a [`Chat`].
 
 pub(crate) mod dialect;
 mod failure;
@@ -35,16 +35,17 @@ use serde_json::{Map, Value};
 pub struct Chat {
     /// The messages, oldest first.
     pub messages: Vec<Message>,
-    /// The tools that the model may call, as JSON schemas in the form of `OpenAI`'s API; `None` is no tools.
+    /// The tools that the model may call, as JSON schemas in the form of `OpenAI`'s API; `None` means no tools.
     #[serde(default)]
     pub tools: Option<Vec<Value>>,
     /// A Jinja template to use instead of the model's own.
     #[serde(default)]
     pub chat_template: Option<String>,
-    /// Whether the prompt ends with what starts the assistant's next message. The default is true.
+    /// Whether the prompt ends with the start of the assistant's next message. The default is true.
     #[serde(default = "yes")]
     pub add_generation_prompt: bool,
-    /// More variables for the template, such as `enable_thinking`. They come last, so they can replace the others.
+    /// Additional variables for the template, such as `enable_thinking`. They are set last, so they can replace the
+    /// others.
     #[serde(default)]
     pub chat_template_kwargs: Map<String, Value>,
 }
@@ -54,7 +55,7 @@ fn yes() -> bool {
 }
 
 impl Chat {
-    /// A chat of these messages, for the model's own template, without tools.
+    /// Creates a chat of these messages, for the model's own template and without tools.
     pub fn new(messages: impl IntoIterator<Item = Message>) -> Self {
         Self {
             messages: messages.into_iter().collect(),
@@ -79,7 +80,7 @@ impl Chat {
         self
     }
 
-    /// Sets whether the prompt ends with what starts the assistant's next message. The default is true.
+    /// Sets whether the prompt ends with the start of the assistant's next message. The default is true.
     #[must_use]
     pub fn add_generation_prompt(mut self, yes: bool) -> Self {
         self.add_generation_prompt = yes;
@@ -94,35 +95,35 @@ impl Chat {
     }
 }
 
-/// A message: a JSON object with at least a `role`, in the shape of `OpenAI`'s API. Templates read its `content`, and some of
-/// them `tool_calls`, `name` and other fields.
+/// A message: a JSON object with at least a `role`, in the form of `OpenAI`'s API. Templates read its `content`, and
+/// some also read `tool_calls`, `name` and other fields.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Message(Map<String, Value>);
 
 impl Message {
-    /// A message with this role.
+    /// Creates a message with this role.
     pub fn new(role: impl Into<String>, content: impl Into<Value>) -> Self {
         let fields = [("role".to_owned(), Value::from(role.into())), ("content".to_owned(), content.into())];
         Self(fields.into_iter().collect())
     }
 
-    /// A system message: instructions for the model.
+    /// Creates a system message: instructions for the model.
     pub fn system(content: impl Into<String>) -> Self {
         Self::new("system", content.into())
     }
 
-    /// A message of the user.
+    /// Creates a message of the user.
     pub fn user(content: impl Into<String>) -> Self {
         Self::new("user", content.into())
     }
 
-    /// A message of the model.
+    /// Creates a message of the model.
     pub fn assistant(content: impl Into<String>) -> Self {
         Self::new("assistant", content.into())
     }
 
-    /// The result of a tool call.
+    /// Creates a message with the result of a tool call.
     pub fn tool(content: impl Into<String>) -> Self {
         Self::new("tool", content.into())
     }
@@ -144,7 +145,7 @@ impl Message {
         self.0.get("content").and_then(Value::as_str)
     }
 
-    /// Appends a character to the content, to see whether a template renders it.
+    /// Appends a character to the content, to test whether a template renders it.
     fn say_more(&mut self) {
         if let Some(Value::String(text)) = self.0.get_mut("content") {
             text.push('x');

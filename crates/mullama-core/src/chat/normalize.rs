@@ -1,29 +1,31 @@
-//! Messages in the shapes of `OpenAI`'s API, in the one shape that most templates expect.
+//! Converts messages in the forms of `OpenAI`'s API to the one form that most templates expect.
 //!
-//! llama-server and vLLM do the same before they render: text parts become one text, arguments of tool calls that are JSON
-//! in a text become objects, and content that is missing beside tool calls becomes empty. What no template can render is
-//! refused here, with the index of the message, instead of somewhere inside a template.
+//! llama-server and vLLM do the same before they render: text parts become one text, arguments of tool calls that are
+//! given as JSON text become objects, and missing content beside tool calls becomes empty. What no template can render
+//! is refused here, with the index of the message, instead of somewhere inside a template.
 //!
-//! [`Model::apply_chat_template`](crate::Model::apply_chat_template) renders messages as they are, as Hugging Face's does.
+//! [`Model::apply_chat_template`](crate::Model::apply_chat_template) renders messages unchanged, as Hugging Face's
+//! does.
 
 use serde_json::{Map, Value};
 
 use super::{Chat, Message, TemplateFailure};
 
-/// Types of parts that are text, and the field that has it.
+/// Types of parts that are text, and the field that contains it.
 const TEXT_PARTS: [(&str, &str); 4] =
     [("text", "text"), ("input_text", "text"), ("output_text", "text"), ("refusal", "refusal")];
 
-/// Fields of an assistant's message that may stand without a content.
+/// Fields of an assistant's message that allow the content to be missing.
 const INSTEAD_OF_CONTENT: [&str; 4] = ["tool_calls", "reasoning_content", "reasoning", "thinking"];
 
-/// What stands between two text parts: llama-server and vLLM put a line end there.
+/// The separator between two text parts: llama-server and vLLM use a line end.
 const BETWEEN_PARTS: &str = "\n";
 
-/// The chat with its messages in the common shape.
+/// The chat with its messages in the common form.
 ///
 /// # Errors
-/// [`TemplateFailure::NoMessages`], and [`TemplateFailure::InvalidMessage`] for the first message that has no common shape.
+/// [`TemplateFailure::NoMessages`], and [`TemplateFailure::InvalidMessage`] for the first message without a common
+/// form.
 pub(super) fn normalized(chat: &Chat) -> Result<Chat, TemplateFailure> {
     if chat.messages.is_empty() {
         return Err(TemplateFailure::NoMessages);
@@ -42,7 +44,7 @@ fn message_of(fields: &Map<String, Value>) -> Result<Message, String> {
         Some(other) => return Err(format!("the role must be a text, not {}", kind(other))),
         None => return Err("the role is missing".to_owned()),
     }
-    // Clients send null for what is not there; templates often ask only whether a field is there.
+    // Clients send null for missing values; templates often check only whether a field exists.
     let is_there = |value: &Value| !value.is_null() && value.as_array().is_none_or(|items| !items.is_empty());
     let mut message = Map::new();
     for (name, value) in fields {
@@ -61,7 +63,7 @@ fn message_of(fields: &Map<String, Value>) -> Result<Message, String> {
         None | Some(Value::Null) => return Err("the content is missing".to_owned()),
         Some(other) => return Err(format!("the content must be a text or a list of text parts, not {}", kind(other))),
     };
-    // The content stays where it was, or comes behind the role.
+    // The content stays in its position, or is put after the role.
     let at = fields.keys().position(|name| name == "content").unwrap_or(1).min(message.len());
     message.shift_insert(at, "content".to_owned(), Value::String(content));
     Ok(message.into())
@@ -106,7 +108,7 @@ fn tool_calls(calls: &Value) -> Result<Value, String> {
     Ok(Value::Array(calls.collect::<Result<_, _>>()?))
 }
 
-/// A tool call with its arguments as an object. They stand in `function`, or beside the name.
+/// A tool call with its arguments as an object. They are in `function`, or next to the name.
 fn tool_call(at: usize, call: &Value) -> Result<Value, String> {
     let mut call = call.clone();
     let Value::Object(fields) = &mut call else {
@@ -139,7 +141,7 @@ fn tool_call(at: usize, call: &Value) -> Result<Value, String> {
 
 /// A text in quotes, for an error message; a long one is cut.
 pub(super) fn shown(text: &str) -> String {
-    /// Characters that are shown.
+    /// Maximum number of characters that are shown.
     const MOST: usize = 60;
     match text.char_indices().nth(MOST) {
         None => format!("{text:?}"),
@@ -147,7 +149,7 @@ pub(super) fn shown(text: &str) -> String {
     }
 }
 
-/// A value in words.
+/// A value as text.
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

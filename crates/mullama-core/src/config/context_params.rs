@@ -13,19 +13,19 @@ use crate::error::MullamaError;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContextParams {
-    /// Most tokens of one sequence. `None`: the model's, at most 4096.
+    /// Maximum number of tokens of one sequence. `None`: what the model was trained for, but at most 4096.
     pub n_ctx: Option<u32>,
-    /// Slots: streams that run at once.
+    /// Slots: the number of streams that run at once.
     pub n_parallel: u32,
-    /// Cells of the KV pool that all sequences share. `None`: `n_ctx`; never less.
+    /// Number of cells in the KV pool that all sequences share. `None`: `n_ctx`. A smaller number is raised to `n_ctx`.
     pub kv_cells: Option<u32>,
-    /// Most tokens of one decode call.
+    /// Maximum number of tokens of one decode call.
     pub n_batch: u32,
-    /// Most tokens of one pass through the graph.
+    /// Maximum number of tokens of one pass through the graph.
     pub n_ubatch: u32,
-    /// Threads for decode steps. `None`: the physical cores that this process may use; never more than those.
+    /// Threads for decode steps. `None`: the physical cores that this process may use, which is also the maximum.
     pub n_threads: Option<u32>,
-    /// Threads for steps that prefill. `None`: as `n_threads`.
+    /// Threads for steps that prefill. `None`: the same as `n_threads`.
     pub n_threads_batch: Option<u32>,
     /// Whether flash attention is used.
     pub flash_attn: FlashAttn,
@@ -33,15 +33,16 @@ pub struct ContextParams {
     pub type_k: KvType,
     /// Number format of the V cache.
     pub type_v: KvType,
-    /// Most bytes of host memory for offloaded KV: cached prefixes and preempted streams. 0 offloads nothing.
+    /// Maximum bytes of host memory for offloaded KV: cached prefixes and preempted streams. 0 disables offloading.
     pub prefix_cache_bytes: u64,
-    /// Streams that may wait for a slot. A call is refused while `n_parallel + max_queue` streams are unfinished.
+    /// Number of streams that may wait for a slot. A call is refused while `n_parallel + max_queue` streams are
+    /// unfinished.
     pub max_queue: u32,
 }
 
 pub use mullama_ffi::{FlashAttn, KvType};
 
-/// A few thousand tokens of a model with a few billion weights.
+/// Enough for a few thousand tokens of a model with a few billion weights.
 const DEFAULT_PREFIX_CACHE: u64 = 512 << 20;
 
 impl Default for ContextParams {
@@ -63,9 +64,9 @@ impl Default for ContextParams {
     }
 }
 
-/// Most sequences that one llama.cpp context can hold (`LLAMA_MAX_SEQ`).
+/// Maximum number of sequences of one llama.cpp context (`LLAMA_MAX_SEQ`).
 pub(crate) const MAX_SEQUENCES: u32 = 256;
-/// Most threads that ggml takes (`GGML_MAX_N_THREADS`).
+/// Maximum number of threads that ggml accepts (`GGML_MAX_N_THREADS`).
 const MAX_THREADS: u32 = 512;
 /// Far above any model's context; keeps products of sizes within 64 bits.
 const MAX_CELLS: u32 = 1 << 28;
@@ -77,7 +78,7 @@ const SLOTS: Range<u32> = Range::new(1, MAX_SEQUENCES, "1 to 256");
 const QUEUE: Range<u32> = Range::new(0, 1 << 20, "0 to 1048576");
 
 impl ContextParams {
-    /// Refuses the first value that is out of its range.
+    /// Checks every field and refuses the first value that is out of its range.
     ///
     /// # Errors
     /// [`MullamaError::InvalidConfig`] names the field, the value and the range.
@@ -104,7 +105,7 @@ impl ContextParams {
         }
     }
 
-    /// Most streams that may be unfinished at once.
+    /// Maximum number of streams that may be unfinished at once.
     pub(crate) fn max_unfinished(&self) -> usize {
         self.n_parallel as usize + self.max_queue as usize
     }

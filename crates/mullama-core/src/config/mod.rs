@@ -1,4 +1,4 @@
-//! The two tables of settings: how a stream is generated, and how an engine is laid out.
+//! The two tables of settings: how a stream is generated, and how an engine is set up.
 
 mod context_params;
 mod range;

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use crate::error::MullamaError;
 
-/// The values that a field allows: the check and its wording in one place.
+/// The values that a field allows; the check and its wording are defined together.
 #[derive(Debug, Clone, Copy)]
 pub struct Range<T> {
     min: T,
@@ -22,7 +22,7 @@ impl<T: PartialOrd + Display + Copy> Range<T> {
         self.words
     }
 
-    /// Refuses a value outside the range; NaN is outside every range, and `None` is in it.
+    /// Refuses a value outside the range. NaN is outside every range, and `None` is always valid.
     pub(crate) fn check(&self, field: &'static str, value: impl Into<Option<T>>) -> Result<(), MullamaError> {
         match value.into() {
             Some(value) if !(self.min <= value && value <= self.max) => {

@@ -9,7 +9,7 @@ use crate::cores;
 use crate::engine::fixed_chunk::{FixedChunks, Machine};
 use crate::error::{ModelLoadFailure, MullamaError};
 
-/// Context length where the caller names none: memory is the user's to spend.
+/// Context length if the caller sets none: more memory is only used when the user asks for it.
 const DEFAULT_CONTEXT: u32 = 4096;
 
 /// [`ContextParams`] with every default filled in for one model. Equal params share an engine.
@@ -33,9 +33,10 @@ pub(crate) struct ResolvedParams {
 }
 
 impl ResolvedParams {
-    /// Checks the params and fills in what the model and the machine decide.
+    /// Checks the params and fills in defaults that depend on the model and the machine.
     ///
-    /// `positions` is the length of the model's table of positions, if it learnt one: llama.cpp would read past its end.
+    /// `positions` is the length of the model's learned position table, if it has one: llama.cpp would read past its
+    /// end.
     pub(crate) fn resolve(
         params: &ContextParams,
         model: &Model,
@@ -53,7 +54,7 @@ impl ResolvedParams {
             tracing::warn!(target: "mullama", n_ctx, trained, "the context is longer than the model was trained for");
         }
         let max_unfinished = params.max_unfinished();
-        // A recurrent state is as large as a whole context, so only running sequences have one.
+        // A recurrent state takes as much memory as a whole context, so only running sequences have one.
         let wanted =
             if model.is_recurrent() || model.is_hybrid() { params.n_parallel as usize } else { max_unfinished };
         let n_seq = u32::try_from(wanted).map_or(MAX_SEQUENCES, |n_seq| n_seq.min(MAX_SEQUENCES));
@@ -77,7 +78,7 @@ impl ResolvedParams {
         })
     }
 
-    /// The params of an engine whose backend is a test's.
+    /// The params of an engine whose backend a test provides.
     #[cfg(feature = "test-support")]
     pub(crate) fn scripted(slots: usize, queue: usize, context_len: usize, prefix_cache_bytes: usize) -> Self {
         Self {
@@ -99,7 +100,7 @@ impl ResolvedParams {
         }
     }
 
-    /// An error of this params's model.
+    /// A load error for the model of these params.
     pub(crate) fn refused(&self, source: ModelLoadFailure) -> MullamaError {
         MullamaError::ModelLoad { path: self.path.clone(), source }
     }
@@ -107,11 +108,11 @@ impl ResolvedParams {
     pub(crate) fn options(&self) -> ContextOptions {
         ContextOptions {
             n_ctx: self.kv_cells,
-            // A batch holds at least a row for each place.
+            // A batch has at least one row for each slot.
             n_batch: self.n_batch.max(u32::try_from(self.slots).unwrap_or(u32::MAX)),
             n_ubatch: self.n_ubatch,
             n_seq_max: self.n_seq,
-            // One logits row a sequence: never n_ubatch × n_vocab.
+            // One row of logits per sequence instead of n_ubatch × n_vocab.
             n_outputs_max: self.n_seq,
             n_threads: self.n_threads,
             n_threads_batch: self.n_threads_batch,
@@ -123,7 +124,7 @@ impl ResolvedParams {
     }
 }
 
-/// What the fixed chunks of this engine are chosen from.
+/// The facts from which the fixed chunks of this engine are chosen.
 fn machine(params: &ContextParams, model: &Model, threads: u32) -> Machine {
     let tiled = matches!(params.type_k, KvType::F16 | KvType::F32) && params.type_k == params.type_v;
     Machine {
@@ -134,8 +135,8 @@ fn machine(params: &ContextParams, model: &Model, threads: u32) -> Machine {
     }
 }
 
-/// The two thread counts, `n_threads` and `n_threads_batch`. ggml's threads wait for each other by spinning, so more of them
-/// than cores can run at once would make every step many times slower.
+/// The two thread counts, `n_threads` and `n_threads_batch`. ggml's threads spin while they wait for each other, so
+/// more threads than usable cores would make every step many times slower.
 fn threads(params: &ContextParams) -> (u32, u32) {
     let cores = u32::try_from(cores::usable_cores()).unwrap_or(1).max(1);
     let at_most_cores = |field: &'static str, threads: u32| {

@@ -1,95 +1,95 @@
-//! How a stream is generated and delivered: every field, its default and its range, once.
+//! How a stream is generated and delivered: defines every field once, with its default and its range.
 
 use super::range::Range;
 use crate::error::MullamaError;
 use mullama_ffi::TokenId;
 
-/// Calls `$callback!` with the whole table of [`StreamConfig`], a line a field:
-/// doc comment, name, type, how a setter takes it, default, range (or `-`; a list has its greatest length in brackets).
+/// Calls `$callback!` with the whole table of [`StreamConfig`], one line per field:
+/// doc comment, name, type, setter argument type, default, range (or `-`; for a list its maximum length in brackets).
 ///
-/// The table is written here only; the struct, its setters, its check and
-/// the bindings of other languages are made from it.
+/// The table is written only here; the struct, its setters, its check and
+/// the bindings of other languages are generated from it.
 #[macro_export]
 macro_rules! stream_config_table {
     ($callback:ident) => {
         $callback! {
-            /// Most tokens to generate. 0 is an empty stream; more than the context has room for is clipped to it.
+            /// Maximum number of tokens to generate, at most as many as the context can hold. 0 gives an empty stream.
             max_tokens: u32, u32, 256, (0, u32::MAX, "0 to 4294967295");
-            /// 0 always takes the likeliest token; higher is more varied.
+            /// Sampling temperature: 0 always takes the most likely token; higher values give more varied text.
             temperature: f32, f32, 1.0, (0.0, f32::MAX, "0.0 to 3.4e38");
-            /// Keep the `k` likeliest tokens; 0 is off.
+            /// Keep only the `k` most likely tokens; 0 is off.
             top_k: u32, u32, 40, (0, i32::MAX as u32, "0 to 2147483647");
-            /// Keep the likeliest tokens that together have this probability; 1.0 is off.
+            /// Keep the most likely tokens that together have this probability; 1.0 is off.
             top_p: f32, f32, 0.9, (0.0, 1.0, "0.0 to 1.0");
-            /// Drop tokens less likely than this share of the likeliest one's probability; 0.0 is off.
+            /// Drop tokens whose probability is less than this share of the most likely token's; 0.0 is off.
             min_p: f32, f32, 0.0, (0.0, 1.0, "0.0 to 1.0");
-            /// Divide the logit of tokens seen in the last `repeat_last_n` by this; 1.0 is off.
+            /// Divide the logit of tokens that occur in the last `repeat_last_n` tokens by this; 1.0 is off.
             repeat_penalty: f32, f32, 1.0, (1e-6, 1e6, "0.000001 to 1000000");
-            /// Take this off a token's logit for each time it was seen; 0 is off.
+            /// Subtract this from a token's logit for each of its occurrences; 0 is off.
             frequency_penalty: f32, f32, 0.0, (-1e6, 1e6, "-1000000 to 1000000");
-            /// Take this off a token's logit once if it was seen; 0 is off.
+            /// Subtract this from a token's logit once if it occurs; 0 is off.
             presence_penalty: f32, f32, 0.0, (-1e6, 1e6, "-1000000 to 1000000");
-            /// How many of the last tokens, the prompt's included, the penalties look at; 0 is off, -1 is the whole context.
+            /// Number of latest tokens, including the prompt's, for the penalties; 0 is off, -1 is the whole context.
             repeat_last_n: i32, i32, 64, (-1, 1 << 20, "-1 to 1048576");
-            /// Locally typical sampling (Meister et al. 2022): keep this mass of the most typical tokens; 1.0 is off.
+            /// Keep the most typical tokens up to this probability mass (Meister et al. 2022); 1.0 is off.
             typical_p: f32, f32, 1.0, (0.0, 1.0, "0.0 to 1.0");
-            /// Chance that the likeliest tokens above `xtc_threshold` are left out, all but the last of them; 0.0 is off.
+            /// Probability that XTC removes all tokens above `xtc_threshold` but the least likely of them; 0.0 is off.
             xtc_probability: f32, f32, 0.0, (0.0, 1.0, "0.0 to 1.0");
-            /// Probability above which XTC may leave a token out; above 0.5 it does nothing.
+            /// Probability above which XTC may remove a token; above 0.5 it has no effect.
             xtc_threshold: f32, f32, 0.1, (0.0, 1.0, "0.0 to 1.0");
-            /// Strength of the DRY penalty on repeated runs of tokens; 0.0 is off.
+            /// Strength of the DRY penalty on repeated sequences of tokens; 0.0 is off.
             dry_multiplier: f32, f32, 0.0, (0.0, f32::MAX, "0.0 to 3.4e38");
             /// Base of DRY's exponential growth with the length of the repetition.
             dry_base: f32, f32, 1.75, (1.0, f32::MAX, "1.0 to 3.4e38");
-            /// Longest repetition that DRY leaves unpunished, in tokens.
+            /// Longest repetition that DRY does not penalize, in tokens.
             dry_allowed_length: i32, i32, 2, (0, 1 << 20, "0 to 1048576");
-            /// How many of the last tokens DRY looks at; 0 is off, -1 is the whole context.
+            /// Number of latest tokens that DRY looks at; 0 is off, -1 is the whole context.
             dry_penalty_last_n: i32, i32, -1, (-1, 1 << 20, "-1 to 1048576");
-            /// Texts at which DRY's search for repetitions starts anew.
+            /// Texts at which DRY's search for repetitions restarts.
             dry_sequence_breakers: Vec<String>, Vec<String>, ["\n", ":", "\"", "*"].map(String::from).to_vec(), [64, "at most 64 texts of at most 40 bytes each"];
             /// Mirostat version 1 or 2 (Basu et al. 2021), which replaces the truncation samplers; 0 is off.
             mirostat: u32, u32, 0, (0, 2, "0, 1 or 2");
-            /// Mirostat's target surprise, in bits a token.
+            /// Mirostat's target surprise, in bits per token.
             mirostat_tau: f32, f32, 5.0, (0.0, f32::MAX, "0.0 to 3.4e38");
             /// Mirostat's learning rate.
             mirostat_eta: f32, f32, 0.1, (0.0, f32::MAX, "0.0 to 3.4e38");
-            /// Half the span around `temperature` in which entropy chooses the temperature of each token; 0.0 is off.
+            /// Maximum deviation from `temperature` when entropy chooses the temperature of each token; 0.0 is off.
             dynatemp_range: f32, f32, 0.0, (0.0, f32::MAX, "0.0 to 3.4e38");
-            /// How entropy maps to temperature within `dynatemp_range`.
+            /// Exponent that maps entropy to temperature within `dynatemp_range`.
             dynatemp_exponent: f32, f32, 1.0, (0.0, f32::MAX, "0.0 to 3.4e38");
-            /// Keep tokens whose logit lies within this many standard deviations of the highest; 0.0 is off.
+            /// Keep only tokens whose logit is within this many standard deviations of the highest; 0.0 is off.
             top_n_sigma: f32, f32, 0.0, (0.0, f32::MAX, "0.0 to 3.4e38");
-            /// Same seed, model and prompt: same text. `None` picks one, and the stream reports it.
+            /// Seed of the sampler. `None` chooses one at random, which the stream reports.
             seed: Option<u32>, impl Into<Option<u32>>, None, (0, u32::MAX - 1, "None or 0 to 4294967294");
-            /// Same seed, same text, also beside other streams and from a cached prefix; slower, with KV cells of its own.
+            /// Make the text independent of other streams and cached prefixes; slower, with separate KV cells.
             deterministic: bool, bool, false, -;
-            /// Added to the logits of single tokens before anything else; negative infinity forbids a token.
+            /// Bias added to the logits of single tokens before all samplers; negative infinity forbids a token.
             logit_bias: Vec<(TokenId, f32)>, Vec<(TokenId, f32)>, Vec::new(), [65_536, "at most 65536 tokens"];
-            /// Never end by an end-of-generation token: they are forbidden.
+            /// Forbid end-of-generation tokens, so that none of them ends the stream.
             ignore_eos: bool, bool, false, -;
-            /// Report the log-probability of each token, and of this many of the likeliest beside it.
+            /// Report the log-probability of each token, and those of this many of the most likely tokens.
             logprobs: Option<u32>, impl Into<Option<u32>>, None, (0, 20, "None or 0 to 20");
-            /// Texts that end the stream where the first of them appears; none may be empty.
+            /// Texts that end the stream where the first of them occurs; none may be empty.
             stop_sequences: Vec<String>, Vec<String>, Vec::new(), [256, "at most 256 texts of 65536 bytes together"];
             /// Tokens that end the stream like an end-of-generation token.
             stop_tokens: Vec<TokenId>, Vec<TokenId>, Vec::new(), [65_536, "at most 65536 token ids"];
-            /// Most tokens computed ahead of the reader.
+            /// Maximum number of tokens computed ahead of the reader.
             buffer_size: u32, u32, 64, (1, 65_536, "1 to 65536");
-            /// Most milliseconds from the call to the last token; 0 or `None` is no limit.
+            /// Maximum milliseconds from the call to the last token; 0 or `None` means no limit.
             timeout_ms: Option<u64>, impl Into<Option<u64>>, Some(30_000), (0, u64::MAX, "None or 0 to 18446744073709551615");
-            /// Most milliseconds from the call to the first token; 0 or `None` is no limit.
+            /// Maximum milliseconds from the call to the first token; 0 or `None` means no limit.
             ttft_timeout_ms: Option<u64>, impl Into<Option<u64>>, None, (0, u64::MAX, "None or 0 to 18446744073709551615");
-            /// Most milliseconds from the call to a place in the batch; 0 or `None` is no limit.
+            /// Maximum milliseconds from the call until the stream gets a slot; 0 or `None` means no limit.
             queue_timeout_ms: Option<u64>, impl Into<Option<u64>>, None, (0, u64::MAX, "None or 0 to 18446744073709551615");
-            /// Least milliseconds between two tokens.
+            /// Minimum milliseconds between two tokens.
             stream_delay_ms: u64, u64, 0, (0, 3_600_000, "0 to 3600000");
-            /// Higher goes first in the queue.
+            /// Priority in the queue; higher goes first.
             priority: i32, i32, 0, (i32::MIN, i32::MAX, "-2147483648 to 2147483647");
         }
     };
 }
 
-/// One line of the table's check: a range, or nothing for `-`.
+/// The range check of one line of the table; nothing for `-`.
 macro_rules! check_range {
     ($self:ident, $name:ident, -) => {};
     ($self:ident, $name:ident, ($min:expr, $max:expr, $words:expr)) => {
@@ -100,7 +100,7 @@ macro_rules! check_range {
     };
 }
 
-/// Refuses a list that is longer than `most`.
+/// Refuses a list that is longer than its maximum.
 fn check_length(field: &'static str, length: usize, most: usize, words: &'static str) -> Result<(), MullamaError> {
     if length <= most {
         return Ok(());
@@ -132,10 +132,10 @@ macro_rules! stream_config {
         }
 
         impl StreamConfig {
-            /// The names of all fields, in the table's order.
+            /// The names of all fields, in the order of the table.
             pub const FIELDS: &[&str] = &[$(stringify!($name)),*];
 
-            /// All defaults.
+            /// Creates a config with all defaults.
             pub fn new() -> Self {
                 Self::default()
             }
@@ -157,16 +157,16 @@ macro_rules! stream_config {
 
 stream_config_table!(stream_config);
 
-/// Largest bias of a token. Far beyond any logit, and far from overflow when a penalty multiplies it.
+/// Maximum bias of a token. Far above any logit, and far from overflow when a penalty multiplies it.
 const MAX_BIAS: f32 = 1e9;
 
-/// Most bytes of all stop sequences together: each token's text is compared with them on the engine's thread.
+/// Maximum bytes of all stop sequences together: each token's text is compared with them on the engine's thread.
 const MAX_STOP_BYTES: usize = 65_536;
-/// Most bytes of one DRY sequence breaker; llama.cpp ignores what is beyond.
+/// Maximum bytes of one DRY sequence breaker; llama.cpp ignores further bytes.
 const MAX_BREAKER_BYTES: usize = 40;
 
 impl StreamConfig {
-    /// Refuses the first value that is out of its range.
+    /// Checks every field and refuses the first value that is out of its range.
     ///
     /// # Errors
     /// [`MullamaError::InvalidConfig`] names the field, the value and the range.
@@ -200,7 +200,7 @@ impl StreamConfig {
         Ok(())
     }
 
-    /// Refuses token ids that a vocabulary of `n_vocab` tokens does not have.
+    /// Refuses token ids that are not in a vocabulary of `n_vocab` tokens.
     pub(crate) fn validate_tokens(&self, n_vocab: usize) -> Result<(), MullamaError> {
         let known = |token: TokenId| usize::try_from(token).is_ok_and(|t| t < n_vocab);
         let range = || format!("token ids 0 to {}", n_vocab.saturating_sub(1));
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_valid_and_are_the_documented_ones() {
+    fn the_defaults_are_valid_and_match_the_documentation() {
         let config = StreamConfig::new();
         config.validate().unwrap();
         assert_eq!((config.max_tokens, config.top_k, config.buffer_size), (256, 40, 64));
@@ -237,9 +237,9 @@ mod tests {
     #[test]
     fn nan_and_infinity_are_out_of_every_range() {
         for value in [f32::NAN, f32::INFINITY, -1.0] {
-            let (field, told, range) = refused(&StreamConfig::new().temperature(value));
+            let (field, value_text, range) = refused(&StreamConfig::new().temperature(value));
             assert_eq!(field, "temperature");
-            assert_eq!(told, value.to_string());
+            assert_eq!(value_text, value.to_string());
             assert_eq!(range, "0.0 to 3.4e38");
         }
         assert_eq!(refused(&StreamConfig::new().top_p(f32::NAN)).0, "top_p");
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_of_none_or_too_many_is_refused() {
+    fn a_buffer_size_of_zero_or_above_the_maximum_is_refused() {
         assert_eq!(refused(&StreamConfig::new().buffer_size(0)).2, "1 to 65536");
         assert_eq!(refused(&StreamConfig::new().buffer_size(65_537)).1, "65537");
     }
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn every_list_has_a_greatest_length() {
+    fn every_list_has_a_maximum_length() {
         let texts = |n: usize, bytes: usize| vec!["x".repeat(bytes); n];
         let longest = StreamConfig::new()
             .dry_sequence_breakers(texts(64, 40))

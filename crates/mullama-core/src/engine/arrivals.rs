@@ -1,4 +1,4 @@
-//! A request on its way into the engine: its stream at the call, its prompt when it is tokenized.
+//! A request on its way into the engine: its stream arrives with the call, its prompt once it is tokenized.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,16 +13,17 @@ use crate::request::{Request, ValidRequest};
 use crate::stream::{StreamHandle, StreamId, TokenSender};
 use crate::text::vocabulary::Vocabulary;
 
-/// A stream that was called for. Its prompt follows when it is tokenized.
+/// A newly opened stream. Its prompt follows when it is tokenized.
 #[derive(Debug)]
 pub(crate) struct Arrival {
     pub(crate) sender: TokenSender,
     pub(crate) config: Arc<StreamConfig>,
-    /// When it was called for, on the engine's clock.
+    /// When the stream was requested, on the engine's clock.
     pub(crate) called_at: Duration,
 }
 
-/// The duty to tell the engine what became of a prompt. Dropped without an answer, as by a panic, it fails the stream.
+/// The obligation to report the result for a prompt to the engine. If it is dropped without a result, for example by a
+/// panic, the stream fails.
 #[derive(Debug)]
 pub(crate) struct Answer {
     inbox: Arc<Inbox>,
@@ -35,13 +36,13 @@ impl Answer {
         Self { inbox: Arc::clone(inbox), id, is_due: true }
     }
 
-    /// Tells the engine.
+    /// Reports the result to the engine.
     pub(crate) fn give(mut self, validated: Result<ValidRequest, MullamaError>) {
         self.is_due = false;
         self.inbox.prepared(self.id, validated);
     }
 
-    /// Tells nobody: the stream has ended, or is about to by a deadline of its own.
+    /// Reports nothing: the stream has ended, or its own deadline is about to end it.
     pub(crate) fn withhold(mut self) {
         self.is_due = false;
     }
@@ -61,15 +62,16 @@ impl Drop for Answer {
 pub(crate) struct PromptJob {
     pub(crate) request: Request,
     pub(crate) vocabulary: Arc<dyn Vocabulary>,
-    /// Whether anybody waits for the prompt.
+    /// Says whether the stream still needs the prompt.
     pub(crate) interest: Interest,
-    /// Given back before the engine is told, so that whoever calls after the stream's end finds it.
+    /// Released before the engine gets the result, so that a caller who reacts to the end of the stream finds the bytes
+    /// free.
     pub(crate) reservation: Reservation,
     pub(crate) in_flight: InFlightGuard,
     pub(crate) answer: Answer,
 }
 
-/// Who waits for a prompt, and until when.
+/// The stream that waits for a prompt, and until when it waits.
 #[derive(Debug)]
 pub(crate) struct Interest {
     pub(crate) stream: StreamHandle,

@@ -25,14 +25,14 @@ pub(crate) struct EngineClient {
     pool: Arc<TokenizerPool>,
     clock: Arc<dyn Clock>,
     vocabulary: Arc<dyn Vocabulary>,
-    /// Most bytes of text that a token can stand for, if that is known.
+    /// Maximum number of bytes of text that a token can stand for, if that is known.
     longest_piece: Option<usize>,
     context_len: usize,
     stats: Arc<Mutex<Stats>>,
 }
 
 impl EngineClient {
-    /// The client of the engine that is made of `parts`. Its prompts are tokenized by `pool`.
+    /// Creates the client of the engine that is made of `parts`. `pool` tokenizes its prompts.
     pub(crate) fn new(parts: &Parts, max_unfinished: usize, pool: Arc<TokenizerPool>) -> Self {
         Self {
             inbox: Arc::clone(&parts.inbox),
@@ -82,7 +82,7 @@ impl EngineClient {
         Interest { stream, inbox, clock, deadline }
     }
 
-    /// Puts the prompt in line for a tokenizer thread.
+    /// Queues the prompt for a tokenizer thread.
     fn tokenize(&self, request: Request, interest: Interest, reservation: Reservation, answer: Answer) {
         let lane = if request.has_own_template() { Lane::Long } else { Lane::for_prompt(request.prompt_bytes()) };
         let (vocabulary, in_flight) = (Arc::clone(&self.vocabulary), InFlightGuard::begin());
@@ -90,17 +90,17 @@ impl EngineClient {
         self.pool.submit(lane, Box::new(job));
     }
 
-    /// Streams that have not ended.
+    /// Number of streams that have not ended.
     pub(crate) fn unfinished(&self) -> usize {
         self.admission.unfinished()
     }
 
-    /// Most tokens of one sequence.
+    /// Maximum number of tokens of one sequence.
     pub(crate) fn context_len(&self) -> usize {
         self.context_len
     }
 
-    /// What the engine did up to its newest step.
+    /// Statistics of the engine as of its latest step.
     pub(crate) fn stats(&self) -> Stats {
         *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -109,7 +109,7 @@ impl EngineClient {
         self.inbox.is_closed()
     }
 
-    /// Takes no more requests, and has the engine end.
+    /// Closes the inbox, so that the engine takes no more requests and ends.
     pub(crate) fn close(&self) {
         self.inbox.close();
     }

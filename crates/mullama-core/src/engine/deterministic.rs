@@ -1,8 +1,8 @@
-//! The steps of deterministic streams: which of them is next, and what its step does.
+//! The steps of deterministic streams: which stream is computed next, and what its step does.
 //!
-//! They take turns with the steps of the batch, so that together they have at most half of all steps while others run.
-//! One stream runs at a time, because each decode call computes rows of a single stream anyway: one after the other
-//! finishes sooner than all of them at once would.
+//! They alternate with the steps of the batch, so they take at most half of all steps while other streams run. Only one
+//! of them runs at a time, because each decode call computes rows of a single stream anyway: to compute one after the
+//! other finishes the average stream sooner than to interleave them.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -15,30 +15,30 @@ use crate::engine::scheduler::RunState;
 use crate::engine::sequence::Sequence;
 use crate::kv::backend::Backend;
 
-/// Streams of a higher priority that may go before the oldest one until it is its turn.
+/// How many streams of a higher priority may start before the oldest one must.
 const MAX_OVERTAKEN: usize = 4;
 
-/// Whose turn it is.
+/// Decides whether a deterministic stream or the batch gets the next step.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    /// The last step was one of a deterministic stream.
+    /// Whether the last step belonged to a deterministic stream.
     ran_last: bool,
-    /// Streams that were begun before the oldest one.
+    /// How many streams started before the oldest one.
     overtaken: usize,
 }
 
 impl Turns {
-    /// Whether a deterministic stream goes before the batch in this step.
+    /// Whether a deterministic stream runs before the batch in this step.
     pub(super) fn batch_waits(&self) -> bool {
         !self.ran_last
     }
 
-    /// The batch has had a step.
+    /// Records that the batch had a step.
     pub(super) fn batch_ran(&mut self) {
         self.ran_last = false;
     }
 
-    /// The stream to compute: the one that runs, else the highest priority, else the oldest.
+    /// The stream to compute: the running one; otherwise the highest priority first, then the oldest.
     fn next(&mut self, sequences: &mut [Sequence], holder: Option<u64>, now: Duration) -> Option<usize> {
         let mut ready: Vec<usize> = (0..sequences.len()).filter(|&at| sequences[at].is_deterministic()).collect();
         ready.retain(|&at| sequences[at].is_ready(now));
@@ -74,7 +74,7 @@ impl<B: Backend> Engine<B> {
         true
     }
 
-    /// One decode call with rows of this sequence alone, and the token that they bring.
+    /// One decode call with rows of this sequence alone, and the token that is sampled from it.
     fn compute_deterministic(&mut self, at: usize) -> Result<(), Error> {
         self.isolated.make(self.pool.backend(), self.parts.context_len)?;
         let saved = self.isolated.hold(&mut self.sequences, at)?;
@@ -85,8 +85,8 @@ impl<B: Backend> Engine<B> {
         if !self.parts.inbox.begin_step(std::iter::once(sequence.id())) {
             return Ok(());
         }
-        // Threads of the other context would take the cores while they wait for work.
-        self.pool.backend().rest();
+        // The compute threads of the other context would occupy the cores while they spin for work.
+        self.pool.backend().pause_threads();
         let threads = self.thread_tuner.threads();
         let began = self.parts.clock.now();
         let context = self.isolated.context().ok_or(Error::Poisoned)?;
@@ -111,9 +111,9 @@ impl<B: Backend> Engine<B> {
         Ok(())
     }
 
-    /// Only the stream whose step failed pays for it. Its context is made anew for the next one.
+    /// Fails only the stream whose step failed. The next one gets a new context.
     fn fail_deterministic(&mut self, at: usize, error: Error) {
-        // Whoever had rows in an aborted step has left, or the engine ends. The cells are not used again.
+        // The readers of an aborted step have left, or the engine is closing. The cells are not used again.
         if matches!(error, Error::Aborted) && self.isolated.clear().is_ok() {
             return;
         }

@@ -1,24 +1,25 @@
-//! Chooses how many tokens of a prompt one decode call computes, where that number must never depend on the clock.
+//! Chooses how many tokens of a prompt one decode call computes where that number must never depend on the clock.
 //!
-//! llama.cpp's kernels take another order of summation for another number of rows, so the last bits of the logits
-//! depend on where a prompt was cut. A chunk is therefore chosen once per engine, from the size of the model and the
+//! llama.cpp's kernels use another order of summation for another number of rows, so the last bits of the logits depend
+//! on where a prompt is split. The chunk size is therefore chosen once per engine, from the size of the model and the
 //! number of threads.
 
-/// Multiplications by a weight that one thread does in a second: measured with `Q8_0` and AVX-512, which 64 rows of 494
-/// million weights on two threads bring to 40 to 47 thousand million. Slower machines get longer steps, not other bits.
+/// Multiplications by a weight that one thread does per second. With `Q8_0` and AVX-512, 64 rows of 494 million weights
+/// on two threads reach 40 to 47 billion. On slower machines steps take longer, but the bits stay the same.
 const WEIGHTS_PER_SECOND: u64 = 45_000_000_000;
-/// How long a chunk of a stream that runs alone lasts, in milliseconds.
+/// Target duration of a chunk of a stream that runs alone, in milliseconds.
 const ALONE_MS: u64 = 250;
-/// How long it may last where flash attention works in tiles, so that a tile is whole.
+/// Maximum duration of such a chunk where flash attention works in tiles, so that a whole tile is used.
 const TILE_MS: u64 = 500;
-/// How long a chunk of a deterministic stream lasts: other streams may be running beside it.
+/// Target duration of a chunk of a deterministic stream, in milliseconds: other streams may be running beside it.
 const BESIDE_MS: u64 = 20;
-/// Fewer rows than this are not worth a step.
+/// Minimum number of rows that is worth a step.
 const LEAST: usize = 8;
-/// Rows from which ggml's flash attention on the CPU works in tiles, and the rows of one tile (`GGML_FA_TILE_Q`).
+/// Number of rows from which ggml's flash attention on the CPU works in tiles, and the rows of one tile
+/// (`GGML_FA_TILE_Q`).
 const TILE: usize = 64;
 
-/// Sizes of the chunks of one engine.
+/// Chunk sizes of one engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FixedChunks {
     /// Tokens per step of a stream that runs alone.
@@ -27,16 +28,16 @@ pub(crate) struct FixedChunks {
     pub(crate) deterministic: usize,
 }
 
-/// What the sizes are chosen from.
+/// The facts that the sizes are chosen from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Machine {
-    /// Weights that the CPU multiplies for each token; 0 if a GPU holds them all.
+    /// Weights that the CPU multiplies per token; 0 if they are all on GPUs.
     pub(crate) cpu_weights: u64,
-    /// Threads that compute a prompt.
+    /// Number of threads that compute a prompt.
     pub(crate) threads: u32,
     /// Whether attention is fused and the KV cache has a format that the tiles can read.
     pub(crate) tiles: bool,
-    /// Most tokens of one pass through the graph.
+    /// Maximum number of tokens of one pass through the graph.
     pub(crate) most: usize,
 }
 
@@ -51,14 +52,14 @@ impl FixedChunks {
             _ if machine.tiles && most >= TILE && machine.rows_within(TILE_MS) >= TILE => TILE,
             _ => alone - alone % LEAST,
         };
-        // A larger one would save little: from here on weights are read once for many rows.
+        // A larger chunk would save little: beyond this size each weight is already read once for many rows.
         let deterministic = machine.rows_within(BESIDE_MS).min(TILE);
         Self { alone: bounded(alone), deterministic: bounded(deterministic - deterministic % LEAST) }
     }
 }
 
 impl Machine {
-    /// Rows that are computed in this time, as far as weights go.
+    /// Number of rows that are computed in this time, if only weights count.
     fn rows_within(self, milliseconds: u64) -> usize {
         let products = WEIGHTS_PER_SECOND / 1000 * milliseconds * u64::from(self.threads);
         let rows = products.checked_div(self.cpu_weights);
@@ -73,14 +74,14 @@ mod tests {
     const MACHINE: Machine = Machine { cpu_weights: 494_000_000, threads: 2, tiles: true, most: 512 };
 
     #[test]
-    fn a_tile_is_whole_where_it_lasts_at_most_half_a_second() {
+    fn a_chunk_is_a_whole_tile_if_that_takes_at_most_half_a_second() {
         assert_eq!(FixedChunks::of(MACHINE), FixedChunks { alone: 64, deterministic: 8 });
         assert_eq!(FixedChunks::of(Machine { tiles: false, ..MACHINE }).alone, 40);
         assert_eq!(FixedChunks::of(Machine { cpu_weights: 1_000_000_000, ..MACHINE }).alone, 16);
     }
 
     #[test]
-    fn small_models_and_gpus_take_as_much_as_one_pass_holds() {
+    fn chunks_of_small_models_and_of_gpus_fill_one_pass() {
         for cpu_weights in [0, 2_000_000] {
             let chunks = FixedChunks::of(Machine { cpu_weights, ..MACHINE });
             assert_eq!(chunks, FixedChunks { alone: 512, deterministic: 64 });
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_has_at_least_eight_tokens_and_never_more_than_one_pass_holds() {
+    fn a_chunk_has_at_least_eight_tokens_and_never_more_than_fit_one_pass() {
         let large = Machine { cpu_weights: 70_000_000_000, ..MACHINE };
         assert_eq!(FixedChunks::of(large), FixedChunks { alone: 8, deterministic: 8 });
         assert_eq!(FixedChunks::of(Machine { most: 5, ..large }), FixedChunks { alone: 5, deterministic: 5 });

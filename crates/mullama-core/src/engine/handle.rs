@@ -1,4 +1,4 @@
-//! Owns an engine's thread: starts it, hands it requests, ends it.
+//! Owns an engine's thread: starts it, passes requests to it, ends it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicBool;
@@ -33,14 +33,14 @@ pub(crate) struct EngineHandle {
 }
 
 impl EngineHandle {
-    /// Starts an engine with a llama.cpp context of this params over the model.
+    /// Starts an engine whose llama.cpp context over the model has these params.
     pub(crate) fn start(vocabulary: &Arc<LlamaVocabulary>, params: &ResolvedParams) -> Result<Arc<Self>, MullamaError> {
         let vocabulary = Arc::clone(vocabulary);
         let (model, options) = (Arc::clone(vocabulary.model()), params.clone());
         Self::start_with(params, vocabulary, move |abort| LlamaBackend::new(model, &options, abort))
     }
 
-    /// Starts an engine whose thread makes its own backend.
+    /// Starts an engine whose thread creates its own backend.
     pub(crate) fn start_with<B: Backend>(
         params: &ResolvedParams,
         vocabulary: Arc<dyn Vocabulary>,
@@ -81,37 +81,37 @@ impl EngineHandle {
         self.client.submit(prompt, config)
     }
 
-    /// Streams that have not ended.
+    /// Number of streams that have not ended.
     pub(crate) fn unfinished(&self) -> usize {
         self.client.unfinished()
     }
 
-    /// What the engine did up to its newest step.
+    /// Statistics of the engine as of its latest step.
     pub(crate) fn stats(&self) -> Stats {
         self.client.stats()
     }
 
-    /// Most tokens of one sequence.
+    /// Maximum number of tokens of one sequence.
     pub(crate) fn context_len(&self) -> usize {
         self.client.context_len()
     }
 
-    /// Whether the engine takes no more requests.
+    /// Whether the engine rejects new requests.
     pub(crate) fn is_closed(&self) -> bool {
         self.client.is_closed()
     }
 
-    /// Refuses every use in a process that got its copy by a fork.
+    /// Refuses use in a forked child process, which has a copy of the handle but no engine thread.
     pub(crate) fn check_fork(&self) -> Result<(), MullamaError> {
         self.fork_guard.check()
     }
 }
 
 impl Close for EngineHandle {
-    /// Ends the engine: streams end with `Closed`, a running step is aborted, and the thread is waited for.
+    /// Ends the engine: its streams end with `Closed`, a running step is aborted, and this call waits for the thread.
     fn close(&self) {
         if self.fork_guard.is_forked() {
-            // There is no such thread in this process; waiting for it would never end.
+            // The thread does not exist in this process, so waiting for it would never end.
             return;
         }
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -119,7 +119,7 @@ impl Close for EngineHandle {
         // A waker that owns the last stream drops it on the engine's own thread, which cannot wait for itself.
         let other = |thread: &JoinHandle<()>| thread.thread().id() != thread::current().id();
         if let Some(thread) = thread.filter(other) {
-            // `engine_thread` catches panics, so there is nothing to pass on.
+            // `engine_thread` catches panics, so the result carries no error.
             let _ = thread.join();
         }
     }
@@ -131,7 +131,7 @@ impl Drop for EngineHandle {
     }
 }
 
-/// The engine thread's whole life.
+/// The body of the engine thread, from the backend's creation to the end.
 fn engine_thread<B: Backend>(
     parts: Parts,
     make: impl FnOnce() -> Result<B, mullama_ffi::Error>,
@@ -140,7 +140,7 @@ fn engine_thread<B: Backend>(
     let backend = match make() {
         Ok(backend) => backend,
         Err(error) => {
-            // The starter waits for this word.
+            // `start_with` is waiting for this report.
             let _ = report.send(Err(error));
             return;
         }

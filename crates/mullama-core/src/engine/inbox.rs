@@ -1,7 +1,7 @@
 //! The queue of messages from callers and readers to the engine's thread.
 //!
-//! Every list is bounded without a limit of its own: a stream causes at most one message of each kind, the admission bounds
-//! the streams, and a stream that ends before the engine has seen it takes its messages along.
+//! Every list is bounded without a limit of its own: a stream posts at most one message of each kind, the admission
+//! limits the number of streams, and a stream that ends before the engine has seen it removes its messages.
 
 use std::sync::atomic::AtomicBool as AbortFlag;
 use std::sync::{Arc, PoisonError};
@@ -14,12 +14,12 @@ use crate::stream::{EngineInbox, StreamId};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
-/// What arrived since the engine last looked.
+/// The messages that arrived since the engine last collected them.
 #[derive(Debug, Default)]
 pub(crate) struct Messages {
     /// New streams, in the order of their calls.
     pub(crate) arrivals: Vec<Arrival>,
-    /// Prompts that have become tokens, or why they could not.
+    /// Prompts that were tokenized, or the error that prevented it.
     pub(crate) prepared: Vec<(StreamId, Result<ValidRequest, MullamaError>)>,
     /// Streams whose reader cancelled or left.
     pub(crate) left: Vec<StreamId>,
@@ -28,13 +28,13 @@ pub(crate) struct Messages {
 #[derive(Debug, Default)]
 struct Inner {
     messages: Messages,
-    /// No more messages are taken: the engine is to end, or has ended.
+    /// No more messages are accepted: the engine is about to end, or has ended.
     closed: bool,
-    /// The engine waits on `wake`.
+    /// The engine is waiting on `wake`.
     asleep: bool,
-    /// Streams with rows in the running step whose readers are still there.
+    /// Streams with rows in the running step whose readers have not left.
     live: Vec<StreamId>,
-    /// A step runs.
+    /// A step is running.
     stepping: bool,
 }
 
@@ -43,15 +43,16 @@ struct Inner {
 pub(crate) struct Inbox {
     inner: Mutex<Inner>,
     wake: Condvar,
-    /// Whether there is a new message, or capacity for a paused stream; lets a step begin without the lock.
+    /// Whether there is a new message, or new capacity for a paused stream; lets a step begin without taking the lock.
     fresh: AtomicBool,
-    /// Tells llama.cpp to stop the running step. Set when nobody is left to read its rows, and to end the engine.
+    /// Makes llama.cpp stop the running step. It is set when no stream needs the step's rows any more, and to end the
+    /// engine.
     abort: Arc<AbortFlag>,
     next_id: AtomicU64,
 }
 
 impl Inbox {
-    /// An inbox that stops a running step through `abort`.
+    /// Creates an inbox that stops a running step through `abort`.
     pub(crate) fn new(abort: Arc<AbortFlag>) -> Self {
         Self {
             inner: Mutex::default(),
@@ -83,7 +84,7 @@ impl Inbox {
         }
     }
 
-    /// A new stream. It comes back if the engine has ended.
+    /// Posts a new stream. It is returned if the engine has ended.
     pub(crate) fn submit(&self, arrival: Arrival) -> Result<(), Box<Arrival>> {
         let inner = self.lock();
         if inner.closed {
@@ -93,16 +94,16 @@ impl Inbox {
         Ok(())
     }
 
-    /// A prompt became tokens, or could not.
+    /// Posts a tokenized prompt, or the error that prevented it.
     pub(crate) fn prepared(&self, id: StreamId, prepared: Result<ValidRequest, MullamaError>) {
         let inner = self.lock();
-        // An engine that has ended takes no messages, so nothing is kept for it.
+        // An engine that has ended collects nothing, so nothing is kept for it.
         if !inner.closed {
             self.post_into(inner, |inner| inner.messages.prepared.push((id, prepared)));
         }
     }
 
-    /// Ends the engine: it takes no more messages, and a running step stops.
+    /// Ends the engine: the inbox accepts no more messages, and a running step stops.
     pub(crate) fn close(&self) {
         self.post(|inner| {
             inner.closed = true;
@@ -114,7 +115,7 @@ impl Inbox {
         self.lock().closed
     }
 
-    // The engine's side.
+    // The methods below are for the engine's thread.
 
     /// Takes all messages; `None` if there are no new ones.
     pub(crate) fn collect(&self) -> Option<Messages> {
@@ -141,7 +142,7 @@ impl Inbox {
         }
     }
 
-    /// A step begins with rows of these streams; `false` if nobody is left to read them.
+    /// Begins a step with rows of these streams; `false` if all their readers have left.
     pub(crate) fn begin_step(&self, streams: impl Iterator<Item = StreamId>) -> bool {
         let mut inner = self.lock();
         inner.live.clear();
@@ -152,7 +153,7 @@ impl Inbox {
         inner.stepping
     }
 
-    /// The step is over.
+    /// Ends the step.
     pub(crate) fn end_step(&self) {
         let mut inner = self.lock();
         inner.stepping = false;
@@ -168,12 +169,12 @@ impl EngineInbox for Inbox {
         self.post(|_| {});
     }
 
-    /// Where the stream was the last one with a reader in the running step, the step stops.
+    /// Stops the running step if this stream was the last one in it with a reader.
     fn leave(&self, id: StreamId) {
         let mut unseen = None;
         self.post(|inner| {
             let messages = &mut inner.messages;
-            // The engine need not be told of a stream that came and went since it last looked.
+            // The engine does not need to know about a stream that was opened and ended between two looks at the inbox.
             messages.prepared.retain(|(prepared, _)| *prepared != id);
             match messages.arrivals.iter().rposition(|arrival| arrival.sender.id() == id) {
                 Some(at) => unseen = Some(messages.arrivals.remove(at)),
@@ -184,7 +185,7 @@ impl EngineInbox for Inbox {
                 self.abort.store(true, Ordering::Release);
             }
         });
-        // Its sender locks the state of the stream, which nobody does while holding the lock of the inbox.
+        // The sender's drop locks the stream's state. No other code takes that lock while it holds the inbox's lock.
         drop(unseen);
     }
 }

@@ -1,9 +1,10 @@
-//! A context of its own for deterministic streams, one at a time, so that nothing but the stream decides its bits.
+//! A separate context for deterministic streams, one at a time, so that only the stream itself determines its bits.
 //!
-//! llama.cpp's kernels choose their order of summation by the number of rows, by the cells in view and by the number of
-//! threads. In the pool all three depend on other streams: attention in tiles, or split between threads, adds up other
-//! groups of cells where the cells lie elsewhere. Here a stream's cells begin at the first one, its prompt is computed
-//! in chunks of one size and its tokens one by one, and its KV formats keep the sums apart from the number of threads.
+//! llama.cpp's kernels choose their order of summation by the number of rows, the range of cells and the number of
+//! threads. In the shared pool all three depend on other streams: attention in tiles, or divided between threads,
+//! groups the cells differently when they lie elsewhere. Here a stream's cells start at the first one, its prompt is
+//! computed in chunks of one size and its tokens one by one, and the KV formats make the sums independent of the number
+//! of threads.
 
 use mullama_ffi::{Error, TokenId};
 
@@ -12,32 +13,33 @@ use crate::kv::backend::{Backend, Row};
 use crate::kv::prefix_cache::common;
 use crate::stream::StreamId;
 
-/// The only sequence of the context.
+/// The only sequence id of the context.
 const SEQ_ID: usize = 0;
 
-/// The cells of a stream that had to make way, as bytes.
+/// The KV of a stream that was preempted, as bytes.
 #[derive(Debug)]
 struct Offloaded {
     id: StreamId,
     state: Vec<u8>,
 }
 
-/// The context, and whose tokens it holds.
+/// The context, and which stream's tokens it holds.
 #[derive(Debug)]
 pub(super) struct Isolated<B> {
-    /// Made for the first deterministic stream.
+    /// Created for the first deterministic stream.
     context: Option<B>,
     /// Tokens of a prompt per decode call.
     chunk: usize,
-    /// The stream whose tokens are in the cells, while it runs.
+    /// The running stream whose tokens are in the cells.
     holder: Option<StreamId>,
-    /// Tokens in the cells.
+    /// Number of tokens in the cells.
     held: usize,
-    /// Those of them that were computed as whole chunks of a prompt: any prompt that starts alike gets the same bits.
+    /// The held tokens that were computed as whole chunks of a prompt: any prompt with the same start gets the same
+    /// bits.
     whole_chunks: Vec<TokenId>,
-    /// Streams that had to make way, longest ago first.
+    /// Preempted streams, the longest ago first.
     offloaded: Vec<Offloaded>,
-    /// Most bytes of offloaded streams; those that do not fit are computed again, token by token.
+    /// Maximum bytes of offloaded streams; a stream that does not fit is computed again, token by token.
     limit: usize,
 }
 
@@ -46,7 +48,7 @@ impl<B: Backend> Isolated<B> {
         Self { context: None, chunk, holder: None, held: 0, whole_chunks: Vec::new(), offloaded: Vec::new(), limit }
     }
 
-    /// The stream whose tokens are in the cells.
+    /// The running stream whose tokens are in the cells.
     pub(super) fn holder(&self) -> Option<StreamId> {
         self.holder
     }
@@ -56,7 +58,7 @@ impl<B: Backend> Isolated<B> {
         self.context.as_mut()
     }
 
-    /// Makes the context like `other`'s, if there is none.
+    /// Creates a context like `other`'s, if there is none.
     pub(super) fn make(&mut self, other: &B, context_len: usize) -> Result<(), Error> {
         if self.context.is_none() {
             self.context = Some(other.isolated(context_len, self.chunk)?);
@@ -64,7 +66,8 @@ impl<B: Backend> Isolated<B> {
         Ok(())
     }
 
-    /// Gives the cells to a sequence, with what is already computed of it; how many tokens of a prompt that saves.
+    /// Gives the cells to a sequence and reuses what is already computed of it; returns how many prompt tokens that
+    /// saves.
     pub(super) fn hold(&mut self, sequences: &mut [Sequence], at: usize) -> Result<usize, Error> {
         let id = sequences[at].id();
         if self.holder == Some(id) && sequences[at].computed() == self.held {
@@ -79,7 +82,7 @@ impl<B: Backend> Isolated<B> {
         Ok(saved)
     }
 
-    /// Copies the cells of the stream that makes way into host memory.
+    /// Offloads the cells of the stream that is preempted to host memory.
     fn offload(&mut self, holder: &Sequence) -> Result<(), Error> {
         let context = self.context.as_mut().ok_or(Error::Poisoned)?;
         if holder.computed() != self.held {
@@ -95,7 +98,7 @@ impl<B: Backend> Isolated<B> {
         Ok(())
     }
 
-    /// Copies the cells of a stream back; `false` if there is no copy.
+    /// Restores the offloaded cells of a stream; `false` if there is no copy.
     fn restore(&mut self, sequence: &Sequence) -> Result<bool, Error> {
         let Some(at) = self.offloaded.iter().position(|offloaded| offloaded.id == sequence.id()) else {
             return Ok(false);
@@ -117,9 +120,9 @@ impl<B: Backend> Isolated<B> {
         Ok(true)
     }
 
-    /// Begins a stream with the whole chunks that its prompt has in common with what is in the cells.
+    /// Starts a stream with the whole chunks that its prompt shares with the tokens in the cells.
     fn start_over(&mut self, sequence: &mut Sequence) -> Result<usize, Error> {
-        // The last token of the prompt is computed, because its logits are wanted.
+        // The last token of the prompt must be computed, because its logits are needed.
         let shared = common(&self.whole_chunks, sequence.tokens()).min(sequence.prompt_tokens() - 1);
         let keep = shared - shared % self.chunk;
         let context = self.context.as_mut().ok_or(Error::Poisoned)?;
@@ -149,7 +152,7 @@ impl<B: Backend> Isolated<B> {
         sequence.rows(rows).map(|(token, position, output)| Row { token, position, seq_id: SEQ_ID, output })
     }
 
-    /// These rows were computed for the sequence that holds the cells.
+    /// Records that these rows were computed for the sequence that holds the cells.
     pub(super) fn computed(&mut self, rows: &[Row], sequence: &Sequence) {
         let within_prompt = self.held + rows.len() <= sequence.prompt_tokens();
         if within_prompt && rows.len() == self.chunk && self.held == self.whole_chunks.len() {
@@ -158,7 +161,7 @@ impl<B: Backend> Isolated<B> {
         self.held += rows.len();
     }
 
-    /// A stream has ended. Its cells stay for prompts that start alike.
+    /// Records that a stream has ended. Its cells are kept for prompts that start alike.
     pub(super) fn retire(&mut self, id: StreamId) {
         self.offloaded.retain(|offloaded| offloaded.id != id);
         if self.holder == Some(id) {
@@ -166,7 +169,7 @@ impl<B: Backend> Isolated<B> {
         }
     }
 
-    /// The context failed: the next stream gets another one.
+    /// Drops the context after a failure; the next stream gets a new one.
     pub(super) fn lose(&mut self) {
         self.holder = None;
         self.held = 0;
@@ -174,10 +177,10 @@ impl<B: Backend> Isolated<B> {
         self.context = None;
     }
 
-    /// Lets the threads of the context sleep.
-    pub(super) fn rest(&mut self) {
+    /// Pauses the compute threads of the context.
+    pub(super) fn pause_threads(&mut self) {
         if let Some(context) = &mut self.context {
-            context.rest();
+            context.pause_threads();
         }
     }
 }

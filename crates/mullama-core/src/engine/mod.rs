@@ -41,40 +41,40 @@ use prefill_budget::PrefillBudget;
 use sample_rows::{SampleJob, sample_rows, sampling_threads};
 use thread_tuner::ThreadTuner;
 
-/// What a step came to.
+/// The result of a step.
 #[cfg_attr(not(feature = "test-support"), expect(unreachable_pub, reason = "a stage of `testing` shows it"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Tokens were computed, or a sequence changed its state; the next step may follow at once.
     Worked,
-    /// Nothing can be done until a message arrives or this moment on the engine's clock.
+    /// There is no work until a message arrives or this time on the engine's clock.
     Idle {
         /// The next deadline or delay; `None` without one.
         until: Option<Duration>,
     },
 }
 
-/// What an engine is made of.
+/// The parts that an engine is built from.
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) inbox: Arc<Inbox>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) vocabulary: Arc<dyn Vocabulary>,
-    /// Most tokens of one sequence.
+    /// Maximum number of tokens of one sequence.
     pub(crate) context_len: usize,
-    /// Sequences computed at once.
+    /// Number of slots: sequences that are computed at once.
     pub(crate) slots: usize,
-    /// Most bytes of cached prefixes in host memory.
+    /// Maximum bytes of cached prefixes in host memory.
     pub(crate) prefix_cache_bytes: usize,
-    /// Most threads of a step.
+    /// Maximum number of compute threads.
     pub(crate) threads: u32,
-    /// Tokens of a prompt that one step computes, where no clock may decide.
+    /// Prompt tokens per step where the number must not depend on the clock.
     pub(crate) chunks: FixedChunks,
     /// Written after each step, for other threads to read.
     pub(crate) stats: Arc<Mutex<Stats>>,
 }
 
-/// All sequences of one context, and the step that moves them on.
+/// All sequences of one context, and the step that advances them.
 pub(crate) struct Engine<B> {
     parts: Parts,
     end_tokens: Vec<TokenId>,
@@ -86,11 +86,11 @@ pub(crate) struct Engine<B> {
     prefill_budget: PrefillBudget,
     thread_tuner: ThreadTuner,
     sequences: Vec<Sequence>,
-    /// Number of the running step; sequences that were paused in earlier ones go first.
+    /// Number of the current step; among paused sequences, those of earlier steps go first.
     step: u64,
-    /// Decodes that found no cells since one did.
+    /// Number of consecutive decodes for which llama.cpp found no cells.
     refusals: usize,
-    /// The context was lost and could not be made again yet.
+    /// The context was lost and has not been rebuilt yet.
     broken: bool,
     rows: Vec<Row>,
     candidates: Vec<Candidate>,
@@ -98,29 +98,25 @@ pub(crate) struct Engine<B> {
 }
 
 impl<B> Drop for Engine<B> {
-    /// The inbox outlives its engine in the handles of streams, and must not keep the senders of those that nobody admitted.
+    /// The inbox outlives its engine in stream handles, and must not keep the senders of streams that were not admitted.
     fn drop(&mut self) {
         self.parts.inbox.close();
         drop(self.parts.inbox.collect());
     }
 }
 
-/// The rows that a step computes for one sequence.
+/// The rows that a step computes for the sequence at index `at`; `prompt` says whether they are tokens of a prompt.
 #[derive(Debug, Clone, Copy)]
 struct RowGrant {
-    /// The index of the sequence.
     at: usize,
-    /// How many of its tokens the step computes.
     rows: usize,
-    /// Whether these are tokens of a prompt.
     prompt: bool,
 }
 
-/// A row of a step whose logits are wanted.
+/// A row of a step whose logits decide the next token of the sequence at index `sequence`.
 #[derive(Debug, Clone, Copy)]
 struct Output {
     row: usize,
-    /// The index of the sequence whose next token they decide.
     sequence: usize,
 }
 
@@ -147,12 +143,12 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// One step, after which the tasks that wait for its tokens are woken.
+    /// Runs one step, then wakes the tasks that wait for its tokens.
     pub(crate) fn step(&mut self) -> Step {
         wakeups::batch(|| self.run_step())
     }
 
-    /// Takes messages, ends what has expired, then computes: deterministic streams and the batch take turns.
+    /// Collects messages, ends expired streams, then computes: deterministic streams and the batch take turns.
     fn run_step(&mut self) -> Step {
         let now = self.parts.clock.now();
         self.step += 1;
@@ -162,10 +158,10 @@ impl<B: Backend> Engine<B> {
             || self.run_batch(now)
             || self.run_deterministic(now);
         self.publish_stats();
-        if worked { Step::Worked } else { self.rest_until_next_moment(now) }
+        if worked { Step::Worked } else { self.sleep_until_next_moment(now) }
     }
 
-    /// Plans, decodes, samples and sends for all sequences that share the pool; `false` if there is nothing to do.
+    /// Plans, decodes, samples and sends for all sequences in the shared pool; `false` if there is nothing to do.
     fn run_batch(&mut self, now: Duration) -> bool {
         self.turns.batch_ran();
         let beside_running = self.sequences.iter().any(|sequence| sequence.run_state() == RunState::Running);
@@ -180,7 +176,7 @@ impl<B: Backend> Engine<B> {
         let streams = grants.iter().map(|grant| self.sequences[grant.at].id());
         if self.parts.inbox.begin_step(streams) {
             self.apply_threads();
-            self.isolated.rest();
+            self.isolated.pause_threads();
             let began = self.parts.clock.now();
             let decoded = self.compute();
             self.parts.inbox.end_step();
@@ -195,7 +191,7 @@ impl<B: Backend> Engine<B> {
         true
     }
 
-    /// Takes the messages: new streams, their prompts, and readers that have left.
+    /// Takes the messages from the inbox: new streams, tokenized prompts, and readers that have left.
     fn drain_inbox(&mut self, now: Duration) {
         let Some(messages) = self.parts.inbox.collect() else { return };
         self.sequences.extend(messages.arrivals.into_iter().map(Sequence::new));
@@ -215,7 +211,7 @@ impl<B: Backend> Engine<B> {
             }
         }
         self.revive();
-        while let Some(at) = self.sequences.iter().position(Sequence::wants_nothing) {
+        while let Some(at) = self.sequences.iter().position(Sequence::generates_nothing) {
             self.end(at, |sequence| sequence.finish(FinishReason::Length, now));
         }
     }
@@ -224,7 +220,7 @@ impl<B: Backend> Engine<B> {
         self.sequences.iter().position(|sequence| sequence.id() == id)
     }
 
-    /// Ends what has outlived its time.
+    /// Ends streams whose deadline has passed.
     fn expire(&mut self, now: Duration) {
         for at in (0..self.sequences.len()).rev() {
             if let Some(error) = self.sequences[at].expired(now) {
@@ -233,7 +229,7 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Carries out the plan: cells are freed, slots change hands, and each sequence gets its rows.
+    /// Carries out the plan: frees cells, reassigns slots, and grants each sequence its rows.
     fn apply_plan(&mut self, plan: &Plan, now: Duration) -> Vec<RowGrant> {
         plan.drop.iter().for_each(|&seq_id| self.pool.drop_cached(seq_id));
         plan.evict.iter().for_each(|&at| self.preempt(at));
@@ -249,8 +245,7 @@ impl<B: Backend> Engine<B> {
         plan.rows.iter().map(|planned| self.grant_rows(planned.sequence, planned.rows, total)).collect()
     }
 
-    /// The rows of one sequence in a step of `planned` rows. A sequence without cells gets a `seq_id`, and starts with a
-    /// prefix that others have computed.
+    /// Grants rows in a step of `planned` rows. Without cells, a sequence gets a `seq_id` and takes over a cached prefix.
     fn grant_rows(&mut self, at: usize, rows: usize, planned: usize) -> RowGrant {
         if self.sequences[at].seq_id().is_none() {
             let seq_id = self.pool.take_seq_id();
@@ -280,7 +275,7 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Discards a sequence's cells; it computes its tokens again when it has a slot.
+    /// Discards a sequence's cells; it recomputes its tokens when it gets a slot again.
     fn evict(&mut self, at: usize) {
         if let Some(seq_id) = self.sequences[at].give_up_cells() {
             self.pool.free(seq_id);
@@ -293,7 +288,7 @@ impl<B: Backend> Engine<B> {
         let mut outputs = Vec::with_capacity(grants.len());
         for grant in grants {
             let sequence = &self.sequences[grant.at];
-            let seq_id = sequence.seq_id().expect("assigned before its rows are written");
+            let seq_id = sequence.seq_id().expect("`grant_rows` assigned a seq_id");
             for (token, position, output) in sequence.rows(grant.rows) {
                 if output {
                     outputs.push(Output { row: self.rows.len(), sequence: grant.at });
@@ -304,13 +299,13 @@ impl<B: Backend> Engine<B> {
         outputs
     }
 
-    /// Decodes the batch, and waits until it is computed: the cost of a step is that of finished work.
+    /// Decodes the batch and waits until it is computed, so that the measured cost is that of finished work.
     fn compute(&mut self) -> Result<(), Error> {
         let backend = self.pool.backend();
         backend.decode(&self.rows).and_then(|()| backend.synchronize())
     }
 
-    /// Gives the step as many threads as such steps run best with.
+    /// Sets the number of compute threads that the tuner chose.
     fn apply_threads(&mut self) {
         let threads = self.thread_tuner.threads();
         if threads == self.stats.threads {
@@ -318,7 +313,7 @@ impl<B: Backend> Engine<B> {
         }
         match self.pool.backend().set_threads(threads) {
             Ok(()) => self.stats.threads = threads,
-            Err(error) => tracing::warn!(target: "mullama", %error, threads, "the number of threads stays"),
+            Err(error) => tracing::warn!(target: "mullama", %error, threads, "cannot change the number of threads"),
         }
     }
 
@@ -330,7 +325,7 @@ impl<B: Backend> Engine<B> {
         for grant in grants {
             let sequence = &mut self.sequences[grant.at];
             sequence.count_computed(grant.rows);
-            self.pool.extend(sequence.seq_id().expect("it had rows"), grant.rows);
+            self.pool.extend(sequence.seq_id().expect("a sequence with rows has a seq_id"), grant.rows);
         }
         let sampled = self.sample(outputs);
         let mut ended = Vec::new();
@@ -343,14 +338,14 @@ impl<B: Backend> Engine<B> {
         ended.into_iter().rev().for_each(|at| self.retire(at));
     }
 
-    /// Samples a token from each row with logits, on several threads where that pays.
+    /// Samples a token from each row with logits, on several threads if that is faster.
     fn sample(&mut self, outputs: &[Output]) -> Vec<Result<SampledToken, MullamaError>> {
         let cores = self.thread_tuner.threads() as usize;
         let threads = sampling_threads(outputs.len(), self.parts.vocabulary.n_tokens(), cores);
         let backend = self.pool.backend();
         if threads > 1 {
             // The compute threads would spin on the cores that the samplers need.
-            backend.rest();
+            backend.pause_threads();
         }
         let mut samplers: Vec<_> =
             outputs.iter().map(|output| self.sequences[output.sequence].take_sampler()).collect();
@@ -363,7 +358,7 @@ impl<B: Backend> Engine<B> {
         sampled
     }
 
-    /// Sends a sampled token to its reader, or the error that took its place.
+    /// Sends a sampled token, or the error that sampling returned, to the reader.
     fn deliver(&mut self, at: usize, sampled: Result<SampledToken, MullamaError>, now: Duration) -> Outcome {
         self.stats.tokens_generated += 1;
         let vocabulary = self.parts.vocabulary.as_ref();
@@ -377,17 +372,14 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Remembers what the step cost.
+    /// Records the cost of the step.
     fn learn(&mut self, grants: &[RowGrant], took: Duration) {
         let rows = |prompt: bool| grants.iter().filter(|grant| grant.prompt == prompt).map(|grant| grant.rows).sum();
         let (continuing, prompt): (usize, usize) = (rows(false), rows(true));
         self.prefill_budget.learn(continuing, prompt, took);
         self.pool.learn(&self.rows, prompt, took);
-        if prompt == 0 {
-            self.stats.decode_steps.add(took);
-        } else {
-            self.stats.prefill_steps.add(took);
-        }
+        let steps = if prompt == 0 { &mut self.stats.decode_steps } else { &mut self.stats.prefill_steps };
+        steps.add(took);
     }
 
     fn end(&mut self, at: usize, how: impl FnOnce(&mut Sequence)) {
@@ -395,7 +387,7 @@ impl<B: Backend> Engine<B> {
         self.retire(at);
     }
 
-    /// Takes an ended sequence out; what it computed stays as a cached prefix.
+    /// Removes an ended sequence; its cells stay in the pool as a cached prefix.
     fn retire(&mut self, at: usize) {
         let sequence = self.sequences.remove(at);
         self.isolated.retire(sequence.id());
@@ -404,14 +396,14 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Lets the compute threads sleep; says when the engine has to look again.
-    fn rest_until_next_moment(&mut self, now: Duration) -> Step {
-        self.pool.backend().rest();
-        self.isolated.rest();
+    /// Pauses the compute threads; returns when the engine must look again.
+    fn sleep_until_next_moment(&mut self, now: Duration) -> Step {
+        self.pool.backend().pause_threads();
+        self.isolated.pause_threads();
         Step::Idle { until: self.sequences.iter().filter_map(|sequence| sequence.next_moment(now)).min() }
     }
 
-    /// Publishes what the engine is doing.
+    /// Publishes the statistics.
     fn publish_stats(&mut self) {
         let stats = &mut self.stats;
         (stats.queued, stats.running, stats.paused) = (0, 0, 0);
@@ -423,20 +415,17 @@ impl<B: Backend> Engine<B> {
             }
         }
         let (cells, prefixes) = (self.pool.cells(), self.pool.prefixes());
-        stats.cells = cells.capacity();
-        stats.cells_used = cells.used();
-        stats.cells_shared = cells.shared();
-        stats.cells_cached = prefixes.pool_cells();
-        stats.prefix_bytes = prefixes.host_bytes();
+        (stats.cells, stats.cells_used, stats.cells_shared) = (cells.capacity(), cells.used(), cells.shared());
+        (stats.cells_cached, stats.prefix_bytes) = (prefixes.pool_cells(), prefixes.host_bytes());
         let transfers = self.pool.transfers();
         (stats.offloads, stats.restores) = (transfers.offloads, transfers.restores);
         *self.parts.stats.lock().unwrap_or_else(PoisonError::into_inner) = *stats;
     }
 
-    /// Ends every stream with the same error; the engine is about to end.
+    /// Ends every stream with the same error when the engine ends.
     pub(crate) fn close(&mut self, error: &MullamaError) {
         let now = self.parts.clock.now();
-        // After a panic the state of pool and backend is unknown, so nothing here touches them.
+        // After a panic the state of pool and backend is unknown, so this code does not touch them.
         let messages = self.parts.inbox.collect().unwrap_or_default();
         self.sequences.extend(messages.arrivals.into_iter().map(Sequence::new));
         for sequence in &mut self.sequences {

@@ -1,5 +1,5 @@
-//! Prepares what the scheduler sees: which sequences are ready, which computed prefixes their prompts can share, and which
-//! prompt waits for another one's prefix.
+//! Prepares the scheduler's input: which sequences are ready, which computed prefixes their prompts can share, and
+//! which prompt waits for another sequence to compute a shared prefix.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -18,7 +18,7 @@ impl Prefill for PrefillBudget {
 }
 
 impl<B: Backend> Engine<B> {
-    /// Asks every sequence for its state, and the scheduler for a plan.
+    /// Collects the state of every sequence and asks the scheduler for a plan.
     pub(super) fn plan(&mut self, now: Duration) -> Plan {
         self.candidates.clear();
         self.candidates.extend(self.sequences.iter_mut().map(|sequence| sequence.candidate(now)));
@@ -40,7 +40,7 @@ impl<B: Backend> Engine<B> {
         self.scheduler.plan(&self.candidates, pool)
     }
 
-    /// What a sequence with a prompt to compute saves by sharing, or by waiting for, what others compute.
+    /// Accounts for what a sequence in prefill saves by sharing a computed prefix, or by waiting for one.
     fn look_ahead(&mut self, at: usize) {
         let len = self.sequences[at].tokens().len();
         if self.candidates[at].seq_id.is_none()
@@ -61,7 +61,8 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// The longest computed prefix of a sequence, looked up again only when there may be another one.
+    /// The longest computed prefix of a sequence's prompt; searched again only when the available prefixes may have
+    /// changed.
     pub(super) fn look_up(&mut self, at: usize) -> Option<PrefixMatch> {
         let epoch = self.pool.epoch();
         if let Some(known) = self.sequences[at].prefix_search().looked_up(epoch) {
@@ -75,7 +76,7 @@ impl<B: Backend> Engine<B> {
         });
         let longest = of_sequences.filter(|prefix| prefix.shared > 0).max_by_key(|prefix| prefix.shared);
         let cached = self.pool.prefixes().find(prompt);
-        // Among equals that of a sequence: sharing copies nothing.
+        // Among equally long ones a sequence's is preferred: sharing it copies nothing.
         let found = cached.into_iter().chain(longest).max_by_key(|prefix| prefix.shared);
         self.sequences[at].prefix_search().remember(epoch, found);
         found
@@ -88,12 +89,12 @@ impl<B: Backend> Engine<B> {
         let earlier = self.sequences[..at].iter().filter(|other| other.prefills());
         let alike =
             earlier.map(|other| PendingPrefix { stream: other.id(), shared: reuse.shared(other.tokens(), prompt) });
-        // Among equals the first: it will be done first.
+        // Among equally long ones the first is taken: it will be computed first.
         let pending = alike.filter(|prefix| prefix.shared >= MIN_MATCH).min_by_key(|prefix| Reverse(prefix.shared));
         self.sequences[at].prefix_search().wait_for(pending);
     }
 
-    /// The sequence to wait for and the tokens that it will share, while it has not computed them yet.
+    /// The sequence to wait for and the number of tokens to share, as long as they are not computed yet.
     fn pending_prefix(&mut self, at: usize) -> Option<(usize, usize)> {
         let PendingPrefix { stream, shared } = self.sequences[at].prefix_search().pending()?;
         let source = self.find(stream).filter(|&source| {

@@ -1,22 +1,23 @@
-//! Learns what rows cost, and says how many rows of prompts a step may hold.
+//! Learns what rows cost, and limits how many prompt rows a step may hold.
 //!
-//! Pure: it is told how long steps took. Prompts may add [`BESIDE`] or [`NORMAL_STEPS`] times its usual length to a step
-//! that also continues running streams, whichever is more. A step of prompts alone has a fixed number of rows, which the
-//! clock never changes.
+//! Pure: the caller reports how long steps took. Prompts may add the larger of [`BESIDE`] and [`NORMAL_STEPS`] times
+//! its usual length to a step that also continues running streams. A step with prompts alone has a fixed number of
+//! rows, which does not depend on the clock.
 
 use std::time::Duration;
 
-/// Least time that prompts may add to a step of running streams.
+/// Time that prompts may always add to a step of running streams.
 const BESIDE: Duration = Duration::from_millis(20);
-/// What prompts may add to a step of running streams, in such steps' usual length.
+/// Time that prompts may add to a step of running streams, in multiples of the usual length of such a step.
 const NORMAL_STEPS: f64 = 3.0;
-/// The part of a bound that is planned for: rows cost more along a prompt, and a busy machine varies.
+/// The share of the limit that is planned for: rows cost more further along a prompt, and the speed of a busy machine
+/// varies.
 const AIM: f64 = 0.75;
-/// Fewer rows than this are not worth a step.
+/// Minimum number of rows that is worth a step.
 const LEAST: usize = 8;
-/// How much a chunk may grow from one step to the next; a row of a larger chunk may cost less or more.
+/// How much a chunk may grow from one step to the next, because rows of a larger chunk may cost less or more.
 const GROWTH: usize = 2;
-/// Weight of the newest step in a running mean.
+/// Weight of the latest step in a running mean.
 const NEWEST: f64 = 0.25;
 
 /// A running mean of seconds.
@@ -29,20 +30,20 @@ impl Mean {
     }
 }
 
-/// What steps have cost so far.
+/// The measured costs of steps.
 #[derive(Debug)]
 pub(crate) struct PrefillBudget {
-    /// Rows of a step of prompts alone.
+    /// Prompt rows of a step with prompts alone.
     fixed: usize,
-    /// Steps without prompts, by their number of rows.
+    /// Cost of steps without prompts, by their number of rows.
     normal: Vec<Mean>,
-    /// Rows of prompts beside running streams, above the usual step.
+    /// Cost of prompt rows beside running streams, above the usual step.
     beside: Rows,
-    /// Rows of prompts in steps of prompts alone: the first guess for those beside others.
+    /// Cost of prompt rows in steps with prompts alone: the first estimate for those beside running streams.
     alone: Rows,
 }
 
-/// What a row of a prompt costs, and the largest chunk that was seen.
+/// The cost of a prompt row, and the largest chunk so far.
 #[derive(Debug, Default)]
 struct Rows {
     cost: Mean,
@@ -56,7 +57,7 @@ impl Rows {
         self.seen = self.seen.max(rows);
     }
 
-    /// Rows that fit into a time; [`LEAST`] while nothing is known.
+    /// Number of rows that fit into a time; [`LEAST`] while nothing is known.
     fn within(&self, budget: f64) -> usize {
         let Some(cost) = self.cost.0 else { return LEAST };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is not negative")]
@@ -66,12 +67,12 @@ impl Rows {
 }
 
 impl PrefillBudget {
-    /// Nothing is known yet but the fixed number of rows of a step of prompts alone.
+    /// Creates a budget that knows only the fixed number of rows of a step with prompts alone.
     pub(crate) fn new(fixed: usize) -> Self {
         Self { fixed, normal: Vec::new(), beside: Rows::default(), alone: Rows::default() }
     }
 
-    /// A step of `continuing` rows of running streams and `prompt` rows of prompts took this long.
+    /// Records that a step with `continuing` rows of running streams and `prompt` prompt rows took this long.
     pub(crate) fn learn(&mut self, continuing: usize, prompt: usize, took: Duration) {
         let took = took.as_secs_f64();
         match (continuing, prompt) {
@@ -94,11 +95,11 @@ impl PrefillBudget {
     /// How long a step of this many running streams usually lasts, in seconds.
     fn normal(&self, rows: usize) -> Option<f64> {
         let known = |rows: &usize| self.normal.get(*rows).and_then(|mean| mean.0);
-        // A step of fewer rows is shorter: it is the safe guess for one of more.
+        // A step with fewer rows is shorter, so it is a safe estimate for a step with more.
         (1..=rows).rev().find_map(|rows| known(&rows)).or_else(|| self.normal.iter().find_map(|mean| mean.0))
     }
 
-    /// Rows of prompts that a step of `continuing` running streams may hold.
+    /// Number of prompt rows that a step with `continuing` running streams may hold.
     pub(crate) fn beside(&self, continuing: usize) -> usize {
         let normal = self.normal(continuing).unwrap_or(0.0);
         let budget = AIM * BESIDE.as_secs_f64().max(NORMAL_STEPS * normal);
@@ -106,7 +107,7 @@ impl PrefillBudget {
         rows.within(budget)
     }
 
-    /// Rows of prompts that a step without running streams may hold.
+    /// Number of prompt rows that a step without running streams may hold.
     pub(crate) fn alone(&self) -> usize {
         self.fixed
     }
@@ -116,10 +117,10 @@ impl PrefillBudget {
 mod tests {
     use super::*;
 
-    /// Rows of a step of prompts alone.
+    /// Prompt rows of a step with prompts alone.
     const FIXED: usize = 32;
 
-    /// Runs a prompt in the chunks that the budget allows; how long each step took. Costs are in milliseconds.
+    /// Runs a prompt in the chunks that the budget allows; returns how long each step took. Costs are in milliseconds.
     fn pieces(
         prefill_budget: &mut PrefillBudget,
         continuing: usize,
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_of_prompts_alone_has_the_same_number_of_rows_whatever_rows_cost() {
+    fn a_step_of_prompts_alone_has_a_fixed_number_of_rows_whatever_rows_cost() {
         for row in [0.03, 1.0, 50.0] {
             let mut prefill_budget = PrefillBudget::new(FIXED);
             pieces(&mut prefill_budget, 0, 5_000, row, 0.0);

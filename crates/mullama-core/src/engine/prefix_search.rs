@@ -1,4 +1,4 @@
-//! What a sequence knows about computed prefixes of its prompt: those that exist, and one that is about to.
+//! What a sequence knows about computed prefixes of its prompt: the ones that exist, and one that is about to exist.
 
 use crate::kv::prefix_cache::PrefixMatch;
 use crate::stream::StreamId;
@@ -11,14 +11,14 @@ pub(crate) struct PendingPrefix {
     pub(crate) shared: usize,
 }
 
-/// What a look for computed prefixes found, and when: see `KvPool::epoch`.
+/// The result of a search for computed prefixes, and when it was made: see `KvPool::epoch`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LookedUp {
     epoch: u64,
     pub(crate) found: Option<PrefixMatch>,
 }
 
-/// One sequence's search for prefixes.
+/// The search of one sequence for computed prefixes.
 #[derive(Debug, Default)]
 pub(crate) struct PrefixSearch {
     pending: Option<PendingPrefix>,
@@ -26,17 +26,17 @@ pub(crate) struct PrefixSearch {
 }
 
 impl PrefixSearch {
-    /// The last look, if nothing has changed since.
+    /// The last search, if the available prefixes have not changed since.
     pub(crate) fn looked_up(&self, epoch: u64) -> Option<LookedUp> {
         self.looked_up.filter(|looked_up| looked_up.epoch == epoch)
     }
 
-    /// Remembers what a look found.
+    /// Remembers the result of a search.
     pub(crate) fn remember(&mut self, epoch: u64, found: Option<PrefixMatch>) {
         self.looked_up = Some(LookedUp { epoch, found });
     }
 
-    /// The next look starts from nothing.
+    /// Forgets the last result, so that the next search starts from nothing.
     pub(crate) fn forget(&mut self) {
         self.looked_up = None;
     }
@@ -46,7 +46,8 @@ impl PrefixSearch {
         self.pending
     }
 
-    /// Waits for a prefix that another stream is about to compute; with `None` for none, and looks for computed ones again.
+    /// Waits for a prefix that another stream is about to compute, or for none; the next search looks for computed ones
+    /// again.
     pub(crate) fn wait_for(&mut self, pending: Option<PendingPrefix>) {
         self.pending = pending;
         if pending.is_none() {
@@ -54,7 +55,7 @@ impl PrefixSearch {
         }
     }
 
-    /// How many tokens the prefix has that was found last.
+    /// The length of the prefix that the last search found, in tokens.
     pub(crate) fn tokens_found(&self) -> usize {
         self.looked_up.and_then(|looked_up| looked_up.found).map_or(0, |prefix| prefix.shared)
     }

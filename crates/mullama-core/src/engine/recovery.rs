@@ -18,7 +18,8 @@ impl<B: Backend> Engine<B> {
                 let rows = self.rows.len();
                 self.fail_all(grants, &MullamaError::StreamingError(StreamFailure::NoCells { rows }));
             }
-            // All streams of the step have left, or the engine ends. What an aborted step left behind is not used again.
+            // All streams of the step have left, or the engine is closing. What an aborted step computed is not used
+            // again.
             Error::Aborted => grants.iter().for_each(|share| self.evict(share.at)),
             error => {
                 let lost = error.poisons();
@@ -31,8 +32,9 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Frees cells after llama.cpp found none for a step. The plan counts cells exactly, so the cause is fragmentation or a
-    /// special cache: one sequence less fits, or one less than that. `false` after too many attempts: no stream waits for ever.
+    /// Frees cells after llama.cpp found none for a step. The plan counts cells exactly, so the cause is fragmentation
+    /// or a special cache, and a step with fewer sequences may fit. `false` after too many attempts: no stream waits
+    /// forever.
     fn make_room(&mut self, plan: &Plan, grants: &[RowGrant]) -> bool {
         match grants {
             _ if self.refusals > 2 * self.parts.slots => false,
@@ -44,7 +46,7 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    /// Frees the cells that are needed least: those of a cached prefix, else of the longest paused stream.
+    /// Frees the cells that are least needed: those of a cached prefix, otherwise those of the longest paused stream.
     fn free_unused_cells(&mut self, plan: &Plan) -> bool {
         let cached = self.pool.prefixes().pool_seq_ids().next();
         if let Some(seq_id) = cached {
@@ -61,13 +63,13 @@ impl<B: Backend> Engine<B> {
         let mut failed: Vec<usize> = grants.iter().map(|share| share.at).collect();
         failed.sort_unstable();
         for at in failed.into_iter().rev() {
-            // No stream shares what a failed step left behind.
+            // Other streams must not share what a failed step computed.
             self.evict(at);
             self.end(at, |sequence| sequence.fail(error.clone(), now));
         }
     }
 
-    /// All cells are gone with the context. Streams without rows in the failed step compute their tokens again.
+    /// All cells are gone with the context. Streams without rows in the failed step recompute their tokens.
     fn rebuild_context(&mut self) {
         for sequence in &mut self.sequences {
             sequence.give_up_cells();
@@ -77,7 +79,7 @@ impl<B: Backend> Engine<B> {
         self.revive();
     }
 
-    /// Makes a lost context again. While that fails, all streams fail.
+    /// Rebuilds a lost context. While that fails, all streams fail.
     pub(super) fn revive(&mut self) {
         if !self.broken {
             return;

@@ -1,7 +1,7 @@
-//! Samples the rows of one step, on several threads where that pays.
+//! Samples the rows of one step, on several threads if that is faster.
 //!
-//! Flow: decode → **sample** → detokenize. Each stream's own sampler chain decides from its own row alone, so the tokens
-//! are the same whichever thread samples them.
+//! Flow: decode → **sample** → detokenize. Each stream's own sampler chain sees only that stream's row, so the tokens
+//! are the same on any number of threads.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -12,10 +12,10 @@ use super::recovery::decode_failed;
 use crate::error::{MullamaError, StreamFailure};
 use crate::text::sampler::{SampledToken, SamplerChain};
 
-/// Logits for which another thread pays. Reading them takes several times as long as starting a thread (some 50 µs).
+/// Number of logits per additional thread. Reading them takes several times as long as starting a thread (about 50 µs).
 const LOGITS_PER_THREAD: usize = 1 << 20;
 
-/// One row to sample from, or why it has no logits, and the sampler chain of its stream.
+/// One row to sample from, or the error that replaced its logits, and the sampler chain of its stream.
 #[derive(Debug)]
 pub(crate) struct SampleJob<'a> {
     pub(crate) logits: Result<&'a [f32], Error>,
@@ -30,16 +30,15 @@ impl SampleJob<'_> {
     }
 }
 
-/// How many threads pay for so many rows, the calling one included: 1 to `most`.
+/// The number of threads to sample so many rows on, including the calling one: 1 to `most`.
 pub(crate) fn sampling_threads(rows: usize, n_vocab: usize, most: usize) -> usize {
     (rows.saturating_mul(n_vocab) / LOGITS_PER_THREAD).clamp(1, most.clamp(1, rows.max(1)))
 }
 
-/// Samples every row, on this many threads, of which the calling one is the first. The results are in the order of the
-/// jobs.
+/// Samples every row on this many threads, one of which is the calling one. The results are in the order of the jobs.
 ///
-/// Threads take one row after the other, so one that gets no core delays nobody for more than a row. Where the system
-/// refuses a thread, the others do its work.
+/// Each thread takes one row at a time, so a thread without a core delays the others by at most one row. If the system
+/// refuses to start a thread, the other threads do its work.
 pub(crate) fn sample_rows(jobs: Vec<SampleJob<'_>>, threads: usize) -> Vec<Result<SampledToken, MullamaError>> {
     if threads <= 1 {
         return jobs.into_iter().map(SampleJob::run).collect();
@@ -69,9 +68,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_thread_is_used_only_where_it_pays() {
+    fn several_threads_are_used_only_where_that_is_faster() {
         let cases = [
-            // One stream, or small vocabularies: the calling thread alone.
+            // One stream, or small vocabularies: only the calling thread is used.
             ((1, 152_000, 16), 1),
             ((8, 32_000, 16), 1),
             ((64, 4_096, 16), 1),

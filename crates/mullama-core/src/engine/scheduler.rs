@@ -2,18 +2,19 @@
 //!
 //! The algorithm, once per step:
 //!
-//! 1. Running sequences keep their slots while their readers have room.
-//! 2. Free slots go to sequences that were paused or preempted, in the order in which they lost their slots, then to the
-//!    queue, higher priority first. After some turns the first in the queue goes before them, and the oldest before those of
-//!    higher priority: nothing waits forever.
-//! 3. A sequence gets a slot only if the pool can hold all that it and the running ones still need. Cached prefixes count as
-//!    free cells. Paused sequences are preempted for it, the longest paused first, and for one that had a slot before also
-//!    running ones behind it.
-//! 4. Each sequence that continues gets one row. What is left of the step's rows goes to prompts, within the prefill budget, in
-//!    the order of their rank. A prompt waits while an earlier one computes a prefix that both share.
-//! 5. Where rows lack cells, cached prefixes leave the pool, then paused sequences are preempted, then the youngest running one.
+//! 1. Running sequences keep their slots while their buffers have capacity.
+//! 2. Free slots go to sequences that were paused or preempted, in the order in which they lost their slots, then to
+//!    the queue, higher priority first. After a number of bypasses the head of the queue goes before them, and the
+//!    oldest of the queue before those of higher priority, so nothing waits forever.
+//! 3. A sequence gets a slot only if the pool can hold everything that it and the running ones still need. Cached
+//!    prefixes count as free cells. To make room, paused sequences are preempted, the longest paused first; for a
+//!    sequence that had a slot before, running ones of a lower rank are preempted as well.
+//! 4. Each running sequence that decodes gets one row. The remaining rows go to prompts, within the prefill budget and
+//!    in the order of their rank. A prompt waits while an earlier sequence computes a prefix that both share.
+//! 5. If rows lack cells, cached prefixes leave the pool, then paused sequences are preempted, then the youngest
+//!    running one.
 //!
-//! Pure: it sees numbers and returns a plan. It knows no llama.cpp, no channel and no clock.
+//! Pure: it takes numbers and returns a plan. It does not use llama.cpp, channels or clocks.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -23,38 +24,39 @@ use crate::kv::cells::Cells;
 /// What the scheduler knows of one sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Candidate {
-    /// Higher goes first.
+    /// Higher priorities go first.
     pub(crate) priority: i32,
-    /// Earlier goes first; never equal.
+    /// Lower numbers go first; they are never equal.
     pub(crate) arrival: u64,
     pub(crate) run_state: RunState,
-    /// Its reader has room, its prompt is known and no delay holds it.
+    /// Its buffer has capacity, its prompt is tokenized and no delay holds it back.
     pub(crate) ready: bool,
-    /// Tokens that must be computed before the next one can be sampled.
+    /// Number of tokens that must be computed before the next one can be sampled.
     pub(crate) pending: usize,
-    /// Cells that this takes out of the pool; without a seq_id, also those that are restored from host memory.
+    /// Cells that this takes from the pool; without a seq_id, including those that are restored from host memory.
     pub(crate) wants: usize,
     /// The seq_id whose cells it holds.
     pub(crate) seq_id: Option<usize>,
-    /// It produced a token since it last got a slot.
+    /// Whether it produced a token since it last got a slot.
     pub(crate) progressed_since_scheduled: bool,
-    /// The sequence that is computing a prefix of its prompt: while that one has a slot, this one waits to share it.
+    /// The sequence that is computing a prefix of its prompt: while that sequence has a slot, this one waits to share
+    /// it.
     pub(crate) waits_for: Option<usize>,
 }
 
-/// Where a sequence stands between two steps.
+/// The scheduling state of a sequence between two steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RunState {
     /// In the queue; it has never had a slot.
     Queued,
-    /// Lost its slot in the step of this number: paused by its reader or a delay, or preempted.
+    /// It lost its slot in the step of this number: paused by its reader or a delay, or preempted.
     Paused { since: u64 },
-    /// Has one of the `n_parallel` slots.
+    /// It has one of the `n_parallel` slots.
     Running,
 }
 
 impl RunState {
-    /// The step in which it lost its slot; the end of time if it has not.
+    /// The step in which it lost its slot; `u64::MAX` if it has not lost one.
     pub(crate) fn since(self) -> u64 {
         match self {
             Self::Paused { since } => since,
@@ -63,63 +65,63 @@ impl RunState {
     }
 }
 
-/// What a step may use.
+/// The resources that a step may use.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pool<'a> {
-    /// Sequences computed at once.
+    /// Number of slots.
     pub(crate) slots: usize,
-    /// Sequences that may hold cells at once.
+    /// Number of sequences that may hold cells at once.
     pub(crate) n_seq: usize,
-    /// Who holds which cells.
+    /// Which sequence holds which cells.
     pub(crate) cells: &'a Cells,
-    /// The seq_ids of cached prefixes, the longest unused first.
+    /// The seq_ids of cached prefixes, the least recently used first.
     pub(crate) cached: &'a [usize],
-    /// Rows of one decode call.
+    /// Maximum number of rows of one decode call.
     pub(crate) rows: usize,
-    /// Rows of prompts in a step that continues this many sequences.
+    /// Limits the prompt rows of a step.
     pub(crate) prefill: &'a dyn Prefill,
 }
 
-/// How many rows of prompts a step may hold.
+/// Limits how many prompt rows a step may hold.
 pub(crate) trait Prefill: std::fmt::Debug {
-    /// Rows beside this many running streams; 0 is a step of prompts alone.
+    /// Prompt rows beside this many running streams; 0 is a step with prompts alone.
     fn rows(&self, continuing: usize) -> usize;
 }
 
-/// What the next step does. Sequences are named by their indices in the slice of candidates.
+/// What the next step does. A sequence is identified by its index in the slice of candidates.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
     /// Cached prefixes that leave the pool, by seq_id.
     pub(crate) drop: Vec<usize>,
     /// Sequences that lose their cells, and their slot if they had one.
     pub(crate) evict: Vec<usize>,
-    /// Sequences that have a slot after this, best rank first.
+    /// Sequences that have a slot afterwards, best rank first.
     pub(crate) running: Vec<usize>,
-    /// What each computes; a sequence of `running` may have no rows this time.
+    /// The rows of each sequence; a sequence of `running` may have none in this step.
     pub(crate) rows: Vec<PlannedRows>,
 }
 
-/// One sequence's part of a step.
+/// The rows of one sequence in a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PlannedRows {
     pub(crate) sequence: usize,
     pub(crate) rows: usize,
 }
 
-/// Sequences that had a slot before go before the queue, and higher priorities before older sequences; but after this many
-/// times for each slot it is the turn of the one that was passed over.
+/// Sequences that had a slot before go before the queue, and higher priorities before older sequences. After this many
+/// bypasses per slot, the sequence that was bypassed goes first.
 const BYPASSES_PER_SLOT: usize = 4;
 
-/// Remembers only how often a sequence was passed over.
+/// Its only state is how often a sequence was bypassed.
 #[derive(Debug, Default)]
 pub(crate) struct Scheduler {
-    /// Paused or preempted sequences that went before the head of the queue since it moved last.
+    /// Paused or preempted sequences that went before the head of the queue since the head last got a slot.
     bypassed: usize,
-    /// Sequences of a higher priority that went before the oldest of the queue.
+    /// Sequences of a higher priority that went before the oldest one of the queue.
     overtaken: usize,
 }
 
-/// What can give up its cells.
+/// Something that can give up its cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Victim {
     Cached { seq_id: usize },
@@ -129,30 +131,30 @@ enum Victim {
 /// What a victim gives up.
 #[derive(Debug)]
 struct Holding {
-    /// The seq_id whose cells go, if it has one.
+    /// The seq_id whose cells are freed, if it has one.
     seq_id: Option<usize>,
-    /// Whether it counts among the seq_ids that are taken.
+    /// Whether it counts among the seq_ids in use.
     takes_seq_id: bool,
-    /// Cells that were promised to it.
+    /// Cells that were reserved for it.
     promised: usize,
 }
 
-/// The plan while it is being made.
+/// The plan under construction.
 struct Draft<'a> {
     candidates: &'a [Candidate],
     pool: Pool<'a>,
     plan: Plan,
     /// The pool after the evictions so far.
     cells: Cow<'a, Cells>,
-    /// Rows given so far: cells that the step will take.
+    /// Rows given so far: cells that the step will use.
     given: usize,
-    /// seq_ids that are taken after the evictions so far.
+    /// Number of seq_ids in use after the evictions so far.
     seq_ids: usize,
     evicted: Vec<bool>,
 }
 
 impl Scheduler {
-    /// Plans one step: keeps the running sequences, fills free slots, then gives out rows.
+    /// Plans one step: keeps the running sequences, fills free slots, then distributes rows.
     pub(crate) fn plan(&mut self, candidates: &[Candidate], pool: Pool<'_>) -> Plan {
         let mut draft = Draft::new(candidates, pool);
         draft.keep_running();
@@ -175,7 +177,7 @@ impl Scheduler {
                 // Its numbers are from before it lost its cells; the next plan has new ones.
                 Some(next) if draft.evicted[next] => {}
                 Some(next) if !(overdue && head.is_some()) => {
-                    // Sequences behind it would take the cells that this one waits for.
+                    // Sequences of a lower rank would take the cells that this one waits for.
                     if !draft.give_slot(next, true) {
                         return;
                     }
@@ -184,7 +186,8 @@ impl Scheduler {
                 next => {
                     paused.extend(next);
                     let Some(head) = head else { return };
-                    // First come, first served: one that does not fit holds up the queue behind it, but not paused ones.
+                    // The queue is served in order: one that does not fit blocks the queue behind it, but not paused
+                    // ones.
                     self.bypassed = 0;
                     if draft.give_slot(head, false) {
                         self.overtaken = if Some(head) == oldest { 0 } else { self.overtaken + 1 };
@@ -198,7 +201,7 @@ impl Scheduler {
     }
 }
 
-/// Whether a sequence has a seq_id, or is promised one with the slot that it keeps.
+/// Whether a sequence has a seq_id, or will get one with the slot that it keeps.
 fn takes_seq_id(candidate: &Candidate) -> bool {
     candidate.seq_id.is_some() || (candidate.run_state == RunState::Running && candidate.ready)
 }
@@ -238,23 +241,24 @@ impl<'a> Draft<'a> {
         found
     }
 
-    /// Which sequences wait for a slot: the queue, and those that had one before. The first in line is last in the list.
+    /// The sequences that wait for a slot: the queue, and those that had one before. The next one is last in each list.
     fn lines(&self) -> (Vec<usize>, Vec<usize>) {
         let mut queue = self.indices(|c| c.run_state == RunState::Queued && c.ready);
         let mut paused = self.indices(|c| matches!(c.run_state, RunState::Paused { .. }) && c.ready);
-        // By turns: the one that lost its slot last goes behind those that have waited for longer.
+        // Round robin: the sequence that lost its slot most recently goes behind those that have waited longer.
         paused.sort_by_key(|&i| (Reverse(self.candidates[i].priority), self.since(i), self.candidates[i].arrival));
         queue.reverse();
         paused.reverse();
         (queue, paused)
     }
 
-    /// Cells that the running sequences will need for what is pending.
+    /// Cells that the running sequences need for their pending tokens.
     fn promised(&self) -> usize {
         self.plan.running.iter().map(|&i| self.candidates[i].wants).sum()
     }
 
-    /// Gives a slot if the cells and a seq_id can be had; a sequence that `had` one before may preempt running ones behind it.
+    /// Gives a slot if the cells and a seq_id can be had; a sequence that `had` one before may preempt running ones
+    /// behind it.
     fn give_slot(&mut self, index: usize, had: bool) -> bool {
         let Some(victims) = self.victims_for(index, had) else { return false };
         for victim in victims {
@@ -266,7 +270,7 @@ impl<'a> Draft<'a> {
         true
     }
 
-    /// What would have to go for a sequence to get a slot; `None` if all of that were not enough.
+    /// The victims to evict so that a sequence can get a slot; `None` if even all of them were not enough.
     fn victims_for(&self, index: usize, had: bool) -> Option<Vec<Victim>> {
         let candidate = &self.candidates[index];
         let new_seq_id = usize::from(!takes_seq_id(candidate));
@@ -277,7 +281,7 @@ impl<'a> Draft<'a> {
         if enough_seq_ids(taken) && enough_cells(self.cells.used(), promised) {
             return Some(Vec::new());
         }
-        // Cells of cached prefixes are as good as free: `give` takes them when rows need them. Their seq_ids are not.
+        // Cells of cached prefixes count as free, because `give` takes them when rows need them. Their seq_ids do not.
         let mut cells = self.without_cached();
         let mut victims = self.victims_without_slot(index);
         if had {
@@ -303,7 +307,7 @@ impl<'a> Draft<'a> {
         (enough_seq_ids(taken) && enough_cells(cells.used(), promised)).then_some(chosen)
     }
 
-    /// The pool as it would be if all cached prefixes left it.
+    /// The pool as it would be without any cached prefixes.
     fn without_cached(&self) -> Cells {
         let mut cells = self.cells.clone().into_owned();
         self.pool.cached.iter().for_each(|&seq_id| cells.truncate(seq_id, 0));
@@ -321,7 +325,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// What holds cells without a slot: cached prefixes, then sequences that wait for their readers, the longest paused first.
+    /// Holders of cells without a slot: cached prefixes, then paused sequences, the longest paused first.
     fn victims_without_slot(&self, but: usize) -> Vec<Victim> {
         let in_pool = |seq_id: &&usize| !self.plan.drop.contains(seq_id);
         let cached = self.pool.cached.iter().filter(in_pool).map(|&seq_id| Victim::Cached { seq_id });
@@ -380,13 +384,14 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Cells that a sequence without a seq_id takes out of the pool beside those of its rows: a prefix is restored.
+    /// Cells beyond those of its rows that a sequence without a seq_id takes from the pool, because a prefix is
+    /// restored.
     fn restored(&self, index: usize) -> usize {
         let candidate = &self.candidates[index];
         if candidate.seq_id.is_none() { candidate.wants - candidate.pending } else { 0 }
     }
 
-    /// Gives `rows` to a running sequence, evicting others for cells; perhaps fewer, perhaps none.
+    /// Gives up to `rows` rows to a running sequence and evicts others if cells are needed; it may get fewer, or none.
     fn give(&mut self, index: usize, rows: usize) -> usize {
         let restored = self.restored(index);
         let room =

@@ -1,4 +1,4 @@
-//! One stream as the engine sees it: its tokens, how many are computed, and its text in the making.
+//! One stream as the engine sees it: its tokens, how many of them are computed, and its pending text.
 //!
 //! Flow: sample → **detokenize → stop → stream**, for one sequence.
 
@@ -35,8 +35,8 @@ pub(crate) struct Sequence {
     /// Prompt and completion; empty until the prompt is tokenized.
     tokens: Vec<TokenId>,
     sampler: Option<SamplerChain>,
-    /// Completion tokens after which the stream ends with `length`.
-    room: usize,
+    /// Maximum number of completion tokens, after which the stream ends with `length`.
+    completion_budget: usize,
     progress: Progress,
     items: usize,
     begun_at: Option<Duration>,
@@ -48,7 +48,7 @@ pub(crate) struct Sequence {
     prefix_search: PrefixSearch,
 }
 
-/// Whether a sequence goes on after a token.
+/// Whether a sequence continues after a token.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Continues,
@@ -68,7 +68,7 @@ impl Sequence {
             progressed_since_scheduled: false,
             tokens: Vec::new(),
             sampler: None,
-            room: 0,
+            completion_budget: 0,
             progress: Progress::default(),
             items: 0,
             begun_at: None,
@@ -85,10 +85,10 @@ impl Sequence {
         self.sender.id()
     }
 
-    /// The prompt is tokenized: the sequence can get a slot.
+    /// Takes the tokenized prompt, so that the sequence can get a slot.
     pub(crate) fn set_prompt(&mut self, request: ValidRequest) {
         self.progress.usage.prompt_tokens = request.prompt.len();
-        self.room = request.max_tokens;
+        self.completion_budget = request.max_tokens;
         self.tokens = request.prompt;
         self.sampler = Some(request.sampler);
         self.sender.report(&self.progress);
@@ -104,7 +104,7 @@ impl Sequence {
         &self.tokens[..self.computed]
     }
 
-    /// Where it stands between two steps.
+    /// The scheduling state between two steps.
     pub(crate) fn run_state(&self) -> RunState {
         self.run_state
     }
@@ -114,38 +114,39 @@ impl Sequence {
         self.seq_id
     }
 
-    /// How many of its tokens are computed.
+    /// Number of tokens that are computed.
     pub(crate) fn computed(&self) -> usize {
         self.computed
     }
 
-    /// Holds no cells from here on, and computes its tokens again; the seq_id that it had.
+    /// Gives up its cells, so that it must recompute its tokens; returns the seq_id that it had.
     pub(crate) fn give_up_cells(&mut self) -> Option<usize> {
         self.computed = 0;
         self.prefix_search.forget();
         self.seq_id.take()
     }
 
-    /// What it knows about computed prefixes of its prompt.
+    /// What the sequence knows about computed prefixes of its prompt.
     pub(crate) fn prefix_search(&mut self) -> &mut PrefixSearch {
         &mut self.prefix_search
     }
 
-    /// How many rows it may still want in the shared pool: what is left of its prompt, and of `max_tokens`.
+    /// How many more rows it may need in the shared pool: the rest of its prompt, and of its completion budget.
     pub(crate) fn upcoming_rows(&self) -> usize {
         if self.is_deterministic() {
             return 0;
         }
         let completed = self.tokens.len() - self.progress.usage.prompt_tokens.min(self.tokens.len());
-        self.tokens.len() - self.computed + self.room.saturating_sub(completed)
+        self.tokens.len() - self.computed + self.completion_budget.saturating_sub(completed)
     }
 
-    /// Whether its prompt is still to be computed.
+    /// Whether its prompt is not computed yet.
     pub(crate) fn prefills(&self) -> bool {
         self.tokens.len() - self.computed > 1
     }
 
-    /// Starts with tokens that were computed before; how many of them are of a prompt that is new here.
+    /// Starts with tokens that are already computed; returns how many prompt tokens that saves, 0 after the first
+    /// token.
     pub(crate) fn reuse_prefix(&mut self, shared: usize) -> usize {
         self.computed = shared;
         if self.first_at.is_some() {
@@ -156,9 +157,9 @@ impl Sequence {
         prompt
     }
 
-    /// Whether nothing is to be generated at all.
-    pub(crate) fn wants_nothing(&self) -> bool {
-        self.sampler.is_some() && self.room == 0
+    /// Whether its completion budget is zero, so that nothing is generated.
+    pub(crate) fn generates_nothing(&self) -> bool {
+        self.sampler.is_some() && self.completion_budget == 0
     }
 
     /// Whether its text must not depend on other streams.
@@ -166,22 +167,22 @@ impl Sequence {
         self.config.deterministic
     }
 
-    /// Higher goes first.
+    /// The priority; higher ones go first.
     pub(crate) fn priority(&self) -> i32 {
         self.config.priority
     }
 
-    /// Tokens of the prompt.
+    /// Number of prompt tokens.
     pub(crate) fn prompt_tokens(&self) -> usize {
         self.progress.usage.prompt_tokens
     }
 
-    /// Whether a token can be computed for it now; reserves capacity for it.
+    /// Whether a token can be computed for it now; reserves capacity for that token.
     pub(crate) fn is_ready(&mut self, now: Duration) -> bool {
-        self.sampler.is_some() && self.has_room(now) && self.due_at().is_none_or(|due| due <= now)
+        self.sampler.is_some() && self.has_capacity(now) && self.due_at().is_none_or(|due| due <= now)
     }
 
-    /// What the scheduler needs to know; reserves capacity for a token. Deterministic streams are not its concern.
+    /// The scheduler's view of the sequence; reserves capacity for a token. Deterministic streams are never ready here.
     pub(crate) fn candidate(&mut self, now: Duration) -> Candidate {
         let ready = !self.is_deterministic() && self.is_ready(now);
         Candidate {
@@ -197,7 +198,7 @@ impl Sequence {
         }
     }
 
-    fn has_room(&mut self, now: Duration) -> bool {
+    fn has_capacity(&mut self, now: Duration) -> bool {
         match self.sender.readiness() {
             Readiness::Ready => {
                 self.stop_waiting(now);
@@ -217,20 +218,20 @@ impl Sequence {
         }
     }
 
-    /// When the next token may be computed, if a delay between tokens is asked for.
+    /// The earliest time for the next token, if a delay between tokens is configured.
     fn due_at(&self) -> Option<Duration> {
         let delay = error::limit(Some(self.config.stream_delay_ms))?;
         Some(self.last_at? + delay)
     }
 
-    /// When the engine must look at this sequence again, though nobody writes to it.
+    /// When the engine must look at this sequence again without any message.
     pub(crate) fn next_moment(&self, now: Duration) -> Option<Duration> {
         let deadline = self.deadlines().map(|(at, ..)| at).min();
         let due = self.due_at().filter(|&due| due > now);
         deadline.into_iter().chain(due).min()
     }
 
-    /// Deadlines that still count: when, which one, and how long it is.
+    /// Deadlines that still apply: the time, the kind and the length.
     fn deadlines(&self) -> impl Iterator<Item = (Duration, Deadline, u64)> {
         let config = &self.config;
         let queue = config.queue_timeout_ms.filter(|_| self.begun_at.is_none());
@@ -243,7 +244,7 @@ impl Sequence {
         })
     }
 
-    /// The timeout that has passed, if one has.
+    /// The deadline that has passed, if there is one.
     pub(crate) fn expired(&self, now: Duration) -> Option<MullamaError> {
         let (_, deadline, limit_ms) = self.deadlines().filter(|(at, ..)| *at <= now).min_by_key(|(at, ..)| *at)?;
         let completion_tokens = self.progress.usage.completion_tokens;
@@ -265,17 +266,17 @@ impl Sequence {
         self.run_state = RunState::Paused { since };
     }
 
-    /// Gives the sequence cells of its own.
+    /// Assigns cells to the sequence.
     pub(crate) fn assign_seq_id(&mut self, seq_id: usize) {
         self.seq_id = Some(seq_id);
     }
 
-    /// The next `rows` tokens were computed.
+    /// Records that the next `rows` tokens were computed.
     pub(crate) fn count_computed(&mut self, rows: usize) {
         self.computed += rows;
     }
 
-    /// Takes the sequence out of the queue for its first step.
+    /// Removes the sequence from the queue for its first step.
     fn begin(&mut self, now: Duration) {
         if self.begun_at.is_some() {
             return;
@@ -285,29 +286,30 @@ impl Sequence {
         self.sender.admit();
     }
 
-    /// The next `rows` tokens to compute, with their positions; `true` for the last one of all, whose logits are wanted.
+    /// The next `rows` tokens to compute, with their positions; `true` for the last token of all, whose logits are
+    /// needed.
     pub(crate) fn rows(&self, rows: usize) -> impl Iterator<Item = (TokenId, usize, bool)> {
         let last = self.tokens.len() - 1;
         (self.computed..self.computed + rows).map(move |position| (self.tokens[position], position, position == last))
     }
 
-    /// The sampler chain, to sample with; [`return_sampler`](Self::return_sampler) gives it back.
+    /// Lends the sampler chain for sampling; [`return_sampler`](Self::return_sampler) returns it.
     pub(crate) fn take_sampler(&mut self) -> SamplerChain {
         self.sampler.take().expect("only a sequence with a sampler gets a slot")
     }
 
-    /// Takes back what [`take_sampler`](Self::take_sampler) gave.
+    /// Takes back the sampler chain of [`take_sampler`](Self::take_sampler).
     pub(crate) fn return_sampler(&mut self, sampler: SamplerChain) {
         self.sampler = Some(sampler);
     }
 
-    /// Picks the next token from the logits after the last one. Needs nothing but the sequence itself.
+    /// Samples the next token from the logits of the last one. Uses nothing but this sequence.
     pub(crate) fn sample(&mut self, logits: &[f32]) -> Result<SampledToken, MullamaError> {
         let sampler = self.sampler.as_mut().expect("only a sequence with a sampler gets a slot");
         sampler.pick(logits).map_err(|error| MullamaError::StreamingError(StreamFailure::Sample(Arc::new(error))))
     }
 
-    /// Takes the sampled token: detokenize, stop, send.
+    /// Processes the sampled token: detokenize, stop, send.
     pub(crate) fn advance(&mut self, sampled: SampledToken, words: &VocabularyView<'_>, now: Duration) -> Outcome {
         self.mark(now);
         let ends = words.end_tokens.binary_search(&sampled.token).is_ok();
@@ -332,7 +334,7 @@ impl Sequence {
         self.last_at = Some(now);
     }
 
-    /// Sends the picked token with the text that became certain; ends the stream where it completes one.
+    /// Sends the sampled token with the text that is now certain; ends the stream if the token completes it.
     fn deliver(&mut self, sampled: SampledToken, vocabulary: &dyn Vocabulary, now: Duration) -> Outcome {
         let mut bytes = Vec::new();
         if let Err(error) = vocabulary.piece(sampled.token, &mut bytes) {
@@ -343,7 +345,7 @@ impl Sequence {
         self.detokenizer.push(&bytes, &mut text);
         let (text, end) = match self.stops.push(text) {
             Verdict::Stopped { text, stop } => (text, Some(self.stopped_by(stop))),
-            Verdict::Go(text) if self.progress.usage.completion_tokens < self.room => (text, None),
+            Verdict::Go(text) if self.progress.usage.completion_tokens < self.completion_budget => (text, None),
             Verdict::Go(text) => {
                 let (rest, stop) = self.flush();
                 let reason = stop.map_or(FinishReason::Length, |stop| self.stopped_by(stop));
@@ -376,7 +378,7 @@ impl Sequence {
         FinishReason::Stop
     }
 
-    /// What was held back, now that no token follows; and the stop sequence that stood whole in it.
+    /// The text that was held back, now that no token follows, and the stop sequence that it completed, if any.
     fn flush(&mut self) -> (String, Option<usize>) {
         let mut split = String::new();
         self.detokenizer.finish(&mut split);
@@ -390,7 +392,7 @@ impl Sequence {
         }
     }
 
-    /// Ends the stream without a token of its own.
+    /// Ends the stream without a further token.
     pub(crate) fn finish(&mut self, reason: FinishReason, now: Duration) {
         let (text, stop) = self.flush();
         if let Some(stop) = stop.filter(|_| reason == FinishReason::Stop) {
@@ -399,7 +401,7 @@ impl Sequence {
         self.end(End::Finished(reason), text, now);
     }
 
-    /// Ends the stream with an error, after what was produced.
+    /// Ends the stream with an error, after everything that was produced.
     pub(crate) fn fail(&mut self, error: MullamaError, now: Duration) {
         let (text, _) = self.flush();
         self.end(End::Failed(error), text, now);
@@ -419,7 +421,7 @@ impl Sequence {
     }
 }
 
-/// A vocabulary beside its end tokens, sorted, so that the hot path asks nobody.
+/// A vocabulary with its end tokens, sorted, so that the hot path does not query the vocabulary.
 #[derive(Debug)]
 pub(crate) struct VocabularyView<'a> {
     pub(crate) vocabulary: &'a dyn Vocabulary,

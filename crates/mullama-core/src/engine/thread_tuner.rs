@@ -1,29 +1,29 @@
 //! Adapts the number of compute threads to the number of free cores.
 //!
-//! ggml's threads wait for each other by spinning, so where another program uses one of the cores, fewer threads are much
-//! faster. As many threads as waited for a core are left out of the next step; after a pause, half of the missing ones come
-//! back. The pause is a multiple of the time that the contended reading took, because that is what a failed attempt costs.
-//! The tuner is pure: it has no clock and no threads of its own.
+//! ggml's threads spin while they wait for each other, so if another program uses one of the cores, fewer threads are
+//! much faster. The next step leaves out as many threads as waited for a core; after a pause, half of the missing ones
+//! come back. The pause is a multiple of the duration of the contended reading, because that is what a failed attempt
+//! costs. The tuner is pure: it has no clock and no threads.
 
 use std::time::Duration;
 
 use mullama_ffi::CpuContention;
 
-/// From this many waiting threads on, fewer threads are better. A thread that shares its core with one other waits half of
-/// the time.
+/// Minimum number of waiting threads from which fewer threads are better. A thread that shares its core with one other
+/// thread waits half of the time.
 const CONTENDED: f64 = 0.4;
-/// Length of the pause, as a multiple of the time that the contended reading took: a failed attempt costs at most this
+/// Length of the pause, as a multiple of the duration of the contended reading: failed attempts take at most this
 /// fraction of the time.
 const PAUSE_FACTOR: u32 = 16;
-/// Longest pause. Where every core is busy, a single step with all threads can take seconds.
+/// Maximum pause. If every core is busy, a single step with all threads can take seconds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// The number of threads that steps run with.
+/// The number of threads for each step.
 #[derive(Debug)]
 pub(crate) struct ThreadTuner {
     most: u32,
     threads: u32,
-    /// Time until missing threads may come back.
+    /// Remaining time until missing threads may come back.
     pause: Duration,
 }
 
@@ -38,7 +38,7 @@ impl ThreadTuner {
         self.threads
     }
 
-    /// Records that a step took this long, and the reading that it completed, if it did.
+    /// Records that a step took this long, and the contention reading if the step completed one.
     pub(crate) fn learn(&mut self, reading: Option<CpuContention>, took: Duration) {
         self.pause = self.pause.saturating_sub(took);
         let Some(CpuContention { waiting, threads, over }) = reading else { return };
@@ -64,7 +64,8 @@ mod tests {
         tuner.learn(Some(CpuContention { waiting, threads, over }), over);
     }
 
-    /// Readings of 16 ms on a machine with so many free cores, for so many seconds: the share of time with too many threads.
+    /// Simulates readings of 16 ms on a machine with so many free cores; returns the share of time with too many
+    /// threads.
     fn run(tuner: &mut ThreadTuner, free: u32, seconds: u32) -> f64 {
         let readings = seconds * 1000 / 16;
         let contended = (0..readings).filter(|_| {
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_takes_a_core_now_and_then_costs_no_thread() {
+    fn a_reader_that_uses_a_core_now_and_then_costs_no_thread() {
         let mut tuner = ThreadTuner::new(2);
         for _ in 0..1000 {
             read(&mut tuner, 0.3, READING);
@@ -94,14 +95,14 @@ mod tests {
     }
 
     #[test]
-    fn a_step_with_fewer_threads_than_usual_is_what_they_are_taken_from() {
+    fn waiting_threads_are_subtracted_from_the_number_that_the_step_ran_with() {
         let mut tuner = ThreadTuner::new(16);
         tuner.learn(Some(CpuContention { waiting: 1.0, threads: 4, over: READING }), READING);
         assert_eq!(tuner.threads(), 3);
     }
 
     #[test]
-    fn steps_without_a_reading_change_nothing_but_the_pause() {
+    fn steps_without_a_reading_only_shorten_the_pause() {
         let mut tuner = ThreadTuner::new(2);
         read(&mut tuner, 1.0, READING);
         for _ in 0..1000 {
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_stays_near_that_of_the_free_cores_and_seldom_above() {
+    fn the_number_of_threads_stays_near_the_number_of_free_cores_and_is_seldom_higher() {
         for (most, free) in [(2, 1), (4, 3), (8, 7), (8, 3), (16, 12)] {
             let mut tuner = ThreadTuner::new(most);
             let above = run(&mut tuner, free, 60);
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longer_a_contended_step_takes_the_longer_its_threads_stay_away() {
+    fn the_pause_grows_with_the_length_of_the_contended_step() {
         for (over, pause) in [(16, 256), (700, 11_200), (5_000, 30_000)].map(|(a, b)| (Duration::from_millis(a), b)) {
             let mut tuner = ThreadTuner::new(2);
             read(&mut tuner, 1.0, over);
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn while_the_last_thread_waits_for_a_core_no_other_comes_back() {
+    fn no_thread_comes_back_while_the_last_one_waits_for_a_core() {
         let mut tuner = ThreadTuner::new(2);
         for _ in 0..10_000 {
             read(&mut tuner, 0.5, READING);

@@ -1,12 +1,13 @@
-//! The threads on which prompts become tokens: few, with large stacks, and below the engine's priority.
+//! The threads that tokenize prompts: few, with large stacks, and with a lower priority than the engine.
 //!
-//! One pool serves all models of a process, because the cores that it must not take from the engines are shared as well.
-//! Short prompts have a lane with threads of its own, so they never wait behind long ones. Long prompts of streams are
-//! bounded by their context; texts that a caller tokenizes without one have a third lane, so they delay nobody's stream.
+//! One pool serves all models of a process, because the cores that it must not take from the engines are shared as
+//! well. Short prompts have a lane with its own threads, so they never wait behind long ones. Long prompts of streams
+//! are limited by their context. Texts that a caller tokenizes without a stream use a third lane, so they delay no
+//! stream.
 //!
-//! A thread starts when its lane has work and ends when it has had none for a while, which gives its stack back. What waits
-//! counts against a budget of bytes. Whoever does not fit is refused, because a call must not block. Work that nobody wants
-//! any more is skipped, and never keeps others out of the budget.
+//! A thread starts when its lane has work and ends after it had none for a while, which frees its stack. Waiting
+//! prompts count against a budget of bytes. A prompt that does not fit is refused, because a call must not block. Work
+//! that is no longer needed is skipped, and does not count against the budget.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,25 +21,25 @@ use mullama_ffi::TokenizerThread;
 use crate::error::{MullamaError, StreamFailure};
 use crate::in_flight::InFlightGuard;
 
-/// Longest prompt of the lane for short ones: some 4,000 tokens, a few milliseconds of work.
+/// Maximum bytes of a prompt for the lane of short ones: about 4,000 tokens, a few milliseconds of work.
 pub(crate) const SHORT_BYTES: usize = 16 << 10;
-/// Most bytes of prompts that wait, in all lanes together: one of the longest text that the tokenizer takes.
+/// Maximum bytes of waiting prompts in all lanes: one text of the maximum length that the tokenizer accepts.
 const BUDGET_BYTES: usize = 64 << 20;
-/// What a waiting prompt takes beside its text; it bounds how many can wait.
+/// Bytes that a waiting prompt counts in addition to its text; limits how many can wait.
 const JOB_BYTES: usize = 4 << 10;
-/// How long a thread without work keeps its stack.
+/// How long an idle thread keeps its stack.
 const IDLE_LIMIT: Duration = Duration::from_secs(5);
-/// How often a caller that waits for its text is asked whether it still does; half of the 100 ms that Ctrl-C may take.
+/// How often `go_on` of a waiting caller is called; half of the 100 ms that Ctrl-C may take.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Which prompts wait for each other.
+/// Prompts of the same lane wait for each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lane {
     /// Short prompts.
     Short,
     /// Long prompts of streams.
     Long,
-    /// Long texts of [`Model::tokenize`](crate::Model::tokenize) and its like.
+    /// Long texts of [`Model::tokenize`](crate::Model::tokenize) and similar calls.
     Bulk,
 }
 
@@ -50,7 +51,7 @@ impl Lane {
         if bytes <= SHORT_BYTES { Self::Short } else { Self::Long }
     }
 
-    /// The lane for a text that is no stream's prompt.
+    /// The lane for a text that is not a stream's prompt.
     pub(crate) fn for_text(bytes: usize) -> Self {
         if bytes <= SHORT_BYTES { Self::Short } else { Self::Bulk }
     }
@@ -62,8 +63,8 @@ impl Lane {
         }
     }
 
-    /// On a contended core, Linux gives a thread that is 10 nicer a tenth of what an engine's thread gets, and one that is 19
-    /// nicer a seventieth. Someone waits for a short prompt's first token; a long one is better late than in the way.
+    /// On a contended core, Linux gives a thread with a nice value of 10 about a tenth of an engine thread's time, and
+    /// one with 19 a seventieth. A reader waits for the first token of a short prompt; a long prompt may take longer.
     fn thread(self) -> TokenizerThread {
         match self {
             Self::Short => TokenizerThread { name: "mullama-short", nice: 10 },
@@ -75,17 +76,17 @@ impl Lane {
 
 /// Work for a tokenizer thread.
 pub(crate) trait Job: Send {
-    /// Whether anybody waits for it.
+    /// Whether its result is still needed.
     fn is_wanted(&self) -> bool;
-    /// Does it.
+    /// Does the work.
     fn run(self: Box<Self>);
-    /// Ends it undone: nobody wants it.
+    /// Ends the job without doing it, because its result is not needed any more.
     fn skip(self: Box<Self>);
-    /// Ends it undone: there is no thread for it.
+    /// Ends the job without doing it, because no thread is available.
     fn fail(self: Box<Self>, error: MullamaError);
 }
 
-/// The threads, and what waits for them.
+/// The threads, and the jobs that wait for them.
 #[derive(Default)]
 pub(crate) struct TokenizerPool {
     state: Mutex<State>,
@@ -96,7 +97,7 @@ pub(crate) struct TokenizerPool {
 #[derive(Default)]
 struct State {
     lanes: [Queue; Lane::COUNT],
-    /// What all waiting and running prompts take.
+    /// Bytes of all waiting and running prompts.
     reserved_bytes: usize,
 }
 
@@ -104,7 +105,7 @@ struct State {
 struct Queue {
     jobs: VecDeque<Box<dyn Job>>,
     threads: usize,
-    /// Threads that sleep, or have been woken for a job that they have not taken yet.
+    /// Threads that are asleep, or that were woken for a job which they have not taken yet.
     idle: usize,
 }
 
@@ -116,8 +117,8 @@ impl std::fmt::Debug for TokenizerPool {
 
 /// The pools of this process and of those it was forked from, oldest first.
 ///
-/// A forked child has copies of pools without threads, whose locks may be held for ever. It never touches them: it finds
-/// by the process id that they are not its own.
+/// A forked child has copies of pools without threads, whose locks may be held forever. It never touches them, because
+/// their process ids differ from its own.
 struct Lineage {
     process: u32,
     pool: Arc<TokenizerPool>,
@@ -146,10 +147,10 @@ impl TokenizerPool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a prompt of so many bytes among those that wait, until the reservation is dropped.
+    /// Counts a prompt of so many bytes as waiting until the reservation is dropped.
     ///
     /// # Errors
-    /// [`MullamaError::PromptsOverloaded`] if too much waits.
+    /// [`MullamaError::PromptsOverloaded`] if the budget is exceeded.
     pub(crate) fn reserve(self: &Arc<Self>, prompt_bytes: usize) -> Result<Reservation, MullamaError> {
         let bytes = prompt_bytes.saturating_add(JOB_BYTES);
         if !self.try_reserve(bytes) {
@@ -164,7 +165,7 @@ impl TokenizerPool {
 
     fn try_reserve(&self, bytes: usize) -> bool {
         let mut state = self.lock();
-        // A prompt alone may be as long as the tokenizer allows.
+        // A single prompt may be as long as the tokenizer allows.
         let fits = state.reserved_bytes == 0 || state.reserved_bytes.saturating_add(bytes) <= BUDGET_BYTES;
         if fits {
             state.reserved_bytes = state.reserved_bytes.saturating_add(bytes);
@@ -172,7 +173,7 @@ impl TokenizerPool {
         fits
     }
 
-    /// Takes out of all lanes what nobody wants any more.
+    /// Removes jobs from all lanes whose result is not needed any more.
     fn skip_unwanted(&self) {
         let mut unwanted = Vec::new();
         {
@@ -184,11 +185,11 @@ impl TokenizerPool {
                 unwanted.extend(rest);
             }
         }
-        // Their reservations take the lock.
+        // Dropping their reservations takes the lock, so it is done outside of it.
         unwanted.into_iter().for_each(Job::skip);
     }
 
-    /// Has the job run on a thread of the lane, after those before it. It fails if the system refuses the lane's only thread.
+    /// Runs the job on a thread of the lane, after earlier ones. It fails if the system refuses the lane's only thread.
     pub(crate) fn submit(self: &Arc<Self>, lane: Lane, job: Box<dyn Job>) {
         let needs_thread = {
             let mut state = self.lock();
@@ -201,14 +202,15 @@ impl TokenizerPool {
         self.work[lane as usize].notify_one();
         if needs_thread {
             let pool = Arc::clone(self);
-            // The handle is not needed: jobs in flight are waited for, and an idle thread may be left behind.
+            // The handle is not needed: jobs in flight are waited for, and an idle thread may outlive the process's
+            // shutdown.
             if let Err(error) = mullama_ffi::spawn_tokenizer_thread(lane.thread(), move || pool.serve(lane)) {
                 self.without_thread(lane, error);
             }
         }
     }
 
-    /// A thread of the lane could not be had: its other threads do the work, or nobody does.
+    /// Handles a refused thread: the other threads of the lane do the work; if there are none, its jobs fail.
     fn without_thread(&self, lane: Lane, error: mullama_ffi::Error) {
         let mut state = self.lock();
         let queue = &mut state.lanes[lane as usize];
@@ -224,15 +226,15 @@ impl TokenizerPool {
         }
     }
 
-    /// A thread's whole life.
+    /// The body of a tokenizer thread.
     fn serve(&self, lane: Lane) {
         while let Some(job) = self.next(lane) {
-            // The job's own guards tell whoever waits; the thread goes on with the next.
+            // The job's own guards report a panic to the waiting stream; the thread continues with the next job.
             let _ = catch_unwind(AssertUnwindSafe(|| if job.is_wanted() { job.run() } else { job.skip() }));
         }
     }
 
-    /// The next job; `None` if there was none for so long that the thread is to end.
+    /// The next job; `None` if there was none for so long that the thread must end.
     fn next(&self, lane: Lane) -> Option<Box<dyn Job>> {
         let mut state = self.lock();
         state.lanes[lane as usize].idle += 1;
@@ -242,13 +244,13 @@ impl TokenizerPool {
         let queue = &mut state.lanes[lane as usize];
         queue.idle -= 1;
         let job = queue.jobs.pop_front();
-        // Under the same lock, so that whoever submits next knows to start a thread.
+        // This happens under the same lock, so that the next submitter knows that it must start a thread.
         queue.threads -= usize::from(job.is_none());
         job
     }
 
-    /// What `work` comes to on a thread of the lane, for a caller who waits. `go_on`, if there is one, is asked while it
-    /// waits and gives up by returning `false`, which is `None`; `work` is told when to stop.
+    /// Runs `work` on a thread of the lane and waits for its result. `go_on`, if given, is called while the caller
+    /// waits; if it returns `false`, the result is `None` and `work` is told to stop.
     ///
     /// # Errors
     /// Those of `work`, or [`MullamaError::StreamingError`] if there is no thread or it panicked.
@@ -286,7 +288,7 @@ impl TokenizerPool {
     }
 }
 
-/// A prompt's part of the budget, for as long as it is held.
+/// A prompt's share of the budget, for as long as it is held.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     pool: Arc<TokenizerPool>,
@@ -299,7 +301,7 @@ impl Drop for Reservation {
     }
 }
 
-/// Work that a caller waits for.
+/// Work whose caller waits for the result.
 struct BlockingJob<T, F> {
     work: F,
     report: SyncSender<Result<T, MullamaError>>,
@@ -320,7 +322,7 @@ where
         let Self { work, report, wanted, in_flight } = *self;
         let done = work(&|| wanted.load(Ordering::Acquire));
         drop(in_flight);
-        // Nobody listens any more if the caller has given up.
+        // The receiver is gone if the caller has given up.
         let _ = report.send(done);
     }
 

@@ -1,23 +1,23 @@
-//! An error taken apart, for faces that show it as an exception's attributes or as JSON.
+//! The facts of an error as named values, for frontends that show them as exception attributes or as JSON.
 
 use std::error::Error;
 use std::path::Path;
 
 use super::{MullamaError, PromptFailure};
 
-/// One fact of an error.
+/// The value of one fact of an error.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Fact<'a> {
-    /// Words.
+    /// A text.
     Text(String),
-    /// A count, a place, a number of milliseconds.
+    /// A count, a position or a number of milliseconds.
     Number(i64),
-    /// Whether something is so.
+    /// A yes-or-no fact.
     Flag(bool),
-    /// A file.
+    /// A path of a file.
     Path(&'a Path),
-    /// It does not apply to this error.
+    /// The fact does not apply to this error.
     None,
 }
 
@@ -40,12 +40,12 @@ impl From<&str> for Fact<'_> {
 }
 
 impl MullamaError {
-    /// The error in words, with those of its sources that it does not repeat itself.
+    /// The message of the error, including those messages of its sources that it does not repeat itself.
     pub fn message(&self) -> String {
-        told(self)
+        message(self)
     }
 
-    /// The facts by the names that they have in every language.
+    /// The facts, under names that are the same in every language.
     ///
     /// ```
     /// use mullama::{Fact, MullamaError};
@@ -56,7 +56,9 @@ impl MullamaError {
     pub fn facts(&self) -> Vec<(&'static str, Fact<'_>)> {
         match self {
             Self::ModelNotFound { path } => vec![("path", Fact::Path(path))],
-            Self::ModelLoad { path, source } => vec![("path", Fact::Path(path)), ("reason", Fact::Text(told(source)))],
+            Self::ModelLoad { path, source } => {
+                vec![("path", Fact::Path(path)), ("reason", Fact::Text(message(source)))]
+            }
             Self::InvalidConfig { field, value, range } => {
                 vec![("field", (*field).into()), ("value", value.as_str().into()), ("range", range.as_str().into())]
             }
@@ -66,10 +68,10 @@ impl MullamaError {
                     _ => Fact::None,
                 };
                 let position = failure.position().into();
-                vec![("reason", Fact::Text(told(failure))), ("token", token), ("position", position)]
+                vec![("reason", Fact::Text(message(failure))), ("token", token), ("position", position)]
             }
             Self::ChatTemplate(failure) => {
-                vec![("reason", Fact::Text(told(failure))), ("line", failure.line().into())]
+                vec![("reason", Fact::Text(message(failure))), ("line", failure.line().into())]
             }
             Self::ContextOverflow { prompt_tokens, is_lower_bound, context_len } => vec![
                 ("prompt_tokens", (*prompt_tokens).into()),
@@ -79,7 +81,7 @@ impl MullamaError {
             Self::Overloaded { unfinished, limit } => {
                 vec![("unfinished", (*unfinished).into()), ("limit", (*limit).into())]
             }
-            // Streams are not what there is too much of.
+            // Here the limit is on bytes of prompts, not on streams.
             Self::PromptsOverloaded { limit_bytes, .. } => {
                 vec![("unfinished", Fact::None), ("limit", (*limit_bytes).into())]
             }
@@ -88,14 +90,14 @@ impl MullamaError {
                 ("limit_ms", Fact::Number(i64::try_from(*limit_ms).unwrap_or(i64::MAX))),
                 ("completion_tokens", (*completion_tokens).into()),
             ],
-            Self::StreamingError(failure) => vec![("reason", Fact::Text(told(failure)))],
+            Self::StreamingError(failure) => vec![("reason", Fact::Text(message(failure)))],
             Self::Closed { what } => vec![("what", (*what).into())],
         }
     }
 }
 
-/// An error in words, with the words of its sources where it does not repeat them itself.
-fn told(error: &dyn Error) -> String {
+/// The message of an error, including those messages of its sources that it does not repeat itself.
+fn message(error: &dyn Error) -> String {
     let mut words = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -1,4 +1,4 @@
-//! Every way a request can fail, with its facts and one stable code.
+//! Every way in which a request can fail, with its facts and a stable code.
 
 mod facts;
 
@@ -11,10 +11,10 @@ use crate::gguf::GgufError;
 
 pub use facts::Fact;
 
-/// The stack of a thread of Rust's standard library.
+/// The default stack size of a thread of Rust's standard library.
 const DEFAULT_STACK_BYTES: usize = 2 << 20;
 
-/// What went wrong, for one request alone.
+/// An error of one request; other requests are not affected.
 ///
 /// Each variant has a stable [`code`](Self::code) that is the same in every
 /// language and over HTTP.
@@ -31,7 +31,7 @@ pub enum MullamaError {
     ModelLoad {
         /// The path as it was given.
         path: PathBuf,
-        /// What is wrong with it, and where.
+        /// What is wrong with the file, and where.
         source: ModelLoadFailure,
     },
     /// A value of a configuration is outside its range.
@@ -44,65 +44,66 @@ pub enum MullamaError {
         /// The values that are allowed.
         range: String,
     },
-    /// The prompt cannot be computed.
+    /// The prompt cannot be used.
     #[error("invalid prompt: {0}")]
     InvalidPrompt(PromptFailure),
-    /// The chat's messages could not be rendered to a prompt.
+    /// The messages of the chat could not be rendered to a prompt.
     #[error("chat template: {0}")]
     ChatTemplate(TemplateFailure),
-    /// The prompt leaves no room for a completion token.
+    /// The prompt leaves no space for a completion token.
     #[error(
         "the prompt has {}{prompt_tokens} tokens, but the context holds {context_len} and needs room for at least one more (n_ctx)",
         if *is_lower_bound { "at least " } else { "" }
     )]
     ContextOverflow {
-        /// Tokens of the prompt, those that the model adds included.
+        /// Tokens of the prompt, including those that the model adds.
         prompt_tokens: usize,
-        /// Whether the prompt has at least so many tokens: it was not tokenized to its end, as it could not fit.
+        /// Whether the prompt has at least this many tokens: tokenization stopped early, because the prompt could not
+        /// fit.
         is_lower_bound: bool,
-        /// Most tokens of one sequence (`n_ctx`).
+        /// Maximum number of tokens of one sequence (`n_ctx`).
         context_len: usize,
     },
-    /// Too many streams are unfinished; try again when one has ended.
+    /// Too many streams are unfinished; try again after one has ended.
     #[error(
         "{unfinished} streams are unfinished and the limit is {limit} (n_parallel + max_queue); try again when one has ended"
     )]
     Overloaded {
-        /// Streams that had not ended when the call came.
+        /// Number of unfinished streams at the time of the call.
         unfinished: usize,
         /// `n_parallel + max_queue`.
         limit: usize,
     },
-    /// Too much text waits to become tokens; try again when some of it has.
+    /// Too many bytes of text are waiting to be tokenized; try again later.
     #[error(
         "the prompt takes {prompt_bytes} bytes, and {waiting_bytes} bytes of prompts wait to be tokenized; \
          the limit is {limit_bytes} bytes for the process"
     )]
     PromptsOverloaded {
-        /// What the prompt takes.
+        /// Bytes that this prompt counts.
         prompt_bytes: usize,
-        /// What the prompts before it take that are not tokenized yet.
+        /// Bytes of the earlier prompts that are not tokenized yet.
         waiting_bytes: usize,
-        /// Most bytes of such prompts.
+        /// Maximum bytes of all such prompts.
         limit_bytes: usize,
     },
-    /// A deadline of the stream passed. What was produced before is delivered first.
+    /// A deadline of the stream passed. Everything that was produced before it is delivered first.
     #[error("timed out after {limit_ms} ms with {completion_tokens} tokens generated ({deadline}=0 removes the limit)")]
     StreamTimeout {
-        /// Which of the three deadlines.
+        /// The deadline that passed.
         deadline: Deadline,
-        /// The deadline's length in milliseconds.
+        /// The length of the deadline in milliseconds.
         limit_ms: u64,
-        /// Tokens computed until then.
+        /// Number of tokens computed until then.
         completion_tokens: usize,
     },
-    /// The engine could not go on with this stream.
+    /// The engine could not continue this stream.
     #[error("generation failed: {0}")]
     StreamingError(StreamFailure),
-    /// The engine, context or model was closed.
+    /// The engine, context or model is closed.
     #[error("the {what} is closed")]
     Closed {
-        /// What was closed.
+        /// What is closed.
         what: &'static str,
     },
 }
@@ -124,13 +125,13 @@ impl MullamaError {
         }
     }
 
-    /// The system refused a thread of the default size.
+    /// The system refused a thread with the default stack size.
     pub fn no_thread(source: std::io::Error) -> Self {
         let error = mullama_ffi::Error::ThreadSpawn { stack_bytes: DEFAULT_STACK_BYTES, source: Arc::new(source) };
         Self::StreamingError(StreamFailure::Thread(Arc::new(error)))
     }
 
-    /// What the tokenizer refuses.
+    /// A text that the tokenizer refuses.
     pub(crate) fn untokenizable(error: mullama_ffi::Error) -> Self {
         Self::InvalidPrompt(PromptFailure::Tokenizer(Arc::new(error)))
     }
@@ -140,66 +141,66 @@ impl MullamaError {
     }
 }
 
-/// Why a model file does not become a model.
+/// Why a model file cannot be loaded.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ModelLoadFailure {
     /// The file cannot be opened or read.
     #[error("{0}")]
     Io(#[source] Arc<std::io::Error>),
-    /// Our reader refused the file before llama.cpp saw it.
+    /// The check of the GGUF header refused the file before llama.cpp saw it.
     #[error("{0}")]
     Gguf(#[source] Arc<GgufError>),
-    /// llama.cpp refused the file, its context or its vocabulary.
+    /// llama.cpp refused the file, the context or the vocabulary.
     #[error("{0}")]
     LlamaCpp(#[source] Arc<mullama_ffi::Error>),
-    /// The progress callback asked to stop.
+    /// The progress callback returned `false`.
     #[error("loading was cancelled by the progress callback")]
     Cancelled,
-    /// Somebody wrote to the file while it was read.
+    /// The file was changed while it was being read.
     #[error("the file was changed while it was being loaded; load it again when it is complete")]
     ChangedWhileLoading,
-    /// The model has no decoder that could generate text.
+    /// The model has no decoder, so it cannot generate text.
     #[error("the model has no text decoder (architecture {architecture})")]
     NoDecoder {
-        /// `general.architecture` of the file.
+        /// The value of `general.architecture` in the file.
         architecture: String,
     },
-    /// The system refused a thread for the work.
+    /// The system refused to start a thread.
     #[error("no thread could be started: {0}")]
     Thread(#[source] Arc<std::io::Error>),
 }
 
-/// Why a prompt cannot be computed.
+/// Why a prompt cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PromptFailure {
-    /// There is no text and no token; a token that the model adds by itself is not a prompt.
+    /// The prompt has neither text nor tokens; a token that the model adds by itself does not count.
     #[error("the prompt is empty")]
     Empty,
-    /// A token id that the model does not have.
+    /// A token id that is not in the vocabulary.
     #[error("token {token} at position {position} is outside 0..{n_vocab}")]
     UnknownToken {
-        /// The id.
+        /// The token id.
         token: i32,
-        /// Where it stands in the prompt.
+        /// Its index in the prompt, from 0.
         position: usize,
-        /// Size of the vocabulary.
+        /// Number of tokens in the vocabulary.
         n_vocab: usize,
     },
-    /// A token id that no vocabulary has, too large for a number of 32 bits.
+    /// A token id that no vocabulary can have, because it does not fit into 32 bits.
     #[error("token {token} at position {position} is outside every vocabulary")]
     HugeToken {
-        /// The id in words.
+        /// The id as text.
         token: String,
-        /// Where it stands in the prompt.
+        /// Its index in the prompt, from 0.
         position: usize,
     },
-    /// Half of a surrogate pair, which is not valid Unicode. Strings of Python and JavaScript can contain it.
+    /// An unpaired surrogate, which is not valid Unicode. Strings of Python and JavaScript can contain one.
     #[error("character {position} is a lone surrogate (not valid Unicode)")]
     LoneSurrogate {
-        /// Which character of the prompt, from 0.
+        /// The index of the character in the prompt, from 0.
         position: usize,
     },
-    /// The same, somewhere in a chat.
+    /// An unpaired surrogate in a chat.
     #[error("a message contains a lone surrogate (not valid Unicode)")]
     SurrogateInMessage,
     /// The tokenizer refused the text.
@@ -208,7 +209,7 @@ pub enum PromptFailure {
 }
 
 impl PromptFailure {
-    /// Where in the prompt, if it is one place: a character of text, or a token.
+    /// The index in the prompt of the character or token that is invalid, if it is a single one.
     pub fn position(&self) -> Option<usize> {
         match self {
             Self::UnknownToken { position, .. }
@@ -225,34 +226,34 @@ impl From<PromptFailure> for MullamaError {
     }
 }
 
-/// Why the engine could not go on with a stream.
+/// Why the engine could not continue a stream.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StreamFailure {
-    /// The decode that this stream was part of failed.
+    /// The decode failed that this stream was part of.
     #[error("decode: {0}")]
     Decode(#[source] Arc<mullama_ffi::Error>),
     /// The stream's own sampler failed.
     #[error("sample: {0}")]
     Sample(#[source] Arc<mullama_ffi::Error>),
-    /// The stream does not fit into the KV pool even alone.
+    /// The stream does not fit into the KV pool even if it is the only one.
     #[error("the KV pool has no cells left for {rows} more tokens")]
     NoCells {
-        /// Tokens for which there was no cell.
+        /// Number of tokens for which there was no cell.
         rows: usize,
     },
-    /// The system refused a thread.
+    /// The system refused to start a thread.
     #[error("no thread could be started: {0}")]
     Thread(#[source] Arc<mullama_ffi::Error>),
-    /// The tokenizer panicked on the prompt.
+    /// The tokenizer panicked on this prompt.
     #[error("the tokenizer panicked on the prompt")]
     TokenizerPanicked,
-    /// Somebody wrote to the model's file, which is mapped into memory, after it was loaded.
+    /// The model's file, which is mapped into memory, was changed after it was loaded.
     #[error(
         "{} was changed on disk while it was in use (it had {len} bytes when it was loaded); load the model again, \
          with use_mmap off if its file must be written to while it is in use", path.display()
     )]
     ModelFileChanged {
-        /// The file; of a model in several files, the one that was changed.
+        /// The changed file, which may be one of several shards.
         path: PathBuf,
         /// Its size in bytes when it was loaded.
         len: u64,
@@ -283,7 +284,7 @@ impl std::fmt::Display for Deadline {
     }
 }
 
-/// How long a deadline is, from the millisecond fields of a config: `None` and 0 are no limit.
+/// Converts a millisecond field of a config to a duration: `None` and 0 mean no limit.
 pub(crate) fn limit(milliseconds: Option<u64>) -> Option<Duration> {
     milliseconds.filter(|&ms| ms > 0).map(Duration::from_millis)
 }

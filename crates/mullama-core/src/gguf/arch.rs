@@ -1,4 +1,5 @@
-//! Lists in which model architectures llama.cpp treats a hyperparameter differently, where a corrupt header could crash it.
+//! Lists the model architectures for which llama.cpp treats a hyperparameter differently, if a corrupt header could
+//! crash it.
 
 /// Architectures without attention: recurrent models, and an audio decoder.
 const WITHOUT_ATTENTION: &[&str] = &["mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7", "wavtokenizer-dec"];
@@ -45,11 +46,11 @@ const WITHOUT_ROTATION: &[&str] = &[
     "glm5-next",
 ];
 
-/// Architectures that always rotate by sections (`LLAMA_ROPE_TYPE_MROPE` and `_IMROPE`).
+/// Architectures that always use rotary sections (`LLAMA_ROPE_TYPE_MROPE` and `_IMROPE`).
 const ROTATING_SECTIONS: &[&str] =
     &["qwen2vl", "paddleocr", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe", "clef", "qwen4exp", "qwen3tts"];
 
-/// Architectures that divide by the number of experts used without checking it first.
+/// Architectures that divide by the number of used experts without checking it first.
 const DIVIDING_BY_EXPERTS_USED: &[&str] =
     &["qwen3next", "qwen35moe", "glm4moe", "grovemoe", "llada-moe", "qwen4exp", "nemotron_h_moe"];
 
@@ -84,7 +85,7 @@ const PLAIN_DECODERS: &[&str] = &[
     "hunyuan-dense",
 ];
 
-/// An architecture, by its name in the file.
+/// An architecture, identified by its name in the file.
 #[derive(Debug)]
 pub(super) struct Arch {
     name: String,
@@ -141,7 +142,8 @@ impl Arch {
         self.name == "nemotron_h_moe"
     }
 
-    /// llama.cpp recognises the indexer's cache by the length of its keys, and divides by 0 if another cache has the same length.
+    /// llama.cpp identifies the indexer's cache by the length of its keys, and divides by 0 if another cache has the
+    /// same length.
     pub(super) fn confuses_indexer(&self) -> bool {
         self.name == "deepseek4"
     }

@@ -1,9 +1,9 @@
-//! What can be wrong with a GGUF file: what, where, and how much.
+//! Everything that can be wrong with a GGUF file: what, where, and by how much.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why a file was refused before llama.cpp saw it.
+/// Why a file was refused before llama.cpp read it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GgufError {
@@ -12,16 +12,16 @@ pub enum GgufError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The path names a directory, a pipe or a device.
+    /// The path refers to a directory, a pipe or a device.
     #[error("{} is not a regular file", path.display())]
     NotAFile {
         /// The path.
         path: PathBuf,
     },
-    /// The file has no bytes.
+    /// The file is empty.
     #[error("the file is empty")]
     Empty,
     /// The file does not begin with `GGUF`.
@@ -30,28 +30,28 @@ pub enum GgufError {
         /// The first four bytes.
         found: [u8; 4],
     },
-    /// The file was written for machines of the other byte order.
+    /// The file was written for machines with the other byte order.
     #[error("the file is big-endian (version field {version:#010x}); convert it to little-endian")]
     BigEndian {
         /// The version field as read.
         version: u32,
     },
-    /// llama.cpp does not read the file's GGUF version.
+    /// llama.cpp does not support the file's GGUF version.
     #[error("GGUF version {version} is not supported; 2 and 3 are")]
     UnsupportedVersion {
         /// The version field.
         version: u32,
     },
-    /// The file ends before something that must be there.
+    /// The file ends before required data.
     #[error("the file ends within {what}: {needed} bytes needed at byte {at}, the file has {file_len}")]
     Truncated {
         /// What was being read.
         what: &'static str,
-        /// Where it begins.
+        /// The offset at which it begins.
         at: u64,
-        /// How many bytes it takes.
+        /// Its size in bytes.
         needed: u64,
-        /// How many bytes the file has.
+        /// The size of the file in bytes.
         file_len: u64,
     },
     /// A count is too large for any model, or for the rest of the file.
@@ -61,7 +61,7 @@ pub enum GgufError {
         what: &'static str,
         /// The count.
         count: u64,
-        /// The most that would be accepted.
+        /// The maximum that is accepted.
         limit: u64,
     },
     /// A string or array is too long.
@@ -69,19 +69,19 @@ pub enum GgufError {
     TooLong {
         /// What is too long.
         what: &'static str,
-        /// Where it begins.
+        /// The offset at which it begins.
         at: u64,
         /// Its length.
         len: u64,
-        /// The most that would be accepted.
+        /// The maximum that is accepted.
         limit: u64,
     },
     /// A name is empty, not UTF-8, or contains a NUL.
     #[error("{what} at byte {at} is not a valid name: {bytes:?}", bytes = bytes.escape_ascii().to_string())]
     BadName {
-        /// Whose name it is.
+        /// What the name belongs to.
         what: &'static str,
-        /// Where it begins.
+        /// The offset at which it begins.
         at: u64,
         /// The bytes of the name.
         bytes: Vec<u8>,
@@ -112,25 +112,25 @@ pub enum GgufError {
         /// The tensor.
         tensor: String,
     },
-    /// `general.alignment` is not a power of two of a sane size.
+    /// `general.alignment` is not a power of two of a plausible size.
     #[error("alignment {alignment} is not a power of two between 1 and {limit}")]
     BadAlignment {
         /// The alignment.
         alignment: u32,
-        /// The most that would be accepted.
+        /// The maximum that is accepted.
         limit: u32,
     },
-    /// A tensor has more dimensions than llama.cpp knows.
+    /// A tensor has more dimensions than llama.cpp supports.
     #[error("tensor {tensor} has {dims} dimensions, more than {limit}")]
     TensorDims {
         /// The tensor.
         tensor: String,
-        /// How many dimensions it has.
+        /// Its number of dimensions.
         dims: u32,
-        /// The most that would be accepted.
+        /// The maximum that is accepted.
         limit: u32,
     },
-    /// A tensor has no elements, or more than can be counted.
+    /// A tensor has no elements, or more than can be represented.
     #[error("tensor {tensor} has an impossible shape {shape:?}")]
     TensorSize {
         /// The tensor.
@@ -146,24 +146,24 @@ pub enum GgufError {
         /// The type field.
         type_id: u32,
     },
-    /// A tensor's type is not one that weights of its kind can have.
+    /// A tensor has a type that is not possible for weights of its kind.
     #[error("tensor {tensor} of type {type_id} cannot be computed with: {why}")]
     TensorType {
         /// The tensor.
         tensor: String,
         /// The type field.
         type_id: u32,
-        /// What the type would have to be.
+        /// The types that are possible.
         why: &'static str,
     },
-    /// A tensor's rows are not whole blocks of its quantization.
+    /// The rows of a tensor do not consist of whole blocks of its quantization.
     #[error("tensor {tensor} has rows of {row} elements, not a multiple of its block of {block}")]
     BlockSize {
         /// The tensor.
         tensor: String,
-        /// Elements in a row.
+        /// Number of elements in a row.
         row: u64,
-        /// Elements in a block.
+        /// Number of elements in a block.
         block: u64,
     },
     /// A tensor's data lies beyond the end of the file.
@@ -171,39 +171,39 @@ pub enum GgufError {
     TensorBeyondEnd {
         /// The tensor.
         tensor: String,
-        /// Where its data would end.
+        /// The offset at which its data would end.
         end: u64,
-        /// How many bytes the file has.
+        /// The size of the file in bytes.
         file_len: u64,
     },
-    /// A tensor begins before the one in front of it ends.
+    /// A tensor begins before the previous one ends.
     #[error("tensor {tensor} at offset {offset} overlaps the one before, which ends at {previous_end}")]
     TensorsOverlap {
         /// The tensor.
         tensor: String,
-        /// Where it begins in the data section.
+        /// Its offset in the data section.
         offset: u64,
-        /// Where the tensor before it ends, padded.
+        /// The end of the previous tensor, padded.
         previous_end: u64,
     },
-    /// A tensor does not follow the one in front of it, as llama.cpp requires.
+    /// A tensor does not directly follow the previous one, as llama.cpp requires.
     #[error("tensor {tensor} is at offset {offset}, expected at {expected}")]
     TensorGap {
         /// The tensor.
         tensor: String,
-        /// Where it begins in the data section.
+        /// Its offset in the data section.
         offset: u64,
-        /// Where it would have to begin.
+        /// The required offset.
         expected: u64,
     },
-    /// A tensor is not aligned as llama.cpp's buffers need it.
+    /// A tensor is not aligned as llama.cpp's buffers require.
     #[error("tensor {tensor} at byte {at} is not aligned to {alignment}")]
     TensorMisaligned {
         /// The tensor.
         tensor: String,
-        /// Where it begins in the file.
+        /// Its offset in the file.
         at: u64,
-        /// The alignment it breaks.
+        /// The required alignment.
         alignment: u64,
     },
     /// A key that every model of this kind has is missing.
@@ -212,34 +212,34 @@ pub enum GgufError {
         /// The key.
         key: String,
     },
-    /// A key has a value of another type than llama.cpp reads.
+    /// The value of a key does not have the type that llama.cpp reads.
     #[error("key {key} is of type {found}, expected {wanted}")]
     WrongKeyType {
         /// The key.
         key: String,
-        /// The type it has.
+        /// Its type.
         found: &'static str,
-        /// The type it should have.
+        /// The required type.
         wanted: &'static str,
     },
-    /// An array has another number of elements than what it describes.
+    /// The number of elements of an array differs from what it describes.
     #[error("key {key} has {found} elements, expected {wanted}")]
     ArrayLength {
         /// The key.
         key: String,
-        /// How many elements it has.
+        /// Its number of elements.
         found: u64,
-        /// How many it should have.
+        /// The required number of elements.
         wanted: u64,
     },
-    /// A hyperparameter that no model can have.
+    /// A hyperparameter has an impossible value.
     #[error("key {key} is {value}: {why}")]
     Hyperparameter {
         /// The key.
         key: String,
         /// Its value.
         value: f64,
-        /// What it would have to be.
+        /// The possible values.
         why: &'static str,
     },
     /// A hyperparameter is larger than any model needs, or than llama.cpp can hold.
@@ -249,17 +249,17 @@ pub enum GgufError {
         key: String,
         /// Its value.
         value: f64,
-        /// The largest value that is accepted.
+        /// The maximum that is accepted.
         most: u32,
     },
-    /// A key that names one of a few choices names none of them.
+    /// A key with a fixed set of choices has none of them as its value.
     #[error("key {key} is {found:?}, expected one of {choices}")]
     Choice {
         /// The key.
         key: String,
-        /// What it names.
+        /// The value.
         found: String,
-        /// What it could name.
+        /// The possible choices.
         choices: &'static str,
     },
     /// llama.cpp could not load or use the vocabulary.
@@ -275,23 +275,23 @@ pub enum GgufError {
     MissingSpecialToken {
         /// The key of the token's id.
         key: &'static str,
-        /// How many tokens there are.
+        /// Number of tokens in the vocabulary.
         vocab_len: u64,
     },
-    /// A tensor that the hyperparameters promise is not in the file.
+    /// A tensor that the hyperparameters require is not in the file.
     #[error("tensor {tensor} is missing")]
     MissingTensor {
         /// The tensor.
         tensor: String,
     },
-    /// A tensor's shape does not fit the hyperparameters; 0 in `wanted` is any size.
+    /// A tensor's shape does not match the hyperparameters; 0 in `wanted` means any size.
     #[error("tensor {tensor} has shape {found:?}, the hyperparameters say {wanted:?}")]
     TensorShape {
         /// The tensor.
         tensor: String,
         /// Its dimensions.
         found: [u64; 4],
-        /// What they should be.
+        /// The required dimensions.
         wanted: [u64; 4],
     },
     /// A tensor belongs to a block beyond the last one.
@@ -301,36 +301,36 @@ pub enum GgufError {
         tensor: String,
         /// The block in its name.
         block: u32,
-        /// How many blocks the hyperparameters say.
+        /// Number of blocks according to the hyperparameters.
         blocks: u32,
     },
-    /// The first of several shards is not named as llama.cpp names them.
+    /// The name of the first shard does not follow llama.cpp's pattern.
     #[error("{} is not the first of {shards} shards: its name must end with {suffix}", path.display())]
     ShardName {
         /// The file.
         path: PathBuf,
-        /// How many shards it says there are.
+        /// The number of shards according to the file.
         shards: u16,
-        /// How its name would have to end.
+        /// The required end of its name.
         suffix: String,
     },
-    /// A shard says that it is another one.
+    /// A shard has the wrong index.
     #[error("the shard says it is number {found}, expected {wanted}")]
     ShardNumber {
-        /// What its `split.no` says.
+        /// Its value of `split.no`.
         found: u64,
-        /// What it should say.
+        /// The required value.
         wanted: u64,
     },
-    /// The shards together have another number of tensors than promised.
+    /// The number of tensors in all shards differs from the declared one.
     #[error("the shards have {found} tensors, expected {wanted}")]
     ShardTensors {
-        /// How many tensors there are.
+        /// Number of tensors in all shards.
         found: usize,
-        /// How many `split.tensors.count` says.
+        /// The value of `split.tensors.count`.
         wanted: i32,
     },
-    /// A further shard is broken.
+    /// One of the further shards is invalid.
     #[error("shard {}: {source}", path.display())]
     Shard {
         /// The shard.

@@ -1,4 +1,4 @@
-//! The header of one GGUF file: its version, its metadata, its tensors, and that their data is in the file.
+//! The header of one GGUF file: its version, metadata and tensors, and the check that the tensors' data is in the file.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek};
@@ -11,10 +11,10 @@ use super::tensors::{self, Tensor};
 
 /// `GGUF_DEFAULT_ALIGNMENT`.
 const ALIGNMENT_DEFAULT: u32 = 32;
-/// The largest page that anyone aligns to.
+/// The largest memory page that files are aligned to.
 const ALIGNMENT_MOST: u32 = 1 << 21;
 
-/// What one file says.
+/// The contents of one file's header.
 #[derive(Debug)]
 pub(super) struct Header {
     pub(super) version: u32,
@@ -27,7 +27,7 @@ impl Header {
     /// Reads the header of the file at `path`.
     pub(super) fn read(path: &Path) -> Result<Self, GgufError> {
         let io = |source| GgufError::Io { path: path.to_owned(), source };
-        // before it is opened, which would wait for ever on a pipe
+        // This check comes before the file is opened, because opening a pipe would wait forever.
         if !fs::metadata(path).map_err(io)?.is_file() {
             return Err(GgufError::NotAFile { path: path.to_owned() });
         }
@@ -64,7 +64,7 @@ impl Header {
 fn check_version(version: u32) -> Result<(), GgufError> {
     match version {
         2 | 3 => Ok(()),
-        // a small number of the other byte order
+        // The value is a small number in the other byte order.
         _ if version != 0 && version.trailing_zeros() >= 16 => Err(GgufError::BigEndian { version }),
         _ => Err(GgufError::UnsupportedVersion { version }),
     }

@@ -1,6 +1,7 @@
-//! Checks that the hyperparameters which llama.cpp asserts, divides by or indexes with are within the range it needs.
+//! Checks that the hyperparameters which llama.cpp asserts on, divides by or indexes with are within the range that it
+//! needs.
 //!
-//! Keys are read with the types that llama.cpp reads. What it refuses with an error of its own is left to it.
+//! Keys are read with the types that llama.cpp uses. Values that it refuses with its own error are not checked here.
 
 use super::GgufError;
 use super::arch::Arch;
@@ -10,13 +11,13 @@ use super::metadata::{Metadata, Value};
 const BLOCKS_MOST: u32 = 512;
 /// `LLAMA_MAX_EXPERTS`.
 const EXPERTS_MOST: u32 = 1024;
-/// llama.cpp keeps some counts in an `int`.
+/// llama.cpp stores some counts in an `int`.
 const INT_MOST: u32 = i32::MAX.unsigned_abs();
-/// Far above the widest models, and small enough that the product of two cannot overflow.
+/// Far above the widest models, and small enough that the product of two does not overflow.
 const WIDTH_MOST: u32 = 1 << 22;
-/// A group of a norm is several elements wide, so there are far fewer groups than elements.
+/// A norm's group has several elements, so there are far fewer groups than elements.
 const GROUPS_MOST: u32 = 1 << 16;
-/// Models iterate some twenty times within a layer.
+/// Models iterate about twenty times within a layer.
 const ITERATIONS_MOST: u32 = 1024;
 
 /// The hyperparameters that the tensors' shapes are checked against.
@@ -34,7 +35,7 @@ pub(super) struct Hparams {
     pub(super) value_len: u32,
 }
 
-/// Asks for `{arch}.…` keys.
+/// Reads `{arch}.…` keys.
 struct Keys<'a> {
     metadata: &'a Metadata,
     arch: &'a Arch,
@@ -61,7 +62,7 @@ impl Keys<'_> {
         }
     }
 
-    /// A count that is at least one where it is given.
+    /// A count that must be at least one if the key is present.
     fn positive(&self, name: &str, most: u32) -> Result<Option<u32>, GgufError> {
         match self.count(name, most)? {
             Some(0) => Err(self.refuse(name, 0, "it must be at least 1")),
@@ -192,7 +193,7 @@ fn check_head_len(keys: &Keys<'_>, embedding_len: u32, heads: u32) -> Result<(u3
     Ok((key_len, value_len))
 }
 
-/// ggml rotates pairs, and asserts so on a worker thread, where nothing can catch it.
+/// ggml rotates pairs, and asserts that on a worker thread, where the failure cannot be caught.
 fn check_rope(keys: &Keys<'_>, key_len: u32) -> Result<(), GgufError> {
     let key = keys.key("rope.scaling.type");
     if let Some(found) = keys.metadata.text(&key)?
@@ -207,7 +208,7 @@ fn check_rope(keys: &Keys<'_>, key_len: u32) -> Result<(), GgufError> {
     let rotated = key_len;
     let dims = keys.positive(name, WIDTH_MOST)?.unwrap_or(key_len);
     check_rope_dims(keys, name, dims, key_len)?;
-    // layers of a sliding window may have heads of their own length
+    // Layers with a sliding window may have their own head length.
     let key_len = keys.positive("attention.key_length_swa", WIDTH_MOST)?.unwrap_or(key_len);
     let name = "rope.dimension_count_swa";
     let dims = keys.positive(name, WIDTH_MOST)?.unwrap_or(dims);
@@ -230,7 +231,7 @@ fn check_rope_dims(keys: &Keys<'_>, name: &str, dims: u32, key_len: u32) -> Resu
     Ok(())
 }
 
-/// Models of text and pictures share the rotated dimensions out; ggml divides by the sum of the shares.
+/// Models of text and images distribute the rotated dimensions over sections; ggml divides by the sum of the sections.
 fn check_rope_sections(keys: &Keys<'_>, key_len: u32) -> Result<(), GgufError> {
     let name = "rope.dimension_sections";
     let shares = match keys.metadata.get(&keys.key(name)) {
@@ -253,7 +254,7 @@ fn check_rope_sections(keys: &Keys<'_>, key_len: u32) -> Result<(), GgufError> {
     Ok(())
 }
 
-/// What llama.cpp divides by, where the key is given.
+/// Keys that llama.cpp divides by if they are present.
 fn check_divisors(keys: &Keys<'_>) -> Result<(), GgufError> {
     for name in keys.arch.divisors() {
         keys.positive(name, INT_MOST)?;
@@ -277,7 +278,7 @@ fn check_choices(keys: &Keys<'_>) -> Result<(), GgufError> {
     Ok(())
 }
 
-/// Every number of the architecture: finite, and no count that C's `int` cannot hold.
+/// Checks every number of the architecture: it must be finite, and counts must fit C's `int`.
 fn check_numbers(keys: &Keys<'_>) -> Result<(), GgufError> {
     let prefix = keys.key("");
     for (key, value) in keys.metadata.iter().filter(|(key, _)| key.starts_with(&prefix)) {
@@ -291,7 +292,7 @@ fn check_numbers(keys: &Keys<'_>) -> Result<(), GgufError> {
         if key.ends_with("epsilon") && *value < 0.0 {
             return Err(refuse("it must not be negative"));
         }
-        // ids may say "none" by the largest number
+        // The largest number means "none" for ids.
         if *value > f64::from(INT_MOST) && !key.ends_with("_id") && keys.metadata.u32(key).is_ok() {
             return Err(GgufError::TooLarge { key: key.to_owned(), value: *value, most: INT_MOST });
         }

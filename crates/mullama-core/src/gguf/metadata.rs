@@ -8,13 +8,13 @@ use super::reader::{ReadError, Reader};
 
 /// Real files have tens of keys, and llama.cpp finds a key by a linear search.
 const KEYS_MOST: u64 = 65_536;
-/// The GGUF specification's own bound on a key.
+/// The GGUF specification's own limit on the length of a key.
 const KEY_LEN_MOST: u64 = 65_535;
-/// Chat templates and licences are tens of kilobytes.
+/// Chat templates and licences have tens of kilobytes.
 const TEXT_LEN_MOST: u64 = 16 << 20;
 /// Some tokenizers of llama.cpp use one stack frame per byte of a token; real tokens have at most a few hundred bytes.
 const TOKEN_LEN_MOST: u64 = 4096;
-/// Vocabularies and merge lists have a few million entries at most.
+/// Vocabularies and merge lists have at most a few million entries.
 const ARRAY_MOST: u64 = 1 << 26;
 /// Per-layer arrays have at most 512 elements (`LLAMA_MAX_LAYERS`); the values of longer ones are not kept.
 const NUMBERS_KEPT_MOST: u64 = 1024;
@@ -64,7 +64,7 @@ impl Kind {
         }
     }
 
-    /// Least bytes that one value takes in the file.
+    /// Minimum number of bytes that one value takes in the file.
     fn len(self) -> u64 {
         match self {
             Self::U8 | Self::I8 | Self::Bool => 1,
@@ -75,7 +75,7 @@ impl Kind {
     }
 }
 
-/// The strings of `tokenizer.ggml.tokens`, end to end.
+/// The concatenated strings of `tokenizer.ggml.tokens`.
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
     bytes: Vec<u8>,
@@ -89,10 +89,10 @@ impl Tokens {
     }
 }
 
-/// A metadata value, as much of it as the checks look at.
+/// A metadata value, reduced to what the checks need.
 #[derive(Debug)]
 pub(super) enum Value {
-    /// Any scalar but a string. Whole numbers above 2^53 lose their last bits; no check needs those.
+    /// Any scalar except a string. Integers above 2^53 lose their last bits, which no check needs.
     Number(Kind, f64),
     Text(String),
     Array {
@@ -177,7 +177,7 @@ impl Metadata {
         }
     }
 
-    /// The values of a key that is one number for all of `len` layers, or an array of `len` numbers.
+    /// The values of a key that is either one number for all `len` layers, or an array of `len` numbers.
     pub(super) fn per_layer(&self, key: &str, len: u32) -> Result<Option<Vec<u32>>, GgufError> {
         let Some(Value::Array { kind, len: found, numbers, .. }) = self.get(key) else {
             return Ok(self.u32(key)?.map(|value| vec![value; len as usize]));
@@ -214,7 +214,8 @@ fn whole(number: f64) -> u32 {
     number as u32
 }
 
-/// Reads a key or a tensor's name: UTF-8, not empty, no NUL, at which C's half of llama.cpp would cut it.
+/// Reads a key or a tensor's name: UTF-8, not empty, and without NUL, at which the C code of llama.cpp would truncate
+/// it.
 pub(super) fn read_name<R: Read + Seek>(
     reader: &mut Reader<R>,
     what: &'static str,
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_given_only_as_the_type_it_has() {
+    fn a_value_is_returned_only_with_its_own_type() {
         let number = metadata(Value::Number(Kind::U32, 7.0));
         assert_eq!(number.u32("key").unwrap(), Some(7));
         assert_eq!(number.u32("another").unwrap(), None);
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_layers_value_is_one_for_all_or_one_each() {
+    fn a_per_layer_value_is_one_number_or_one_per_layer() {
         assert_eq!(metadata(Value::Number(Kind::U32, 7.0)).per_layer("key", 3).unwrap(), Some(vec![7; 3]));
         let array = |kind| Value::Array { kind, len: 2, numbers: vec![1.0, 2.0], tokens: Tokens::default() };
         assert_eq!(metadata(array(Kind::I32)).per_layer("key", 2).unwrap(), Some(vec![1, 2]));

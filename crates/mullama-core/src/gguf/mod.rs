@@ -1,11 +1,11 @@
-//! Checks a GGUF file before llama.cpp sees it, so that a corrupt one is an error and not a crash.
+//! Checks a GGUF file before llama.cpp reads it, so that a corrupt file causes an error and not a crash.
 //!
-//! llama.cpp asserts, divides by and indexes with numbers from the file, and a failure on one of its worker threads cannot be
-//! caught. This reader checks the structure of the file, and the hyperparameters and shapes that llama.cpp relies on. It
-//! allocates nothing that the file has no bytes for, and its work is linear in the size of the header. It does not look at
-//! the data of tensors.
+//! llama.cpp asserts on, divides by and indexes with numbers from the file, and a failure on one of its worker threads
+//! cannot be caught. This reader checks the structure of the file, and the hyperparameters and shapes that llama.cpp
+//! relies on. It allocates no more than the file has bytes for, and its work is linear in the size of the header. It
+//! does not read the data of tensors.
 //!
-//! Several tables here repeat what llama.cpp knows; `tools/compare_llama_cpp.py` compares them with its sources.
+//! Several tables here repeat knowledge of llama.cpp; `tools/compare_llama_cpp.py` compares them with its sources.
 
 mod arch;
 mod error;
@@ -33,21 +33,21 @@ pub struct Checked {
     pub version: u32,
     /// The model architecture, such as `llama`.
     pub architecture: String,
-    /// Context length that the model was trained for; `None` if it is not a language model.
+    /// Context length that the model was trained for, in tokens; `None` if it is not a language model.
     pub context_len: Option<u32>,
-    /// How wide the embeddings are.
+    /// Width of the embeddings.
     pub embedding_len: Option<u32>,
-    /// Positions in the learned table of positions; `None` if the model computes them.
+    /// Number of positions in the learned position table; `None` if the model computes positions.
     pub positions: Option<u32>,
-    /// How many blocks the model has.
+    /// Number of blocks of the model.
     pub blocks: Option<u32>,
-    /// How many tokens the vocabulary has; `None` where the file has no vocabulary.
+    /// Number of tokens in the vocabulary; `None` if the file has no vocabulary.
     pub vocab_len: Option<u64>,
-    /// How many tensors there are, in all shards.
+    /// Number of tensors in all shards.
     pub tensors: usize,
-    /// How many bytes the file has, with all its shards.
+    /// Size of the file in bytes, including all its shards.
     pub file_len: u64,
-    /// How many files the model is split over; 1 for a whole one.
+    /// Number of files that the model is split into; 1 if it is not split.
     pub shards: u16,
 }
 
@@ -61,13 +61,13 @@ impl Checked {
     }
 }
 
-/// Reads the header of the model at `path` and of all its shards, and refuses what would crash llama.cpp.
+/// Reads the header of the model at `path` and of all its shards, and refuses files that would crash llama.cpp.
 ///
-/// What llama.cpp itself refuses with an error, such as an unknown architecture, may pass.
+/// Files that llama.cpp itself refuses with an error, such as those with an unknown architecture, may pass.
 ///
 /// # Errors
 ///
-/// A [`GgufError`] says what is wrong, where, and by how much.
+/// A [`GgufError`] states what is wrong, where, and by how much.
 ///
 /// ```
 /// use mullama::gguf::{self, GgufError};

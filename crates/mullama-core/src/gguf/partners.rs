@@ -29,7 +29,7 @@ const RULES: &[Rule] = &[
         first: "ssm_conv1d.weight",
         sets: &[&["attn_qkv.weight", "attn_gate.weight"]],
     },
-    // The first block of the encoder and of the decoder stands for all others.
+    // The first block of the encoder and of the decoder represents all others.
     Rule { archs: &["t5", "t5encoder"], first: "blk.0.attn_q.weight", sets: &[&["blk.0.attn_rel_b.weight"]] },
     Rule {
         archs: &["qwen3next"],
@@ -38,7 +38,7 @@ const RULES: &[Rule] = &[
     },
 ];
 
-/// Checks that no block lacks a tensor that its other tensors need.
+/// Checks that each block has all tensors that its other tensors need.
 pub(super) fn check(tensors: &[Tensor], arch: &Arch) -> Result<(), GgufError> {
     let rules = || RULES.iter().filter(|rule| arch.is_of(rule.archs));
     if rules().next().is_none() {

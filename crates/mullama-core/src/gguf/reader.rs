@@ -1,4 +1,4 @@
-//! Reads a file and knows how much of it is left, so that nothing is allocated for bytes that cannot be there.
+//! Reads a file and tracks how much of it is left, so that nothing is allocated for bytes that cannot exist.
 
 use std::io::{self, BufReader, Read, Seek};
 
@@ -7,9 +7,9 @@ use super::GgufError;
 /// Why a read failed, before the file's path is known.
 #[derive(Debug)]
 pub(super) enum ReadError {
-    /// The operating system refused.
+    /// The operating system reported an error.
     Io(io::Error),
-    /// The content is wrong.
+    /// The content is invalid.
     Gguf(GgufError),
 }
 
@@ -25,7 +25,7 @@ impl From<GgufError> for ReadError {
     }
 }
 
-/// Reads a file of known length from front to back.
+/// Reads a file of known length sequentially.
 pub(super) struct Reader<R> {
     inner: BufReader<R>,
     at: u64,
@@ -37,12 +37,12 @@ impl<R: Read + Seek> Reader<R> {
         Self { inner: BufReader::new(inner), at: 0, file_len }
     }
 
-    /// Where the next byte is read.
+    /// The offset of the next byte to read.
     pub(super) fn at(&self) -> u64 {
         self.at
     }
 
-    /// Refuses a count of things that take at least `each` bytes apiece if the rest of the file cannot hold them.
+    /// Refuses a count of items that take at least `each` bytes each if the rest of the file cannot hold them.
     pub(super) fn count(&self, what: &'static str, count: u64, each: u64, most: u64) -> Result<u64, GgufError> {
         let limit = most.min((self.file_len - self.at) / each);
         if count > limit {
@@ -66,7 +66,7 @@ impl<R: Read + Seek> Reader<R> {
         Ok(u64::from_le_bytes(self.bytes(what)?))
     }
 
-    /// Reads a string into `text`, which is emptied first.
+    /// Reads a string into `text`, which is cleared first.
     pub(super) fn string(&mut self, what: &'static str, limit: u64, text: &mut Vec<u8>) -> Result<(), ReadError> {
         let len = self.string_len(what, limit)?;
         self.advance(what, len)?;
@@ -76,7 +76,7 @@ impl<R: Read + Seek> Reader<R> {
         Ok(())
     }
 
-    /// Steps over a string without keeping it.
+    /// Skips a string.
     pub(super) fn skip_string(&mut self, what: &'static str, limit: u64) -> Result<(), ReadError> {
         let len = self.string_len(what, limit)?;
         self.skip(what, len)

@@ -50,7 +50,7 @@ fn check_blocks(tensors: &[Tensor], arch: &Arch, hparams: &Hparams) -> Result<()
     Ok(())
 }
 
-/// Checks the shapes of those tensors of a plain decoder that the file has.
+/// Checks the shapes of those tensors of a plain decoder that are in the file.
 fn check_plain(shapes: &HashMap<&str, [u64; 4]>, hparams: &Hparams, vocab_len: u64) -> Result<(), GgufError> {
     let width = u64::from(hparams.embedding_len);
     let want = |name: &str, wanted: [u64; 4]| match shapes.get(name) {

@@ -1,4 +1,4 @@
-//! Models that are split over several files, named and numbered as llama.cpp looks for them.
+//! Models that are split into several files, named and numbered as llama.cpp expects.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use super::GgufError;
 use super::header::Header;
 use super::metadata::Metadata;
 
-/// Adds the tensors of all further shards to the first one's header; returns how many shards there are.
+/// Adds the tensors of all further shards to the first one's header; returns the number of shards.
 pub(super) fn join(first: &Path, header: &mut Header) -> Result<u16, GgufError> {
     let shards = header.metadata.u16("split.count")?.unwrap_or(1);
     if shards <= 1 {
@@ -35,7 +35,7 @@ fn check_number(metadata: &Metadata, wanted: u16) -> Result<(), GgufError> {
     }
 }
 
-/// The shards' tensors must be as many as promised, none of them twice.
+/// Checks that the shards have the declared number of tensors, and none of them twice.
 fn check_tensors(header: &Header) -> Result<(), GgufError> {
     let mut names = HashSet::with_capacity(header.tensors.len());
     for tensor in &header.tensors {

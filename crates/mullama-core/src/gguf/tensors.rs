@@ -9,7 +9,7 @@ use super::reader::{ReadError, Reader};
 
 /// The largest models have a few thousand tensors.
 const TENSORS_MOST: u64 = 1 << 18;
-/// `GGML_MAX_NAME`, with room for the NUL.
+/// `GGML_MAX_NAME`, which includes the NUL.
 const NAME_LEN_MOST: u64 = 63;
 /// `GGML_MAX_DIMS`.
 const DIMS_MOST: u32 = 4;
@@ -25,7 +25,7 @@ pub(super) struct Tensor {
     len: u64,
 }
 
-/// Reads `count` entries and checks that each one can be computed with.
+/// Reads `count` entries and checks that llama.cpp can compute with each of them.
 pub(super) fn read<R: Read + Seek>(reader: &mut Reader<R>, count: u64) -> Result<Vec<Tensor>, ReadError> {
     let least = 8 + 1 + 4 + 4 + 8; // a name's length, one byte of it, dimensions, type, offset
     reader.count("tensors", count, least, TENSORS_MOST)?;
@@ -59,7 +59,7 @@ fn read_one<R: Read + Seek>(reader: &mut Reader<R>, name: &mut Vec<u8>) -> Resul
     Ok(Tensor { name: tensor, shape, offset, len })
 }
 
-/// How many bytes a tensor's data takes.
+/// Size of a tensor's data in bytes.
 fn data_len(tensor: &str, shape: [u64; 4], dims: u32, type_id: u32) -> Result<u64, GgufError> {
     let tensor = || tensor.to_owned();
     let Some(block) = Block::of(type_id) else {
@@ -118,21 +118,21 @@ struct Block {
     usage: Usage,
 }
 
-/// What llama.cpp can do with a type.
+/// What llama.cpp can use a type for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Usage {
-    /// Anything.
+    /// Everything.
     F32,
-    /// To be multiplied as a matrix, or to have rows taken out.
+    /// Matrix multiplication, and lookup of rows.
     Packed,
-    /// A table of integers, only where the architecture has one.
+    /// A table of integers, only for architectures that have one.
     Table,
-    /// Types of activations, and types of other programs: no kernel multiplies by them.
+    /// Nothing: types of activations, or of other programs, which no kernel multiplies by.
     Nothing,
 }
 
 impl Block {
-    /// The table of `ggml.c` (`type_traits`); what is missing was removed from GGUF or never existed.
+    /// The table of `ggml.c` (`type_traits`); missing types were removed from GGUF or never existed.
     fn of(type_id: u32) -> Option<Self> {
         use Usage::{F32, Nothing, Packed, Table};
         let (elements, bytes, usage) = match type_id {
@@ -185,8 +185,8 @@ impl Block {
     }
 }
 
-/// Parts of the names of tensors that are added, scaled with or convolved: ggml's CPU kernels for that take F32 alone,
-/// and abort on a worker thread otherwise.
+/// Parts of the names of tensors that are added, multiplied elementwise or convolved: ggml's CPU kernels for that
+/// accept only F32, and abort on a worker thread otherwise.
 const NOT_MATRICES: &[&str] = &["norm", "ssm_conv1d", "shortconv.conv", "mix_lerp", "token_types"];
 
 fn is_matrix(tensor: &str, dims: u32) -> bool {

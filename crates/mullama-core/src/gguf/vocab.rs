@@ -1,18 +1,18 @@
-//! The vocabulary of a model: tokens that llama.cpp can load, and the special ones that it adds to a prompt.
+//! Checks the vocabulary of a model: the tokens that llama.cpp loads, and the special tokens that it adds to a prompt.
 
 use std::collections::HashSet;
 
 use super::GgufError;
 use super::metadata::{Kind, Metadata, TOKENS_KEY, Tokens, Value};
 
-/// llama.cpp makes dummy tokens for a model without a vocabulary, about fifty bytes each.
+/// llama.cpp creates dummy tokens for a model without a vocabulary, about fifty bytes each.
 const DUMMY_TOKENS_MOST: u32 = 1 << 22;
 /// llama.cpp's work on a token may grow with the square of its length.
 const SQUARES_MOST: u64 = 1 << 30;
-/// The tokenizer of plamo2 cuts every suffix of every token into all its beginnings.
+/// The tokenizer of plamo2 splits every suffix of every token into all its prefixes.
 const CUBES_MOST: u64 = 1 << 32;
 
-/// Checks the vocabulary; returns how many tokens it has, if it has any.
+/// Checks the vocabulary; returns its number of tokens, if the file has one.
 pub(super) fn check(metadata: &Metadata, arch: &str) -> Result<Option<u64>, GgufError> {
     let key = "tokenizer.ggml.model";
     let model = metadata.text(key)?.ok_or_else(|| GgufError::MissingKey { key: key.to_owned() })?;
@@ -29,7 +29,7 @@ pub(super) fn check(metadata: &Metadata, arch: &str) -> Result<Option<u64>, Gguf
     Ok(Some(vocab_len))
 }
 
-/// Checks the number of tokens that a model without a vocabulary asks for.
+/// Checks the number of dummy tokens that a model without a vocabulary requests.
 fn check_dummies(metadata: &Metadata, arch: &str) -> Result<(), GgufError> {
     let key = format!("{arch}.vocab_size");
     match metadata.u32(&key)? {
@@ -52,7 +52,7 @@ fn find_tokens(metadata: &Metadata) -> Result<(u64, &Tokens), GgufError> {
     }
 }
 
-/// llama.cpp asserts that no two tokens are the same; it cuts a token at a NUL, and names empty ones by their id.
+/// llama.cpp asserts that no two tokens are equal; it truncates a token at a NUL, and names empty ones by their id.
 fn check_texts(tokens: &Tokens, model: &str) -> Result<(), GgufError> {
     let mut seen = HashSet::new();
     let mut empty = Vec::new();
@@ -79,7 +79,7 @@ fn check_texts(tokens: &Tokens, model: &str) -> Result<(), GgufError> {
     Ok(())
 }
 
-/// Arrays beside the tokens must be at least as long.
+/// Arrays that accompany the tokens must be at least as long.
 fn check_lens(metadata: &Metadata, vocab_len: u64) -> Result<(), GgufError> {
     for key in ["tokenizer.ggml.scores", "tokenizer.ggml.token_type"] {
         if let Some(Value::Array { len, .. }) = metadata.get(key)
@@ -91,7 +91,7 @@ fn check_lens(metadata: &Metadata, vocab_len: u64) -> Result<(), GgufError> {
     Ok(())
 }
 
-/// What llama.cpp assumes about the first and last token of a prompt where the file does not say.
+/// The defaults of llama.cpp for the first and last token of a prompt, if the file does not set them.
 struct Ends {
     first: Option<u64>,
     last: Option<u64>,
@@ -114,7 +114,7 @@ impl Ends {
     }
 }
 
-/// llama.cpp asserts that a special token which it adds exists; one out of range falls back to a default.
+/// llama.cpp asserts that a special token which it adds exists; an id out of range falls back to a default.
 fn check_special(metadata: &Metadata, model: &str, vocab_len: u64) -> Result<(), GgufError> {
     let Some(ends) = Ends::of(model) else {
         return Ok(());
@@ -138,7 +138,7 @@ fn check_special(metadata: &Metadata, model: &str, vocab_len: u64) -> Result<(),
     Ok(())
 }
 
-/// RWKV's tokenizer never advances past a byte that begins a token and is none itself.
+/// RWKV's tokenizer never advances past a byte that some token begins with if that byte itself is not a token.
 fn check_rwkv(tokens: &Tokens) -> Result<(), GgufError> {
     let mut alone = [false; 256];
     let mut first = [None; 256];
@@ -156,7 +156,7 @@ fn check_rwkv(tokens: &Tokens) -> Result<(), GgufError> {
     }
 }
 
-/// The bytes that a token of an RWKV vocabulary stands for, as llama.cpp reads it.
+/// The bytes of a token of an RWKV vocabulary, as llama.cpp parses it.
 fn unescape(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.iter().copied();
@@ -182,7 +182,7 @@ fn unescape(text: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A hexadecimal digit's value, and what llama.cpp makes of any other byte.
+/// The value of a hexadecimal digit, and what llama.cpp makes of any other byte.
 fn hex(digit: u8) -> u8 {
     let begin = if digit.is_ascii() && digit >= b'a' { b'a' - 10 } else { b'0' };
     digit.wrapping_sub(begin)

@@ -1,4 +1,4 @@
-//! Readers against an engine with a thread of its own.
+//! Interleavings of readers with an engine that runs on its own thread.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -12,11 +12,12 @@ use crate::shutdown::Close;
 use crate::stream::usage::FinishReason;
 use crate::{LoopNotifier, TokenStream};
 
-/// The engine still serves a new stream with its one slot, counts no stream as unfinished, and keeps none.
+/// Asserts that the engine still serves a new stream with its one slot, counts no stream as unfinished, and keeps none.
 fn serves_the_next_and_forgets_the_others(engine: &EngineHandle) {
     assert_eq!(read(&mut open(engine, 2, 1)), ("ab".into(), None));
     assert_eq!(engine.unfinished(), 0);
-    // It may not have looked at its inbox yet. A stream that it was never told of stays for ever, which ends this as too long.
+    // It may not have looked at its inbox yet. A stream that it does not know about would stay forever, which exceeds
+    // the limit.
     while engine.stats().queued + engine.stats().running + engine.stats().paused > 0 {
         thread::yield_now();
     }
@@ -33,7 +34,7 @@ fn a_read_of_a_full_buffer_always_wakes_the_engine() {
 }
 
 #[test]
-fn two_readers_beside_each_other_get_their_whole_texts() {
+fn two_concurrent_readers_get_their_whole_texts() {
     explore(|| {
         let engine = start(2);
         let readers = [3, 4].map(|tokens| {
@@ -46,7 +47,7 @@ fn two_readers_beside_each_other_get_their_whole_texts() {
 }
 
 #[test]
-fn a_reader_that_leaves_in_any_phase_is_ended_once_and_frees_its_slot() {
+fn a_stream_whose_reader_leaves_in_any_phase_ends_once_and_frees_its_slot() {
     explore(|| {
         let engine = start(1);
         let leaving = open(&engine, 20, 3);
@@ -79,7 +80,7 @@ fn a_cancelled_stream_ends_once_whether_it_is_queued_admitted_or_paused() {
 }
 
 #[test]
-fn a_closed_stream_lets_its_reader_go_in_any_phase() {
+fn closing_a_stream_wakes_its_reader_in_any_phase() {
     explore(|| {
         let engine = start(1);
         let _ahead = open(&engine, 9, 1);
@@ -98,7 +99,7 @@ fn a_closed_stream_lets_its_reader_go_in_any_phase() {
 }
 
 #[test]
-fn a_stream_read_by_turns_from_two_threads_loses_nothing() {
+fn a_stream_read_alternately_from_two_threads_loses_no_token() {
     explore(|| {
         let engine = start(1);
         let stream = Arc::new(Mutex::new((open(&engine, 5, 1), String::new())));
@@ -137,7 +138,7 @@ fn a_stream_that_changes_threads_after_a_poll_wakes_its_new_reader() {
 }
 
 #[test]
-fn an_event_loop_that_sleeps_on_its_notifier_is_woken_for_everything() {
+fn an_event_loop_that_sleeps_on_its_notifier_is_woken_for_every_item() {
     explore(|| {
         let engine = start(2);
         let notifier = Arc::new(LoopNotifier::new().unwrap());

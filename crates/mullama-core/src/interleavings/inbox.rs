@@ -1,4 +1,4 @@
-//! The inbox between readers and the engine's thread, without an engine.
+//! Interleavings of readers with the engine's side of the inbox, without an engine.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ fn inbox() -> (Arc<Inbox>, Arc<AtomicBool>) {
     (Arc::new(Inbox::new(Arc::clone(&abort))), abort)
 }
 
-/// A step that computes for these streams until it is told to stop; whether it ran.
+/// Runs a step for these streams until it is aborted; returns whether it ran.
 fn step_until_aborted(inbox: &Inbox, abort: &AtomicBool, streams: &[StreamId]) -> bool {
     let runs = inbox.begin_step(streams.iter().copied());
     while runs && !abort.load(Ordering::Acquire) {
@@ -25,7 +25,7 @@ fn step_until_aborted(inbox: &Inbox, abort: &AtomicBool, streams: &[StreamId]) -
 }
 
 #[test]
-fn the_last_reader_that_leaves_in_a_step_stops_it_and_no_later_one() {
+fn the_last_reader_that_leaves_during_a_step_stops_that_step_and_no_later_one() {
     explore(|| {
         let (inbox, abort) = inbox();
         let leaves = [1, 2].map(|id| {
@@ -33,11 +33,11 @@ fn the_last_reader_that_leaves_in_a_step_stops_it_and_no_later_one() {
             thread::spawn(move || inbox.leave(id))
         });
         step_until_aborted(&inbox, &abort, &[1, 2]);
-        assert!(!abort.load(Ordering::Acquire), "the flag outlives its step");
+        assert!(!abort.load(Ordering::Acquire), "the abort flag must be cleared when its step ends");
         for left in leaves {
             left.join().unwrap();
         }
-        assert!(!step_until_aborted(&inbox, &abort, &[1, 2]), "nobody is left to read its rows");
+        assert!(!step_until_aborted(&inbox, &abort, &[1, 2]), "both readers have left, so no step begins");
         let mut left = inbox.collect().expect("two messages").left;
         left.sort_unstable();
         assert_eq!(left, [1, 2]);
@@ -64,7 +64,7 @@ fn one_of_two_readers_that_leaves_does_not_stop_the_step_of_the_other() {
 }
 
 #[test]
-fn an_engine_that_goes_to_sleep_hears_of_whatever_comes_in_meanwhile() {
+fn an_engine_that_goes_to_sleep_wakes_for_messages_posted_meanwhile() {
     explore(|| {
         let (inbox, _) = inbox();
         let senders = [1, 2].map(|id| {
@@ -88,7 +88,7 @@ fn an_engine_that_goes_to_sleep_hears_of_whatever_comes_in_meanwhile() {
 }
 
 #[test]
-fn a_closed_inbox_lets_its_engine_go_and_stops_its_step() {
+fn closing_the_inbox_wakes_its_engine_and_stops_the_running_step() {
     explore(|| {
         let (inbox, abort) = inbox();
         let closing = Arc::clone(&inbox);

@@ -18,16 +18,16 @@ use crate::kv::prefix_cache::Reuse;
 use crate::kv::scripted::{ByteVocabulary, Script, ScriptedBackend};
 use crate::stream::TokenStream;
 
-/// Schedules that a model is run under by each of the two schedulers.
+/// Number of schedules that each of the two schedulers explores per model.
 const SCHEDULES: usize = 10_000;
 
-/// What the schedules of one scheduler may take; far more than they do.
+/// Maximum duration of the schedules of one scheduler; far more than they take.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// Runs a model under random schedules, and under such that change threads rarely but at unlucky moments.
+/// Runs a model under random schedules, and under schedules that rarely switch threads but do so at unlucky moments.
 fn explore(model: fn()) {
     let mut config = Config::new();
-    // A step of the engine calls llama.cpp's samplers.
+    // A step of the engine needs the larger stack, because it calls llama.cpp's samplers.
     config.stack_size = 256 * 1024;
     config.silence_warnings = true;
     config.max_time = Some(LIMIT);
@@ -35,7 +35,7 @@ fn explore(model: fn()) {
     Runner::new(PctScheduler::new(3, SCHEDULES), config).run(model);
 }
 
-/// Starts an engine that writes the alphabet, one letter per token.
+/// Starts an engine that generates the alphabet, one letter per token.
 fn start(slots: usize) -> Arc<EngineHandle> {
     let params = ResolvedParams::scripted(slots, 8, 64, 0);
     let make = |_| {
@@ -58,7 +58,7 @@ fn open(engine: &EngineHandle, max_tokens: u32, buffer_size: u32) -> TokenStream
     engine.submit(vec![1].into(), config).expect("opened")
 }
 
-/// Reads to the end: the text, and the code of the error if one ended it.
+/// Reads to the end; returns the text, and the code of the error if one ended it.
 fn read(stream: &mut TokenStream) -> (String, Option<&'static str>) {
     let mut text = String::new();
     for item in stream.iter_mut() {

@@ -1,4 +1,4 @@
-//! The two halves of one stream and its handle, with a sender that the model holds itself.
+//! Interleavings of the two halves of one stream and its handle; the model itself owns the sender.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -19,7 +19,7 @@ struct Model {
     stream: TokenStream,
 }
 
-/// An admitted stream whose engine does nothing by itself.
+/// An admitted stream whose engine does nothing on its own.
 fn open(buffer_size: u32) -> Model {
     let inbox = Arc::new(Inbox::new(Arc::new(AtomicBool::new(false))));
     let admission = Arc::new(Admission::new(1));
@@ -35,7 +35,8 @@ fn token(index: usize) -> Token {
     Token { text, id: Some(0), bytes: Vec::new(), index, logprob: None, top_logprobs: Vec::new() }
 }
 
-/// Sends tokens as an engine does: capacity first, asleep while there is none. How many it sent before the reader left.
+/// Sends tokens as an engine does: it reserves capacity first, and sleeps while there is none. Returns how many tokens
+/// it sent before the reader left.
 fn send(sender: &mut TokenSender, inbox: &Inbox, tokens: usize) -> usize {
     for index in 0..tokens {
         loop {
@@ -52,7 +53,7 @@ fn send(sender: &mut TokenSender, inbox: &Inbox, tokens: usize) -> usize {
 }
 
 #[test]
-fn a_paused_sender_hears_of_every_read() {
+fn every_read_wakes_a_paused_sender() {
     explore(|| {
         let Model { inbox, admission, mut sender, mut stream } = open(1);
         let sends = thread::spawn(move || {
@@ -66,7 +67,7 @@ fn a_paused_sender_hears_of_every_read() {
 }
 
 #[test]
-fn a_paused_sender_hears_that_its_reader_has_left() {
+fn a_paused_sender_is_notified_when_its_reader_leaves() {
     explore(|| {
         let Model { inbox, admission, mut sender, mut stream } = open(1);
         let sends = thread::spawn(move || send(&mut sender, &inbox, 9));
@@ -78,7 +79,7 @@ fn a_paused_sender_hears_that_its_reader_has_left() {
 }
 
 #[test]
-fn a_waiting_reader_is_let_go_when_its_stream_is_closed_from_elsewhere() {
+fn a_waiting_reader_is_woken_when_another_thread_closes_its_stream() {
     explore(|| {
         let Model { inbox: _inbox, admission, sender, mut stream } = open(1);
         let handle = stream.handle();
@@ -128,7 +129,7 @@ fn a_close_during_a_send_leaves_nothing_buffered_and_counts_no_token_twice() {
 }
 
 #[test]
-fn a_stream_that_everybody_ends_at_once_ends_once() {
+fn a_stream_that_is_ended_from_all_sides_at_once_ends_once() {
     explore(|| {
         let Model { inbox, admission, mut sender, stream } = open(1);
         let (cancels, closes, handle) = (stream.handle(), stream.handle(), stream.handle());
@@ -147,6 +148,6 @@ fn a_stream_that_everybody_ends_at_once_ends_once() {
         assert!(matches!(reason, Some(FinishReason::Stop | FinishReason::Cancelled)), "{reason:?}");
         assert_eq!(admission.unfinished(), 0);
         let left = inbox.collect().map_or(0, |messages| messages.left.len());
-        assert!(left <= 1, "the engine hears of it {left} times");
+        assert!(left <= 1, "the engine was notified {left} times");
     });
 }

@@ -1,4 +1,4 @@
-//! What the engine needs of whatever computes logits and keeps the KV of what it computed.
+//! The engine's interface to the backend that computes logits and keeps the KV of computed tokens.
 
 #![cfg_attr(not(feature = "test-support"), expect(unreachable_pub, reason = "a stage of `testing` shows it"))]
 
@@ -15,53 +15,54 @@ pub struct Row {
     pub token: TokenId,
     /// Its position in the sequence, from 0.
     pub position: usize,
-    /// The sequence whose cells the row extends, below [`Limits::n_seq`].
+    /// The seq_id whose cells the row extends, below [`Limits::n_seq`].
     pub seq_id: usize,
-    /// Whether its logits are wanted.
+    /// Whether its logits are needed.
     pub output: bool,
 }
 
-/// How much a backend holds.
+/// The capacity of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Most rows of one decode.
+    /// Maximum number of rows of one decode.
     pub rows: usize,
-    /// Cells of the KV pool: tokens that all sequences together may hold.
+    /// Cells of the KV pool: the number of tokens that all sequences together may hold.
     pub cells: usize,
-    /// Sequences that may hold cells at once.
+    /// Number of sequences that may hold cells at once.
     pub n_seq: usize,
-    /// What parts of a sequence's KV another sequence can take over.
+    /// Which parts of a sequence's KV another sequence can take over.
     pub reuse: Reuse,
 }
 
-/// Computes logits for rows of tokens, and keeps the KV of what it computed.
+/// Computes logits for rows of tokens, and keeps the KV of the computed tokens.
 pub trait Backend {
-    /// How much it holds.
+    /// The capacity of the backend.
     fn limits(&self) -> Limits;
 
-    /// Computes all rows in one call; positions of a sequence continue where its cells end. It may return before the work is
-    /// finished: see [`synchronize`](Self::synchronize).
+    /// Computes all rows in one call; the positions of each sequence continue where its cells end. It may return before
+    /// the work finished: see [`synchronize`](Self::synchronize).
     ///
     /// # Errors
     /// [`Error::NoKvSlot`] and [`Error::Aborted`] leave earlier cells as they were or shorter; an error that
-    /// [`poisons`](Error::poisons) means that nothing but [`rebuild`](Self::rebuild) may follow.
+    /// [`poisons`](Error::poisons) the context means that only [`rebuild`](Self::rebuild) may follow.
     fn decode(&mut self, rows: &[Row]) -> Result<(), Error>;
 
-    /// Waits until all decodes have been computed. A step ends here, also one that wants no logits: its cost is learnt
-    /// from finished work, and a reader that leaves waits for one step at most. What is lost is the overlap of one
-    /// launch per step, because llama.cpp itself waits before it overwrites the inputs of the step before.
+    /// Waits until all decodes have been computed. Every step ends here, even if it needs no logits: its cost is learnt
+    /// from finished work, and a reader that leaves waits for at most one step. The price is that the launch of the
+    /// next step does not overlap, once per step, because llama.cpp itself waits before it overwrites the inputs of the
+    /// previous step.
     ///
     /// # Errors
-    /// What the device reports.
+    /// The error that the device reports.
     fn synchronize(&mut self) -> Result<(), Error>;
 
-    /// How many compute threads waited for a core, where the last decode completed a reading.
+    /// The number of compute threads that waited for a core, if the last decode completed a reading.
     fn contention(&self) -> Option<CpuContention>;
 
     /// Logits of a row of the last decode, by its index; one for each token of the vocabulary.
     ///
     /// # Errors
-    /// If the row asked for no output.
+    /// If the row did not ask for output.
     fn logits(&self, row: usize) -> Result<&[f32], Error>;
 
     /// Frees all cells of a sequence.
@@ -70,53 +71,55 @@ pub trait Backend {
     /// If the context is poisoned.
     fn forget(&mut self, seq_id: usize) -> Result<(), Error>;
 
-    /// Lets the empty sequence `to` start with the first `tokens` of `from`, sharing their cells; `false` with `to` empty if
-    /// the model's memory cannot do that.
+    /// Lets the empty sequence `to` start with the first `tokens` of `from` by sharing their cells; returns `false` and
+    /// leaves
+    /// `to` empty if the model's memory does not support that.
     ///
     /// # Errors
     /// If the context is poisoned.
     fn share(&mut self, from: usize, to: usize, tokens: usize) -> Result<bool, Error>;
 
-    /// The KV of some tokens of a sequence as bytes, for [`restore`](Self::restore); `None` if that were more than `limit`
-    /// bytes. A model with [`Reuse::Whole`] is asked for all tokens only.
+    /// Saves the KV of some tokens of a sequence as bytes, for [`restore`](Self::restore); `None` if it takes more than
+    /// `limit` bytes. For a model with [`Reuse::Whole`] the range is always all tokens.
     ///
     /// # Errors
-    /// What llama.cpp refuses.
+    /// The error of llama.cpp.
     fn save(&mut self, seq_id: usize, tokens: Range<usize>, limit: usize) -> Result<Option<Vec<u8>>, Error>;
 
-    /// Appends a saved state to a sequence that holds all tokens before it; `false` if the model's memory cannot do that.
+    /// Appends a saved state to a sequence that holds all earlier tokens; `false` if the model's memory does not
+    /// support that.
     ///
     /// # Errors
-    /// What llama.cpp refuses. What the sequence then holds is undefined, until [`forget`](Self::forget).
+    /// The error of llama.cpp. The content of the sequence is then undefined until [`forget`](Self::forget).
     fn restore(&mut self, seq_id: usize, tokens: Range<usize>, state: &[u8]) -> Result<bool, Error>;
 
-    /// Cuts a sequence of `of` tokens to its first `keep`; `false` if the model's memory cannot do that.
+    /// Truncates a sequence of `of` tokens to the first `keep`; `false` if the model's memory does not support that.
     ///
     /// # Errors
     /// If the context is poisoned.
     fn truncate(&mut self, seq_id: usize, keep: usize, of: usize) -> Result<bool, Error>;
 
-    /// Computes with this many threads from now on.
+    /// Sets the number of compute threads for later decodes.
     ///
     /// # Errors
     /// If the threads cannot be started.
     fn set_threads(&mut self, threads: u32) -> Result<(), Error>;
 
-    /// Makes another backend over the same model, empty, for one sequence of at most `tokens`, `rows` of them in a decode
-    /// call. The bits that it computes depend on nothing but these two and the rows.
+    /// Creates another, empty backend over the same model, for one sequence of at most `tokens` tokens, with `rows` of
+    /// them per decode call. The bits that it computes depend only on these two numbers and on the rows.
     ///
     /// # Errors
-    /// What llama.cpp says if it cannot make a context.
+    /// The error of llama.cpp if it cannot create a context.
     fn isolated(&self, tokens: usize, rows: usize) -> Result<Self, Error>
     where
         Self: Sized;
 
-    /// Discards everything computed, and makes a new context after a failure.
+    /// Discards everything that was computed, and creates a new context after a failure.
     ///
     /// # Errors
-    /// What llama.cpp says if it cannot make a context.
+    /// The error of llama.cpp if it cannot create a context.
     fn rebuild(&mut self) -> Result<(), Error>;
 
-    /// Lets threads that wait for work sleep; the engine is about to.
-    fn rest(&mut self);
+    /// Pauses compute threads that spin for work, because the engine is about to sleep.
+    fn pause_threads(&mut self);
 }

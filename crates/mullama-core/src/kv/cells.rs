@@ -1,26 +1,26 @@
 //! Counts the cells of the KV pool as llama.cpp does: a cell that several sequences share is one cell.
 //!
-//! Pure bookkeeping beside the real pool, so that the scheduler can ask "what if".
+//! Pure bookkeeping that mirrors the real pool, so that the scheduler can evaluate hypothetical changes.
 
 use std::collections::BTreeSet;
 
 /// Which cells each sequence holds, and how many sequences hold each cell.
 #[derive(Debug, Clone)]
 pub(crate) struct Cells {
-    /// Sequences that hold each cell, up to the highest one that any holds.
+    /// Number of sequences that hold each cell, up to the highest cell in use.
     holders: Vec<u16>,
-    /// Cells below that one which no sequence holds.
+    /// Free cells below the highest cell in use.
     free: BTreeSet<u32>,
-    /// Where llama.cpp looks for a free cell next.
+    /// Where llama.cpp starts to search for the next free cell.
     head: u32,
     sequences: Vec<Vec<u32>>,
     capacity: usize,
-    /// Cells with more than one holder.
+    /// Number of cells with more than one holder.
     shared: usize,
 }
 
 impl Cells {
-    /// An empty pool.
+    /// Creates an empty pool.
     pub(crate) fn new(capacity: usize, n_seq: usize) -> Self {
         Self {
             holders: Vec::new(),
@@ -32,38 +32,38 @@ impl Cells {
         }
     }
 
-    /// Cells of the pool.
+    /// Number of cells of the pool.
     pub(crate) fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Cells that any sequence holds.
+    /// Number of cells in use.
     pub(crate) fn used(&self) -> usize {
         self.holders.len() - self.free.len()
     }
 
-    /// Cells of one sequence, shared ones included.
+    /// Number of cells of one sequence, including shared ones.
     pub(crate) fn of(&self, seq_id: usize) -> usize {
         self.sequences[seq_id].len()
     }
 
-    /// Cells that more than one sequence holds.
+    /// Number of cells that more than one sequence holds.
     pub(crate) fn shared(&self) -> usize {
         self.shared
     }
 
-    /// Cells of one sequence that others hold too.
+    /// Number of cells of one sequence that others hold as well.
     pub(crate) fn shared_of(&self, seq_id: usize) -> usize {
         self.sequences[seq_id].iter().filter(|&&cell| self.holders[cell as usize] > 1).count()
     }
 
-    /// How far attention looks: up to the highest cell that any sequence holds. As in llama.cpp, but where sliding windows
-    /// free cells or a step is split, so that it is an estimate.
+    /// How far attention scans: up to the highest cell in use. As in llama.cpp, except where sliding windows
+    /// free cells or a step is split, so it is an estimate.
     pub(crate) fn extent(&self) -> usize {
         self.holders.len()
     }
 
-    /// Gives a sequence more cells. The plan has seen to it that there are enough.
+    /// Gives a sequence more cells. The plan has made sure that there are enough.
     pub(crate) fn extend(&mut self, seq_id: usize, cells: usize) {
         if self.head as usize > self.used() + 2 * cells {
             self.head = 0;
@@ -76,7 +76,7 @@ impl Cells {
         }
     }
 
-    /// The first free cell at or behind the head; the first one of all where there is none.
+    /// The first free cell at or after the head; if there is none, the first free cell of all.
     fn take_free(&mut self) -> u32 {
         let behind = self.free.range(self.head..).next().copied();
         let grows = self.holders.len() < self.capacity;
@@ -89,7 +89,7 @@ impl Cells {
         }
     }
 
-    /// Lets `to`, which has none, hold the first `cells` of `from` as well.
+    /// Lets the empty sequence `to` hold the first `cells` cells of `from` as well.
     pub(crate) fn share(&mut self, from: usize, to: usize, cells: usize) {
         let shared = self.sequences[from][..cells].to_vec();
         for &cell in &shared {
@@ -99,7 +99,7 @@ impl Cells {
         self.sequences[to] = shared;
     }
 
-    /// Frees a sequence's cells behind the first `keep`.
+    /// Frees a sequence's cells after the first `keep`.
     pub(crate) fn truncate(&mut self, seq_id: usize, keep: usize) {
         while self.sequences[seq_id].len() > keep {
             let Some(cell) = self.sequences[seq_id].pop() else { return };
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shared_cell_is_free_when_the_last_holder_has_gone() {
+    fn a_shared_cell_becomes_free_with_its_last_holder() {
         let mut cells = Cells::new(100, 3);
         cells.extend(0, 10);
         cells.share(0, 1, 6);
@@ -137,7 +137,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_used_is_what_somebody_holds(moves in prop::collection::vec((0_u8..3, 0_usize..4, 0_usize..4, 0_usize..20), 0..60)) {
+        fn the_used_cells_are_those_with_a_holder(moves in prop::collection::vec((0_u8..3, 0_usize..4, 0_usize..4, 0_usize..20), 0..60)) {
             let mut cells = Cells::new(10_000, 4);
             for (kind, seq_id, other, n) in moves {
                 match kind {

@@ -1,30 +1,30 @@
-//! Learns from finished work what idle KV cells cost, and what copying KV costs.
+//! Learns from finished work how much idle KV cells and copies of KV cost.
 //!
-//! Attention scans every cell up to the highest one in use, also those that are masked for the row, so cached prefixes
-//! slow each step down. How much depends on the model, the backend and the machine: from nothing that can be measured to
-//! half of a step. Steps of one kind show it, because the pool fills and empties: what a row costs is fitted as
-//! `a + b × attended cells + c × masked cells`, with an `a` for each kind of step, and `c` is what an idle cell costs.
-//! Copies are timed themselves.
+//! Attention scans every cell up to the highest one in use, including cells that are masked for the row, so cached
+//! prefixes slow each step down. How much depends on the model, the backend and the machine: from too little to measure
+//! to half of a step. Steps of one kind reveal it, because the pool fills and empties: the cost of a row is fitted as
+//! `a + b × attended cells + c × masked cells`, with one `a` for each kind of step; `c` is the cost of an idle cell.
+//! Copies are timed directly.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How long copies may hold up a step of running streams: law 11's bound for whatever runs beside them.
+/// How long copies may delay a step of running streams, the same limit as for prompts beside them.
 const BESIDE: Duration = Duration::from_millis(20);
-/// The same in normal steps, where those are long.
+/// The same limit in multiples of a normal step, where normal steps are long.
 const NORMAL_STEPS: f64 = 3.0;
-/// How long copies may last in a step without running streams: a new stream waits that long to be seen.
+/// How long copies may last in a step without running streams: a new stream waits that long until the engine sees it.
 const ALONE: Duration = Duration::from_millis(250);
-/// The part of a bound that is planned for: fragmented cells cost more than contiguous ones.
+/// The share of a limit that is planned for: fragmented cells cost more than contiguous ones.
 const AIM: f64 = 0.75;
-/// Tokens of the first copy, when nothing is known, and the fewest of any.
+/// Number of tokens of the first copy, when no cost is known, and the minimum of any copy.
 const FIRST_COPY: usize = 64;
-/// Weight of the newest sample in a running mean, once there are enough.
+/// Weight of the latest sample in a running mean, once there are enough.
 const NEWEST: f64 = 1.0 / 16.0;
-/// What remains of the evidence when a step is added.
+/// Factor by which the evidence decays when a step is added.
 const MEMORY: f64 = 1.0 - 1.0 / 512.0;
 
-/// A running mean: of all samples while they are few, then mostly of the newest.
+/// A running mean: of all samples while there are few, then mostly of the latest.
 #[derive(Debug, Clone, Copy, Default)]
 struct Mean {
     value: f64,
@@ -42,36 +42,37 @@ impl Mean {
     }
 }
 
-/// Steps whose rows cost the same: as many streams that continue, or prompts of about the same number of rows.
+/// Steps whose rows cost the same: with the same number of continuing streams, or with about the same number of prompt
+/// rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Decode { rows: usize },
     Prefill { rows_log2: u32 },
 }
 
-/// What steps of one kind had in common.
+/// The running means of steps of one kind.
 #[derive(Debug, Default)]
 struct Usual {
     attended: Mean,
     masked: Mean,
-    /// Seconds a row.
+    /// Seconds per row.
     row: Mean,
 }
 
-/// What a step computed, and in which pool.
+/// What a step computed, and how far attention scanned.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Work {
-    /// Rows of running streams.
+    /// Number of rows of running streams.
     pub(crate) decode: usize,
-    /// Rows of prompts.
+    /// Number of prompt rows.
     pub(crate) prefill: usize,
-    /// Cells that the rows attended to, all rows together.
+    /// Number of cells that the rows attended to, summed over all rows.
     pub(crate) attended: usize,
-    /// Cells that attention scanned for each row.
+    /// Number of cells that attention scanned for each row.
     pub(crate) scanned: usize,
 }
 
-/// What the deviations of steps from their usual say about the cost of a row: sums for least squares.
+/// Evidence about the cost of a row from steps that deviate from the mean of their kind: sums for a least-squares fit.
 #[derive(Debug, Default)]
 struct Evidence {
     attended: f64,
@@ -82,7 +83,7 @@ struct Evidence {
 }
 
 impl Evidence {
-    /// Adds a step of this many rows that deviated by so many cells and seconds a row.
+    /// Adds a step with this many rows that deviated by so many cells and seconds per row.
     fn add(&mut self, rows: f64, [attended, masked, row]: [f64; 3]) {
         let grow = |sum: &mut f64, product: f64| *sum = *sum * MEMORY + rows * product;
         grow(&mut self.attended, attended * attended);
@@ -92,7 +93,7 @@ impl Evidence {
         grow(&mut self.row_masked, masked * row);
     }
 
-    /// What a masked cell adds to a row; 0 while that cannot be told from what an attended one adds.
+    /// What a masked cell adds to a row; 0 while it cannot be told apart from what an attended one adds.
     fn masked_cell(&self) -> f64 {
         let apart = self.attended * self.masked - self.both * self.both;
         let slope = if self.attended == 0.0 && self.masked > 0.0 {
@@ -106,16 +107,16 @@ impl Evidence {
     }
 }
 
-/// What idle cells and copies cost, in seconds.
+/// The costs of idle cells and copies, in seconds.
 #[derive(Debug, Default)]
 pub(crate) struct KvCosts {
     usual: BTreeMap<Kind, Usual>,
     evidence: Evidence,
-    /// A step that only continues streams.
+    /// Cost of a step that only continues streams.
     decode_step: Mean,
-    /// A token of a prompt.
+    /// Cost of a prompt token.
     prefill: Mean,
-    /// A token that is copied from the pool to host memory, or back.
+    /// Cost per token of a copy from the pool to host memory, or back.
     copy: Mean,
 }
 
@@ -125,7 +126,7 @@ pub(crate) fn float(count: usize) -> f64 {
 }
 
 impl KvCosts {
-    /// A step took this long.
+    /// Records how long a step took.
     pub(crate) fn learn_step(&mut self, work: Work, took: Duration) {
         let took = took.as_secs_f64();
         let rows = float(work.decode + work.prefill);
@@ -139,14 +140,14 @@ impl KvCosts {
                 self.prefill.learn(took / float(rows));
                 Kind::Prefill { rows_log2: rows.ilog2() }
             }
-            // What the two kinds of rows cost apart is not known.
+            // In a mixed step, the costs of the two kinds of rows cannot be separated.
             _ => return,
         };
         let (row, attended) = (took / rows, float(work.attended) / rows);
         let masked = float(work.scanned) - attended;
         let usual = self.usual.entry(kind).or_default();
         if let Some(usual_row) = usual.row.known() {
-            // A hiccup of the machine says nothing about cells.
+            // An outlier says nothing about cells.
             let row = row.min(2.0 * usual_row);
             self.evidence.add(rows, [attended - usual.attended.value, masked - usual.masked.value, row - usual_row]);
         }
@@ -155,25 +156,25 @@ impl KvCosts {
         usual.masked.learn(masked);
     }
 
-    /// Copying this many tokens, in either direction, took this long.
+    /// Records how long it took to copy this many tokens in either direction.
     pub(crate) fn learn_copy(&mut self, tokens: usize, took: Duration) {
         if tokens > 0 {
             self.copy.learn(took.as_secs_f64() / float(tokens));
         }
     }
 
-    /// Whether anything was copied yet.
+    /// Whether anything has been copied yet.
     pub(crate) fn knows_copies(&self) -> bool {
         self.copy.known().is_some()
     }
 
-    /// What one idle cell adds to a step, for each of its rows. 0 while steps have not shown any cost.
+    /// What one idle cell adds to each row of a step. 0 while steps have not shown any cost.
     pub(crate) fn idle_cell(&self) -> f64 {
         self.evidence.masked_cell()
     }
 
-    /// What it costs to copy a prefix of this many tokens out of the pool and back. As long as nothing was copied, the cost
-    /// of computing it again, which a copy that is worth anything stays below.
+    /// The cost of copying a prefix of this many tokens out of the pool and back. Until something was copied, this is
+    /// the cost of recomputing it, because a copy that costs more is not worth making.
     pub(crate) fn out_and_back(&self, tokens: usize) -> f64 {
         match (self.copy.known(), self.prefill.known()) {
             (Some(copy), _) => 2.0 * copy * float(tokens),
@@ -191,7 +192,7 @@ impl KvCosts {
         Duration::from_secs_f64(AIM * BESIDE.as_secs_f64().max(NORMAL_STEPS * normal))
     }
 
-    /// How many tokens can be copied in this time, judged by earlier copies.
+    /// How many tokens can be copied in this time, according to earlier copies.
     pub(crate) fn tokens_within(&self, budget: Duration) -> usize {
         if budget.is_zero() {
             return 0;
@@ -207,7 +208,8 @@ impl KvCosts {
 mod tests {
     use super::*;
 
-    /// Steps of 8 streams that grow from 20 tokens: 2 ms, and for each row 2 µs an attended cell and 70 ns a masked one.
+    /// Steps of 8 streams that grow from 20 tokens. A step takes 2 ms, and for each row 2 µs per attended and 70 ns per
+    /// masked cell.
     fn decode_steps(costs: &mut KvCosts, count: usize, idle_cells: usize, noise: f64) {
         for step in 0..count {
             let jitter = if step % 2 == 0 { 1.0 + noise } else { 1.0 - noise };
@@ -219,17 +221,17 @@ mod tests {
     }
 
     #[test]
-    fn steps_in_pools_that_are_full_to_different_degrees_show_what_an_idle_cell_costs() {
+    fn steps_with_different_numbers_of_idle_cells_reveal_their_cost() {
         let mut costs = KvCosts::default();
         decode_steps(&mut costs, 100, 0, 0.1);
-        assert!(costs.idle_cell() < 1e-12, "own and foreign cells grew together: {:e}", costs.idle_cell());
+        assert!(costs.idle_cell() < 1e-12, "attended and masked cells grew together: {:e}", costs.idle_cell());
         decode_steps(&mut costs, 100, 3_000, 0.1);
         let cost = costs.idle_cell();
         assert!((50e-9..90e-9).contains(&cost), "{cost:e}");
     }
 
     #[test]
-    fn where_idle_cells_cost_nothing_noise_makes_them_cost_next_to_nothing() {
+    fn noise_alone_makes_idle_cells_look_almost_free() {
         let mut costs = KvCosts::default();
         for step in 0..500_usize {
             let noise = if step.is_multiple_of(3) { 1.2 } else { 1.0 };
@@ -238,7 +240,7 @@ mod tests {
             costs.learn_step(work, Duration::from_secs_f64(3e-3 * noise));
         }
         let share = costs.idle_cell() * 8.0 * 2_400.0 / 3e-3;
-        assert!(share < 0.02, "2,400 idle cells are said to cost {share} of a step");
+        assert!(share < 0.02, "2,400 idle cells are estimated to cost {share} of a step");
     }
 
     #[test]

@@ -18,23 +18,23 @@ fn position(tokens: usize) -> i32 {
     i32::try_from(tokens).expect("n_ctx is an i32 in llama.cpp")
 }
 
-/// A llama.cpp context, made anew when it is lost.
+/// A llama.cpp context, which is rebuilt when it is lost.
 #[derive(Debug)]
 pub(crate) struct LlamaBackend {
     model: Arc<Model>,
     options: ContextOptions,
     abort: Arc<AtomicBool>,
-    /// `None` only between a failure and the context that replaces it: two of them might not fit.
+    /// `None` only between a failure and the creation of the replacement: two contexts might not fit into memory.
     context: Option<Context>,
     batch: Batch,
     limits: Limits,
     resting: bool,
-    /// The bits depend on the number of threads and must not change.
+    /// Whether the number of threads must never change, because the bits depend on it.
     fixed_threads: bool,
 }
 
 impl LlamaBackend {
-    /// Makes the context on the calling thread, which then owns it.
+    /// Creates the context on the calling thread, which then owns it.
     pub(crate) fn new(model: Arc<Model>, params: &ResolvedParams, abort: Arc<AtomicBool>) -> Result<Self, Error> {
         let reuse = if model.is_recurrent() || model.is_hybrid() { Reuse::Whole } else { Reuse::Parts };
         let parts = reuse == Reuse::Parts;
@@ -66,7 +66,7 @@ impl LlamaBackend {
     }
 }
 
-/// The state of a sequence, if it has at most `limit` bytes.
+/// Saves the state of a sequence if it has at most `limit` bytes.
 fn state(context: &mut Context, seq: i32, limit: usize) -> Result<Option<Vec<u8>>, Error> {
     if context.state_seq_size(seq)? > limit {
         return Ok(None);
@@ -75,13 +75,13 @@ fn state(context: &mut Context, seq: i32, limit: usize) -> Result<Option<Vec<u8>
 }
 
 impl LlamaBackend {
-    /// The sequence that the engine does not use, of a model whose KV is reused in parts. It is empty between two calls.
+    /// The spare sequence, if the model's KV can be reused in parts. It is empty between two calls.
     fn scratch(&self) -> i32 {
         llama_seq_id(self.limits.n_seq)
     }
 
-    /// On the CPU, ggml divides the attention of a single row between the threads if K and V have the same float format,
-    /// and then the last bits depend on how many threads there are. With another V they do not.
+    /// On the CPU, ggml divides the attention of a single row between the threads if K and V have the same float
+    /// format, and then the last bits depend on the number of threads. With a different V format they do not.
     fn isolated_type_v(&self) -> KvType {
         let halves = self.options.type_k == KvType::F16 && self.options.type_v == KvType::F16;
         if halves && !self.model.uses_gpu() { KvType::F32 } else { self.options.type_v }
@@ -128,7 +128,7 @@ impl Backend for LlamaBackend {
         let whole = self.limits.reuse == Reuse::Whole;
         let context = self.context()?;
         context.seq_cp(from, to, 0, (!whole).then_some(end))?;
-        // Not every model's memory can share a part, and some do not say so: only what arrived counts.
+        // Not every model's memory can share a part, and some do not report a failure, so the result is checked.
         let starts = whole || context.seq_pos_min(to)? == Some(0);
         if starts && context.seq_pos_max(to)? == Some(end - 1) {
             return Ok(true);
@@ -168,7 +168,8 @@ impl Backend for LlamaBackend {
         if whole && keep == of {
             return Ok(true);
         }
-        // A saved state lacks the tokens that a sliding window had passed: cut, it would miss some that others attend to.
+        // A saved state lacks the tokens that a sliding window has passed. Truncated, it would miss tokens that others
+        // attend to.
         let cut = context.seq_rm(llama_seq_id(seq_id), position(keep), None)?;
         let (first, last) = (context.seq_pos_min(llama_seq_id(seq_id))?, context.seq_pos_max(llama_seq_id(seq_id))?);
         Ok(cut && first == Some(0) && last == Some(position(keep) - 1))
@@ -217,7 +218,7 @@ impl Backend for LlamaBackend {
         Ok(())
     }
 
-    fn rest(&mut self) {
+    fn pause_threads(&mut self) {
         if !std::mem::replace(&mut self.resting, true)
             && let Some(context) = &mut self.context
         {

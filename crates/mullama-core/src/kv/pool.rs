@@ -1,15 +1,16 @@
-//! The backend's pool of KV cells with its books: which sequence holds which cells, what is shared, what is cached.
+//! The KV pool and its bookkeeping: which seq_id holds which cells, what is shared, what is cached.
 //!
-//! What finished sequences computed stays in the pool while nobody needs the cells or the seq_ids. A prefix is copied to
-//! host memory in three cases only, longest unused first:
+//! The cells of a finished sequence stay in the pool until their cells or seq_ids are needed. A prefix is copied to
+//! host memory in only three cases, the least recently used first:
 //!
-//! 1. Few cells or no seq_ids are free: it is copied ahead of the need, and leaves the pool when the scheduler says so.
-//! 2. Its idle cells have slowed the steps since it was last used, and will slow the streams that are there, by more than a
-//!    copy to host memory and back costs. Then it leaves at once, if it can before those streams take cells above it.
+//! 1. Few cells or no seq_ids are free: it is copied in advance, and leaves the pool when the scheduler decides so.
+//! 2. Since it was last used, its idle cells have slowed steps down by more than a copy to host memory and back costs,
+//!    or they will slow the current streams down by that much. Then it leaves at once, before those streams take cells
+//!    above it.
 //! 3. The scheduler needs its cells or its seq_id now.
 //!
-//! Copies are made in parts, within the time that a step may be held up. Where there is no time or no host memory for the
-//! rest of a prefix, the second case waits, and the others keep what was copied.
+//! Copies are made in parts, within the time by which a step may be delayed. If time or host memory does not suffice
+//! for the rest of a prefix, the second case waits, and the other cases keep the part that was copied.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +23,10 @@ use crate::kv::cells::Cells;
 use crate::kv::costs::{KvCosts, Work, float};
 use crate::kv::prefix_cache::{PrefixCache, PrefixMatch, PrefixSource, Reuse};
 
-/// Prefixes are copied ahead of the need when fewer than this share of the cells is free.
+/// Prefixes are copied in advance when less than this share of the cells is free.
 const RESERVE_SHARE: usize = 16;
 
-/// A backend and all that is known about its cells.
+/// A backend and the bookkeeping of its cells.
 #[derive(Debug)]
 pub(crate) struct KvPool<B> {
     backend: B,
@@ -33,26 +34,26 @@ pub(crate) struct KvPool<B> {
     cells: Cells,
     free_seq_ids: Vec<usize>,
     prefixes: PrefixCache,
-    /// Grows when a prefix may have appeared or gone; what was looked up before is then stale.
+    /// Incremented when a prefix may have appeared or disappeared; results of earlier searches are then stale.
     epoch: u64,
     clock: Arc<dyn Clock>,
     costs: KvCosts,
-    /// How long this step may still copy.
+    /// Remaining time that copies may take in this step.
     copy_budget: Duration,
     transfers: Transfers,
 }
 
-/// How often KV was copied.
+/// Counts copies of KV.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Transfers {
-    /// Parts of prefixes copied to host memory.
+    /// Parts of prefixes that were offloaded to host memory.
     pub(crate) offloads: u64,
-    /// Prefixes copied back.
+    /// Prefixes that were restored.
     pub(crate) restores: u64,
 }
 
 impl<B: Backend> KvPool<B> {
-    /// An empty pool that may keep this many bytes in host memory.
+    /// Creates an empty pool that may keep this many bytes in host memory.
     pub(crate) fn new(backend: B, prefix_cache_bytes: usize, clock: Arc<dyn Clock>) -> Self {
         let limits = backend.limits();
         Self {
@@ -93,8 +94,8 @@ impl<B: Backend> KvPool<B> {
         self.epoch
     }
 
-    /// A step begins, which copies may hold up for as long as law 11 lets them; the streams that are there want `upcoming`
-    /// rows before they end. Copies prefixes where that is called for; whether there was something to do.
+    /// Begins a step, which copies may delay up to their limit. The current streams need `upcoming` more rows. Makes
+    /// the copies that are worthwhile; returns whether there was something to do.
     pub(crate) fn begin_step(&mut self, beside_running: bool, upcoming: usize) -> bool {
         self.copy_budget = self.costs.copy_budget(beside_running);
         let mut moved = false;
@@ -112,8 +113,8 @@ impl<B: Backend> KvPool<B> {
         next.is_some_and(|seq_id| self.copy_part(seq_id))
     }
 
-    /// The prefix whose idle cells cost more than copying it out and back, in steps that were and in `upcoming` rows. Where
-    /// others hold most of its cells they would stay, and nobody would gain.
+    /// The prefix whose idle cells, in past steps and in `upcoming` rows, cost more than a copy out of the pool and
+    /// back. If other sequences share most of its cells, those would stay in the pool, and nothing would be gained.
     fn costly(&self, upcoming: usize) -> Option<usize> {
         let cell = self.costs.idle_cell();
         self.prefixes.costly(|seq_id, tokens, cost| {
@@ -122,7 +123,7 @@ impl<B: Backend> KvPool<B> {
         })
     }
 
-    /// Moves a costly prefix out of the pool, or a part of it to host memory; whether there was time for that.
+    /// Offloads a costly prefix, or a part of it; returns whether there was time for that.
     fn offload_costly(&mut self, seq_id: usize) -> bool {
         let copied = self.copy_part(seq_id);
         if self.prefixes.is_copied(seq_id) {
@@ -133,7 +134,7 @@ impl<B: Backend> KvPool<B> {
         copied
     }
 
-    /// Copies the next part of a prefix in the pool, if this step has time for it; whether it did.
+    /// Copies the next part of a prefix in the pool if this step has time for it; returns whether it did.
     fn copy_part(&mut self, seq_id: usize) -> bool {
         let most = match self.limits.reuse {
             Reuse::Whole if !self.costs.knows_copies() => usize::MAX,
@@ -154,25 +155,25 @@ impl<B: Backend> KvPool<B> {
         true
     }
 
-    /// A step was computed: what it cost beside the idle cells is learnt, and they are charged for it.
+    /// Records a computed step: learns its cost, and charges idle prefixes for their cells.
     pub(crate) fn learn(&mut self, rows: &[Row], prefill: usize, took: Duration) {
         let attended = rows.iter().map(|row| row.position + 1).sum();
         let scanned = self.cells.extent() + rows.len();
         self.costs.learn_step(Work { decode: rows.len() - prefill, prefill, attended, scanned }, took);
         self.prefixes.charge(self.costs.idle_cell() * float(rows.len()));
         if prefill > 0 {
-            // A computed prompt is a prefix for others.
+            // A computed prompt is a prefix that others can share.
             self.epoch += 1;
         }
     }
 
-    /// An empty sequence.
+    /// Takes the seq_id of an empty sequence.
     pub(crate) fn take_seq_id(&mut self) -> usize {
         self.free_seq_ids.pop().expect("the plan counts n_seq")
     }
 
-    /// Lets an empty sequence start with what is computed already, if `spare` cells are enough for it; how many tokens it
-    /// has now.
+    /// Lets an empty sequence take over a computed prefix if `spare` cells are enough for it; returns how many tokens
+    /// it has then.
     pub(crate) fn adopt(&mut self, seq_id: usize, prefix: PrefixMatch, spare: usize) -> usize {
         let shared = prefix.shared;
         let adopted = match prefix.source {
@@ -192,7 +193,7 @@ impl<B: Backend> KvPool<B> {
         shared
     }
 
-    /// Copies a prefix back from host memory and cuts it to what serves.
+    /// Restores a prefix from host memory and truncates it to the usable part.
     fn restore(&mut self, seq_id: usize, name: u64, tokens: usize, shared: usize) -> bool {
         let began = self.clock.now();
         let mut end = 0;
@@ -208,12 +209,12 @@ impl<B: Backend> KvPool<B> {
             self.transfers.restores += 1;
             return true;
         }
-        // Whatever came of it is computed again. A poisoned context fails at the next decode.
+        // The sequence is freed and its tokens are recomputed. A poisoned context fails at the next decode.
         let _ = self.backend.forget(seq_id);
         false
     }
 
-    /// Rows of this sequence were computed.
+    /// Records that rows of this sequence were computed.
     pub(crate) fn extend(&mut self, seq_id: usize, rows: usize) {
         self.cells.extend(seq_id, rows);
     }
@@ -227,13 +228,13 @@ impl<B: Backend> KvPool<B> {
         self.epoch += 1;
     }
 
-    /// Frees a preempted sequence, whose tokens will be wanted again.
+    /// Frees a preempted sequence, whose tokens will be needed again.
     pub(crate) fn offload(&mut self, seq_id: usize, tokens: Vec<TokenId>) {
         self.release(seq_id, tokens);
         self.drop_cached(seq_id);
     }
 
-    /// A sequence has ended: its cells stay for others, while nobody needs them.
+    /// Takes over the cells of a sequence that has ended, as a cached prefix.
     pub(crate) fn release(&mut self, seq_id: usize, tokens: Vec<TokenId>) {
         if !self.prefixes.is_worth_keeping(&tokens) {
             return self.free(seq_id);
@@ -244,8 +245,8 @@ impl<B: Backend> KvPool<B> {
         self.epoch += 1;
     }
 
-    /// Takes a cached prefix out of the pool, whose cells or seq_id are needed. Host memory keeps as much of it as there is
-    /// time to copy.
+    /// Removes a cached prefix from the pool, because its cells or seq_id are needed. Host memory keeps as much of it
+    /// as there is time to copy.
     pub(crate) fn drop_cached(&mut self, seq_id: usize) {
         while self.copy_part(seq_id) {}
         if self.prefixes.leave_pool(seq_id) {
@@ -253,7 +254,7 @@ impl<B: Backend> KvPool<B> {
         }
     }
 
-    /// The context was lost: no sequence holds any cells.
+    /// Forgets all cells after the context was lost.
     pub(crate) fn reset(&mut self) {
         self.prefixes.lose_pool();
         self.cells = Cells::new(self.limits.cells, self.limits.n_seq);
@@ -261,7 +262,7 @@ impl<B: Backend> KvPool<B> {
         self.epoch += 1;
     }
 
-    /// Makes a lost context again.
+    /// Rebuilds a lost context.
     pub(crate) fn rebuild(&mut self) -> Result<(), Error> {
         self.backend.rebuild()
     }

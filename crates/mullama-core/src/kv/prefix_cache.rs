@@ -1,9 +1,9 @@
-//! Remembers prefixes that are computed, so that no prompt computes them again.
+//! Remembers computed prefixes, so that no prompt computes them again.
 //!
-//! A cached prefix is what a finished or preempted sequence left behind. Its KV stays in the pool for as long as nobody
-//! needs the cells; a copy of it, or of its first tokens, may lie in host memory, in parts that were written one after
-//! another. A prefix that leaves the pool lives on in its copy. The index is a plain scan, token by token: there are at most
-//! as many prefixes in the pool as seq_ids, and two that differ do so early.
+//! A cached prefix is left behind by a finished or preempted sequence. Its KV stays in the pool until other sequences
+//! need the cells. A copy of it, or of its first tokens, may be in host memory, in parts that were written one after
+//! another. A prefix that leaves the pool is reduced to its copy. The index is a plain scan, token by token: the pool
+//! has at most as many prefixes as seq_ids, and different prefixes usually differ early.
 
 use std::ops::Range;
 
@@ -11,10 +11,10 @@ use mullama_ffi::TokenId;
 
 use crate::kv::costs::float;
 
-/// Fewer tokens in common than this are computed faster than they are looked after.
+/// Minimum number of shared tokens: fewer are computed faster than they are managed.
 pub(crate) const MIN_MATCH: usize = 4;
 
-/// A copy in host memory of the KV of some tokens, from where the part before it ends.
+/// A copy in host memory of the KV of some tokens, starting where the previous part ends.
 #[derive(Debug)]
 struct Part {
     end: usize,
@@ -26,40 +26,40 @@ struct Part {
 struct CachedPrefix {
     name: u64,
     tokens: Vec<TokenId>,
-    /// The sequence whose cells hold all the tokens.
+    /// The seq_id whose cells hold all the tokens.
     seq_id: Option<usize>,
-    /// The copy, from the first token on. Outside the pool it reaches to the last one.
+    /// The copy, starting at the first token. Outside the pool it covers all tokens.
     copy: Vec<Part>,
-    /// What its idle cells have cost since they were used last, in seconds.
+    /// The cost of its idle cells since its last use, in seconds.
     idle_cost: f64,
-    /// Host memory had no room for more of the copy.
+    /// Whether host memory had no space for more of the copy.
     refused: bool,
 }
 
-/// Where the KV of a prefix can be had from.
+/// Where the KV of a prefix can be taken from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PrefixSource {
-    /// The cells of this sequence.
+    /// The cells of this seq_id.
     Sequence { seq_id: usize },
     /// The copy of this name in host memory, of which this many tokens are restored.
     Host { name: u64, tokens: usize },
 }
 
-/// Computed tokens that a prompt starts with.
+/// Computed tokens at the start of a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PrefixMatch {
     pub(crate) source: PrefixSource,
-    /// How many tokens the prompt need not compute.
+    /// Number of tokens that the prompt does not need to compute.
     pub(crate) shared: usize,
 }
 
-/// What parts of a sequence's KV another sequence can take over.
+/// Which parts of a sequence's KV another sequence can take over.
 #[cfg_attr(not(feature = "test-support"), expect(unreachable_pub, reason = "a stage of `testing` shows it"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reuse {
     /// Any number of its first tokens.
     Parts,
-    /// Only all of it: a recurrent state is that after the last token.
+    /// Only all of it: a recurrent state is the state after the last token.
     Whole,
     /// Nothing: the KV depends on more than the tokens.
     Nothing,
@@ -68,22 +68,22 @@ pub enum Reuse {
 /// All prefixes that no unfinished sequence holds.
 #[derive(Debug)]
 pub(crate) struct PrefixCache {
-    /// Longest unused first.
+    /// The least recently used first.
     prefixes: Vec<CachedPrefix>,
     host_bytes: usize,
-    /// Most bytes of host memory.
+    /// Maximum bytes of host memory.
     limit: usize,
     reuse: Reuse,
     next_name: u64,
 }
 
-/// How many of their first tokens two sequences have in common.
+/// The length of the common prefix of two sequences.
 pub(crate) fn common(a: &[TokenId], b: &[TokenId]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 impl Reuse {
-    /// How much of `computed` serves a prompt: all but its last token at most, whose logits are wanted.
+    /// How many tokens of `computed` a prompt can reuse: at most all but its last one, whose logits are needed.
     pub(crate) fn shared(self, computed: &[TokenId], prompt: &[TokenId]) -> usize {
         let shared = common(computed, prompt).min(prompt.len().saturating_sub(1));
         let serves = shared >= MIN_MATCH
@@ -97,7 +97,7 @@ impl Reuse {
 }
 
 impl CachedPrefix {
-    /// How many of its tokens have a copy in host memory.
+    /// Number of its tokens that have a copy in host memory.
     fn copied(&self) -> usize {
         self.copy.last().map_or(0, |part| part.end)
     }
@@ -121,12 +121,12 @@ impl PrefixCache {
         self.reuse
     }
 
-    /// The sequences of the prefixes in the pool, longest unused first.
+    /// The seq_ids of the prefixes in the pool, the least recently used first.
     pub(crate) fn pool_seq_ids(&self) -> impl Iterator<Item = usize> {
         self.prefixes.iter().filter_map(|prefix| prefix.seq_id)
     }
 
-    /// Cells that prefixes in the pool hold, one that two of them share counted twice.
+    /// Number of cells that prefixes in the pool hold; a cell that two of them share counts twice.
     pub(crate) fn pool_cells(&self) -> usize {
         self.prefixes.iter().filter(|prefix| prefix.seq_id.is_some()).map(|prefix| prefix.tokens.len()).sum()
     }
@@ -136,7 +136,7 @@ impl PrefixCache {
         self.host_bytes
     }
 
-    /// The longest prefix of a prompt that is cached; among equals the pool's, which is shared without a copy.
+    /// The longest cached prefix of a prompt; among equally long ones the pool's, which is shared without a copy.
     pub(crate) fn find(&self, prompt: &[TokenId]) -> Option<PrefixMatch> {
         let found = |prefix: &CachedPrefix| {
             let shared = self.reuse.shared(&prefix.tokens, prompt);
@@ -146,7 +146,7 @@ impl PrefixCache {
         self.prefixes.iter().map(found).filter(|found| found.shared > 0).max_by_key(longest)
     }
 
-    /// Whether all of this is cached already.
+    /// Whether all of these tokens are cached already.
     fn covers(&self, tokens: &[TokenId]) -> bool {
         let whole = |other: &CachedPrefix| {
             other.tokens.starts_with(tokens) && (self.reuse == Reuse::Parts || other.tokens.len() == tokens.len())
@@ -154,13 +154,13 @@ impl PrefixCache {
         self.prefixes.iter().any(|prefix| prefix.seq_id.is_some() && whole(prefix))
     }
 
-    /// Whether a sequence that ends is worth keeping.
+    /// Whether the cells of a sequence that ends are worth keeping.
     pub(crate) fn is_worth_keeping(&self, tokens: &[TokenId]) -> bool {
         tokens.len() >= MIN_MATCH && self.reuse != Reuse::Nothing && !self.covers(tokens)
     }
 
-    /// Keeps the cells of a sequence that has ended, with what host memory holds of its tokens. Returns the sequences of
-    /// shorter prefixes that it makes needless.
+    /// Keeps the cells of a sequence that has ended, along with copies of its tokens. Returns the seq_ids of
+    /// shorter prefixes that it makes redundant.
     pub(crate) fn insert(&mut self, seq_id: usize, tokens: Vec<TokenId>) -> Vec<usize> {
         let needless = |prefix: &CachedPrefix| match self.reuse {
             Reuse::Parts => tokens.starts_with(&prefix.tokens),
@@ -177,7 +177,7 @@ impl PrefixCache {
         seq_ids
     }
 
-    /// Counts anew after copies were taken away, which makes room for those that were refused.
+    /// Recounts the bytes after copies were removed, which may allow copies that were refused.
     fn count_host_bytes(&mut self) {
         let bytes = self.prefixes.iter().flat_map(|prefix| &prefix.copy).map(|part| part.state.len()).sum();
         if bytes < std::mem::replace(&mut self.host_bytes, bytes) {
@@ -185,7 +185,7 @@ impl PrefixCache {
         }
     }
 
-    /// A prefix was used: it goes last, and its cells have been worth what they cost.
+    /// Records that a prefix was used: it becomes the most recently used one, and its accumulated cost is cleared.
     pub(crate) fn used(&mut self, source: PrefixSource) {
         let is_source = |prefix: &CachedPrefix| match source {
             PrefixSource::Sequence { seq_id } => prefix.seq_id == Some(seq_id),
@@ -198,15 +198,15 @@ impl PrefixCache {
         }
     }
 
-    /// A step has cost this much for each idle cell.
+    /// Charges every idle prefix in the pool this much for each of its cells.
     pub(crate) fn charge(&mut self, cell: f64) {
         for prefix in self.prefixes.iter_mut().filter(|prefix| prefix.seq_id.is_some()) {
             prefix.idle_cost += cell * float(prefix.tokens.len());
         }
     }
 
-    /// The longest unused prefix in the pool that `is_dear`, judged by its seq_id, its number of tokens and what its idle cells
-    /// have cost; of those that host memory can take.
+    /// The least recently used prefix in the pool for which `is_dear` holds, given its seq_id, its number of tokens and
+    /// the cost of its idle cells; only prefixes that host memory can take are considered.
     pub(crate) fn costly(&self, is_dear: impl Fn(usize, usize, f64) -> bool) -> Option<usize> {
         let candidates = self.prefixes.iter().filter(|prefix| self.limit > 0 && !prefix.refused);
         candidates
@@ -214,13 +214,13 @@ impl PrefixCache {
             .find_map(|(seq_id, prefix)| is_dear(seq_id, prefix.tokens.len(), prefix.idle_cost).then_some(seq_id))
     }
 
-    /// The longest unused prefix in the pool that can be copied further.
+    /// The least recently used prefix in the pool of which more can be copied.
     pub(crate) fn next_to_copy(&self) -> Option<usize> {
         let copyable = |prefix: &&CachedPrefix| prefix.seq_id.is_some() && !prefix.refused && !self.is_safe(prefix);
         self.prefixes.iter().find(copyable)?.seq_id.filter(|_| self.limit > 0)
     }
 
-    /// Whether host memory has all of it, as a copy of its own or of a longer prefix.
+    /// Whether host memory has all of it, as its own copy or in that of a longer prefix.
     fn is_safe(&self, prefix: &CachedPrefix) -> bool {
         let covers = |other: &CachedPrefix| {
             let copied = &other.tokens[..other.copied()];
@@ -238,7 +238,8 @@ impl PrefixCache {
         self.prefixes.iter_mut().find(|prefix| prefix.seq_id == Some(seq_id))
     }
 
-    /// Which tokens of a prefix in the pool to copy next, at most this many. A state that only serves whole is copied whole.
+    /// Which tokens of a prefix in the pool to copy next, at most this many. A state that is only usable whole is
+    /// copied whole.
     pub(crate) fn next_part(&self, seq_id: usize, most: usize) -> Option<Range<usize>> {
         let prefix = self.prefixes.iter().find(|prefix| prefix.seq_id == Some(seq_id))?;
         if self.limit == 0 || prefix.refused || self.is_safe(prefix) {
@@ -249,15 +250,15 @@ impl PrefixCache {
         (end > from && end - from <= most).then_some(from..end)
     }
 
-    /// Bytes of host memory that a copy can have: all but those of the other copies of what the pool holds.
+    /// Bytes of host memory available for a copy: all but those of other copies of prefixes in the pool.
     pub(crate) fn room_for_copies(&self) -> usize {
         let in_pool = self.prefixes.iter().filter(|prefix| prefix.seq_id.is_some());
         let kept: usize = in_pool.flat_map(|prefix| &prefix.copy).map(|part| part.state.len()).sum();
         self.limit.saturating_sub(kept)
     }
 
-    /// Puts a part of a copy into host memory, within [`room_for_copies`](Self::room_for_copies): prefixes outside the pool
-    /// lose their last parts for it, the longest unused first.
+    /// Stores a part of a copy in host memory, within [`room_for_copies`](Self::room_for_copies): prefixes outside the
+    /// pool lose their last parts for it, the least recently used first.
     pub(crate) fn add_part(&mut self, seq_id: usize, end: usize, state: Vec<u8>) {
         while self.host_bytes + state.len() > self.limit && self.drop_oldest_part() {}
         let bytes = state.len();
@@ -267,14 +268,14 @@ impl PrefixCache {
         }
     }
 
-    /// Host memory has no room for more of a prefix, until other copies go.
+    /// Records that host memory has no space for more of a prefix until other copies are removed.
     pub(crate) fn refuse(&mut self, seq_id: usize) {
         if let Some(prefix) = self.in_pool(seq_id) {
             prefix.refused = true;
         }
     }
 
-    /// Takes the last part of the longest unused prefix that lives in host memory alone.
+    /// Removes the last part of the least recently used prefix that is only in host memory.
     fn drop_oldest_part(&mut self) -> bool {
         let Some(at) = self.prefixes.iter().position(|prefix| prefix.seq_id.is_none()) else { return false };
         let prefix = &mut self.prefixes[at];
@@ -288,7 +289,8 @@ impl PrefixCache {
         true
     }
 
-    /// A prefix leaves the pool: it lives on as far as host memory has a copy of it. Whether the pool held it.
+    /// Removes a prefix from the pool; the part that has a copy in host memory is kept. Returns whether the pool held
+    /// it.
     pub(crate) fn leave_pool(&mut self, seq_id: usize) -> bool {
         let Some(prefix) = self.in_pool(seq_id) else { return false };
         prefix.seq_id = None;
@@ -296,13 +298,13 @@ impl PrefixCache {
         true
     }
 
-    /// All cells are lost; host memory keeps its copies.
+    /// Forgets all cells after the context was lost; copies in host memory are kept.
     pub(crate) fn lose_pool(&mut self) {
         self.prefixes.iter_mut().for_each(|prefix| prefix.seq_id = None);
         self.drop_uncopied();
     }
 
-    /// Cuts prefixes outside the pool to what host memory has of them, and drops those that have become needless.
+    /// Truncates prefixes outside the pool to their copies, and drops those that are now redundant.
     fn drop_uncopied(&mut self) {
         for prefix in self.prefixes.iter_mut().filter(|prefix| prefix.seq_id.is_none()) {
             let copied = prefix.copied();
@@ -312,7 +314,7 @@ impl PrefixCache {
         self.count_host_bytes();
     }
 
-    /// The parts of a copy that hold the first `tokens` tokens: where each ends, and its state.
+    /// The parts of a copy that hold the first `tokens` tokens: the end and the state of each.
     pub(crate) fn parts(&self, name: u64, tokens: usize) -> impl Iterator<Item = (usize, &[u8])> {
         let prefix = self.prefixes.iter().find(|prefix| prefix.name == name);
         let parts = prefix.map_or(&[][..], |prefix| prefix.copy.as_slice());

@@ -1,4 +1,4 @@
-//! A backend with logits from a test, strict about everything that llama.cpp would assert.
+//! A backend whose logits a test provides; it is strict about everything that llama.cpp would assert.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -16,12 +16,12 @@ use crate::text::vocabulary::Vocabulary;
 /// Writes the logits after a sequence of tokens.
 pub type Logits = Arc<dyn Fn(&[TokenId], &mut [f32]) + Send + Sync>;
 
-/// A clock that moves when it is told to.
+/// A clock that moves only when a test moves it.
 #[derive(Debug, Default)]
 pub struct VirtualClock(Mutex<Duration>);
 
 impl VirtualClock {
-    /// Moves the time on.
+    /// Advances the time.
     pub fn advance(&self, by: Duration) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) += by;
     }
@@ -33,7 +33,7 @@ impl Clock for VirtualClock {
     }
 }
 
-/// A token for each byte, and one that ends the text.
+/// A vocabulary with one token per byte, and one that ends the text.
 #[derive(Debug)]
 pub struct ByteVocabulary;
 
@@ -65,7 +65,7 @@ impl Vocabulary for ByteVocabulary {
     }
 }
 
-/// Failures that a test asks for, once each.
+/// Failures that a test requests, each of which happens once.
 #[derive(Debug, Default)]
 pub struct Faults {
     /// The error of the next decode.
@@ -74,33 +74,33 @@ pub struct Faults {
     pub rebuild: Option<Error>,
 }
 
-/// What costs time beside the rows of a decode; nothing, where a test does not say otherwise.
+/// Work that costs time in addition to the rows of a decode; 0 by default.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Prices {
-    /// A cell of a sequence without rows in a decode, for each row.
+    /// Cost of a cell of a sequence without rows in a decode, for each row.
     pub idle_cell: Duration,
-    /// A token whose KV is copied to host memory or back.
+    /// Cost of a token whose KV is copied to host memory or back.
     pub copied_token: Duration,
 }
 
-/// What a test prescribes for a backend, and what it can see of it afterwards.
+/// What a test prescribes for a backend, and what it can observe afterwards.
 #[derive(Clone)]
 pub struct Script {
     /// The logits after each sequence.
     pub logits: Logits,
-    /// How much the backend holds.
+    /// The capacity of the backend.
     pub limits: Limits,
-    /// What a decode of this many rows costs on the virtual clock.
+    /// The cost of a decode of this many rows on the virtual clock.
     pub cost: fn(usize) -> Duration,
-    /// Whether a decode returns at once, as on a GPU; its cost is then paid when its results are waited for.
+    /// Whether a decode returns at once, as on a GPU; its cost is then added when its results are waited for.
     pub asynchronous: bool,
-    /// What else costs time on the virtual clock.
+    /// The other costs on the virtual clock.
     pub prices: Arc<Mutex<Prices>>,
-    /// The clock that all costs are paid on.
+    /// The clock that all costs are added to.
     pub clock: Option<Arc<VirtualClock>>,
-    /// The failures that come next.
+    /// The failures that happen next.
     pub faults: Arc<Mutex<Faults>>,
-    /// Where the rows of every decode are recorded, if a test wants them.
+    /// Where the rows of every decode are recorded, if a test needs them.
     pub decodes: Option<Arc<Mutex<Vec<Vec<Row>>>>>,
 }
 
@@ -115,19 +115,19 @@ impl std::fmt::Debug for Script {
 pub struct ScriptedBackend {
     script: Script,
     n_vocab: usize,
-    /// Tokens whose cells each sequence holds.
+    /// The tokens whose cells each sequence holds.
     tokens: BTreeMap<usize, Vec<TokenId>>,
     cells: Cells,
     /// Logits of the last decode, by row.
     outputs: BTreeMap<usize, Vec<f32>>,
-    /// A decode failed so that only a rebuild may follow.
+    /// A decode failed, so only a rebuild may follow.
     poisoned: bool,
-    /// Cost of asynchronous decodes that nobody has waited for.
+    /// Cost of asynchronous decodes that have not been waited for.
     unpaid: Duration,
 }
 
 impl ScriptedBackend {
-    /// A backend over [`ByteVocabulary`].
+    /// Creates a backend over [`ByteVocabulary`].
     pub fn new(script: Script) -> Self {
         let n_vocab = ByteVocabulary.n_tokens();
         let cells = Cells::new(script.limits.cells, script.limits.n_seq);
@@ -146,7 +146,7 @@ impl ScriptedBackend {
         self.script.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the work that was begun.
+    /// Waits for asynchronous decodes.
     fn finish_work(&mut self) {
         if let Some(clock) = &self.script.clock {
             clock.advance(std::mem::take(&mut self.unpaid));
@@ -191,7 +191,7 @@ impl Backend for ScriptedBackend {
 
     fn decode(&mut self, rows: &[Row]) -> Result<(), Error> {
         let limits = self.script.limits;
-        assert!(!self.poisoned, "a poisoned context is made anew before the next decode");
+        assert!(!self.poisoned, "a poisoned context must be rebuilt before the next decode");
         assert!(!rows.is_empty() && rows.len() <= limits.rows, "{} rows of {}", rows.len(), limits.rows);
         self.unpaid += (self.script.cost)(rows.len()) + self.cost_of_idle_cells(rows);
         if !self.script.asynchronous {
@@ -253,7 +253,10 @@ impl Backend for ScriptedBackend {
 
     fn save(&mut self, seq_id: usize, tokens: Range<usize>, limit: usize) -> Result<Option<Vec<u8>>, Error> {
         let held = self.tokens.get(&seq_id).map_or(&[][..], Vec::as_slice);
-        assert!(self.script.limits.reuse == Reuse::Parts || tokens == (0..held.len()), "{tokens:?} of a whole state");
+        assert!(
+            self.script.limits.reuse == Reuse::Parts || tokens == (0..held.len()),
+            "{tokens:?} requested from a state that is only reused whole"
+        );
         let state: Vec<u8> = held[tokens.clone()].iter().flat_map(|token| token.to_le_bytes()).collect();
         if state.len() > limit {
             return Ok(None);
@@ -265,10 +268,10 @@ impl Backend for ScriptedBackend {
     fn restore(&mut self, seq_id: usize, tokens: Range<usize>, state: &[u8]) -> Result<bool, Error> {
         self.pay_for_copy(tokens.len());
         let held = self.tokens.entry(seq_id).or_default();
-        assert_eq!(held.len(), tokens.start, "a part follows the tokens before it");
+        assert_eq!(held.len(), tokens.start, "a part must follow the tokens before it");
         held.extend(state.chunks_exact(4).map(|b| TokenId::from_le_bytes([b[0], b[1], b[2], b[3]])));
-        assert_eq!(held.len(), tokens.end, "a part holds what it says");
-        assert!(self.cells.used() + tokens.len() <= self.script.limits.cells, "the plan counts cells");
+        assert_eq!(held.len(), tokens.end, "the state must hold the tokens of its range");
+        assert!(self.cells.used() + tokens.len() <= self.script.limits.cells, "restoring must fit the pool");
         self.cells.extend(seq_id, tokens.len());
         Ok(true)
     }
@@ -301,5 +304,5 @@ impl Backend for ScriptedBackend {
         Ok(())
     }
 
-    fn rest(&mut self) {}
+    fn pause_threads(&mut self) {}
 }

@@ -21,7 +21,7 @@ impl Admission {
         self.unfinished.load(Ordering::Acquire)
     }
 
-    /// Counts one more for as long as the ticket lives.
+    /// Counts one more stream until the ticket is dropped.
     ///
     /// # Errors
     /// [`MullamaError::Overloaded`] if the limit is reached.
@@ -34,7 +34,7 @@ impl Admission {
     }
 }
 
-/// One stream in the count; dropping it takes the stream out.
+/// One counted stream; dropping it reduces the count.
 #[derive(Debug)]
 pub(crate) struct AdmissionTicket(Arc<Admission>);
 

@@ -1,26 +1,26 @@
-//! A whole answer: a stream that was read to its end.
+//! A whole answer: a stream that was read to the end.
 
 use crate::stream::TokenStream;
 use crate::stream::token::Token;
 use crate::stream::usage::{FinishReason, Timings, Usage};
 
-/// A stream that was read to its end.
+/// A stream that was read to the end.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Completion {
-    /// The texts of all tokens, joined.
+    /// The joined texts of all tokens.
     pub text: String,
     /// The tokens.
     pub tokens: Vec<Token>,
-    /// How it ended.
+    /// How the stream ended.
     pub finish_reason: FinishReason,
-    /// The stop sequence that ended it, if one did.
+    /// The stop sequence that ended the stream, if one did.
     pub stop_sequence: Option<String>,
-    /// Token counts.
+    /// Token counts of prompt and completion.
     pub usage: Usage,
     /// Where the time went.
     pub timings: Timings,
-    /// The seed that was used.
+    /// The seed that was used, chosen by the caller or by the engine.
     pub seed: u32,
 }
 

@@ -1,4 +1,4 @@
-//! Cancels and observes a stream from anywhere while somebody else reads it.
+//! Cancels and observes a stream from anywhere while it is read elsewhere.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use crate::fork_guard::ForkGuard;
 
 /// Cancels and observes a [`TokenStream`](crate::TokenStream) from any thread or task while it is read.
 ///
-/// A handle keeps neither the stream nor its engine alive. In a forked child process a handle does nothing and reads as
-/// that of an empty stream.
+/// A handle keeps neither the stream nor its engine alive. In a forked child process, a handle does nothing and reports
+/// the values of an empty stream.
 #[derive(Debug, Clone)]
 pub struct StreamHandle {
     shared: Arc<Shared>,
@@ -22,7 +22,7 @@ impl StreamHandle {
         Self { shared, fork_guard: ForkGuard::new() }
     }
 
-    /// Refuses every use in a forked child process, where the stream's engine has no thread.
+    /// Refuses use in a forked child process, where the stream's engine has no thread.
     ///
     /// # Errors
     /// [`MullamaError::Closed`] in a forked child.
@@ -30,7 +30,7 @@ impl StreamHandle {
         self.fork_guard.check()
     }
 
-    /// The shared state; the only way to it. `None` in a forked child, where its lock may be held for ever.
+    /// The shared state; every access goes through here. `None` in a forked child, where its lock may be held forever.
     pub(super) fn shared(&self) -> Option<&Shared> {
         (!self.fork_guard.is_forked()).then_some(&*self.shared)
     }
@@ -52,7 +52,7 @@ impl StreamHandle {
         self.shared.is_leaving()
     }
 
-    /// Stops the generation. What was produced can still be read; then the stream ends as
+    /// Stops the generation. Tokens that were produced can still be read; then the stream ends as
     /// [`Cancelled`](FinishReason::Cancelled).
     pub fn cancel(&self) {
         if let Some(shared) = self.shared() {
@@ -60,14 +60,14 @@ impl StreamHandle {
         }
     }
 
-    /// Stops the generation and discards what was not read. A reader that waits is let go at once.
+    /// Stops the generation and discards unread tokens. A waiting reader is woken at once.
     pub fn close(&self) {
         if let Some(shared) = self.shared() {
             shared.close();
         }
     }
 
-    /// Items returned to the reader so far.
+    /// Number of items returned to the reader so far.
     pub fn tokens_generated(&self) -> usize {
         self.read(|state| state.taken)
     }
@@ -92,17 +92,17 @@ impl StreamHandle {
         self.progress(|progress| progress.stop_sequence.clone())
     }
 
-    /// Token counts so far.
+    /// Token counts of prompt and completion so far.
     pub fn usage(&self) -> Usage {
         self.progress(|progress| progress.usage)
     }
 
-    /// Where the time went so far.
+    /// Durations of the stream's phases so far.
     pub fn timings(&self) -> Timings {
         self.progress(|progress| progress.timings)
     }
 
-    /// The seed in use, chosen or given.
+    /// The seed in use, chosen by the caller or by the engine.
     pub fn seed(&self) -> u32 {
         self.shared.seed
     }
@@ -112,7 +112,8 @@ impl StreamHandle {
         self.read(|state| state.text.clone())
     }
 
-    /// Tokens computed and not yet returned to the reader: at most `buffer_size`, and one more that ends the stream.
+    /// Number of tokens computed and not yet returned to the reader: at most `buffer_size`, plus one that ends the
+    /// stream.
     pub fn buffered(&self) -> usize {
         self.read(State::buffered)
     }

@@ -1,7 +1,7 @@
 //! One stream: a bounded channel from the engine's [`TokenSender`] to the reader's [`TokenStream`].
 //!
-//! Flow: stop → **stream** → frontend. The channel is tokio's `mpsc` with `buffer_size + 1` slots; the one more is reserved
-//! for the end from the start.
+//! Flow: stop → **stream** → frontend. The channel is tokio's `mpsc` with `buffer_size + 1` slots; the additional one
+//! is reserved for the end from the start.
 
 pub(crate) mod admission;
 pub(crate) mod completion;
@@ -36,7 +36,7 @@ pub(crate) struct Identity {
     pub(crate) ticket: AdmissionTicket,
 }
 
-/// Opens a stream whose reader may be `buffer_size` tokens behind.
+/// Opens a stream whose reader may be up to `buffer_size` tokens behind.
 pub(crate) fn open(identity: Identity, buffer_size: u32) -> (TokenSender, TokenStream) {
     let Identity { id, seed, engine, ticket } = identity;
     let (sender, receiver) = mpsc::channel(buffer_size as usize + 1);

@@ -1,7 +1,9 @@
-//! Wakes an event loop that is not Rust's: streams with news signal it, and the loop drains all of them at once.
+//! Wakes an event loop that does not belong to Rust: streams with new items signal it, and the loop drains all their
+//! keys at once.
 //!
 //! Flow: engine → stream → **notifier** → a foreign event loop. A loop that can watch a descriptor watches
-//! [`descriptor`](LoopNotifier::descriptor); for one that cannot, a helper thread waits in [`wait`](LoopNotifier::wait).
+//! [`descriptor`](LoopNotifier::descriptor); for one that cannot, a helper thread waits in
+//! [`wait`](LoopNotifier::wait).
 
 use std::io;
 #[cfg(unix)]
@@ -14,10 +16,10 @@ use std::task::Waker;
 use crate::fork_guard::ForkGuard;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
-/// Signals one event loop that streams it waits for have news: once for all streams of an engine's step, and not again
-/// until the loop has drained it.
+/// Signals one event loop that streams it waits for have new items: once for all streams of an engine step, and not
+/// again until the loop has drained it.
 ///
-/// In a forked child process a notifier does nothing: its descriptor is that of the parent's loop.
+/// In a forked child process a notifier does nothing, because its descriptor belongs to the parent's loop.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -35,7 +37,7 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 #[derive(Debug)]
 pub struct LoopNotifier {
     state: Mutex<State>,
-    /// A helper thread without a descriptor to watch sleeps here.
+    /// A helper thread that cannot watch a descriptor sleeps here.
     signalled: Condvar,
     /// The first notification writes a byte to one end; the loop watches the other.
     #[cfg(unix)]
@@ -72,25 +74,26 @@ impl LoopNotifier {
         })
     }
 
-    /// The descriptor that is readable from the first notification until [`drain`](Self::drain).
+    /// The descriptor, which is readable from the first notification until [`drain`](Self::drain).
     #[cfg(unix)]
     pub fn descriptor(&self) -> RawFd {
         self.pipe.1.as_raw_fd()
     }
 
-    /// A handle that notifies under this key.
+    /// Creates a handle that notifies under this key.
     pub fn handle(self: &Arc<Self>, key: u64) -> NotifyHandle {
         NotifyHandle { notifier: Arc::clone(self), key }
     }
 
-    /// Takes the keys notified since the last drain, in their order. The next notification signals again.
+    /// Takes the keys notified since the last drain, in the order of their notifications. The next notification signals
+    /// again.
     pub fn drain(&self) -> Vec<u64> {
         if self.fork_guard.is_forked() {
-            // A byte that the child reads would be missed by the parent's loop.
+            // The parent's loop would miss a byte that the child reads.
             return Vec::new();
         }
-        // The pipe is emptied before the keys are taken. A notification in between writes one byte too many, which costs a
-        // wake-up; in the other order its byte would be lost, and with it every later signal.
+        // The pipe is emptied before the keys are taken. A notification in between writes one superfluous byte, which
+        // costs a wake-up; in the reverse order its byte would be lost, and with it every later signal.
         #[cfg(unix)]
         {
             let _ = io::Read::read(&mut &self.pipe.1, &mut [0; 8]);
@@ -105,7 +108,7 @@ impl LoopNotifier {
         !self.signalled.wait_while(state, silent).unwrap_or_else(PoisonError::into_inner).closed
     }
 
-    /// Ends every [`wait`](Self::wait), now and later. Later notifications are dropped.
+    /// Ends every [`wait`](Self::wait), current and future. Later notifications are dropped.
     pub fn close(&self) {
         let Some(mut state) = self.lock() else { return };
         state.closed = true;
@@ -127,12 +130,12 @@ impl LoopNotifier {
         self.signalled.notify_all();
         #[cfg(unix)]
         {
-            // A full pipe is readable already, which is all that is needed.
+            // A full pipe is already readable, which is all that is needed.
             let _ = io::Write::write(&mut &self.pipe.0, &[1]);
         }
     }
 
-    /// `None` in a forked child, where the lock may be held for ever.
+    /// `None` in a forked child, where the lock may be held forever.
     fn lock(&self) -> Option<MutexGuard<'_, State>> {
         (!self.fork_guard.is_forked()).then(|| self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -146,20 +149,20 @@ pub struct NotifyHandle {
 }
 
 impl NotifyHandle {
-    /// Adds the key to the notifier, and signals the loop if it was silent.
+    /// Adds the key to the notifier, and signals the loop if no signal is pending.
     pub fn notify(&self) {
         if self.notifier.add(self.key) {
             self.notifier.signal();
         }
     }
 
-    /// A waker that notifies. Woken in a step of an engine, it notifies when the step ends.
+    /// A waker that notifies. If it is woken during an engine step, it notifies when the step ends.
     pub fn into_waker(self) -> Waker {
         Waker::from(Arc::new(self))
     }
 }
 
-/// Notifies many handles; each loop is signalled once, when all its keys are there.
+/// Notifies many handles; each loop is signalled once, after all its keys were added.
 pub(super) fn notify_all(handles: &[NotifyHandle]) {
     let first: Vec<&NotifyHandle> = handles.iter().filter(|handle| handle.notifier.add(handle.key)).collect();
     for handle in first {
@@ -214,7 +217,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn no_notification_is_lost_where_two_threads_notify_while_a_loop_watches_the_descriptor_alone() {
+    fn no_notification_of_two_threads_is_lost_on_a_loop_that_watches_only_the_descriptor() {
         use std::time::{Duration, Instant};
         let notifier = Arc::new(LoopNotifier::new().unwrap());
         let senders: Vec<_> = (0..2_u64)
@@ -226,7 +229,7 @@ mod tests {
         let mut drained = 0;
         let limit = Instant::now() + Duration::from_secs(10);
         while drained < 40_000 {
-            // The loop sees the descriptor and nothing else.
+            // The loop sees only the descriptor.
             if bytes_waiting(&notifier) > 0 {
                 drained += notifier.drain().len();
             }
@@ -248,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_notifier_lets_every_waiter_go() {
+    fn closing_a_notifier_wakes_every_waiter() {
         let notifier = Arc::new(LoopNotifier::new().unwrap());
         let sleeper = Arc::clone(&notifier);
         let sleeper = thread::spawn(move || sleeper.wait());

@@ -23,29 +23,29 @@ use crate::sync::thread_local;
 /// A stream of tokens, each available as soon as it exists.
 ///
 /// Read it with [`next_blocking`](Self::next_blocking) or a `for` loop, or as a `futures` stream with the feature
-/// `streaming`. It has one reader at a time; [`handle`](Self::handle) cancels and observes it from elsewhere meanwhile.
+/// `streaming`. It has one reader at a time; meanwhile [`handle`](Self::handle) cancels and observes it from elsewhere.
 /// Dropping it stops the generation and frees its compute within one step.
 #[derive(Debug)]
 pub struct TokenStream {
     handle: StreamHandle,
     /// `None` once the stream is closed.
     receiver: Option<Receiver<Event>>,
-    /// What the next read returns after the last token.
+    /// The error that the next read returns after the last token.
     error: Option<MullamaError>,
-    /// Nothing follows but `error`.
+    /// No item follows except `error`.
     ended: bool,
-    /// Keeps the engine alive while the stream uses it; `None` where a test steps the engine itself.
+    /// Keeps the engine alive while the stream uses it; `None` if a test steps the engine itself.
     engine: Option<Arc<dyn Any + Send + Sync>>,
 }
 
-/// What a bounded wait for the next item found.
+/// The result of a wait with a limit.
 #[derive(Debug)]
 pub enum TryNext {
     /// The next item.
     Token(Token),
     /// The stream has ended.
     Ended,
-    /// The stream ended with an error. It is returned once; then the stream is [`Ended`](Self::Ended).
+    /// The stream ended with an error. It is returned once; after that the stream is [`Ended`](Self::Ended).
     Failed(MullamaError),
     /// Nothing arrived in time.
     Pending,
@@ -89,7 +89,7 @@ impl TokenStream {
     /// Waits for the next item; `None` after the last one.
     ///
     /// # Errors
-    /// What ended the stream, once, after everything that was produced.
+    /// The error that ended the stream. It is returned once, after everything that was produced.
     pub fn next_blocking(&mut self) -> Option<Result<Token, MullamaError>> {
         loop {
             if let Poll::Ready(item) = self.wait_until(None) {
@@ -98,16 +98,17 @@ impl TokenStream {
         }
     }
 
-    /// Waits for the next item for at most `limit`. With a limit of zero it never waits.
+    /// Waits at most `limit` for the next item. With a limit of zero it never waits.
     pub fn next_within(&mut self, limit: Duration) -> TryNext {
         if limit.is_zero() {
             return self.try_next().into();
         }
-        // A limit beyond what the clock can express is no limit.
+        // A limit beyond what the clock can represent means no limit.
         self.wait_until(Instant::now().checked_add(limit)).into()
     }
 
-    /// Returns the next item, or has the task of `cx` woken when there is one. Only the last waker counts.
+    /// Returns the next item, or arranges for the task of `cx` to be woken when there is one. Only the last waker is
+    /// kept.
     ///
     /// # Errors
     /// As [`next_blocking`](Self::next_blocking).
@@ -136,13 +137,13 @@ impl TokenStream {
         if item.is_ready() {
             return item;
         }
-        // While a thread ends, a destructor may still read a stream after the thread's own waker is gone.
+        // While a thread ends, a destructor may still read a stream after the thread's own waker was destroyed.
         let waker = UNPARK_THIS_THREAD.try_with(Waker::clone);
         let waker = waker.unwrap_or_else(|_| Waker::from(Arc::new(Unpark(thread::current()))));
         let mut cx = Context::from_waker(&waker);
         loop {
-            // A task of tokio has a budget of polls, after which a poll returns `Pending` and wakes the task only when it
-            // yields. A blocking read never yields, so it must not draw on that budget.
+            // A task of tokio has a budget of polls, after which a poll returns `Pending` and wakes the task only when
+            // it yields. A blocking read never yields, so it must not draw on that budget.
             let polled = pin!(coop::unconstrained(poll_fn(|cx| self.poll_token(cx)))).poll(&mut cx);
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             match (polled, left) {
@@ -153,11 +154,11 @@ impl TokenStream {
         }
     }
 
-    /// What can be said without asking the channel; the outer `None` if it has to be asked.
+    /// The result that is known without polling the channel; the outer `None` means that the channel must be polled.
     #[expect(clippy::option_option, reason = "the inner one is what an iterator returns")]
     fn without_channel(&mut self) -> Option<Option<Result<Token, MullamaError>>> {
         match self.handle.shared() {
-            // In a forked child the channel's locks may be held for ever.
+            // In a forked child the channel's locks may be held forever.
             None if !self.ended => {
                 self.ended = true;
                 self.error = self.handle.check_process().err();
@@ -171,7 +172,7 @@ impl TokenStream {
         self.ended.then_some(None)
     }
 
-    /// The item that an event is to the reader; `None` is a channel without a sender.
+    /// Converts an event to the reader's item; `None` means that the channel has no sender.
     fn take(&mut self, event: Option<Event>) -> Option<Result<Token, MullamaError>> {
         let last = match event {
             Some(Event::Token(token)) => Some(token),
@@ -191,7 +192,7 @@ impl TokenStream {
         let Some(token) = last else { return self.error.take().map(Err) };
         let counted = self.handle.shared().and_then(|shared| shared.count_taken(token));
         if counted.is_none() {
-            // Closed from elsewhere while this read was under way.
+            // The stream was closed from elsewhere during this read.
             (self.ended, self.error) = (true, None);
         }
         counted.map(Ok)
@@ -202,29 +203,30 @@ impl TokenStream {
         Tokens(self)
     }
 
-    /// A handle that cancels and observes the stream while it is read.
+    /// Creates a handle that cancels and observes the stream while it is read.
     pub fn handle(&self) -> StreamHandle {
         self.handle.clone()
     }
 
-    /// Stops the generation. What was produced can still be read; then the stream has ended.
+    /// Stops the generation. Tokens that were produced can still be read; then the stream ends as
+    /// [`Cancelled`](FinishReason::Cancelled).
     pub fn cancel(&self) {
         self.handle.cancel();
     }
 
-    /// Stops the generation and discards what was not read. Dropping the stream does the same.
+    /// Stops the generation and discards unread tokens. Dropping the stream does the same.
     pub fn close(&mut self) {
         self.handle.close();
         let receiver = self.receiver.take();
         self.ended = true;
         self.error = None;
         if self.handle.check_process().is_err() {
-            // Dropping the receiver takes a lock that may be held for ever in a forked child.
+            // Dropping the receiver takes a lock that may be held forever in a forked child.
             std::mem::forget(receiver);
         }
     }
 
-    /// Items returned so far.
+    /// Number of items returned so far.
     pub fn tokens_generated(&self) -> usize {
         self.handle.tokens_generated()
     }
@@ -244,17 +246,17 @@ impl TokenStream {
         self.handle.stop_sequence()
     }
 
-    /// Token counts so far.
+    /// Token counts of prompt and completion so far.
     pub fn usage(&self) -> Usage {
         self.handle.usage()
     }
 
-    /// Where the time went so far.
+    /// Durations of the stream's phases so far.
     pub fn timings(&self) -> Timings {
         self.handle.timings()
     }
 
-    /// The seed in use, chosen or given.
+    /// The seed in use, chosen by the caller or by the engine.
     pub fn seed(&self) -> u32 {
         self.handle.seed()
     }
@@ -269,10 +271,10 @@ impl TokenStream {
         self.handle.buffered()
     }
 
-    /// Reads to the end.
+    /// Reads to the end and returns the whole answer.
     ///
     /// # Errors
-    /// What ended the stream, if it was an error.
+    /// The error that ended the stream, if there was one.
     pub fn into_completion(mut self) -> Result<Completion, MullamaError> {
         let tokens = self.iter_mut().collect::<Result<Vec<Token>, _>>()?;
         Ok(Completion::of(&self, tokens))
@@ -332,7 +334,7 @@ impl futures_core::Stream for TokenStream {
     type Item = Result<Token, MullamaError>;
 
     fn poll_next(mut self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        // The wrapper is not kept: a waker that owns this stream would then keep it alive for ever.
+        // The wrapper is not stored: a waker that owns this stream would then keep it alive forever.
         let deferred = super::wakeups::deferred(cx.waker());
         self.poll_token(&mut Context::from_waker(&deferred))
     }

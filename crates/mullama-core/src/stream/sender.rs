@@ -15,7 +15,7 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::mpsc::error::{SendError, TrySendError};
 use crate::sync::mpsc::{OwnedPermit, Sender};
 
-/// What the engine finds when it wants to compute a token for a stream.
+/// The state that the engine finds before it computes a token for a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Readiness {
     /// Capacity is reserved for one token, and stays reserved until it is sent.
@@ -26,7 +26,7 @@ pub(crate) enum Readiness {
     Gone,
 }
 
-/// Sends the tokens of one stream. Dropping it without an end is an error to the reader.
+/// Sends the tokens of one stream. If it is dropped without an end, the reader gets an error.
 #[derive(Debug)]
 pub(crate) struct TokenSender {
     shared: Arc<Shared>,
@@ -40,7 +40,7 @@ enum Capacity {
     /// Nothing is reserved.
     Open(Sender<Event>),
     Reserved(OwnedPermit<Event>),
-    /// The buffer was full; the reservation wakes `CapacityFreed` when a read makes room.
+    /// The buffer was full; the reservation wakes `CapacityFreed` when a read frees capacity.
     Pending(PendingReservation),
     /// The receiver is gone.
     Closed,
@@ -57,7 +57,7 @@ impl fmt::Debug for Capacity {
     }
 }
 
-/// Woken, on the reader's thread, when a pending reservation can go on.
+/// Woken on the reader's thread when a pending reservation can proceed.
 #[derive(Debug)]
 struct CapacityFreed {
     engine: Arc<dyn EngineInbox>,
@@ -82,7 +82,7 @@ impl TokenSender {
         self.shared.id
     }
 
-    /// Reserves capacity for one token if there is some.
+    /// Reserves capacity for one token if there is any.
     pub(crate) fn readiness(&mut self) -> Readiness {
         if self.shared.is_leaving() {
             return Readiness::Gone;
@@ -116,12 +116,12 @@ impl TokenSender {
         }
     }
 
-    /// The engine takes the stream out of its queue: from here on the engine ends it.
+    /// Marks the stream as admitted: the engine has taken it out of its queue and is responsible for ending it.
     pub(crate) fn admit(&self) {
         self.shared.admit();
     }
 
-    /// Reports what is known before the first token.
+    /// Reports usage and timings that are known before the first token.
     pub(crate) fn report(&self, progress: &Progress) {
         self.shared.report(progress);
     }
@@ -137,7 +137,7 @@ impl TokenSender {
         }
         match wakeups::isolated(|| permit.send(Event::Token(token))) {
             Some(sender) => self.capacity = Capacity::Open(sender),
-            // The reader cannot be woken any more, and the panic took the sender along.
+            // The reader cannot be woken any more, because the sender was lost in the panic.
             None => self.shared.cancel(),
         }
     }

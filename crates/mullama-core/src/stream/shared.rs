@@ -1,7 +1,7 @@
-//! What the sender, the receiver and the handles of one stream share beside the channel itself.
+//! The state that the sender, the receiver and the handles of one stream share in addition to the channel.
 //!
-//! Lock order: the engine's inbox before this state. Nothing here calls the inbox, a waker or the channel while it holds
-//! the lock, except to take the permit out of the state.
+//! Lock order: the engine's inbox before this state. While it holds the lock, this code never calls the inbox, a waker
+//! or the channel, except to take the permit out of the state.
 
 use std::fmt::Debug;
 use std::sync::{Arc, PoisonError};
@@ -15,10 +15,10 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::mpsc::OwnedPermit;
 use crate::sync::{Mutex, MutexGuard};
 
-/// Names a stream within its engine; never used twice.
+/// Identifies a stream within its engine; ids are never reused.
 pub(crate) type StreamId = u64;
 
-/// What a stream tells its engine, from the reader's threads. Neither call blocks on the engine's step.
+/// Messages of a stream to its engine, sent from the reader's threads. Neither call waits for the engine's step.
 pub(crate) trait EngineInbox: Debug + Send + Sync {
     /// A read freed capacity for which the sender had to wait.
     fn capacity_freed(&self);
@@ -27,7 +27,7 @@ pub(crate) trait EngineInbox: Debug + Send + Sync {
     fn leave(&self, id: StreamId);
 }
 
-/// What travels through the channel.
+/// An event that is sent through the channel.
 #[derive(Debug)]
 pub(super) enum Event {
     Token(Token),
@@ -55,7 +55,7 @@ impl End {
     }
 }
 
-/// What the engine reports beside the tokens.
+/// What the engine reports along with the tokens.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Progress {
     pub(crate) usage: Usage,
@@ -76,19 +76,19 @@ pub(super) struct Shared {
     state: Mutex<State>,
 }
 
-/// The lock is held for a few instructions, never over a wait or a decode.
+/// The lock is held for a few instructions, never during a wait or a decode.
 #[derive(Debug)]
 pub(super) struct State {
-    /// Capacity for the end, reserved when the stream was opened, so that ending never waits. Whoever ends the stream first
-    /// takes it: the engine, a reader that leaves, or the drop of the sender.
+    /// Capacity for the end, reserved when the stream was opened, so that ending never waits. The side that ends the
+    /// stream first takes it: the engine, a reader that leaves, or the sender's drop.
     end_permit: Option<OwnedPermit<Event>>,
     /// Counts the stream as unfinished until it ends.
     ticket: Option<AdmissionTicket>,
     end: Option<FinishReason>,
-    /// The engine took the stream out of its queue, and ends it itself from then on.
+    /// Whether the engine has taken the stream out of its queue, and is responsible for ending it.
     admitted: bool,
     pub(super) progress: Progress,
-    /// Tokens sent, and tokens returned to the reader.
+    /// Number of tokens sent, and of tokens returned to the reader.
     sent: usize,
     pub(super) taken: usize,
     /// Text returned to the reader.
@@ -190,7 +190,8 @@ impl Shared {
         wakeups::isolated(|| permit.send(Event::End { end, last }));
     }
 
-    /// Stops the generation. A queued stream ends at once, whatever the engine is doing; any other within a step.
+    /// Stops the generation. A queued stream ends at once, whatever the engine is doing; any other stream ends within a
+    /// step.
     pub(super) fn cancel(&self) {
         let state = self.lock();
         if state.end.is_some() || self.leaving.swap(true, Ordering::AcqRel) {
@@ -204,11 +205,11 @@ impl Shared {
         self.engine.leave(self.id);
     }
 
-    /// Stops the generation and has what was not read discarded.
+    /// Stops the generation and discards unread tokens.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.cancel();
-        // Ended here in every phase, so that a reader that waits is let go at once.
+        // The stream is ended here in every phase, so that a waiting reader is woken at once.
         self.end(End::Finished(FinishReason::Cancelled), None, None);
         let mut state = self.lock();
         state.sent = state.taken;

@@ -2,20 +2,21 @@
 
 use mullama_ffi::TokenId;
 
-/// One item of a stream: one computed token, and the text that became certain with it.
+/// One item of a stream: a computed token, and the text that became certain with it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Token {
-    /// Text that became certain with this token: whole characters, and possibly none.
+    /// Text that became certain with this token. It consists of whole characters and may be empty.
     pub text: String,
     /// The token's id; `None` for text that was held back when the stream ended.
     pub id: Option<TokenId>,
-    /// The token's own bytes, which may be part of a character.
+    /// The token's own bytes, which may be only a part of a character.
     pub bytes: Vec<u8>,
-    /// Position in the stream, from 0.
+    /// Index in the stream, starting at 0.
     pub index: usize,
     /// Natural logarithm of the token's probability before sampling; `None` without `logprobs`.
     pub logprob: Option<f32>,
-    /// The most likely tokens at this position with their log-probabilities, most likely first; empty without `logprobs`.
+    /// The most likely tokens at this position with their log-probabilities, most likely first; empty without
+    /// `logprobs`.
     pub top_logprobs: Vec<(TokenId, f32)>,
 }
 

@@ -1,4 +1,4 @@
-//! What a stream has used so far: tokens and time.
+//! The tokens and the time that a stream has used so far.
 
 use std::time::Duration;
 
@@ -7,24 +7,24 @@ use std::time::Duration;
 pub struct Usage {
     /// Tokens of the prompt, including those that the model adds, such as BOS.
     pub prompt_tokens: usize,
-    /// Tokens of the prompt that were taken from a cached prefix instead of being computed.
+    /// Tokens of the prompt that were reused from a cached prefix instead of being computed.
     pub cached_tokens: usize,
-    /// Tokens computed after the prompt, including an end-of-generation token that is no item of the stream.
+    /// Tokens computed after the prompt, including an end-of-generation token, which is not an item of the stream.
     pub completion_tokens: usize,
 }
 
-/// Where the time of a stream went.
+/// Durations of the phases of a stream.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timings {
-    /// From the call until the stream got a slot.
+    /// Time from the call until the stream got a slot.
     pub queue: Duration,
-    /// From getting a slot to the first token: the prompt's computation.
+    /// Time from getting a slot to the first token, which is mostly the prefill.
     pub prefill: Duration,
-    /// From the call to the first token.
+    /// Time from the call to the first token.
     pub first_token: Duration,
-    /// From the first token to the latest.
+    /// Time from the first token to the latest.
     pub decode: Duration,
-    /// How long the stream was paused because its buffer was full.
+    /// Total time that the stream was paused because its buffer was full.
     pub reader_wait: Duration,
 }
 
@@ -39,12 +39,12 @@ pub enum FinishReason {
     Cancelled,
     /// A deadline passed.
     Timeout,
-    /// The stream failed; the error says why.
+    /// The stream failed; the error gives the reason.
     Error,
 }
 
 impl FinishReason {
-    /// The name that every language uses.
+    /// The name of the reason, the same in every language.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Stop => "stop",

@@ -1,7 +1,8 @@
 //! Delivers wake-ups at the end of the engine's step, so that one wake-up serves all streams of a task or event loop.
 //!
-//! A channel wakes its receiver in the middle of the step that sends to it. A waker wrapped by [`deferred`] is kept until
-//! [`batch`] ends if it is woken on the thread that runs the batch, and passed on at once everywhere else.
+//! A channel wakes its receiver in the middle of the step that sends to it. A waker wrapped by [`deferred`] is held
+//! back until [`batch`] ends if it is woken on the thread that runs the batch; on any other thread it is passed on at
+//! once.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +12,7 @@ use std::task::{Wake, Waker};
 use super::notifier::{NotifyHandle, notify_all};
 use crate::sync::thread_local;
 
-/// The wake-ups of the running batch.
+/// The wake-ups held back by the running batch.
 #[derive(Debug, Default)]
 struct Pending {
     tasks: Vec<Waker>,
@@ -23,15 +24,15 @@ thread_local! {
     static PENDING: RefCell<Option<Pending>> = const { RefCell::new(None) };
 }
 
-/// Runs `step` and then delivers the wake-ups that it caused on this thread, also if it panics. A batch inside of another
-/// one is part of it.
+/// Runs `step` and then delivers the wake-ups that it caused on this thread, even if it panics. A nested batch is part
+/// of the outer one.
 pub(crate) fn batch<T>(step: impl FnOnce() -> T) -> T {
     let _deliver = DeliverOnDrop::begin();
     step()
 }
 
-/// Runs code that may run a reader's waker. `None` if the waker panics, which must not end the engine that other readers
-/// depend on.
+/// Runs code that may call a reader's waker. `None` if the waker panics, which must not end the engine that other
+/// readers depend on.
 pub(super) fn isolated<T>(wakes: impl FnOnce() -> T) -> Option<T> {
     let done = catch_unwind(AssertUnwindSafe(wakes));
     if done.is_err() {
@@ -61,7 +62,7 @@ impl Drop for DeliverOnDrop {
         if !self.outermost {
             return;
         }
-        // Taken first: what a waker does may cause further wake-ups, which are then delivered at once.
+        // They are taken first, because a waker may cause further wake-ups, which are then delivered at once.
         let Some(pending) = PENDING.with(RefCell::take) else { return };
         notify_all(&pending.loops);
         for task in pending.tasks {
@@ -70,9 +71,9 @@ impl Drop for DeliverOnDrop {
     }
 }
 
-/// Keeps a wake-up for the end of the batch; gives it back if no batch runs on this thread.
+/// Holds a wake-up back until the batch ends; returns it if no batch runs on this thread.
 fn defer<T>(wakeup: T, list: impl FnOnce(&mut Pending) -> &mut Vec<T>) -> Option<T> {
-    // The thread-local is gone while the thread ends; the wake-up is then delivered at once.
+    // The thread-local is already destroyed while the thread ends; the wake-up is then delivered at once.
     let mut wakeup = Some(wakeup);
     let _ = PENDING.try_with(|pending| {
         if let Some(pending) = pending.borrow_mut().as_mut() {
@@ -140,7 +141,7 @@ mod tests {
 
     #[cfg(feature = "streaming")]
     #[test]
-    fn the_wake_ups_of_a_batch_inside_of_another_come_with_those_of_the_outer_one() {
+    fn wake_ups_of_a_nested_batch_are_delivered_when_the_outer_batch_ends() {
         let counts = [Arc::new(Count::default()), Arc::new(Count::default())];
         let wakers = counts.each_ref().map(|count| deferred(&Waker::from(Arc::clone(count))));
         let woken = || counts.each_ref().map(|count| count.0.load(Ordering::Relaxed));
@@ -154,7 +155,7 @@ mod tests {
 
     #[cfg(feature = "streaming")]
     #[test]
-    fn a_waker_that_panics_keeps_no_other_reader_from_its_wake_up() {
+    fn a_waker_that_panics_does_not_prevent_other_wake_ups() {
         struct Panics;
         impl Wake for Panics {
             fn wake(self: Arc<Self>) {
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_loop_hears_of_all_streams_of_a_batch_together() {
+    fn an_event_loop_is_notified_of_all_streams_of_a_batch_together() {
         let notifier = Arc::new(LoopNotifier::new().unwrap());
         batch(|| {
             for key in 0..3 {

@@ -1,9 +1,9 @@
-//! tokio's bounded channel as shuttle can explore it: the same interface, with a scheduling point wherever tokio's threads
-//! can meet.
+//! tokio's bounded channel in a form that shuttle can explore: the same interface, with a scheduling point wherever
+//! tokio's threads can interact.
 //!
-//! `shuttle-tokio` has this channel too, but it runs wakers while its own state is borrowed, and the wakers of a paused
-//! sender and of a blocked reader are scheduling points themselves. tokio runs wakers after its lock is released, and so
-//! does this.
+//! `shuttle-tokio` has such a channel too, but it runs wakers while its own state is borrowed, and the wakers of a
+//! paused sender and of a blocked reader are scheduling points themselves. tokio runs wakers after it has released its
+//! lock, and so does this channel.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -15,7 +15,7 @@ use shuttle::sync::{Mutex, MutexGuard};
 pub(crate) use tokio::sync::mpsc::error;
 use tokio::sync::mpsc::error::{SendError, TryRecvError, TrySendError};
 
-/// A channel with room for `capacity` items.
+/// Creates a channel with capacity for `capacity` items.
 pub(crate) fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let queue = Queue { items: VecDeque::new(), senders: 1, waker: None };
     let permits = Permits { free: capacity, closed: false, waiting: VecDeque::new(), granted: Vec::new(), next: 0 };
@@ -33,17 +33,17 @@ struct Channel<T> {
 struct Queue<T> {
     items: VecDeque<T>,
     senders: usize,
-    /// Of the receiver, which waits for an item or for the last sender to leave.
+    /// The waker of the receiver, which waits for an item or until the last sender is dropped.
     waker: Option<Waker>,
 }
 
-/// tokio's semaphore: a freed permit goes to whoever waited longest, before its waker runs.
+/// tokio's semaphore: a freed permit goes to the longest waiting reservation before its waker runs.
 #[derive(Debug)]
 struct Permits {
     free: usize,
     closed: bool,
     waiting: VecDeque<(u64, Waker)>,
-    /// Reservations that have a permit and were not polled since.
+    /// Reservations that have a permit and have not been polled since.
     granted: Vec<u64>,
     next: u64,
 }
@@ -87,7 +87,7 @@ impl<T> Sender<T> {
         }
     }
 
-    /// A future of the permit.
+    /// The future of a permit.
     pub(crate) fn reserve_owned(self) -> Reservation<T> {
         Reservation { sender: Some(self), waits_as: None }
     }
@@ -168,7 +168,7 @@ impl<T> Drop for Reservation<T> {
     }
 }
 
-/// The sender is there until the permit is used.
+/// The sender is present until the permit is used.
 #[derive(Debug)]
 pub(crate) struct OwnedPermit<T>(Option<Sender<T>>);
 

@@ -1,4 +1,4 @@
-//! A context over a real model whose next decode can be made to fail, as if llama.cpp had.
+//! A context over a real model in which a test can make the next decode fail as llama.cpp would.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ use crate::text::vocabulary::LlamaVocabulary;
 
 pub use mullama_ffi::Failure;
 
-/// A context with an engine of its own, over a real model.
+/// A context with its own engine over a real model.
 #[derive(Debug)]
 pub struct FragileContext {
     engine: Arc<EngineHandle>,
@@ -50,18 +50,18 @@ impl FragileContext {
         Ok(stream.keep_alive(Arc::clone(&self.engine) as Arc<_>))
     }
 
-    /// Streams that have not ended.
+    /// Number of streams that have not ended.
     pub fn unfinished(&self) -> usize {
         self.engine.unfinished()
     }
 
-    /// Has the next decode fail in this way.
+    /// Makes the next decode fail in this way.
     pub fn fail_next_decode(&self, failure: Failure) {
         *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
     }
 }
 
-/// llama.cpp, failing when told to.
+/// llama.cpp as a backend that fails on request.
 struct Fragile {
     inner: LlamaBackend,
     next: Arc<Mutex<Option<Failure>>>,
@@ -124,7 +124,7 @@ impl Backend for Fragile {
         self.inner.rebuild()
     }
 
-    fn rest(&mut self) {
-        self.inner.rest();
+    fn pause_threads(&mut self) {
+        self.inner.pause_threads();
     }
 }

@@ -1,4 +1,4 @@
-//! Rows of logits with a sampler chain each, to sample on as many threads as a test or benchmark wants.
+//! Rows of logits with a sampler chain each, to sample on as many threads as a test or benchmark needs.
 
 use mullama_ffi::{Error, Sampler, SamplerOptions, TokenId};
 
@@ -8,7 +8,7 @@ use crate::error::MullamaError;
 use crate::text::sampler::SamplerChain;
 use crate::text::vocabulary::Vocabulary;
 
-/// A vocabulary of nothing but ids.
+/// A vocabulary of bare ids without texts.
 #[derive(Debug)]
 struct Ids(usize);
 
@@ -42,10 +42,10 @@ pub struct SamplingRows {
 }
 
 impl SamplingRows {
-    /// So many rows of `n_vocab` logits that look like a model's, and a sampler chain of this config for each.
+    /// Creates so many rows of `n_vocab` logits that resemble a model's, and a sampler chain with this config for each.
     ///
     /// # Errors
-    /// What the sampler refuses.
+    /// The error of the sampler.
     pub fn new(rows: usize, n_vocab: usize, config: &StreamConfig) -> Result<Self, Error> {
         let vocabulary = Ids(n_vocab);
         let row = |seed: u32| Ok((logits(seed, n_vocab), SamplerChain::build(config, seed, n_vocab, &vocabulary)?));
@@ -53,10 +53,10 @@ impl SamplingRows {
         Ok(Self { n_vocab, rows })
     }
 
-    /// Samples a token from each row on this many threads, and reports its log-probability where the config asks for it.
+    /// Samples a token from each row on this many threads, and reports its log-probability if the config asks for it.
     ///
     /// # Errors
-    /// What the sampler refuses.
+    /// The error of the sampler.
     pub fn sample(&mut self, threads: usize) -> Result<Vec<(TokenId, Option<f32>)>, MullamaError> {
         let jobs = self
             .rows
@@ -67,18 +67,18 @@ impl SamplingRows {
         results.map(|result| result.map(|sampled| (sampled.token, sampled.logprob))).collect()
     }
 
-    /// How many threads the engine would use where it may use `most`.
+    /// The number of threads that the engine would use if it may use `most`.
     pub fn threads(&self, most: usize) -> usize {
         sampling_threads(self.rows.len(), self.n_vocab, most)
     }
 
-    /// Reads every row once: what sampling costs at least.
+    /// Reads every row once: the lower bound of the cost of sampling.
     pub fn read(&self) -> f32 {
         self.rows.iter().map(|(logits, _)| logits.iter().copied().fold(f32::NEG_INFINITY, f32::max)).sum()
     }
 }
 
-/// Logits in a bell curve, a few of them far above it, as models have them.
+/// Normally distributed logits, with a few of them far above, as models have them.
 fn logits(seed: u32, n_vocab: usize) -> Vec<f32> {
     let mut state = 0x9E37_79B9_u32.wrapping_add(seed.wrapping_mul(0x85EB_CA6B));
     let mut next = || {

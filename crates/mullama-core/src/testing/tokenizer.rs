@@ -1,4 +1,4 @@
-//! The vocabulary of bytes with a tokenizer that a test scripts: it can wait, count, or panic.
+//! The byte vocabulary with a tokenizer that a test scripts: it can wait, count, or panic.
 
 use std::fmt;
 
@@ -16,13 +16,13 @@ pub struct ScriptedTokenizer {
 }
 
 impl ScriptedTokenizer {
-    /// A vocabulary whose texts become what the script makes of them; the script asks whether to go on with the number of
-    /// tokens so far.
+    /// Creates a vocabulary whose tokenizer is the script; the script passes the number of tokens so far to its
+    /// callback, which decides whether to continue.
     pub fn new(tokenize: impl Fn(&str, &mut dyn FnMut(usize) -> bool) -> Vec<TokenId> + Send + Sync + 'static) -> Self {
         Self { tokenize: Box::new(tokenize), longest_piece: None }
     }
 
-    /// Says that no token stands for more bytes of text.
+    /// Sets the maximum number of bytes of text that a token stands for.
     #[must_use]
     pub fn longest_piece(mut self, bytes: usize) -> Self {
         self.longest_piece = Some(bytes);

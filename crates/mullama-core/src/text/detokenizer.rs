@@ -7,15 +7,15 @@ use std::str::from_utf8;
 /// An incomplete character has at most three of its four bytes.
 const MAX_INCOMPLETE: usize = 3;
 
-/// Joins the bytes of tokens to whole characters. The text equals [`String::from_utf8_lossy`] of all bytes together, however
-/// they are divided among tokens.
+/// Joins the bytes of tokens to whole characters. The text equals [`String::from_utf8_lossy`] of all bytes together,
+/// regardless of how they are divided among tokens.
 #[derive(Debug, Default)]
 pub(crate) struct Detokenizer {
     incomplete: Vec<u8>,
 }
 
 impl Detokenizer {
-    /// Takes the bytes of one token and appends the text that became certain.
+    /// Processes the bytes of one token and appends the text that became certain.
     pub(crate) fn push(&mut self, bytes: &[u8], text: &mut String) {
         if self.incomplete.is_empty() {
             let rest = decode(bytes, text);
@@ -37,7 +37,7 @@ impl Detokenizer {
     }
 }
 
-/// Appends the certain characters of `bytes` to `text`; returns the incomplete one at the end.
+/// Appends the complete characters of `bytes` to `text`; returns the incomplete one at the end.
 fn decode<'a>(mut bytes: &'a [u8], text: &mut String) -> &'a [u8] {
     loop {
         let error = match from_utf8(bytes) {
@@ -72,7 +72,7 @@ mod tests {
         text
     }
 
-    /// Bytes near the edges of UTF-8: characters of all lengths, cut ones and stray ones.
+    /// Bytes near the edges of UTF-8: characters of all lengths, truncated ones and stray bytes.
     fn bytes() -> impl Strategy<Value = Vec<u8>> {
         let character = any::<char>().prop_map(|c| c.to_string().into_bytes());
         let cut = any::<char>().prop_map(|c| c.to_string().as_bytes()[..1].to_vec());
@@ -87,7 +87,7 @@ mod tests {
         }
 
         #[test]
-        fn only_a_beginning_of_a_character_waits(bytes in bytes()) {
+        fn only_an_incomplete_character_is_held_back(bytes in bytes()) {
             let mut detokenizer = Detokenizer::default();
             let mut text = String::new();
             for byte in &bytes {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stray_byte_becomes_a_replacement_at_once() {
+    fn a_stray_byte_becomes_a_replacement_character_at_once() {
         let mut text = String::new();
         Detokenizer::default().push(&[b'a', 0xFF, b'b'], &mut text);
         assert_eq!(text, "a\u{FFFD}b");

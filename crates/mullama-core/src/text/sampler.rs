@@ -1,4 +1,4 @@
-//! Picks a token from a row of logits with the stream's own sampler.
+//! Samples a token from a row of logits with the stream's own sampler chain.
 //!
 //! Flow: decode → **sample** → detokenize.
 
@@ -7,10 +7,10 @@ use mullama_ffi::{Error, Sampler, SamplerOptions, TokenId};
 use crate::config::StreamConfig;
 use crate::text::vocabulary::Vocabulary;
 
-/// Most tokens that a penalty looks back on.
+/// Maximum number of tokens that a penalty looks back.
 const LONGEST_WINDOW: i32 = 1 << 20;
 
-/// A sampler chain and what is told of each pick.
+/// A sampler chain, and what to report about each sampled token.
 #[derive(Debug)]
 pub(crate) struct SamplerChain {
     sampler: Sampler,
@@ -20,7 +20,7 @@ pub(crate) struct SamplerChain {
     remembers_prompt: bool,
 }
 
-/// One picked token.
+/// One sampled token.
 #[derive(Debug)]
 pub(crate) struct SampledToken {
     pub(crate) token: TokenId,
@@ -31,7 +31,7 @@ pub(crate) struct SampledToken {
 }
 
 impl SamplerChain {
-    /// The only place where a sampler is built. `context_len` is what -1 means for the penalties' windows.
+    /// Builds the sampler chain; no other code does. `context_len` is what -1 means for the penalties' windows.
     pub(crate) fn build(
         config: &StreamConfig,
         seed: u32,
@@ -92,7 +92,7 @@ impl SamplerChain {
         prompt.iter().try_for_each(|&token| self.sampler.accept(token))
     }
 
-    /// Picks from the logits of one row, `n_vocab` of them, and accepts the pick once.
+    /// Samples from the logits of one row, `n_vocab` of them, and accepts the token once.
     pub(crate) fn pick(&mut self, logits: &[f32]) -> Result<SampledToken, Error> {
         let token = self.sampler.sample(logits)?;
         let is_stop = self.stop_tokens.binary_search(&token).is_ok();
@@ -119,7 +119,7 @@ fn log_sum_exp(logits: &[f32]) -> f32 {
     highest + log
 }
 
-/// The `n` likeliest tokens, likeliest first, lower ids first among equals.
+/// The `n` most likely tokens, most likely first, and lower ids first among equals.
 fn top(logits: &[f32], n: usize, log_sum: f32) -> Vec<(TokenId, f32)> {
     let better = |a: &(TokenId, f32), b: &(TokenId, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
     let mut best: Vec<(TokenId, f32)> = Vec::with_capacity(n + 1);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn the_likeliest_come_first_and_no_more_than_asked_for() {
+    fn the_most_likely_tokens_come_first_and_no_more_than_requested() {
         let tokens = |n| top(&[0.0, 5.0, 3.0, 5.0], n, 0.0).into_iter().map(|(token, _)| token).collect::<Vec<_>>();
         assert_eq!(tokens(3), [1, 3, 2]);
         assert_eq!(tokens(0), [0; 0]);

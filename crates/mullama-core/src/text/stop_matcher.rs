@@ -1,13 +1,13 @@
-//! Finds stop sequences across tokens, holding text back only while it may still become one.
+//! Finds stop sequences across tokens, and holds text back only while it may still become one.
 //!
 //! Flow: detokenize → **stop** → stream.
 
-/// What became certain after a piece of text.
+/// The text that became certain with a piece, and whether a stop sequence ended it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// This text is certain; the rest is held back.
     Go(String),
-    /// The text ends here, before the stop sequence of this index.
+    /// The text ends here, before the stop sequence with this index.
     Stopped {
         /// All certain text before the stop sequence.
         text: String,
@@ -16,16 +16,16 @@ pub(crate) enum Verdict {
     },
 }
 
-/// Finds the leftmost stop sequence in the text; of several that start at one position, the shortest.
+/// Finds the leftmost stop sequence in the text; if several start at the same position, the shortest of them.
 #[derive(Debug)]
 pub(crate) struct StopMatcher {
     stops: Vec<String>,
-    /// Begins with a proper prefix of a stop sequence, or is empty.
+    /// Starts with a proper prefix of a stop sequence, or is empty.
     held: String,
 }
 
-/// What starts at one position of the text.
-enum Place {
+/// How the text at one position compares with the stop sequences.
+enum Match {
     Complete(usize),
     Prefix,
     Nothing,
@@ -36,12 +36,12 @@ impl StopMatcher {
         Self { stops, held: String::new() }
     }
 
-    /// The stop sequence that an index of a [`Verdict`] stands for.
+    /// The stop sequence for an index of a [`Verdict`].
     pub(crate) fn sequence(&self, stop: usize) -> &str {
         &self.stops[stop]
     }
 
-    /// Takes a piece of text.
+    /// Processes a piece of text.
     pub(crate) fn push(&mut self, text: String) -> Verdict {
         if self.stops.is_empty() {
             return Verdict::Go(text);
@@ -50,33 +50,33 @@ impl StopMatcher {
         let starts = self.held.char_indices().map(|(at, _)| at);
         for at in starts {
             match self.look(at) {
-                Place::Complete(stop) => return self.stopped(at, stop),
-                Place::Prefix => return Verdict::Go(self.release(at)),
-                Place::Nothing => {}
+                Match::Complete(stop) => return self.stopped(at, stop),
+                Match::Prefix => return Verdict::Go(self.release(at)),
+                Match::Nothing => {}
             }
         }
         Verdict::Go(std::mem::take(&mut self.held))
     }
 
-    /// Ends the text: what was held back is certain now, unless it contains a whole stop sequence.
+    /// Ends the text: the text that was held back is now certain, unless it contains a whole stop sequence.
     pub(crate) fn finish(&mut self) -> Verdict {
-        // A longer sequence may have begun before a whole shorter one: `abcd` before `bc` in "abc".
+        // A longer sequence may have started before a whole shorter one: `abcd` before `bc` in "abc".
         let starts = self.held.char_indices().map(|(at, _)| at);
         for at in starts {
-            if let Place::Complete(stop) = self.look(at) {
+            if let Match::Complete(stop) = self.look(at) {
                 return self.stopped(at, stop);
             }
         }
         Verdict::Go(std::mem::take(&mut self.held))
     }
 
-    fn look(&self, at: usize) -> Place {
+    fn look(&self, at: usize) -> Match {
         let rest = &self.held[at..];
         let whole = self.stops.iter().enumerate().filter(|(_, stop)| rest.starts_with(stop.as_str()));
         if let Some((stop, _)) = whole.min_by_key(|(_, stop)| stop.len()) {
-            return Place::Complete(stop);
+            return Match::Complete(stop);
         }
-        if self.stops.iter().any(|stop| stop.starts_with(rest)) { Place::Prefix } else { Place::Nothing }
+        if self.stops.iter().any(|stop| stop.starts_with(rest)) { Match::Prefix } else { Match::Nothing }
     }
 
     fn stopped(&mut self, at: usize, stop: usize) -> Verdict {
@@ -100,7 +100,7 @@ mod tests {
         StopMatcher::new(stops.iter().map(ToString::to_string).collect())
     }
 
-    /// Feeds the pieces: the text that came out, and the stop sequence that ended it.
+    /// Pushes the pieces; returns the resulting text, and the stop sequence that ended it.
     fn run<'a>(stops: &[&str], pieces: impl IntoIterator<Item = &'a str>) -> (String, Option<String>) {
         let mut matcher = matcher(stops);
         let mut out = String::new();
@@ -116,7 +116,7 @@ mod tests {
         }
     }
 
-    /// The definition: cut before the leftmost match, the shortest where several begin.
+    /// The definition: the text ends before the leftmost match, or before the shortest of those that start there.
     fn expected(stops: &[&str], text: &str) -> (String, Option<String>) {
         let found = stops.iter().filter_map(|stop| Some((text.find(stop)?, stop.len(), stop)));
         match found.min_by_key(|(at, len, _)| (*at, *len)) {
@@ -162,14 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn a_held_tail_is_released_when_the_text_turns_away() {
+    fn held_text_is_released_when_it_can_no_longer_become_a_stop() {
         let mut matcher = matcher(&["<end>"]);
         assert_eq!(matcher.push("a<en".into()), Verdict::Go("a".into()));
         assert_eq!(matcher.push("emy".into()), Verdict::Go("<enemy".into()));
     }
 
     #[test]
-    fn of_two_that_begin_alike_the_shorter_ends_the_text_at_once() {
+    fn of_two_stops_with_the_same_start_the_shorter_ends_the_text_at_once() {
         assert_eq!(run(&["abc", "ab"], ["xab"]), ("x".into(), Some("ab".into())));
     }
 

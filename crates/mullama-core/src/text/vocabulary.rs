@@ -1,4 +1,4 @@
-//! What the flow needs to know of a model's tokens: llama.cpp's, or a test's.
+//! The vocabulary that the flow needs: llama.cpp's, or a test's.
 
 #![cfg_attr(not(feature = "test-support"), expect(unreachable_pub, reason = "a stage of `testing` shows it"))]
 
@@ -10,36 +10,36 @@ use crate::chat::dialect::Dialect;
 use crate::chat::{Chat, TemplateFailure};
 use crate::error::MullamaError;
 
-/// A model's tokens: text to ids, ids to bytes, and the sampler chain over them.
+/// A model's vocabulary: text to ids, ids to bytes, and the sampler chain over them.
 pub trait Vocabulary: Send + Sync + std::fmt::Debug {
-    /// How many tokens there are.
+    /// Number of tokens.
     fn n_tokens(&self) -> usize;
 
-    /// Token ids of a raw prompt: BOS as the model says, control tokens parsed. Needs a tokenizer thread.
+    /// Tokenizes a text prompt: BOS as the model requires, control tokens parsed. Needs a tokenizer thread.
     ///
     /// # Errors
-    /// What the tokenizer refuses.
+    /// The error of the tokenizer.
     fn tokenize(&self, text: &str) -> Result<Vec<TokenId>, Error>;
 
-    /// As [`tokenize`](Self::tokenize), a long text in slices: `go_on` is asked before each with the number of tokens so
-    /// far, and ends the work by returning `false`. Then these are all that is returned.
+    /// Like [`tokenize`](Self::tokenize), with long text in slices: `go_on` is called before each slice with the number
+    /// of tokens so far, and stops the work by returning `false`. Then only the tokens so far are returned.
     ///
     /// # Errors
-    /// As [`tokenize`](Self::tokenize).
+    /// Those of [`tokenize`](Self::tokenize).
     fn tokenize_while(&self, text: &str, go_on: &mut dyn FnMut(usize) -> bool) -> Result<Vec<TokenId>, Error> {
         if go_on(0) { self.tokenize(text) } else { Ok(Vec::new()) }
     }
 
-    /// Token ids of a chat, through the model's template, with `go_on` as in [`tokenize_while`](Self::tokenize_while).
+    /// Tokenizes a chat with the model's template, with `go_on` as in [`tokenize_while`](Self::tokenize_while).
     /// Needs a tokenizer thread.
     ///
     /// # Errors
-    /// [`MullamaError::ChatTemplate`], also without a template, and what the tokenizer refuses.
+    /// [`MullamaError::ChatTemplate`], also if there is no template, and the errors of the tokenizer.
     fn tokenize_chat(&self, _chat: &Chat, _go_on: &mut dyn FnMut(usize) -> bool) -> Result<Vec<TokenId>, MullamaError> {
         Err(MullamaError::ChatTemplate(TemplateFailure::Missing))
     }
 
-    /// Most bytes of text that one token can stand for; `None` where the tokenizer may drop text.
+    /// Maximum bytes of text that one token can stand for; `None` if the tokenizer may drop text.
     fn longest_piece(&self) -> Option<usize> {
         None
     }
@@ -47,24 +47,24 @@ pub trait Vocabulary: Send + Sync + std::fmt::Debug {
     /// Appends the bytes of a token; a control token has none.
     ///
     /// # Errors
-    /// If the token is not of this vocabulary.
+    /// If the token is not in this vocabulary.
     fn piece(&self, token: TokenId, bytes: &mut Vec<u8>) -> Result<(), Error>;
 
-    /// The tokens that end a generation.
+    /// The end-of-generation tokens.
     fn end_tokens(&self) -> Vec<TokenId>;
 
-    /// A sampler chain over this vocabulary.
+    /// Creates a sampler chain over this vocabulary.
     ///
     /// # Errors
-    /// What llama.cpp refuses.
+    /// The error of llama.cpp.
     fn sampler(&self, options: &SamplerOptions) -> Result<Sampler, Error>;
 }
 
-/// The vocabulary inside a loaded model.
+/// The vocabulary of a loaded model.
 #[derive(Debug)]
 pub(crate) struct LlamaVocabulary {
     model: Arc<Model>,
-    /// Read when the first chat comes: most programs have none.
+    /// Read with the first chat, because most programs have none.
     dialect: OnceLock<Dialect>,
     /// Read when the first engine starts.
     rules: OnceLock<TextRules>,
@@ -75,12 +75,12 @@ impl LlamaVocabulary {
         Self { model, dialect: OnceLock::new(), rules: OnceLock::new() }
     }
 
-    /// The weights that the vocabulary is part of.
+    /// The model that the vocabulary is part of.
     pub(crate) fn model(&self) -> &Arc<Model> {
         &self.model
     }
 
-    /// Where texts may be cut for the tokenizer. If the vocabulary cannot be read, they are not cut.
+    /// Where texts may be cut into slices for the tokenizer. If the vocabulary cannot be read, they are not cut.
     fn rules(&self) -> &TextRules {
         self.rules.get_or_init(|| {
             TextRules::of(&self.model).unwrap_or_else(|error| {
@@ -90,7 +90,7 @@ impl LlamaVocabulary {
         })
     }
 
-    /// Token ids of a text, with `go_on` as in [`Vocabulary::tokenize_while`].
+    /// Tokenizes a text, with `go_on` as in [`Vocabulary::tokenize_while`].
     pub(crate) fn tokens(
         &self,
         text: &str,
@@ -100,7 +100,7 @@ impl LlamaVocabulary {
         self.model.vocab().tokenize_while(text, special, self.rules(), go_on)
     }
 
-    /// The model's chat templates and how its control tokens are spelled.
+    /// The model's chat templates and the spelling of its control tokens.
     pub(crate) fn dialect(&self) -> Result<&Dialect, MullamaError> {
         if let Some(dialect) = self.dialect.get() {
             return Ok(dialect);

@@ -1,4 +1,4 @@
-//! Room first: no token is computed that its reader has no room for, and a full buffer holds up nobody else.
+//! Backpressure: no token is computed without buffer capacity for it, and a full buffer delays no other stream.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::support::{Got, alone, config, ms, pool, prompt, read, read_all, rows,
 const ASLEEP: Step = Step::Idle { until: None };
 
 #[test]
-fn a_reader_that_sleeps_never_has_more_than_buffer_size_computed_ahead() {
+fn at_most_buffer_size_tokens_are_computed_ahead_of_a_sleeping_reader() {
     for buffer in [1, 2, 7, 64, 300] {
         let mut stage = stage(slots(8));
         let mut stream = stage.open(&[1], config(500).buffer_size(buffer)).unwrap();
@@ -43,7 +43,7 @@ fn a_prompt_is_not_computed_twice_for_a_paused_reader() {
 }
 
 #[test]
-fn seven_streams_beside_a_sleeper_finish_as_if_it_were_not_there() {
+fn seven_streams_beside_a_paused_one_finish_as_if_it_did_not_exist() {
     let run = |sleeper: bool| {
         let mut stage = stage(slots(8));
         let asleep = sleeper.then(|| stage.open(&[200], config(500).buffer_size(4)).unwrap());
@@ -62,7 +62,7 @@ fn seven_streams_beside_a_sleeper_finish_as_if_it_were_not_there() {
 }
 
 #[test]
-fn twenty_stalled_readers_on_eight_places_let_the_twenty_first_stream() {
+fn a_stream_runs_beside_twenty_stalled_readers_on_eight_slots() {
     let mut stage = stage(slots(8));
     let open = |seed| stage.open(&prompt(5, seed), config(200).buffer_size(2)).unwrap();
     let stalled: Vec<TokenStream> = (0..20).map(open).collect();
@@ -71,7 +71,10 @@ fn twenty_stalled_readers_on_eight_places_let_the_twenty_first_stream() {
     assert_eq!(got.text(), alone(&prompt(5, 99), 100));
     assert_eq!(last.finish_reason(), Some(FinishReason::Length));
     assert_eq!(stage.settle(), 0);
-    assert!(stalled.iter().all(|stream| stream.buffered() == 2), "the twenty had their turn, and no more");
+    assert!(
+        stalled.iter().all(|stream| stream.buffered() == 2),
+        "each of the twenty filled its buffer, and no more was computed"
+    );
 }
 
 #[test]
@@ -101,7 +104,7 @@ fn with_all_readers_paused_the_engine_sleeps_until_the_next_deadline() {
 }
 
 #[test]
-fn a_paused_stream_gives_up_its_place_within_one_step() {
+fn a_paused_stream_frees_its_slot_within_one_step() {
     let mut stage = stage(slots(1));
     let first = stage.open(&[1], config(100).buffer_size(1)).unwrap();
     let second = stage.open(&[2], config(100).buffer_size(1)).unwrap();
@@ -112,7 +115,7 @@ fn a_paused_stream_gives_up_its_place_within_one_step() {
 }
 
 #[test]
-fn a_reader_that_wakes_goes_before_the_queue() {
+fn a_resumed_stream_goes_before_the_queue() {
     let mut stage = stage(slots(1));
     let mut paused = stage.open(&[1], config(100).buffer_size(1)).unwrap();
     stage.step();
@@ -127,20 +130,20 @@ fn a_reader_that_wakes_goes_before_the_queue() {
 }
 
 #[test]
-fn the_room_of_a_remainder_is_kept_from_the_start() {
+fn capacity_for_the_final_remainder_is_reserved_from_the_start() {
     let (mut stage, mut stream) = spell(b"ab<e", stopping(100, &["<end>"]).buffer_size(4));
     stage.settle();
     assert_eq!(stream.buffered(), 4, "the buffer is full before the text ends");
     let first = stream.next_blocking().unwrap().unwrap();
     stage.settle();
-    assert_eq!(stream.buffered(), 4, "three items, and what was held back");
+    assert_eq!(stream.buffered(), 4, "three items, and the text that was held back");
     let rest = take(&mut stream);
     assert_eq!(first.text + &rest.text(), "ab<e");
     assert_eq!(rest.tokens.last().unwrap().id, None);
 }
 
 #[test]
-fn a_full_buffer_takes_a_remainder_too_when_the_reader_cancels() {
+fn the_remainder_fits_a_full_buffer_when_the_reader_cancels() {
     let (mut stage, mut stream) = spell(b"ab<en", stopping(100, &["<end>"]).buffer_size(4));
     stage.settle();
     stream.cancel();
@@ -150,7 +153,7 @@ fn a_full_buffer_takes_a_remainder_too_when_the_reader_cancels() {
 }
 
 #[test]
-fn the_time_that_a_reader_kept_its_stream_waiting_is_told_however_it_ends() {
+fn the_paused_time_is_reported_however_the_stream_ends() {
     let mut stage = stage(slots(1));
     let mut read_late = stage.open(&[1], config(3).buffer_size(2)).unwrap();
     let never = stage.open(&[2], config(3).buffer_size(2).timeout_ms(10_000)).unwrap();
@@ -162,11 +165,11 @@ fn the_time_that_a_reader_kept_its_stream_waiting_is_told_however_it_ends() {
     stage.clock.advance(ms(8_000));
     stage.settle();
     let next = never.timings().reader_wait;
-    assert!(next >= ms(9_900), "a timeout ends the waiting, and does not forget it: {next:?}");
+    assert!(next >= ms(9_900), "a timeout ends the pause, and its time still counts: {next:?}");
 }
 
 #[test]
-fn a_paused_stream_keeps_its_cells_while_nobody_needs_them() {
+fn a_paused_stream_keeps_its_cells_until_they_are_needed() {
     let mut stage = stage(pool(2, 64, 8));
     let mut paused = stage.open(&prompt(20, 0), config(30).buffer_size(1)).unwrap();
     stage.settle();

@@ -1,4 +1,4 @@
-//! What finished streams computed stays in the pool while nobody needs it, and is copied only where that pays.
+//! Cells of finished streams stay in the pool until they are needed, and are copied only where that pays.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn pool(reuse: Reuse, cells: usize, n_seq: usize, prefix_cache_bytes: usize) -> 
     stage(Size { limits, context_len: cells.min(1024), prefix_cache_bytes, ..Size::default() })
 }
 
-/// Runs a stream of this prompt to its end: its text, and how many tokens of the prompt were cached.
+/// Runs a stream with this prompt to the end; returns its text, and how many tokens of the prompt were cached.
 fn run(stage: &mut Stage, prompt: &[TokenId], max_tokens: u32) -> (String, usize) {
     let mut stream = stage.open(prompt, config(max_tokens)).expect("opened");
     let text = read(stage, &mut stream).text();
@@ -58,7 +58,7 @@ fn a_conversation_that_is_larger_than_host_memory_is_computed_once() {
 }
 
 #[test]
-fn prefixes_that_must_leave_the_pool_are_copied_and_come_back() {
+fn prefixes_that_must_leave_the_pool_are_offloaded_and_restored() {
     let mut stage = pool(Reuse::Parts, 1024, 72, 1 << 20);
     for seed in 0..12 {
         run(&mut stage, &prompt(200, seed), 3);
@@ -72,12 +72,12 @@ fn prefixes_that_must_leave_the_pool_are_copied_and_come_back() {
 }
 
 #[test]
-fn what_left_the_pool_in_parts_comes_back_whole_or_as_far_as_it_serves() {
+fn a_prefix_offloaded_in_parts_is_restored_whole_or_as_far_as_it_is_usable() {
     let mut stage = pool(Reuse::Parts, 1024, 72, 1 << 20);
     stage.set_prices(Prices { copied_token: micros(300), ..Prices::default() });
     let long = prompt(600, 0);
     run(&mut stage, &long, 3);
-    // The pool is nearly full after this, so the first prefix is copied ahead of the need.
+    // The pool is nearly full after this, so the first prefix is copied in advance.
     run(&mut stage, &prompt(380, 1), 3);
     stage.settle();
     assert!(stage.stats().offloads >= 3, "{:?}", stage.stats());
@@ -88,7 +88,7 @@ fn what_left_the_pool_in_parts_comes_back_whole_or_as_far_as_it_serves() {
 }
 
 #[test]
-fn copies_beside_a_running_stream_hold_it_up_for_twenty_milliseconds_at_most() {
+fn copies_delay_a_running_stream_by_at_most_twenty_milliseconds() {
     let mut stage = pool(Reuse::Parts, 1100, 72, 1 << 20);
     stage.set_prices(Prices { copied_token: micros(200), ..Prices::default() });
     run(&mut stage, &prompt(700, 0), 3);
@@ -97,7 +97,7 @@ fn copies_beside_a_running_stream_hold_it_up_for_twenty_milliseconds_at_most() {
     while stream.usage().completion_tokens < 190 {
         let began = now(&stage);
         stage.step();
-        // A step of the prompt is shorter than law 11 allows, and not what this is about.
+        // A step of the prompt is kept shorter than the limit, because this test is about copies.
         if stream.usage().completion_tokens > 1 {
             longest = longest.max(now(&stage).checked_sub(began).unwrap());
         }
@@ -124,7 +124,7 @@ fn idle_cells_that_cost_more_than_a_copy_are_freed() {
 }
 
 #[test]
-fn idle_cells_that_cost_more_than_a_copy_stay_where_host_memory_cannot_take_them() {
+fn costly_idle_cells_stay_in_the_pool_if_host_memory_cannot_take_them() {
     for prefix_cache_bytes in [0, 600] {
         let mut stage = pool(Reuse::Parts, 2048, 72, prefix_cache_bytes);
         stage.set_prices(Prices { idle_cell: Duration::from_nanos(100), copied_token: micros(1) });

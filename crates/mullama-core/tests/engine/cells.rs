@@ -1,4 +1,4 @@
-//! When cells or seq_ids run short, streams wait and are computed again: no delivered token is lost, repeated or changed.
+//! When cells or seq_ids run short, streams wait and are recomputed: no delivered token is lost, repeated or changed.
 
 use mullama::TokenStream;
 use mullama::testing::{Limits, Reuse, Size, Stage, Step};
@@ -51,7 +51,7 @@ fn slow_readers_beside_fast_ones_in_a_small_pool_get_their_texts_whole() {
 
 #[test]
 fn the_youngest_running_stream_is_preempted_and_those_before_it_never() {
-    // Two of three fit to their ends.
+    // Two of the three streams fit into the pool to their ends.
     let mut stage = stage(pool(3, 130, 8));
     let mut streams = open(&stage, 3, 20, 40, 64);
     as_alone(&read_all(&mut stage, &mut streams), 20, 40);
@@ -68,7 +68,7 @@ fn the_youngest_running_stream_is_preempted_and_those_before_it_never() {
 }
 
 #[test]
-fn the_oldest_is_computed_once_however_many_come_after_it() {
+fn the_oldest_stream_is_computed_once_however_many_follow() {
     let mut stage = stage(pool(4, 100, 8));
     let mut first = stage.open(&prompt(30, 0), config(60)).unwrap();
     steps(&mut stage, 1);
@@ -81,7 +81,7 @@ fn the_oldest_is_computed_once_however_many_come_after_it() {
 }
 
 #[test]
-fn the_longest_paused_stream_gives_its_cells_first_and_the_others_keep_theirs() {
+fn the_longest_paused_stream_is_preempted_first_and_the_others_keep_their_cells() {
     let mut stage = stage(pool(4, 100, 8));
     let mut paused = open(&stage, 3, 20, 30, 2);
     // The second is read again later, so it has been paused for the shortest time.
@@ -121,7 +121,7 @@ fn a_running_stream_keeps_its_cells_as_long_as_a_paused_one_has_some() {
 }
 
 #[test]
-fn a_queue_that_waits_for_cells_moves_on_when_a_paused_reader_holds_them() {
+fn a_paused_stream_is_preempted_when_the_queue_waits_for_its_cells() {
     let mut stage = stage(pool(8, 100, 16));
     let _sleepers = open(&stage, 4, 22, 50, 2);
     stage.settle();
@@ -129,7 +129,7 @@ fn a_queue_that_waits_for_cells_moves_on_when_a_paused_reader_holds_them() {
     as_alone(&read_all(&mut stage, &mut streams), 40, 20);
 }
 
-/// More streams than seq_ids: each gets one in turn, and a plan that gave one to two streams would panic.
+/// There are more streams than seq_ids: each gets one in turn, and a plan that gave one to two streams would panic.
 #[test]
 fn streams_take_turns_where_seq_ids_are_fewer_than_streams() {
     for (slots, n_seq) in [(2, 2), (2, 3), (4, 4), (1, 1), (8, 9)] {
@@ -150,12 +150,12 @@ fn streams_take_turns_where_seq_ids_are_fewer_than_streams() {
 }
 
 #[test]
-fn a_seq_id_that_a_waking_reader_needs_is_not_given_to_two_streams() {
+fn a_seq_id_is_never_given_to_two_streams_that_resume_at_once() {
     let limits = Limits { rows: 512, cells: 1024, n_seq: 2, reuse: Reuse::Nothing };
     let mut stage = stage(Size { slots: 2, queue: 8, context_len: 256, limits, ..Size::default() });
     let mut streams = open(&stage, 3, 4, 50, 1);
     stage.settle();
-    // Two of three have a seq_id, and all are paused. All wake at once, in every order.
+    // Two of the three have a seq_id, and all are paused. All are resumed at once, in every order.
     for round in 0..30 {
         for at in 0..3 {
             take(&mut streams[(at + round) % 3]);

@@ -1,11 +1,11 @@
-//! Deadlines hold in every phase, and what was produced before them is delivered first.
+//! Deadlines hold in every phase, and everything that was produced before them is delivered first.
 
 use mullama::testing::{Size, Stage, Step};
 use mullama::{Deadline, FinishReason, MullamaError, StreamConfig, TokenStream};
 
 use crate::support::{Got, alone, config, hashed, ms, now, prompt, read, rows, slots, stage, steps, take};
 
-/// Which deadline ended it, how long it was, and after how many tokens.
+/// The deadline that ended a stream, its length, and the number of tokens until then.
 fn timeout(got: &Got) -> (Deadline, u64, usize) {
     match &got.error {
         Some(MullamaError::StreamTimeout { deadline, limit_ms, completion_tokens }) => {
@@ -15,7 +15,7 @@ fn timeout(got: &Got) -> (Deadline, u64, usize) {
     }
 }
 
-/// A stage of one place where a decode takes a millisecond a row.
+/// A stage with one slot where a decode takes a millisecond per row.
 fn slow() -> Stage {
     Stage::new(slots(1), hashed(), |rows| ms(rows as u64))
 }
@@ -37,7 +37,7 @@ fn every_deadline_holds_in_the_queue() {
         steps(&mut stage, 1);
         let mut queued = stage.open(&[2], config_of_kind).unwrap();
         stage.clock.advance(ms(998));
-        // This step takes the last millisecond but one; the next finds the deadline there, and not passed.
+        // This step uses the last millisecond but one; at the next step the deadline is due but has not passed.
         steps(&mut stage, 1);
         assert_eq!(queued.finish_reason(), None, "{kind}");
         stage.clock.advance(ms(1));
@@ -64,7 +64,7 @@ fn a_deadline_in_prefill_ends_the_stream_between_two_chunks_and_frees_its_slot()
 }
 
 #[test]
-fn the_deadline_of_the_queue_is_over_once_the_stream_has_begun() {
+fn the_queue_deadline_no_longer_applies_once_the_stream_has_a_slot() {
     let mut stage = slow();
     let mut stream = stage.open(&prompt(600, 0), config(20).queue_timeout_ms(100)).unwrap();
     let got = read(&mut stage, &mut stream);
@@ -72,7 +72,7 @@ fn the_deadline_of_the_queue_is_over_once_the_stream_has_begun() {
 }
 
 #[test]
-fn the_deadline_of_the_first_token_is_over_once_it_is_there() {
+fn the_first_token_deadline_no_longer_applies_after_the_first_token() {
     let mut stage = slow();
     let mut stream = stage.open(&[1], config(500).ttft_timeout_ms(100)).unwrap();
     let got = read(&mut stage, &mut stream);
@@ -88,7 +88,7 @@ fn a_deadline_in_decode_comes_after_what_was_produced() {
     assert_eq!(got.text(), alone(&[1], 25));
     assert_eq!(stream.finish_reason(), Some(FinishReason::Timeout));
     assert_eq!(stream.usage().completion_tokens, 25);
-    assert!(take(&mut stream).error.is_none(), "the error is told once, then the stream is over");
+    assert!(take(&mut stream).error.is_none(), "the error is returned once, then the stream is over");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn time_counts_from_the_call_and_not_from_the_first_step() {
 }
 
 #[test]
-fn of_two_deadlines_that_have_passed_the_earlier_one_is_told() {
+fn of_two_deadlines_that_have_passed_the_earlier_one_is_reported() {
     let mut stage = slow();
     let mut stream = stage.open(&[1], config(500).timeout_ms(80).queue_timeout_ms(90).ttft_timeout_ms(70)).unwrap();
     stage.clock.advance(ms(500));
@@ -148,7 +148,7 @@ fn the_default_deadline_is_thirty_seconds() {
 }
 
 #[test]
-fn a_timeout_of_one_stream_leaves_its_neighbours_as_they_were() {
+fn a_timeout_of_one_stream_does_not_affect_the_others() {
     let mut stage = Stage::new(Size::default(), hashed(), |_| ms(1));
     let mut short = stage.open(&prompt(3, 0), config(500).timeout_ms(20)).unwrap();
     let mut long = stage.open(&prompt(3, 1), config(60)).unwrap();
@@ -156,7 +156,7 @@ fn a_timeout_of_one_stream_leaves_its_neighbours_as_they_were() {
     assert_eq!(take(&mut short).code(), Some("STREAM_TIMEOUT"));
 }
 
-/// When each token of a stream came, in milliseconds.
+/// The time of each token of a stream, in milliseconds.
 fn arrivals(stage: &mut Stage, stream: &mut TokenStream, step: &mut impl FnMut(&mut Stage)) -> Vec<u128> {
     let (mut got, mut at) = (Got::default(), Vec::new());
     while !got.over {
@@ -184,7 +184,7 @@ fn a_delay_keeps_two_tokens_apart_and_the_engine_sleeps_between_them() {
 }
 
 #[test]
-fn a_delayed_stream_leaves_its_place_to_others() {
+fn a_delayed_stream_leaves_its_slot_to_others() {
     let mut stage = stage(slots(1));
     let mut slow = stage.open(&[1], config(3).stream_delay_ms(1_000)).unwrap();
     let mut other = stage.open(&[2], config(30)).unwrap();

@@ -1,4 +1,4 @@
-//! Deterministic streams: their rows, their turns, and what happens when they pause, leave or fail.
+//! Deterministic streams: their rows, their share of the steps, and what happens when they pause, leave or fail.
 
 use mullama::testing::{Limits, Reuse, Size, Stage};
 use mullama::{StreamConfig, TokenId, TokenStream};
@@ -6,7 +6,7 @@ use mullama_ffi::Error;
 
 use crate::support::{alone, config, hashed, ms, now, read, read_all, stage, steps, take};
 
-/// Bytes of prompts of deterministic streams; the hashed text has letters only.
+/// Prompts of deterministic streams use tokens above this one; the hashed text consists of letters only.
 const MARK: TokenId = 200;
 
 fn marked(len: usize, seed: TokenId) -> Vec<TokenId> {
@@ -17,7 +17,7 @@ fn deterministic(max_tokens: u32) -> StreamConfig {
     config(max_tokens).deterministic(true)
 }
 
-/// The sizes of the decodes that hold tokens of marked prompts.
+/// The sizes of the decodes that contain tokens of marked prompts.
 fn chunks(stage: &Stage) -> Vec<usize> {
     let decodes = stage.decodes();
     let of_prompt = decodes.iter().filter(|rows| rows.iter().any(|row| row.token >= MARK && row.token < 256));
@@ -63,7 +63,7 @@ fn deterministic_streams_take_at_most_half_of_the_steps_while_others_run() {
 }
 
 #[test]
-fn a_deterministic_stream_alone_has_every_step() {
+fn a_deterministic_stream_that_runs_alone_gets_every_step() {
     let mut stage = stage(Size::default());
     let mut stream = stage.open(&marked(8, 0), deterministic(40)).expect("opened");
     steps(&mut stage, 41);
@@ -71,7 +71,7 @@ fn a_deterministic_stream_alone_has_every_step() {
 }
 
 #[test]
-fn a_paused_deterministic_stream_makes_way_and_continues_where_it_stopped() {
+fn a_paused_deterministic_stream_yields_and_later_continues_where_it_stopped() {
     for prefix_cache_bytes in [0, 1 << 20] {
         let mut stage = stage(Size { prefix_cache_bytes, ..Size::default() });
         let mut paused = stage.open(&marked(20, 0), deterministic(30).buffer_size(5)).expect("opened");
@@ -85,7 +85,7 @@ fn a_paused_deterministic_stream_makes_way_and_continues_where_it_stopped() {
         stage.decodes();
         assert_eq!(read(&mut stage, &mut paused).text(), alone(&marked(20, 0), 30));
         let sizes: Vec<usize> = stage.decodes().iter().map(Vec::len).collect();
-        // Without a copy the prompt is computed again in its chunks, and the completion one token at a time.
+        // Without a copy the prompt is recomputed in its chunks, and the completion one token at a time.
         let again: &[usize] = if prefix_cache_bytes == 0 { &[8, 8, 4] } else { &[] };
         assert_eq!(sizes[..again.len()], *again);
         assert!(sizes[again.len()..].iter().all(|&rows| rows == 1), "{sizes:?}");
@@ -139,7 +139,7 @@ fn higher_priorities_go_first_but_not_for_ever() {
 }
 
 #[test]
-fn a_deterministic_stream_that_leaves_or_expires_makes_room_for_the_next() {
+fn the_next_deterministic_stream_starts_when_one_leaves_or_expires() {
     let mut stage = stage(Size::default());
     let left = stage.open(&marked(40, 0), deterministic(100)).expect("opened");
     let mut late = stage.open(&marked(40, 1), deterministic(100).timeout_ms(20)).expect("opened");
@@ -162,7 +162,7 @@ fn a_failed_decode_of_a_deterministic_stream_fails_that_stream_alone() {
         let (error, said) = (|| Error::DecodeFailed { status: -3, said: vec!["lost".into()] }, "lost");
         let mut hit = stage.open(&marked(10, 0), deterministic(50)).expect("opened");
         let next = stage.open(&marked(10, 1), deterministic(5)).expect("opened");
-        // The deterministic stream's step comes first after one of the batch.
+        // After a step of the batch, the deterministic stream's step comes first.
         stage.fail_next_decode(if lost { error() } else { Error::InvalidBatch { said: vec![said.into()] } });
         steps(&mut stage, 1);
         let failed = take(&mut hit);

@@ -1,4 +1,4 @@
-//! Ends by ownership: whoever drops a stream's sender, and whenever, the reader gets an error at once.
+//! When a stream's sender is dropped, by any owner and at any time, the reader gets an error at once.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::sync_channel;
@@ -19,7 +19,7 @@ struct Phase {
     stage: Stage,
     stream: TokenStream,
     prompt_len: usize,
-    /// Runs while the stream is queued.
+    /// The action that is run while the stream is queued.
     ahead: Option<TokenStream>,
 }
 
@@ -37,9 +37,9 @@ impl Phase {
     }
 }
 
-/// What a reader that waits gets when `end` has run.
+/// What a waiting reader gets after `end` has run.
 fn waiting_reader_gets(mut stream: TokenStream, end: impl FnOnce()) -> (Got, TokenStream) {
-    let (tells, told) = sync_channel(1);
+    let (results, received) = sync_channel(1);
     let mut got = take(&mut stream);
     thread::spawn(move || {
         while !got.over {
@@ -49,11 +49,11 @@ fn waiting_reader_gets(mut stream: TokenStream, end: impl FnOnce()) -> (Got, Tok
                 None => got.over = true,
             }
         }
-        // Nobody listens once the test has failed.
-        let _ = tells.send((got, stream));
+        // The receiver is gone if the test has failed.
+        let _ = results.send((got, stream));
     });
     end();
-    told.recv_timeout(LIMIT).expect("the reader is let go")
+    received.recv_timeout(LIMIT).expect("the reader is woken")
 }
 
 fn failed_after_its_text(phase: &str, got: &Got, stream: &TokenStream, len: usize) {

@@ -1,4 +1,4 @@
-//! What a stream says of itself: items, ends, usage, timings and text, whole characters only.
+//! What a stream reports: items, ends, usage, timings and text, in whole characters only.
 
 use mullama::testing::{ByteVocabulary, Logits, Size, Stage, Step};
 use mullama::{FinishReason, StreamConfig};
@@ -35,7 +35,7 @@ fn joined_pieces_are_the_decoded_ids_whatever_the_buffer() {
 }
 
 #[test]
-fn a_stray_byte_becomes_a_replacement_at_once_and_the_stream_goes_on() {
+fn a_stray_byte_becomes_a_replacement_character_at_once_and_the_stream_continues() {
     let (mut stage, mut stream) = spell(b"a\xFFb\x80c", config(100));
     let got = read(&mut stage, &mut stream);
     assert_eq!(texts(&got), ["a", "\u{FFFD}", "b", "\u{FFFD}", "c"]);
@@ -43,7 +43,7 @@ fn a_stray_byte_becomes_a_replacement_at_once_and_the_stream_goes_on() {
 }
 
 #[test]
-fn a_character_that_is_never_finished_waits_for_the_next_token_only() {
+fn an_incomplete_character_is_held_back_only_until_the_next_token() {
     let (mut stage, mut stream) = spell(b"\xF0\x9F\x8Ca\xE6\xBCb", config(100));
     assert_eq!(texts(&read(&mut stage, &mut stream)), ["", "", "", "\u{FFFD}a", "", "", "\u{FFFD}b"]);
 }
@@ -87,7 +87,7 @@ fn a_text_that_ends_at_once_is_an_empty_stream() {
 }
 
 #[test]
-fn the_end_is_told_only_when_everything_before_it_was_read() {
+fn the_end_is_reported_only_after_everything_before_it_was_read() {
     let mut stage = stage(slots(1));
     let mut stream = stage.open(PROMPT, config(3)).unwrap();
     stage.settle();
@@ -106,7 +106,7 @@ fn usage_counts_the_prompt_and_each_computed_token_while_the_stream_runs() {
     assert_eq!(stream.usage(), mullama::Usage::default());
     steps(&mut stage, 1);
     assert_eq!((stream.usage().prompt_tokens, stream.usage().completion_tokens), (300, 0));
-    // Ten steps for the prompt, the last of them with a token.
+    // There are ten steps for the prompt, and the last of them yields a token.
     steps(&mut stage, 12);
     let usage = stream.usage();
     assert_eq!((usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens), (300, 0, 4));
@@ -116,7 +116,7 @@ fn usage_counts_the_prompt_and_each_computed_token_while_the_stream_runs() {
 }
 
 #[test]
-fn timings_say_where_the_time_went() {
+fn timings_report_the_duration_of_each_phase() {
     let mut stage = Stage::new(slots(1), hashed(), |rows| ms(rows as u64));
     stage.clock.advance(ms(500));
     let mut first = stage.open(&prompt(10, 0), config(5)).unwrap();
@@ -167,7 +167,7 @@ fn more_tokens_than_the_context_holds_end_with_length_where_it_is_full() {
     }
 }
 
-/// Logits by hand: token 97 + n has -n, all others have much less.
+/// Scripted logits: token 97 + n has the logit -n, all others are far below.
 fn ladder() -> Logits {
     Arc::new(|_, logits| {
         logits.fill(-50.0);
@@ -182,18 +182,18 @@ fn logprobs_are_those_of_the_model_before_sampling() {
     let mut stream = stage.open(PROMPT, config.logprobs(4)).unwrap();
     let log_sum = (0..26_u8).map(|n| (-f32::from(n)).exp()).sum::<f32>().ln();
     let got = read(&mut stage, &mut stream);
-    assert!(got.tokens.iter().any(|token| token.id != Some(97)), "a warm sampler takes others too");
+    assert!(got.tokens.iter().any(|token| token.id != Some(97)), "at temperature 1 other tokens are sampled as well");
     for token in &got.tokens {
         let n = u8::try_from(token.id.unwrap() - 97).unwrap();
         assert!((token.logprob.unwrap() - (-f32::from(n) - log_sum)).abs() < 1e-4);
         let ids: Vec<i32> = token.top_logprobs.iter().map(|(id, _)| *id).collect();
-        assert_eq!(ids, [97, 98, 99, 100], "top_k does not hide what the model thought");
+        assert_eq!(ids, [97, 98, 99, 100], "top_k does not affect the log-probabilities");
         assert!((token.top_logprobs[2].1 - (-2.0 - log_sum)).abs() < 1e-4);
     }
 }
 
 #[test]
-fn logprobs_of_none_are_not_computed_and_of_zero_are_the_token_s_own_alone() {
+fn without_logprobs_none_are_computed_and_zero_gives_only_the_token_s_own() {
     let mut stage = Stage::new(Size::default(), ladder(), |_| STEP);
     let mut without = stage.open(PROMPT, config(3)).unwrap();
     let mut own = stage.open(PROMPT, config(3).logprobs(0)).unwrap();
@@ -206,7 +206,8 @@ fn logprobs_of_none_are_not_computed_and_of_zero_are_the_token_s_own_alone() {
 
 #[test]
 fn penalties_count_a_token_once() {
-    // "a" has 5 and "b" 2.5: with 1 a time the third "a" would fall to 2 after three, to 1 if each counted twice.
+    // "a" has 5 and "b" 2.5: at 1 per occurrence "a" falls to 2 after three times, and would fall to 1 after two if
+    // each counted twice.
     let logits: Logits = Arc::new(|_, logits| (logits[97], logits[98]) = (5.0, 2.5));
     let mut stage = Stage::new(Size::default(), logits, |_| STEP);
     let mut stream = stage.open(PROMPT, config(6).frequency_penalty(1.0)).unwrap();
@@ -214,7 +215,7 @@ fn penalties_count_a_token_once() {
 }
 
 #[test]
-fn penalties_see_the_prompt_and_look_back_as_far_as_asked() {
+fn penalties_include_the_prompt_and_look_back_repeat_last_n_tokens() {
     let logits: Logits = Arc::new(|_, logits| (logits[97], logits[98]) = (5.0, 4.5));
     let mut stage = Stage::new(Size::default(), logits, |_| STEP);
     let mut text = |config: StreamConfig| {
@@ -222,14 +223,14 @@ fn penalties_see_the_prompt_and_look_back_as_far_as_asked() {
         read(&mut stage, &mut stream).text()
     };
     assert_eq!(text(config(1).presence_penalty(1.0)), "b");
-    assert_eq!(text(config(1).presence_penalty(1.0).repeat_last_n(2)), "a", "two tokens back there is no a");
+    assert_eq!(text(config(1).presence_penalty(1.0).repeat_last_n(2)), "a", "the last two tokens do not include a");
     assert_eq!(text(config(1).presence_penalty(1.0).repeat_last_n(3)), "b");
     assert_eq!(text(config(1).presence_penalty(1.0).repeat_last_n(0)), "a");
     assert_eq!(text(config(1).presence_penalty(1.0).repeat_last_n(-1)), "b");
 }
 
 #[test]
-fn equal_seeds_write_equal_texts_and_other_seeds_other_texts() {
+fn equal_seeds_give_equal_texts_and_different_seeds_different_texts() {
     let text = |seed: u32, company: usize| {
         let warm = || StreamConfig::new().max_tokens(60).timeout_ms(None).top_p(1.0).top_k(0);
         let mut stage = Stage::new(Size::default(), ladder(), |_| STEP);
@@ -241,13 +242,13 @@ fn equal_seeds_write_equal_texts_and_other_seeds_other_texts() {
         text
     };
     assert_eq!(text(1, 0), text(1, 0));
-    assert_eq!(text(1, 0), text(1, 7), "company changes nothing");
+    assert_eq!(text(1, 0), text(1, 7), "other streams change nothing");
     assert_eq!(text(1, 0), text(1, 20), "nor does waiting for a slot");
     assert_ne!(text(1, 0), text(2, 0));
 }
 
 #[test]
-fn a_seed_that_nobody_chose_is_told_and_gives_the_text_again() {
+fn a_random_seed_is_reported_and_reproduces_the_text() {
     let warm = || StreamConfig::new().max_tokens(60).timeout_ms(None);
     let mut stage = Stage::new(Size::default(), ladder(), |_| STEP);
     let streams = [stage.open(PROMPT, warm()).unwrap(), stage.open(PROMPT, warm()).unwrap()];
@@ -259,7 +260,7 @@ fn a_seed_that_nobody_chose_is_told_and_gives_the_text_again() {
 }
 
 #[test]
-fn an_end_token_needs_no_room_of_its_own() {
+fn an_end_token_needs_no_buffer_capacity() {
     let logits = mullama::testing::always(|tokens| if tokens.len() < 4 { 97 } else { ByteVocabulary::END });
     let mut stage = Stage::new(Size::default(), logits, |_| STEP);
     let mut stream = stage.open(PROMPT, config(100).buffer_size(3)).unwrap();

@@ -1,4 +1,4 @@
-//! Errors say what and how much: every fact of an error stands in its words, and its code never changes.
+//! Error messages are complete: every fact of an error is part of its message, and its code never changes.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ fn io_error() -> Arc<io::Error> {
     Arc::new(io::Error::from(io::ErrorKind::PermissionDenied))
 }
 
-/// The facts of a failure that its words must tell. A new variant does not compile until it has some.
+/// The facts that the message of a failure must contain. A new variant does not compile until it is listed here.
 fn of_model(failure: &ModelLoadFailure) -> Vec<String> {
     match failure {
         ModelLoadFailure::Io(error) | ModelLoadFailure::Thread(error) => vec![error.to_string()],
@@ -82,7 +82,7 @@ fn facts(error: &MullamaError) -> Vec<String> {
     }
 }
 
-/// One error of every kind, with facts that no other word could say by chance.
+/// One error of every kind, with facts that no message contains by chance.
 fn all() -> Vec<(&'static str, MullamaError)> {
     let path = || PathBuf::from("/no/such/model.gguf");
     let llama = || Arc::new(mullama_ffi::Error::DecodeFailed { status: -3, said: vec!["graph compute failed".into()] });
@@ -145,7 +145,7 @@ fn all() -> Vec<(&'static str, MullamaError)> {
 }
 
 #[test]
-fn every_error_says_all_its_facts_and_keeps_its_code() {
+fn every_error_message_contains_all_facts_and_codes_never_change() {
     for (code, error) in all() {
         let said = error.to_string();
         assert_eq!(error.code(), code, "{said}");
@@ -155,7 +155,7 @@ fn every_error_says_all_its_facts_and_keeps_its_code() {
 }
 
 #[test]
-fn the_words_are_for_people_not_for_programmers() {
+fn messages_are_written_for_people_not_for_programmers() {
     for (_, error) in all() {
         let said = error.to_string();
         assert!(
@@ -166,7 +166,7 @@ fn the_words_are_for_people_not_for_programmers() {
 }
 
 #[test]
-fn the_payload_of_a_streaming_error_can_be_shown() {
+fn the_payload_of_a_streaming_error_can_be_displayed() {
     let error = MullamaError::StreamingError(StreamFailure::NoCells { rows: 33 });
     let MullamaError::StreamingError(failure) = error else { panic!("a streaming error") };
     assert_eq!(failure.to_string(), "the KV pool has no cells left for 33 more tokens");

@@ -1,4 +1,4 @@
-//! Errors, not death: a failed decode is paid by those who had rows in it, and everybody else goes on.
+//! A failed decode fails only the streams that had rows in it; all other streams continue.
 
 use mullama::testing::{Size, Stage, Step};
 use mullama::{FinishReason, MullamaError, StreamFailure, TokenStream};
@@ -8,7 +8,7 @@ use crate::support::{
     Got, PROMPT, STEP, alone, config, hashed, pool, prompt, read, read_all, rows, slots, stage, steps, take,
 };
 
-/// Errors after which the context must be made anew.
+/// Errors after which the context must be rebuilt.
 fn poison() -> [Error; 4] {
     [
         Error::Exception { call: "llama_decode", text: "a test".into() },
@@ -18,7 +18,7 @@ fn poison() -> [Error; 4] {
     ]
 }
 
-/// What the engine says of a failed decode.
+/// The text of a failed decode's error.
 fn decode_error(got: &Got) -> &Error {
     match &got.error {
         Some(MullamaError::StreamingError(StreamFailure::Decode(error))) => error,
@@ -26,7 +26,7 @@ fn decode_error(got: &Got) -> &Error {
     }
 }
 
-/// One running, one paused, one waiting, on one place.
+/// One running, one paused and one waiting stream on a single slot.
 fn three_kinds(stage: &mut Stage) -> [TokenStream; 3] {
     let paused = stage.open(&prompt(20, 0), config(30).buffer_size(2)).expect("opened");
     stage.settle();
@@ -37,14 +37,14 @@ fn three_kinds(stage: &mut Stage) -> [TokenStream; 3] {
 }
 
 #[test]
-fn a_poisoned_context_fails_only_those_in_the_step_and_the_next_request_works() {
+fn a_poisoned_context_fails_only_the_streams_of_the_step_and_the_next_request_works() {
     for error in poison() {
         let mut stage = stage(slots(1));
         let [mut running, mut paused, mut waiting] = three_kinds(&mut stage);
         stage.fail_next_decode(error.clone());
         assert_eq!(stage.step(), Step::Worked);
         let failed = take(&mut running);
-        assert_eq!(failed.text(), alone(&prompt(6, 1), 5), "what was produced comes first");
+        assert_eq!(failed.text(), alone(&prompt(6, 1), 5), "everything that was produced comes first");
         assert_eq!(decode_error(&failed).to_string(), error.to_string());
         assert_eq!((failed.code(), running.finish_reason()), (Some("GENERATION_ERROR"), Some(FinishReason::Error)));
         assert_eq!(stage.unfinished(), 2);
@@ -57,7 +57,7 @@ fn a_poisoned_context_fails_only_those_in_the_step_and_the_next_request_works() 
 }
 
 #[test]
-fn all_rows_of_the_failed_step_fail_and_those_in_prefill_too() {
+fn all_streams_of_a_failed_step_fail_including_those_in_prefill() {
     let mut stage = stage(slots(8));
     let mut streams: Vec<TokenStream> = (0..5).map(|seed| stage.open(&prompt(4, seed), config(30)).unwrap()).collect();
     steps(&mut stage, 3);
@@ -70,7 +70,7 @@ fn all_rows_of_the_failed_step_fail_and_those_in_prefill_too() {
 }
 
 #[test]
-fn a_refused_batch_leaves_the_cells_of_everybody_else_alone() {
+fn a_refused_batch_leaves_the_cells_of_all_other_streams_unchanged() {
     let mut stage = stage(slots(1));
     let [mut running, mut paused, mut waiting] = three_kinds(&mut stage);
     stage.fail_next_decode(Error::InvalidBatch { said: vec!["a test".into()] });
@@ -84,7 +84,7 @@ fn a_refused_batch_leaves_the_cells_of_everybody_else_alone() {
 }
 
 #[test]
-fn a_context_that_cannot_be_made_again_fails_all_streams_and_is_tried_again_with_the_next() {
+fn a_context_that_cannot_be_rebuilt_fails_all_streams_and_the_next_request_tries_again() {
     let mut stage = stage(slots(1));
     let [mut running, mut paused, mut waiting] = three_kinds(&mut stage);
     stage.fail_next_decode(poison()[0].clone());
@@ -104,7 +104,7 @@ fn a_context_that_cannot_be_made_again_fails_all_streams_and_is_tried_again_with
 }
 
 #[test]
-fn where_llama_cpp_finds_no_slot_one_stream_waits_and_none_fails() {
+fn if_llama_cpp_finds_no_cells_one_stream_waits_and_none_fails() {
     let mut stage = stage(slots(8));
     let mut streams: Vec<TokenStream> = (0..6).map(|seed| stage.open(&prompt(10, seed), config(40)).unwrap()).collect();
     let mut got: Vec<Got> = streams.iter().map(|_| Got::default()).collect();
@@ -121,7 +121,7 @@ fn where_llama_cpp_finds_no_slot_one_stream_waits_and_none_fails() {
 }
 
 #[test]
-fn where_llama_cpp_finds_no_slot_for_one_alone_a_paused_stream_gives_its_cells() {
+fn if_llama_cpp_finds_no_cells_for_a_single_stream_a_paused_one_is_preempted() {
     let mut stage = stage(slots(1));
     let [mut running, mut paused, _waiting] = three_kinds(&mut stage);
     stage.fail_next_decode(Error::NoKvSlot);
@@ -130,7 +130,7 @@ fn where_llama_cpp_finds_no_slot_for_one_alone_a_paused_stream_gives_its_cells()
 }
 
 #[test]
-fn a_stream_alone_that_finds_no_slot_fails_and_says_for_how_many_rows() {
+fn a_single_stream_without_cells_fails_and_reports_the_number_of_rows() {
     let mut stage = stage(slots(8));
     let mut stream = stage.open(&prompt(12, 0), config(40)).unwrap();
     stage.fail_next_decode(Error::NoKvSlot);
@@ -141,7 +141,7 @@ fn a_stream_alone_that_finds_no_slot_fails_and_says_for_how_many_rows() {
 }
 
 #[test]
-fn a_step_that_was_stopped_is_computed_again_for_those_who_stayed() {
+fn an_aborted_step_is_recomputed_for_the_streams_that_remain() {
     let mut stage = stage(slots(8));
     let mut streams: Vec<TokenStream> = (0..3).map(|seed| stage.open(&prompt(10, seed), config(20)).unwrap()).collect();
     steps(&mut stage, 4);
@@ -152,10 +152,10 @@ fn a_step_that_was_stopped_is_computed_again_for_those_who_stayed() {
 }
 
 #[test]
-fn one_stream_s_sampler_fails_alone() {
-    let messages = hashed();
+fn a_failing_sampler_fails_only_its_own_stream() {
+    let base_logits = hashed();
     let logits: mullama::testing::Logits = std::sync::Arc::new(move |tokens, logits| {
-        messages(tokens, logits);
+        base_logits(tokens, logits);
         if tokens[0] == 66 && tokens.len() == 8 {
             logits[3] = f32::NAN;
         }
@@ -165,11 +165,11 @@ fn one_stream_s_sampler_fails_alone() {
     let got = read_all(&mut stage, &mut [good, bad]);
     assert_eq!((got[0].code(), got[0].text()), (None, alone(&[65, 1, 2], 20)));
     assert!(matches!(got[1].error, Some(MullamaError::StreamingError(StreamFailure::Sample(_)))), "{:?}", got[1].error);
-    assert_eq!(got[1].tokens.len(), 5, "what was produced comes first");
+    assert_eq!(got[1].tokens.len(), 5, "everything that was produced comes first");
 }
 
 #[test]
-fn failure_after_failure_ends_no_stream_without_a_word_and_the_engine_goes_on() {
+fn after_many_failures_every_stream_has_ended_with_a_reason_and_the_engine_continues() {
     let mut stage = stage(pool(3, 120, 4));
     let mut ends = Vec::new();
     for round in 0..40 {

@@ -1,4 +1,4 @@
-//! Gone means free: whoever leaves, in whatever phase, frees its place within one step.
+//! A stream that its reader leaves frees its slot within one step, in every phase.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,7 +7,7 @@ use mullama::{FinishReason, TokenStream};
 
 use crate::support::{STEP, alone, config, hashed, prompt, read, rows, slots, stage, steps, take};
 
-/// The three ways to go.
+/// The three ways to leave.
 #[derive(Debug, Clone, Copy)]
 enum Way {
     Cancel,
@@ -17,7 +17,7 @@ enum Way {
 
 const WAYS: [Way; 3] = [Way::Cancel, Way::Close, Way::Drop];
 
-/// Leaves, and gives the stream back if there still is one.
+/// Leaves, and returns the stream if it still exists.
 fn leave(mut stream: TokenStream, way: Way) -> Option<TokenStream> {
     match way {
         Way::Cancel => stream.cancel(),
@@ -27,7 +27,7 @@ fn leave(mut stream: TokenStream, way: Way) -> Option<TokenStream> {
     Some(stream)
 }
 
-/// A stage of one place, where a stream in some phase has another one behind it.
+/// A stage with one slot, where a stream in some phase has another one behind it.
 fn before_another(len: usize, buffer: u32, steps: usize) -> (Stage, TokenStream, TokenStream) {
     let mut stage = stage(slots(1));
     let stream = stage.open(&prompt(len, 0), config(500).buffer_size(buffer)).expect("opened");
@@ -51,16 +51,16 @@ fn the_next_runs_at_once(mut stage: Stage, stream: TokenStream, next: &mut Token
 }
 
 #[test]
-fn leaving_the_prefill_of_a_long_prompt_frees_the_place_within_one_step() {
+fn leaving_during_a_long_prefill_frees_the_slot_within_one_step() {
     for way in WAYS {
         let (stage, stream, mut next) = before_another(900, 8, 2);
-        assert_eq!(stream.usage().completion_tokens, 0, "two of four pieces are computed");
+        assert_eq!(stream.usage().completion_tokens, 0, "two of four chunks are computed");
         the_next_runs_at_once(stage, stream, &mut next, way);
     }
 }
 
 #[test]
-fn leaving_while_tokens_come_frees_the_place_within_one_step() {
+fn leaving_during_generation_frees_the_slot_within_one_step() {
     for way in WAYS {
         let (stage, stream, mut next) = before_another(5, 64, 7);
         assert_eq!(stream.buffered(), 7);
@@ -69,7 +69,7 @@ fn leaving_while_tokens_come_frees_the_place_within_one_step() {
 }
 
 #[test]
-fn leaving_the_queue_frees_the_place_at_once_without_a_step() {
+fn leaving_the_queue_takes_effect_at_once_without_a_step() {
     for way in WAYS {
         let (mut stage, running, queued) = before_another(5, 64, 3);
         assert_eq!(stage.unfinished(), 2);
@@ -87,7 +87,7 @@ fn leaving_the_queue_frees_the_place_at_once_without_a_step() {
 }
 
 #[test]
-fn leaving_while_paused_frees_cells_and_count_within_one_step() {
+fn leaving_while_paused_frees_the_cells_and_the_admission_within_one_step() {
     for way in WAYS {
         let mut stage = stage(slots(1));
         let stream = stage.open(&prompt(5, 0), config(500).buffer_size(2)).unwrap();
@@ -97,13 +97,13 @@ fn leaving_while_paused_frees_cells_and_count_within_one_step() {
         assert_eq!(stage.unfinished(), 0);
         drop(gone);
         let mut long = stage.open(&prompt(1000, 1), config(100)).unwrap();
-        assert_eq!(read(&mut stage, &mut long).text().len(), 24, "the whole pool is there for the next");
-        assert_eq!(rows(&stage).iter().sum::<usize>(), 5 + 1 + 1000 + 23, "and nothing was computed twice");
+        assert_eq!(read(&mut stage, &mut long).text().len(), 24, "the whole pool is free for the next stream");
+        assert_eq!(rows(&stage).iter().sum::<usize>(), 5 + 1 + 1000 + 23, "nothing was computed twice");
     }
 }
 
 #[test]
-fn a_cancelled_stream_delivers_what_was_produced_and_then_ends() {
+fn a_cancelled_stream_delivers_the_produced_tokens_and_then_ends() {
     let mut stage = stage(slots(1));
     let mut stream = stage.open(&[1], config(500)).unwrap();
     steps(&mut stage, 10);
@@ -113,11 +113,11 @@ fn a_cancelled_stream_delivers_what_was_produced_and_then_ends() {
     assert_eq!(got.text(), alone(&[1], 10));
     assert!(got.over && got.error.is_none());
     assert_eq!(stream.finish_reason(), Some(FinishReason::Cancelled));
-    assert!(take(&mut stream).over, "over again and again");
+    assert!(take(&mut stream).over, "further reads return the same");
 }
 
 #[test]
-fn a_closed_stream_throws_away_what_was_not_read_and_ends_at_once() {
+fn a_closed_stream_discards_unread_tokens_and_ends_at_once() {
     let mut stage = stage(slots(1));
     let mut stream = stage.open(&[1], config(500)).unwrap();
     steps(&mut stage, 10);
@@ -144,22 +144,22 @@ fn cancel_and_close_after_the_end_change_nothing() {
     assert_eq!(stage.unfinished(), 0);
 }
 
-/// Logits that leave a stream while its decode runs.
+/// Logits that drop a stream during its decode.
 fn leaving_in_step(way: Way) -> (Logits, Arc<Mutex<Option<TokenStream>>>) {
     let slot: Arc<Mutex<Option<TokenStream>>> = Arc::default();
-    let (inside, messages) = (Arc::clone(&slot), hashed());
+    let (inside, base_logits) = (Arc::clone(&slot), hashed());
     let logits: Logits = Arc::new(move |tokens, logits| {
         let mut slot = inside.lock().expect("whole");
         if tokens.len() == 10 {
             *slot = slot.take().and_then(|stream| leave(stream, way));
         }
-        messages(tokens, logits);
+        base_logits(tokens, logits);
     });
     (logits, slot)
 }
 
 #[test]
-fn leaving_while_the_step_runs_frees_the_place_within_the_next() {
+fn leaving_while_a_step_runs_frees_the_slot_within_the_next() {
     for way in WAYS {
         let (logits, slot) = leaving_in_step(way);
         let mut stage = Stage::new(slots(1), logits, |_| STEP);

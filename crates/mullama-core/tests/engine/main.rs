@@ -1,4 +1,4 @@
-//! The engine's laws, step by step, over scripted logits and a clock that a test moves.
+//! Tests of the engine, step by step, with scripted logits and a clock that the tests control.
 
 mod backpressure;
 mod cached_prefixes;

@@ -1,11 +1,12 @@
-//! Who goes first: priority, then the order of the calls; nobody waits for ever, and what is too much is refused.
+//! The order of service: priority first, then the order of the calls; no stream waits forever, and excess calls are
+//! refused.
 
 use mullama::testing::{Limits, Reuse, Size, Stage};
 use mullama::{MullamaError, TokenStream};
 
 use crate::support::{STEP, alone, config, hashed, prompt, read, read_all, rows, slots, stage, steps, take};
 
-/// The order in which streams of one token each are served on one place.
+/// The order in which streams of one token each are served on a single slot.
 fn served(priorities: &[i32]) -> Vec<usize> {
     let mut stage = stage(slots(1));
     let open =
@@ -27,12 +28,12 @@ fn first_come_first_served() {
 }
 
 #[test]
-fn a_higher_priority_goes_first_and_equal_ones_in_the_order_of_their_calls() {
+fn higher_priorities_go_first_and_equal_ones_in_the_order_of_their_calls() {
     assert_eq!(served(&[0, 5, -3, 5, i32::MAX, i32::MIN, 0]), [4, 1, 3, 0, 6, 2, 5]);
 }
 
 #[test]
-fn a_higher_priority_takes_no_place_from_a_running_stream() {
+fn a_higher_priority_takes_no_slot_from_a_running_stream() {
     let mut stage = stage(slots(1));
     let running = stage.open(&[1], config(10)).unwrap();
     steps(&mut stage, 2);
@@ -42,7 +43,7 @@ fn a_higher_priority_takes_no_place_from_a_running_stream() {
 }
 
 #[test]
-fn thirty_two_at_once_on_eight_places_and_a_queue_of_sixteen_twenty_four_run_and_eight_are_refused() {
+fn of_thirty_two_calls_eight_slots_and_a_queue_of_sixteen_accept_twenty_four() {
     let mut stage = stage(Size { queue: 16, ..Size::default() });
     let calls: Vec<_> = (0..32).map(|seed| stage.open(&prompt(3, seed), config(20))).collect();
     let (run, refused): (Vec<_>, Vec<_>) = calls.into_iter().partition(Result::is_ok);
@@ -54,7 +55,7 @@ fn thirty_two_at_once_on_eight_places_and_a_queue_of_sixteen_twenty_four_run_and
     for (seed, got) in read_all(&mut stage, &mut streams).iter().enumerate() {
         assert_eq!(got.text(), alone(&prompt(3, seed), 20));
     }
-    stage.open(&[1], config(1)).expect("when they have ended there is room again");
+    stage.open(&[1], config(1)).expect("after they have ended, a call is accepted again");
 }
 
 #[test]
@@ -79,7 +80,7 @@ fn eight_streams_run_in_one_batch() {
 }
 
 #[test]
-fn a_long_prompt_beside_running_streams_comes_in_small_pieces_and_holds_nobody_up() {
+fn a_long_prompt_beside_running_streams_is_computed_in_small_chunks_and_delays_none() {
     let mut stage = Stage::new(slots(8), hashed(), |rows| STEP * u32::try_from(rows).expect("few rows"));
     let running = stage.open(&[1], config(100)).unwrap();
     steps(&mut stage, 1);
@@ -95,14 +96,15 @@ fn a_long_prompt_beside_running_streams_comes_in_small_pieces_and_holds_nobody_u
     assert!(rows.iter().all(|&rows| rows <= 21), "a millisecond a row and twenty beside a stream: {rows:?}");
 }
 
-/// One step, and the readers whose buffer was full before it take a token: each is paused for a step, then wakes.
+/// Runs one step; then the readers whose buffers were full before it take a token: each is paused for a step, then
+/// resumes.
 fn step_with_lagging_readers(stage: &mut Stage, streams: &mut [TokenStream]) {
     let full: Vec<bool> = streams.iter().map(|stream| stream.buffered() == 1).collect();
     stage.step();
     streams.iter_mut().zip(full).filter(|(_, full)| *full).for_each(|(stream, _)| drop(take(stream)));
 }
 
-/// Keeps `count` streams busy whose readers lag, and counts the steps until one that comes later has its first token.
+/// Keeps `count` streams with slow readers busy, and counts the steps until a later stream has its first token.
 fn steps_until_served(slots: usize, count: usize) -> usize {
     let mut stage = stage(crate::support::slots(slots));
     let open = |seed| stage.open(&prompt(2, seed), config(900).buffer_size(1)).expect("opened");
@@ -121,7 +123,7 @@ fn steps_until_served(slots: usize, count: usize) -> usize {
 }
 
 #[test]
-fn the_queue_does_not_starve_behind_readers_that_wake_again_and_again() {
+fn the_queue_does_not_starve_behind_streams_that_resume_repeatedly() {
     for (slots, count) in [(1, 2), (2, 3), (4, 12), (8, 60)] {
         let steps = steps_until_served(slots, count);
         assert!(steps <= 40, "{steps} steps for a slot beside {count} on {slots} slots");
@@ -129,7 +131,7 @@ fn the_queue_does_not_starve_behind_readers_that_wake_again_and_again() {
 }
 
 #[test]
-fn readers_that_wake_again_and_again_do_not_starve_behind_the_queue() {
+fn streams_that_resume_repeatedly_do_not_starve_behind_the_queue() {
     let mut stage = stage(slots(1));
     let mut woken = stage.open(&[1], config(50).buffer_size(1)).unwrap();
     steps(&mut stage, 1);
@@ -172,7 +174,7 @@ fn a_long_prompt_that_needs_the_pool_gets_it_although_short_ones_keep_coming() {
 }
 
 #[test]
-fn begun_streams_take_turns_on_one_place() {
+fn started_streams_take_turns_on_one_slot() {
     let mut stage = stage(slots(1));
     let open = |seed| stage.open(&prompt(2, seed), config(60).buffer_size(1)).unwrap();
     let mut streams: Vec<TokenStream> = (0..3).map(open).collect();
@@ -180,7 +182,7 @@ fn begun_streams_take_turns_on_one_place() {
         step_with_lagging_readers(&mut stage, &mut streams);
     }
     let computed: Vec<usize> = streams.iter().map(|stream| stream.usage().completion_tokens).collect();
-    assert!(computed.iter().all(|&tokens| tokens >= 20), "nobody is left behind: {computed:?}");
+    assert!(computed.iter().all(|&tokens| tokens >= 20), "every stream progresses: {computed:?}");
 }
 
 #[test]

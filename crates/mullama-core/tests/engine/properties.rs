@@ -1,4 +1,4 @@
-//! Whatever comes, in whatever order: limits are kept, texts are right, everybody who reads gets to an end.
+//! For random requests in random order: limits are kept, texts are right, and every stream that is read ends.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -12,15 +12,15 @@ use crate::support::{Got, STEP, config, ms, now, prompt};
 /// How a reader behaves.
 #[derive(Debug, Clone, Copy)]
 enum Reader {
-    /// Takes all there is after every step.
+    /// Takes everything that is available after every step.
     Fast,
-    /// Takes this many every so many steps.
+    /// Takes this many items every so many steps.
     Slow { every: usize, takes: usize },
-    /// Reads nothing before everybody else has got to an end.
+    /// Reads nothing before all other streams have ended.
     Late,
     /// Drops the stream after this many steps.
     Gone { after: usize },
-    /// Cancels after this many steps, and reads on.
+    /// Cancels after this many steps, and continues to read.
     Cancels { after: usize },
 }
 
@@ -28,7 +28,7 @@ enum Reader {
 struct Request {
     arrives: usize,
     prompt_len: usize,
-    /// Prompts of equal heads begin alike.
+    /// Prompts with equal heads have a common prefix.
     head: usize,
     max_tokens: u32,
     buffer_size: u32,
@@ -90,7 +90,7 @@ fn fault(kind: usize) -> Error {
     }
 }
 
-/// What follows these tokens: mostly `a`, `b` or `c`, now and then a piece of an emoji, a stray byte or the end.
+/// The token that follows these: mostly `a`, `b` or `c`, sometimes a part of an emoji, a stray byte or the end.
 fn next(tokens: &[TokenId]) -> TokenId {
     let mut hasher = DefaultHasher::new();
     tokens.hash(&mut hasher);
@@ -107,12 +107,12 @@ fn logits() -> Logits {
     always(next)
 }
 
-/// The text that a request writes: all of it, and what is left of it before the earliest stop.
+/// The text of a request: all of it, and the part before the earliest stop.
 fn expected(request: &Request, seed: usize, context_len: usize) -> (String, String) {
     let mut tokens = prompt(request.prompt_len, seed);
-    let room = (request.max_tokens as usize).min(context_len - tokens.len());
+    let budget = (request.max_tokens as usize).min(context_len - tokens.len());
     let mut bytes = Vec::new();
-    for _ in 0..room {
+    for _ in 0..budget {
         let token = next(&tokens);
         let Ok(byte) = u8::try_from(token) else { break };
         bytes.push(byte);
@@ -147,7 +147,7 @@ impl Running {
         Self { request, seed, stream: Some(stream), got, steps: 0, cancelled: false, overfull: false }
     }
 
-    /// What the reader does after a step.
+    /// The reader's actions after a step.
     fn behave(&mut self, late_too: bool) {
         self.steps += 1;
         let Some(stream) = &mut self.stream else { return };
@@ -170,8 +170,8 @@ impl Running {
         self.stream.is_none() || self.got.over
     }
 
-    /// Whether the engine may compute a token for it: it is neither over nor full.
-    fn has_room(&self) -> bool {
+    /// Whether the engine may compute a token for it: it has not ended, and its buffer is not full.
+    fn has_capacity(&self) -> bool {
         let open = |stream: &TokenStream| stream.finish_reason().is_none() && stream.buffered() == 0;
         !self.is_through() && !self.cancelled && self.stream.as_ref().is_some_and(open)
     }
@@ -181,10 +181,10 @@ impl Running {
         let text = self.got.text();
         assert!(self.got.tokens.iter().enumerate().all(|(at, token)| token.index == at), "items in order");
         let without_id = self.got.tokens.iter().filter(|token| token.id.is_none()).count();
-        assert!(without_id <= 1 && (!self.overfull || without_id == 1), "only a remainder has room beyond the buffer");
+        assert!(without_id <= 1 && (!self.overfull || without_id == 1), "only a remainder may exceed the buffer");
         if self.stream.is_none() || self.cancelled || self.got.error.is_some() {
-            // What was held back may be the beginning of a stop, or of a character that was never finished.
-            assert!(whole.starts_with(text.trim_end_matches('\u{FFFD}')), "{text:?} is no beginning of {whole:?}");
+            // The held text may be a prefix of a stop, or an incomplete character.
+            assert!(whole.starts_with(text.trim_end_matches('\u{FFFD}')), "{text:?} is not a prefix of {whole:?}");
             assert!(!self.request.stops.iter().any(|stop| text.contains(stop)), "no whole stop in {text:?}");
         } else {
             assert_eq!(text, cut, "of {whole:?}");
@@ -197,14 +197,14 @@ impl Running {
     }
 }
 
-/// Rows of each decode stay within all limits, and no more sequences are in it than there are places.
+/// The rows of each decode stay within all limits, and no more sequences are in it than there are slots.
 fn check_decodes(stage: &Stage, size: Size) {
     for rows in stage.decodes() {
         let mut n_seq: Vec<usize> = rows.iter().map(|row| row.seq_id).collect();
         n_seq.sort_unstable();
         n_seq.dedup();
         assert!(n_seq.len() <= size.slots, "{} sequences on {} slots", n_seq.len(), size.slots);
-        assert!(rows.iter().filter(|row| row.output).count() <= n_seq.len(), "one output a sequence");
+        assert!(rows.iter().filter(|row| row.output).count() <= n_seq.len(), "one output per sequence");
     }
 }
 
@@ -224,7 +224,7 @@ fn run(case: &Case) {
         check_decodes(&stage, case.size);
         let all_come = running.len() == case.requests.len();
         if let Step::Idle { until } = worked {
-            assert!(!running.iter().any(Running::has_room), "the engine sleeps while somebody has room");
+            assert!(!running.iter().any(Running::has_capacity), "the engine sleeps while a stream has capacity");
             let wait = until.map_or(ms(0), |until| until.saturating_sub(now(&stage)));
             stage.clock.advance(wait.min(ms(5)));
         }
@@ -246,11 +246,11 @@ fn run(case: &Case) {
     everything_is_free(&mut stage, case.size);
 }
 
-/// Nothing is held any more: a prompt as long as the context is computed at once, and once.
+/// Nothing is held any more: a prompt as long as the context is computed at once, and only once.
 fn everything_is_free(stage: &mut Stage, size: Size) {
     stage.settle();
     assert_eq!(stage.unfinished(), 0);
-    // A fault that found no decode to fail is spent here.
+    // A fault that found no decode to fail is used up here.
     drop(stage.open(&[1], config(1)).map(|stream| (stage.settle(), stream)));
     stage.decodes();
     let streams: Vec<TokenStream> =
@@ -262,10 +262,10 @@ fn everything_is_free(stage: &mut Stage, size: Size) {
     assert_eq!((long.usage().completion_tokens, stage.unfinished()), (1, 0));
     let (computed, all) = (stage.decodes().concat().len(), 2 * size.slots + size.context_len - 1);
     let saved = usize::try_from(stage.stats().tokens_saved).expect("few");
-    assert!(computed <= all && computed + saved >= all, "{computed} of {all}: nothing was in the way");
+    assert!(computed <= all && computed + saved >= all, "{computed} of {all}: no leftover cells were in the way");
 }
 
-/// A second's worth; more where the environment asks for it.
+/// Runs for about a second; longer if the environment asks for it.
 fn cases() -> ProptestConfig {
     let asked = std::env::var_os("PROPTEST_CASES").is_some();
     let cases = if asked { ProptestConfig::default().cases } else { 4_000 };
@@ -276,7 +276,7 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn whatever_comes_limits_are_kept_texts_are_right_and_everybody_who_reads_gets_to_an_end(case in case()) {
+    fn for_any_requests_limits_are_kept_texts_are_right_and_streams_that_are_read_end(case in case()) {
         run(&case);
     }
 }

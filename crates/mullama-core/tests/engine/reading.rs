@@ -1,4 +1,4 @@
-//! Reading from anywhere: by turns, inside of asynchronous tasks, and with wakers that misbehave.
+//! Reading from different contexts: from alternating threads, in async tasks, and with wakers that misbehave.
 
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use crate::support::{PROMPT, alone, config, hashed, read, slots, stage, steps};
 
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// More than the 128 polls that tokio lets a task make before it has to yield.
+/// More than the 128 polls that tokio allows a task before it must yield.
 const TOKENS: u32 = 600;
 
 fn within_limit<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -37,7 +37,7 @@ fn runtimes() -> [Runtime; 2] {
 }
 
 #[test]
-fn a_blocking_read_inside_a_tokio_task_goes_on_after_its_budget() {
+fn a_blocking_read_inside_a_tokio_task_continues_after_the_poll_budget() {
     for runtime in runtimes() {
         let streams = [1, 64, 1000].map(|buffer| context().stream(PROMPT, config(TOKENS).buffer_size(buffer)).unwrap());
         let texts = within_limit(move || {
@@ -48,7 +48,7 @@ fn a_blocking_read_inside_a_tokio_task_goes_on_after_its_budget() {
 }
 
 #[test]
-fn a_stream_read_by_turns_from_two_threads_loses_nothing() {
+fn a_stream_read_alternately_from_two_threads_loses_no_token() {
     let stream = context().stream(PROMPT, config(TOKENS).buffer_size(2)).unwrap();
     let shared = Arc::new(Mutex::new((stream, String::new())));
     let readers = [0, 1].map(|_| {
@@ -74,7 +74,7 @@ impl Wake for Panics {
 }
 
 #[test]
-fn a_waker_that_panics_costs_its_own_stream_and_nobody_elses() {
+fn a_waker_that_panics_affects_only_its_own_stream() {
     let mut stage = stage(slots(2));
     let mut bad = stage.open(PROMPT, config(20)).unwrap();
     let mut good = stage.open(&[2], config(20)).unwrap();
@@ -87,7 +87,7 @@ fn a_waker_that_panics_costs_its_own_stream_and_nobody_elses() {
     assert_eq!((stage.unfinished(), stage.settle()), (0, 0));
 }
 
-/// Reads a stream when its thread ends, after the thread's own values are gone.
+/// Reads a stream when its thread ends, after the thread's own values were destroyed.
 struct ReadsAtTheEnd(TokenStream, std::sync::mpsc::SyncSender<String>);
 
 impl Drop for ReadsAtTheEnd {
@@ -101,12 +101,12 @@ fn a_destructor_that_runs_while_its_thread_ends_reads_a_stream() {
     thread_local! {
         static LAST: std::cell::RefCell<Option<ReadsAtTheEnd>> = const { std::cell::RefCell::new(None) };
     }
-    let (tells, told) = sync_channel(1);
+    let (results, received) = sync_channel(1);
     let mut stream = context().stream(PROMPT, config(50).buffer_size(1)).unwrap();
     thread::spawn(move || {
         LAST.set(None);
         stream.next_blocking().unwrap().unwrap();
-        LAST.set(Some(ReadsAtTheEnd(stream, tells)));
+        LAST.set(Some(ReadsAtTheEnd(stream, results)));
     });
-    assert_eq!(told.recv_timeout(LIMIT).expect("read"), alone(PROMPT, 50)[1..]);
+    assert_eq!(received.recv_timeout(LIMIT).expect("read"), alone(PROMPT, 50)[1..]);
 }

@@ -1,4 +1,4 @@
-//! What a request may be: refused at the call or at the first read, with the facts, and before any compute.
+//! Validation of requests: refused at the call or at the first read, with the facts, and before any compute.
 
 use mullama::{Deadline, FinishReason, MullamaError, PromptFailure, StreamConfig};
 
@@ -22,7 +22,7 @@ fn a_prompt_longer_than_the_context_is_refused_with_both_numbers_before_any_comp
 }
 
 #[test]
-fn a_prompt_that_leaves_room_for_one_token_gets_it() {
+fn a_prompt_that_leaves_space_for_one_token_gets_one() {
     let mut stage = stage(slots(1));
     let mut stream = stage.open(&prompt(1_023, 0), config(10)).unwrap();
     assert_eq!(read(&mut stage, &mut stream).tokens.len(), 1);
@@ -38,7 +38,7 @@ fn an_empty_prompt_is_refused() {
 }
 
 #[test]
-fn an_unknown_token_id_is_refused_by_its_place_and_the_range() {
+fn an_unknown_token_id_is_refused_with_its_position_and_the_range() {
     for (tokens, at, id) in [(vec![1, 2, 257], 2, 257), (vec![-1], 0, -1), (vec![5, i32::MAX, -7], 1, i32::MAX)] {
         let mut stage = stage(slots(1));
         let mut stream = stage.open(&tokens, config(10)).unwrap();
@@ -54,7 +54,7 @@ fn an_unknown_token_id_is_refused_by_its_place_and_the_range() {
 }
 
 #[test]
-fn a_refused_prompt_touches_nobody_else() {
+fn a_refused_prompt_does_not_affect_other_streams() {
     let mut stage = stage(slots(8));
     let mut good = stage.open(PROMPT, config(20)).unwrap();
     let mut bad: Vec<_> =
@@ -64,10 +64,10 @@ fn a_refused_prompt_touches_nobody_else() {
     assert_eq!(codes, ["INVALID_PROMPT", "INVALID_PROMPT", "CONTEXT_OVERFLOW"]);
 }
 
-/// A setter of a field that is a number.
+/// A setter of a numeric field.
 type Setter = fn(StreamConfig, f32) -> StreamConfig;
 
-/// Every value that a field refuses, by the field's name.
+/// All values that a field refuses, by the field's name.
 fn refused() -> Vec<(&'static str, StreamConfig)> {
     let new = StreamConfig::new;
     let mut all = vec![
@@ -117,7 +117,7 @@ fn refused() -> Vec<(&'static str, StreamConfig)> {
 }
 
 #[test]
-fn a_value_out_of_its_range_is_refused_at_the_call_by_field_value_and_range() {
+fn a_value_out_of_range_is_refused_at_the_call_with_field_value_and_range() {
     let stage = stage(slots(1));
     for (name, config) in refused() {
         match stage.open(PROMPT, config.clone()) {
@@ -127,12 +127,12 @@ fn a_value_out_of_its_range_is_refused_at_the_call_by_field_value_and_range() {
             }
             other => panic!("{name}: {other:?} for {config:?}"),
         }
-        assert_eq!(stage.unfinished(), 0, "a refused call counts for nothing");
+        assert_eq!(stage.unfinished(), 0, "a refused call is not counted");
     }
 }
 
 #[test]
-fn what_the_config_allows_the_sampler_allows_too() {
+fn the_sampler_accepts_every_value_that_the_config_accepts() {
     let new = || StreamConfig::new().max_tokens(2).seed(1);
     let edges = [
         new().temperature(f32::MAX),

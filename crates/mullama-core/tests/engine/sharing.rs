@@ -5,7 +5,7 @@ use mullama::{FinishReason, TokenId, TokenStream};
 
 use crate::support::{Got, alone, config, prompt, read, read_all, rows, stage, steps};
 
-/// A stage whose backend can share this much, with a pool of this many cells.
+/// A stage with a pool of this many cells, whose backend can share KV in this way.
 fn sharing(reuse: Reuse, cells: usize) -> Stage {
     let limits = Limits { rows: 512, cells, n_seq: 24, reuse };
     stage(Size { limits, context_len: cells.min(1024), prefix_cache_bytes: 1 << 20, ..Size::default() })
@@ -16,7 +16,7 @@ fn computed(stage: &Stage) -> usize {
 }
 
 #[test]
-fn a_prompt_that_comes_again_is_computed_but_for_its_last_token() {
+fn only_the_last_token_of_a_repeated_prompt_is_computed() {
     for len in [8, 40, 300] {
         let mut stage = sharing(Reuse::Parts, 1024);
         let mut first = stage.open(&prompt(len, 0), config(5)).unwrap();
@@ -59,14 +59,14 @@ fn equal_prompts_that_arrive_together_are_computed_once() {
     let mut streams: Vec<TokenStream> = (0..8).map(|_| stage.open(&prompt(200, 0), config(3)).unwrap()).collect();
     let texts: Vec<String> = read_all(&mut stage, &mut streams).iter().map(Got::text).collect();
     assert_eq!(texts, vec![alone(&prompt(200, 0), 3); 8]);
-    // The prompt once, its last token for each of the seven others, and two more tokens for each.
+    // The prompt is computed once, its last token for each of the seven others, and two more tokens for each.
     assert_eq!(computed(&stage), 200 + 7 + 8 * 2);
     let cached: Vec<usize> = streams.iter().map(|stream| stream.usage().cached_tokens).collect();
     assert_eq!(cached, [0, 199, 199, 199, 199, 199, 199, 199]);
 }
 
 #[test]
-fn a_stream_that_waited_for_a_prefix_starts_as_soon_as_it_is_there() {
+fn a_stream_that_waits_for_a_prefix_starts_as_soon_as_it_is_computed() {
     let mut stage = sharing(Reuse::Parts, 1024);
     let streams: Vec<TokenStream> = (0..8).map(|_| stage.open(&prompt(200, 0), config(9)).unwrap()).collect();
     while streams[0].usage().completion_tokens == 0 {
@@ -101,13 +101,13 @@ fn a_follower_whose_leader_leaves_computes_the_rest_itself() {
 }
 
 #[test]
-fn a_state_that_only_serves_whole_is_shared_whole_or_not_at_all() {
+fn a_state_that_is_only_usable_whole_is_shared_whole_or_not_at_all() {
     let mut stage = sharing(Reuse::Whole, 1024);
     let mut first = stage.open(&prompt(40, 0), config(4)).unwrap();
     let text = read(&mut stage, &mut first).text();
     let mut same = stage.open(&prompt(40, 0), config(4)).unwrap();
     assert_eq!((read(&mut stage, &mut same).text(), same.usage().cached_tokens), (text.clone(), 0));
-    // All that was computed: the prompt and all tokens but the last.
+    // The whole state: the prompt, and all tokens except the last.
     let longer = [prompt(40, 0), text.bytes().map(TokenId::from).collect()].concat();
     let mut grown = stage.open(&longer, config(4)).unwrap();
     assert_eq!(read(&mut stage, &mut grown).text(), alone(&longer, 4));
@@ -115,7 +115,7 @@ fn a_state_that_only_serves_whole_is_shared_whole_or_not_at_all() {
 }
 
 #[test]
-fn where_nothing_can_be_shared_everything_is_computed() {
+fn without_shareable_kv_everything_is_computed() {
     let mut stage = sharing(Reuse::Nothing, 1024);
     for _ in 0..3 {
         let mut stream = stage.open(&prompt(40, 0), config(4)).unwrap();
@@ -125,7 +125,7 @@ fn where_nothing_can_be_shared_everything_is_computed() {
 }
 
 #[test]
-fn a_preempted_stream_comes_back_from_host_memory_without_computing_again() {
+fn a_preempted_stream_is_restored_from_host_memory_without_recomputing() {
     let mut stage = sharing(Reuse::Parts, 256);
     let mut paused = stage.open(&prompt(150, 0), config(60).buffer_size(4)).unwrap();
     stage.settle();
@@ -139,7 +139,7 @@ fn a_preempted_stream_comes_back_from_host_memory_without_computing_again() {
 }
 
 #[test]
-fn cached_prefixes_give_their_cells_before_paused_streams_do() {
+fn cached_prefixes_are_evicted_before_paused_streams_are_preempted() {
     let mut stage = sharing(Reuse::Parts, 256);
     let mut finished = stage.open(&prompt(14, 0), config(1)).unwrap();
     read(&mut stage, &mut finished);
@@ -153,7 +153,7 @@ fn cached_prefixes_give_their_cells_before_paused_streams_do() {
 }
 
 #[test]
-fn what_a_lost_context_held_is_never_shared() {
+fn prefixes_of_a_lost_context_are_never_shared() {
     let mut stage = sharing(Reuse::Parts, 1024);
     let mut first = stage.open(&prompt(20, 0), config(3)).unwrap();
     read(&mut stage, &mut first);

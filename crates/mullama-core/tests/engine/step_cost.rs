@@ -1,4 +1,4 @@
-//! What a step costs is learnt from finished work, so that prompts never hold up the streams that run beside them.
+//! The cost of a step is learnt from finished work, so that prompts never delay the streams beside them too long.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use mullama::testing::{Limits, Reuse, Size, Stage};
 
 use crate::support::{config, hashed, ms, now, prompt, steps, take};
 
-/// A step of this many rows: 10 ms, and 2 ms for each row above the first.
+/// The duration of a step with this many rows: 10 ms, plus 2 ms for each row after the first.
 fn cost(rows: usize) -> Duration {
     ms(10) + 2 * ms(rows.saturating_sub(1) as u64)
 }
 
-/// What prompts may add to a step: the larger of 20 ms and three normal steps of 10 ms.
+/// The time that prompts may add to a step: the larger of 20 ms and three normal steps of 10 ms.
 const ADDED: Duration = Duration::from_millis(30);
 
 fn stage(asynchronous: bool) -> Stage {
@@ -20,7 +20,7 @@ fn stage(asynchronous: bool) -> Stage {
     Stage::new(Size { context_len: 4096, limits, asynchronous, ..Size::default() }, hashed(), cost)
 }
 
-/// Steps until the prompt beside a running stream is computed; how long each step lasted on the clock.
+/// Steps until the prompt beside a running stream is computed; returns how long each step lasted on the clock.
 fn steps_beside_a_prompt(stage: &mut Stage) -> Vec<Duration> {
     let running = stage.open(&[1], config(4000).buffer_size(4000)).expect("opened");
     steps(stage, 20);
@@ -42,7 +42,7 @@ fn a_prompt_beside_running_streams_stays_within_its_bound_when_decodes_return_be
     let lasted = steps_beside_a_prompt(&mut stage);
     let worst = lasted.iter().max().copied().unwrap_or_default();
     assert!(worst <= ms(10) + ADDED, "a step of {worst:?} beside normal ones of 10 ms");
-    assert!(lasted.len() < 120, "and uses the bound: {} steps for 1000 tokens", lasted.len());
+    assert!(lasted.len() < 120, "the limit is used: {} steps for 1000 tokens", lasted.len());
 }
 
 #[test]

@@ -1,11 +1,12 @@
-//! Stops are exact: nothing of one leaks, nothing before it is lost, and what was held back comes at every kind of end.
+//! Stop sequences are exact: no part of one is delivered, no text before it is lost, and held text is delivered at
+//! every kind of end.
 
 use mullama::testing::{ByteVocabulary, Size, Stage, always};
 use mullama::{FinishReason, StreamConfig, TokenId, TokenStream};
 
 use crate::support::{Got, PROMPT, STEP, config, ms, read, spell, spelling, steps, stopping, take};
 
-/// Text, finish reason and stop sequence of a stream that writes these bytes.
+/// Text, finish reason and stop sequence of a stream that generates these bytes.
 fn written(bytes: &'static [u8], config: StreamConfig) -> (String, FinishReason, Option<String>) {
     let (mut stage, mut stream) = spell(bytes, config);
     let got = read(&mut stage, &mut stream);
@@ -48,12 +49,12 @@ fn overlapping_stops_end_at_the_one_that_begins_first() {
 }
 
 #[test]
-fn of_two_stops_where_one_begins_the_other_the_shorter_ends_the_text() {
+fn of_two_stops_where_one_is_a_prefix_of_the_other_the_shorter_ends_the_text() {
     assert_eq!(written(b"xabcd", stopping(100, &["abc", "ab"])), stopped("x", "ab"));
 }
 
 #[test]
-fn a_stop_that_repeats_its_own_beginning_is_found() {
+fn a_stop_whose_start_repeats_inside_it_is_found() {
     assert_eq!(written(b"aaabaaac", stopping(100, &["aaac"])), stopped("aaab", "aaac"));
     assert_eq!(written(b"ababac", stopping(100, &["abac"])), stopped("ab", "abac"));
 }
@@ -68,14 +69,14 @@ fn a_stop_one_token_beyond_the_last_allowed_is_a_length_with_the_whole_text() {
     let (mut stage, mut stream) = spell(b"one<end>", stopping(7, &["<end>"]));
     let got = read(&mut stage, &mut stream);
     assert_eq!(got.text(), "one<end");
-    assert_eq!(got.tokens.len(), 7, "the last token carries what was held back");
+    assert_eq!(got.tokens.len(), 7, "the last token carries the held text");
     assert_eq!(got.tokens[6].text, "<end");
     assert_eq!(got.tokens[6].id, Some(i32::from(b'd')));
     assert_eq!((stream.finish_reason(), stream.stop_sequence()), (Some(FinishReason::Length), None));
 }
 
 #[test]
-fn a_held_tail_is_released_with_the_token_that_turns_away() {
+fn held_text_is_released_with_the_token_that_rules_the_stop_out() {
     let (mut stage, mut stream) = spell(b"a<enemy", stopping(100, &["<end>"]));
     let got = read(&mut stage, &mut stream);
     let texts: Vec<&str> = got.tokens.iter().map(|token| token.text.as_str()).collect();
@@ -90,14 +91,14 @@ fn text_waits_only_while_it_may_still_become_a_stop() {
     assert_eq!(texts, ["a", "", "<", "", "<e", "", "", "", ""]);
 }
 
-/// A stream that has written `one<en` and holds the last three back, and its stage.
+/// A stream that has generated `one<en` and holds back the last three characters, with its stage.
 fn holding(config: StreamConfig) -> (Stage, TokenStream) {
     let (mut stage, stream) = spell(b"one<en and so on", config.stop_sequences(vec!["<end>".into()]));
     steps(&mut stage, 6);
     (stage, stream)
 }
 
-/// What is read after the end: a text, and one last item without an id.
+/// Asserts that the reads after the end give a text, and one last item without an id.
 fn the_remainder_came(got: &Got) {
     assert_eq!(got.text(), "one<en");
     let last = got.tokens.last().expect("an item");
@@ -155,7 +156,7 @@ fn a_held_tail_comes_before_an_error() {
 
 #[test]
 fn a_whole_stop_inside_a_held_tail_ends_the_text_there_at_every_kind_of_end() {
-    // "abc" is held because of "abcd"; whether "bc" is the earliest is known only when no "d" follows.
+    // "abc" is held because of "abcd"; "bc" is known to be the earliest stop only when no "d" follows.
     let stops = ["abcd", "bc"];
     assert_eq!(written(b"xabc", stopping(100, &stops)), stopped("xa", "bc"));
     assert_eq!(written(b"xabcz", stopping(4, &stops)), stopped("xa", "bc"));

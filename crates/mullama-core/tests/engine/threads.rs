@@ -1,4 +1,4 @@
-//! The engine on its own thread: readers on others, who wait, wake, leave and race with each other.
+//! The engine on its own thread: readers on other threads wait, wake, leave and race with each other.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,14 +15,14 @@ use mullama::{FinishReason, MullamaError, StreamFailure, StreamHandle, TokenStre
 
 use crate::support::{PROMPT, alone, config, hashed, prompt};
 
-/// Far longer than anything here takes.
+/// Far longer than any operation here takes.
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn context(size: Size) -> ScriptedContext {
     ScriptedContext::start(size, hashed()).expect("started")
 }
 
-/// Runs on a thread of its own, and fails if that does not end in time.
+/// Runs on a separate thread, and fails if that does not end in time.
 fn within_limit<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, wait) = sync_channel(1);
     thread::spawn(move || done.send(work()));
@@ -30,7 +30,7 @@ fn within_limit<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) ->
 }
 
 #[test]
-fn thirty_two_callers_at_once_on_eight_places_and_a_queue_of_sixteen_twenty_four_run_and_eight_are_refused() {
+fn of_thirty_two_callers_at_once_eight_slots_and_a_queue_of_sixteen_accept_twenty_four() {
     let context = Arc::new(context(Size { queue: 16, ..Size::default() }));
     let all_called = Arc::new(Barrier::new(32));
     let callers: Vec<_> = (0..32)
@@ -52,27 +52,28 @@ fn thirty_two_callers_at_once_on_eight_places_and_a_queue_of_sixteen_twenty_four
     }
 }
 
-/// Logits that wait for the test at every decode: the engine stands in the middle of a step until it is let go.
+/// Logits that wait for the test at every decode: the engine is blocked in the middle of a step until the test releases
+/// it.
 fn gated() -> (Logits, Receiver<()>, SyncSender<()>) {
-    let (entered, run_state) = sync_channel(1_000);
+    let (entered, step_started) = sync_channel(1_000);
     let (go, gate) = sync_channel::<()>(1_000);
-    let (gate, messages) = (Mutex::new(gate), hashed());
+    let (gate, base_logits) = (Mutex::new(gate), hashed());
     let logits: Logits = Arc::new(move |tokens, logits| {
         entered.send(()).ok();
-        // A gate whose test has gone stands open.
+        // If the test has dropped its end, the gate is open.
         gate.lock().expect("whole").recv_timeout(LIMIT).ok();
-        messages(tokens, logits);
+        base_logits(tokens, logits);
     });
-    (logits, run_state, go)
+    (logits, step_started, go)
 }
 
 #[test]
 fn a_reader_that_waits_is_woken_when_another_thread_cancels_or_closes() {
     for go in [StreamHandle::cancel, StreamHandle::close] {
-        let (logits, run_state, gate) = gated();
+        let (logits, step_started, gate) = gated();
         let context = ScriptedContext::start(Size { slots: 1, ..Size::default() }, logits).unwrap();
         let running = context.stream(PROMPT, config(1_000)).unwrap();
-        run_state.recv_timeout(LIMIT).unwrap();
+        step_started.recv_timeout(LIMIT).unwrap();
         let queued = context.stream(PROMPT, config(1_000)).unwrap();
         let handles = [queued.handle(), running.handle()];
         let [read_queued, read_running] =
@@ -88,16 +89,16 @@ fn a_reader_that_waits_is_woken_when_another_thread_cancels_or_closes() {
 
 #[test]
 fn calls_and_reads_never_wait_for_a_running_step() {
-    let (logits, run_state, go) = gated();
+    let (logits, step_started, go) = gated();
     let context = ScriptedContext::start(Size { slots: 1, queue: 2, ..Size::default() }, logits).unwrap();
     let mut running = context.stream(PROMPT, config(5)).unwrap();
-    run_state.recv_timeout(LIMIT).unwrap();
-    // The engine is inside its step. Everything here returns all the same.
+    step_started.recv_timeout(LIMIT).unwrap();
+    // The engine is inside its step. All calls here return nevertheless.
     within_limit(move || {
         let mut queued = context.stream(PROMPT, config(5)).unwrap();
         assert!(matches!(running.next_within(Duration::ZERO), TryNext::Pending));
         queued.cancel();
-        assert!(matches!(queued.next_within(Duration::ZERO), TryNext::Ended), "a queued stream is free at once");
+        assert!(matches!(queued.next_within(Duration::ZERO), TryNext::Ended), "a queued stream ends at once");
         assert!(context.stream(PROMPT, config(5)).is_ok() && context.stream(PROMPT, config(5)).is_ok());
         running.close();
         assert!(matches!(running.next_within(LIMIT), TryNext::Ended));
@@ -106,34 +107,34 @@ fn calls_and_reads_never_wait_for_a_running_step() {
 }
 
 #[test]
-fn a_running_step_is_stopped_only_when_nobody_is_left_to_read_any_of_its_rows() {
-    let (logits, run_state, go) = gated();
+fn a_running_step_is_stopped_only_when_no_reader_is_left_for_its_rows() {
+    let (logits, step_started, go) = gated();
     let context = ScriptedContext::start(Size { slots: 2, ..Size::default() }, logits).unwrap();
     let first = context.stream(PROMPT, config(100)).unwrap();
-    run_state.recv_timeout(LIMIT).unwrap();
+    step_started.recv_timeout(LIMIT).unwrap();
     let second = context.stream(PROMPT, config(100)).unwrap();
     go.send(()).unwrap();
-    // The second step: both have a row in it, and a third stream waits.
-    run_state.recv_timeout(LIMIT).unwrap();
+    // In the second step both have a row, and a third stream waits.
+    step_started.recv_timeout(LIMIT).unwrap();
     let queued = context.stream(PROMPT, config(3)).unwrap();
     first.cancel();
-    assert!(!context.is_aborting(), "the second reads on");
+    assert!(!context.is_aborting(), "the second is still being read");
     drop(second);
-    assert!(context.is_aborting(), "nobody reads what the step computes");
+    assert!(context.is_aborting(), "no reader is left for the rows of the step");
     drop(go);
     assert_eq!(queued.into_completion().unwrap().text, alone(PROMPT, 3));
     assert!(!context.is_aborting(), "the next steps run");
 }
 
 #[test]
-fn who_leaves_the_queue_or_a_full_buffer_stops_nobody_s_step() {
-    let (logits, run_state, go) = gated();
+fn a_queued_or_paused_stream_that_is_left_does_not_stop_a_running_step() {
+    let (logits, step_started, go) = gated();
     let context = ScriptedContext::start(Size { slots: 1, ..Size::default() }, logits).unwrap();
     let paused = context.stream(PROMPT, config(100).buffer_size(1)).unwrap();
-    run_state.recv_timeout(LIMIT).unwrap();
+    step_started.recv_timeout(LIMIT).unwrap();
     let running = context.stream(PROMPT, config(3)).unwrap();
     go.send(()).unwrap();
-    run_state.recv_timeout(LIMIT).unwrap();
+    step_started.recv_timeout(LIMIT).unwrap();
     let queued = context.stream(PROMPT, config(100)).unwrap();
     drop((paused, queued));
     assert!(!context.is_aborting());
@@ -142,11 +143,11 @@ fn who_leaves_the_queue_or_a_full_buffer_stops_nobody_s_step() {
 }
 
 #[test]
-fn a_wait_with_a_limit_ends_at_its_limit_and_loses_nothing() {
-    let (logits, run_state, go) = gated();
+fn a_wait_with_a_limit_ends_at_the_limit_and_loses_no_token() {
+    let (logits, step_started, go) = gated();
     let context = ScriptedContext::start(Size::default(), logits).unwrap();
     let mut stream = context.stream(PROMPT, config(2)).unwrap();
-    run_state.recv_timeout(LIMIT).unwrap();
+    step_started.recv_timeout(LIMIT).unwrap();
     assert!(matches!(stream.next_within(Duration::from_millis(5)), TryNext::Pending));
     drop(go);
     assert_eq!(stream.into_completion().unwrap().text, alone(PROMPT, 2));
@@ -184,7 +185,7 @@ fn an_open_stream_outlives_its_context() {
 }
 
 #[test]
-fn dropping_everything_while_tokens_come_returns() {
+fn dropping_everything_during_generation_returns() {
     for n in 0..200_usize {
         let context = context(Size::default());
         let mut streams: Vec<TokenStream> =
@@ -197,7 +198,7 @@ fn dropping_everything_while_tokens_come_returns() {
 }
 
 #[test]
-fn many_readers_that_come_and_go_leave_nothing_behind_and_hurt_nobody() {
+fn many_short_lived_readers_leave_nothing_behind_and_do_not_affect_others() {
     let context = Arc::new(context(Size { slots: 4, queue: 1_000, ..Size::default() }));
     let workers: Vec<_> = (0..8_usize)
         .map(|worker| {
@@ -223,45 +224,48 @@ fn many_readers_that_come_and_go_leave_nothing_behind_and_hurt_nobody() {
     assert_eq!(context.stream(PROMPT, config(30)).unwrap().into_completion().unwrap().text, alone(PROMPT, 30));
 }
 
-/// The smallest executor: a task is owned by whoever may wake it, and by the queue while it is ready.
+/// A minimal executor: a task is owned by its wakers, and by the queue while it is ready.
 struct Task {
     future: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
     ready: SyncSender<Arc<Task>>,
-    /// Hears whether the future could be dropped without a panic.
-    gone: SyncSender<bool>,
+    /// Reports whether the future could be dropped without a panic.
+    drop_report: SyncSender<bool>,
 }
 
 impl Wake for Task {
     fn wake(self: Arc<Self>) {
         let ready = self.ready.clone();
-        // If the executor has gone this was the last owner, and the future is dropped here.
+        // If the executor no longer exists, this was the last owner, and the future is dropped here.
         let _ = ready.send(self);
     }
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
-        // Where the task goes, its future goes: on the engine's thread, if a waker was its last owner.
+        // The future is dropped where the task is dropped: on the engine's thread, if a waker was its last owner.
         let future = self.future.get_mut().expect("whole").take();
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(future)));
-        self.gone.send(dropped.is_ok()).ok();
+        self.drop_report.send(dropped.is_ok()).ok();
     }
 }
 
 #[test]
 fn a_waker_that_owns_the_last_stream_may_drop_it_on_the_engine_s_own_thread() {
-    let (logits, run_state, go) = gated();
+    let (logits, step_started, go) = gated();
     let context = ScriptedContext::start(Size::default(), logits).unwrap();
     let mut stream = context.stream(PROMPT, config(50)).unwrap();
-    run_state.recv_timeout(LIMIT).unwrap();
+    step_started.recv_timeout(LIMIT).unwrap();
     let future = async move { while stream.next().await.is_some() {} };
-    let ((ready, queue), (gone, told)) = (sync_channel(10), sync_channel(1));
-    let task = Arc::new(Task { future: Mutex::new(Some(Box::pin(future))), ready, gone });
+    let ((ready, queue), (drop_report, dropped_cleanly)) = (sync_channel(10), sync_channel(1));
+    let task = Arc::new(Task { future: Mutex::new(Some(Box::pin(future))), ready, drop_report });
     let waker = Arc::clone(&task).into();
     let poll = task.future.lock().unwrap().as_mut().unwrap().as_mut().poll(&mut Context::from_waker(&waker));
     assert_eq!(poll, Poll::Pending);
     drop((waker, task, queue, context));
-    // Only the stream's waker owns the task now, and the task owns the stream and the engine.
+    // Now only the stream's waker owns the task, and the task owns the stream and the engine.
     drop(go);
-    assert!(told.recv_timeout(LIMIT).expect("the task goes"), "the engine lets go of itself without a panic");
+    assert!(
+        dropped_cleanly.recv_timeout(LIMIT).expect("the task is dropped"),
+        "the engine is dropped on its own thread without a panic"
+    );
 }

@@ -1,4 +1,5 @@
-//! How prompts become tokens: short ones beside long ones, nobody's never, and none without an answer.
+//! How prompts are tokenized: short ones are not delayed by long ones, abandoned ones are skipped, and every stream
+//! gets an answer.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -10,12 +11,12 @@ use mullama::{MullamaError, Prompt, StreamFailure, TokenId, TokenStream};
 
 use crate::support::{Got, STEP, config, hashed, ms, take};
 
-/// Far longer than anything here takes, on a busy machine too.
+/// Far longer than any operation here takes, even on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
-/// A prompt for the lane of long ones.
+/// The length of a prompt for the lane of long ones.
 const LONG: usize = 100_000;
 
-/// A tokenizer that stops at every text that begins with `!` until the gate opens, and keeps in mind what it saw.
+/// A tokenizer that blocks on every text that starts with `!` until the gate opens, and records the texts.
 #[derive(Default)]
 struct Gate {
     state: Mutex<(Vec<String>, bool)>,
@@ -29,7 +30,7 @@ impl Gate {
         if text.starts_with('!') {
             let waited =
                 self.opened.wait_timeout_while(state, LIMIT, |(_, open)| !*open).expect("the test has not failed");
-            assert!(!waited.1.timed_out(), "the gate stays shut");
+            assert!(!waited.1.timed_out(), "the gate was not opened in time");
         }
         vec![1]
     }
@@ -39,7 +40,7 @@ impl Gate {
         self.opened.notify_all();
     }
 
-    /// The beginnings of the texts that it saw.
+    /// The first characters of the recorded texts.
     fn seen(&self) -> Vec<String> {
         self.state.lock().expect("the test has not failed").0.clone()
     }
@@ -55,7 +56,7 @@ fn staged(vocabulary: ScriptedTokenizer) -> Stage {
     Stage::with_vocabulary(Size::default(), hashed(), |_| STEP, Arc::new(vocabulary))
 }
 
-/// A text of so many bytes that begins with this.
+/// A text of this many bytes with this start.
 fn text(begins: &str, bytes: usize) -> String {
     format!("{begins}{}", "x".repeat(bytes - begins.len()))
 }
@@ -68,7 +69,7 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Steps until the stream is over.
+/// Steps until the stream has ended.
 fn read(stage: &mut Stage, stream: &mut TokenStream) -> Got {
     let mut got = Got::default();
     eventually("the stream ends", || {
@@ -129,15 +130,15 @@ fn a_prompt_is_never_tokenized_for_a_stream_that_has_left_or_expired() {
 }
 
 #[test]
-fn a_text_that_is_being_tokenized_is_given_up_when_its_stream_ends() {
+fn tokenizing_stops_when_the_stream_ends() {
     for leaves in [true, false] {
         let (begun, given_up) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let (told, noted) = (Arc::clone(&begun), Arc::clone(&given_up));
+        let (started, noted) = (Arc::clone(&begun), Arc::clone(&given_up));
         let stage = staged(ScriptedTokenizer::new(move |_, go_on| {
-            told.store(true, Ordering::Release);
+            started.store(true, Ordering::Release);
             let since = Instant::now();
             while go_on(0) {
-                assert!(since.elapsed() < LIMIT, "nobody ends it");
+                assert!(since.elapsed() < LIMIT, "the work is not stopped");
                 thread::yield_now();
             }
             noted.store(true, Ordering::Release);
@@ -155,7 +156,7 @@ fn a_text_that_is_being_tokenized_is_given_up_when_its_stream_ends() {
 }
 
 #[test]
-fn prompts_that_wait_are_bounded_in_bytes_and_those_that_nobody_wants_do_not_count() {
+fn waiting_prompts_are_limited_in_bytes_and_abandoned_ones_do_not_count() {
     const LARGE: usize = 40 << 20;
     let (gate, mut stage) = gated();
     let mut first = stage.submit(text("!", LONG), config(1)).unwrap();
@@ -175,7 +176,7 @@ fn prompts_that_wait_are_bounded_in_bytes_and_those_that_nobody_wants_do_not_cou
     assert_eq!(read(&mut stage, &mut first).tokens.len(), 1);
     assert_eq!(read(&mut stage, &mut third).tokens.len(), 1);
     assert_eq!(gate.seen().concat(), "!xcx");
-    let mut fourth = stage.submit(text("d", LARGE), config(1)).expect("all is given back");
+    let mut fourth = stage.submit(text("d", LARGE), config(1)).expect("all bytes are free again");
     assert!(read(&mut stage, &mut fourth).error.is_none());
 }
 
@@ -214,7 +215,7 @@ fn a_text_is_tokenized_no_further_than_the_context_is_long() {
 #[test]
 fn a_tokenizer_that_panics_fails_its_stream_at_once_and_no_other() {
     let mut stage = staged(ScriptedTokenizer::new(|text, _| {
-        assert!(!text.starts_with('!'), "on purpose");
+        assert!(!text.starts_with('!'), "a deliberate panic");
         vec![1]
     }));
     for bytes in [5, LONG] {
@@ -230,7 +231,7 @@ fn a_tokenizer_that_panics_fails_its_stream_at_once_and_no_other() {
 }
 
 #[test]
-fn token_ids_are_counted_before_they_are_looked_at() {
+fn the_number_of_token_ids_is_checked_before_their_values() {
     let mut stage = staged(ScriptedTokenizer::new(|_, _| Vec::new()));
     let mut stream = stage.submit(Prompt::Tokens(vec![-1; 2_000]), config(1)).unwrap();
     let error = read(&mut stage, &mut stream).error;
@@ -241,7 +242,7 @@ fn token_ids_are_counted_before_they_are_looked_at() {
 }
 
 #[test]
-fn seeds_that_nobody_chose_differ() {
+fn random_seeds_differ() {
     let stage = staged(ScriptedTokenizer::new(|_, _| Vec::new()));
     let mut seeds: Vec<_> = (0..50).map(|_| stage.submit(Prompt::Tokens(vec![1]), config(0)).unwrap().seed()).collect();
     seeds.sort_unstable();

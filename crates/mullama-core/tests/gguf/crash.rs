@@ -1,6 +1,6 @@
-//! Mutants of the demo model in llama.cpp itself: each is an error or a model that runs, never a crash, never a hang.
+//! Mutants of the demo model in llama.cpp itself: each is refused or runs; none crashes or hangs.
 //!
-//! They run in a child process, many to a child, which writes down the mutant it is at.
+//! They run in child processes, many per child; the child logs the number of each mutant before it tries it.
 
 use std::env;
 use std::fs::{self, File};
@@ -15,24 +15,24 @@ use mullama::{Context, ContextParams, Model, MullamaError, StreamConfig};
 
 use crate::writer::{HEADER_LEN, demo};
 
-/// In the child: the directory to work in.
+/// Set in the child process: the directory to work in.
 const CHILD: &str = "MULLAMA_GGUF_TEST_CHILD";
-/// How many mutants to try, if others than the default; for a hunt by hand.
+/// The number of mutants to try, if it is not the default; for manual searches.
 const COUNT: &str = "MULLAMA_GGUF_MUTANTS";
-/// What the mutants are made from, if from another than the default; for a hunt by hand.
+/// The seed of the mutants, if it is not the default; for manual searches.
 const SEED: &str = "MULLAMA_GGUF_SEED";
 
-/// Mutants that are cut, before those with flipped bits.
+/// Number of truncated mutants, which come before those with flipped bits.
 const CUTS: u64 = 50;
 const FLIPS: u64 = 500;
-/// The longest that one mutant may take; a good one takes some ten milliseconds.
+/// Maximum duration of one mutant; a valid one takes about ten milliseconds.
 const LONGEST: Duration = Duration::from_secs(20);
 
 fn number(variable: &str, default: u64) -> u64 {
     env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// A fixed sequence of numbers that look random (`SplitMix64`).
+/// A reproducible sequence of random numbers (`SplitMix64`).
 struct Chance(u64);
 
 impl Chance {
@@ -45,18 +45,18 @@ impl Chance {
     }
 }
 
-/// The mutant of this number: cut, or with one to three bits of the header flipped.
+/// The mutant with this number: truncated, or with one to three flipped bits in the header.
 fn mutant(demo: &[u8], number: u64, seed: u64) -> Vec<u8> {
     let mut chance = Chance(seed ^ number.wrapping_mul(0x2545_f491_4f6c_dd1d));
     let mut bytes = demo.to_vec();
     if number < CUTS {
-        // half of them in the header, half in the data
+        // Half of the cuts are in the header, half in the data.
         let bound = if number.is_multiple_of(2) { HEADER_LEN } else { bytes.len() };
         bytes.truncate(chance.below(bound));
         return bytes;
     }
     for _ in 0..=chance.below(3) {
-        // every second flip hits the scalars in front of the tokens or the tensors behind them
+        // Every second flip hits the scalars before the tokens or the tensors after them.
         let at = match chance.below(4) {
             0 => chance.below(1_200),
             1 => 29_370 + chance.below(HEADER_LEN - 29_370),
@@ -67,7 +67,7 @@ fn mutant(demo: &[u8], number: u64, seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// Loads a model and lets it write two tokens.
+/// Loads a model and lets it generate two tokens.
 fn run(path: &Path) -> Result<(), MullamaError> {
     let model = Arc::new(Model::load(path)?);
     let params = ContextParams { n_ctx: Some(256), n_threads: Some(1), n_threads_batch: Some(1), ..Default::default() };
@@ -76,7 +76,7 @@ fn run(path: &Path) -> Result<(), MullamaError> {
     context.generate("Write a poem: 123 \u{e9}", config).map(|_| ())
 }
 
-/// Tries all mutants from `first` on; writes down each before it is tried.
+/// Tries all mutants from `first` on, and logs each one before it is tried.
 fn try_all(directory: &Path) {
     let demo = demo();
     let seed = number(SEED, 1);
@@ -90,7 +90,7 @@ fn try_all(directory: &Path) {
     writeln!(log, "ran {ran}").expect("logged");
 }
 
-/// Waits for the child as long as it gets on; how it ended, or `None` if it hangs.
+/// Waits for the child as long as it makes progress; returns its status, or `None` if it hangs.
 fn watch(child: &mut Child, log: &Path) -> Option<ExitStatus> {
     let (mut seen, mut since) = (0, Instant::now());
     loop {
@@ -110,17 +110,17 @@ fn watch(child: &mut Child, log: &Path) -> Option<ExitStatus> {
 }
 
 #[test]
-fn a_mutant_is_an_error_or_a_model_that_runs() {
+fn every_mutant_is_refused_or_runs() {
     if let Some(directory) = env::var_os(CHILD) {
         return try_all(directory.as_ref());
     }
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("log");
-    // 16 GiB of addresses: a tokenizer's stack alone takes half a one
+    // 16 GiB of address space: the stack of a tokenizer alone takes half a GiB.
     let mut child = Command::new("sh")
         .args(["-c", "ulimit -v 16777216; exec \"$0\" \"$@\""])
         .arg(env::current_exe().unwrap())
-        .args(["--exact", "crash::a_mutant_is_an_error_or_a_model_that_runs", "--quiet"])
+        .args(["--exact", "crash::every_mutant_is_refused_or_runs", "--quiet"])
         .env(CHILD, directory.path())
         .spawn()
         .unwrap();

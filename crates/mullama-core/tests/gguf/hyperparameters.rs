@@ -1,11 +1,11 @@
-//! Hyperparameters that llama.cpp asserts on, divides by or indexes with, and tensors whose shapes do not fit them.
+//! Hyperparameters that llama.cpp asserts on, divides by or indexes with, and tensors whose shapes do not match them.
 
 use mullama::gguf::GgufError;
 
 use crate::structure::refuses;
 use crate::writer::{F32, Model, Value};
 
-/// Asserts that a llama with this key is refused for this key.
+/// Asserts that a llama model with this value is refused because of this key.
 fn refuses_key(key: &str, value: &Value) {
     let key = format!("llama.{key}");
     match Model::llama().with(&key, value.clone()).check() {
@@ -21,7 +21,7 @@ fn accepts_key(key: &str, value: &Value) {
 }
 
 #[test]
-fn keys_that_every_model_has_are_required() {
+fn keys_of_every_model_are_required() {
     for key in ["context_length", "embedding_length", "block_count"] {
         let key = format!("llama.{key}");
         refuses!(Model::llama().without(&key).check(), GgufError::MissingKey { key: found } if found == key);
@@ -31,7 +31,7 @@ fn keys_that_every_model_has_are_required() {
 }
 
 #[test]
-fn a_count_that_is_too_large_is_refused_with_the_largest_one() {
+fn a_count_that_is_too_large_is_refused_with_the_maximum() {
     let refused = Model::llama().with("llama.block_count", Value::U32(513)).check();
     let error = refused.expect_err("llama.cpp has arrays of 512 layers");
     assert_eq!(error.to_string(), "key llama.block_count is 513: must be at most 512");
@@ -51,7 +51,7 @@ fn counts_are_neither_zero_nor_too_large() {
 }
 
 #[test]
-fn heads_divide_what_they_share() {
+fn head_counts_divide_the_dimensions_that_they_share() {
     refuses_key("attention.head_count", &Value::U32(0));
     refuses_key("attention.head_count", &Value::U32(64));
     refuses_key("attention.head_count_kv", &Value::U32(3));
@@ -80,7 +80,7 @@ fn rotated_dimensions_are_pairs_within_a_head() {
     refuses_key(name, &Value::U32(7));
     refuses_key(name, &Value::U32(16));
     accepts_key(name, &Value::U32(8));
-    // 32 wide, 4 heads of 8: a head of 3 is odd without being said
+    // The width is 32 with 4 heads of 8; a head of 3 is odd even if the rotary dimension is not given.
     let model = Model::llama().with("llama.attention.key_length", Value::U32(3));
     refuses!(model.check(), GgufError::Hyperparameter { key, value: 3.0, .. } if key == "llama.rope.dimension_count");
     for base in [0.0, -1.0, f32::NAN, f32::INFINITY] {
@@ -92,7 +92,7 @@ fn rotated_dimensions_are_pairs_within_a_head() {
 }
 
 #[test]
-fn layers_with_a_window_rotate_within_their_own_heads() {
+fn sliding_window_layers_rotate_within_their_own_heads() {
     let name = "rope.dimension_count_swa";
     refuses_key(name, &Value::U32(0));
     refuses_key(name, &Value::U32(16));
@@ -103,7 +103,7 @@ fn layers_with_a_window_rotate_within_their_own_heads() {
 }
 
 #[test]
-fn rotated_sections_are_shares_of_something() {
+fn rotary_sections_do_not_sum_to_zero() {
     let model = Model::llama().renamed("qwen2vl");
     refuses!(model.clone().check(), GgufError::MissingKey { .. });
     let with = |sections| model.clone().with("qwen2vl.rope.dimension_sections", Value::I32s(sections)).check();
@@ -172,7 +172,7 @@ fn every_layer_with_experts_uses_some() {
 }
 
 #[test]
-fn what_is_divided_by_is_not_zero() {
+fn divisors_are_not_zero() {
     let rwkv = Model::llama().renamed("rwkv6");
     refuses!(rwkv.clone().check(), GgufError::MissingKey { key } if key == "rwkv6.wkv.head_size");
     let indexer =
@@ -213,7 +213,7 @@ fn tensors_fit_the_hyperparameters() {
 }
 
 #[test]
-fn tensors_that_are_used_together_are_there_together() {
+fn tensors_that_are_used_together_exist_together() {
     let model = Model::llama().renamed("phi3");
     model.check().unwrap();
     let mut without = model.clone();
@@ -235,7 +235,7 @@ fn an_architecture_that_is_not_known_is_left_to_llama_cpp() {
 }
 
 #[test]
-fn a_table_of_learnt_positions_is_told_for_it_bounds_the_context() {
+fn the_size_of_a_learned_position_table_is_reported() {
     assert_eq!(Model::llama().check().expect("valid").positions, None);
     let width = Model::llama().check().expect("valid").embedding_len.expect("a language model");
     let model = Model::llama().tensor("position_embd.weight", &[u64::from(width), 64], F32);

@@ -1,4 +1,5 @@
-//! A GGUF file is checked before llama.cpp sees it: right ones pass, wrong ones are errors that say what and where.
+//! A GGUF file is checked before llama.cpp reads it: valid files pass, and errors about invalid ones say what is wrong
+//! and where.
 
 mod crash;
 mod hyperparameters;

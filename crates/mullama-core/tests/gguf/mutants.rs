@@ -1,4 +1,4 @@
-//! Mutants of the demo model: whatever is changed in a header, the check ends soon, without a panic.
+//! Mutants of the demo model: whatever is changed in a header, the check ends quickly and without a panic.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use crate::writer::{HEADER_LEN, check, demo};
 
-/// A check takes under a millisecond; this is for a machine that does ten other things.
+/// A check takes less than a millisecond; this limit allows for a busy machine.
 const SOON: Duration = Duration::from_secs(5);
 
 fn check_soon(bytes: &[u8]) -> bool {
@@ -16,7 +16,8 @@ fn check_soon(bytes: &[u8]) -> bool {
     passed
 }
 
-/// The mutants of the corpus: `offset bytes` or `cut length`, several of them joined by `;`, and why after a `#`.
+/// The mutants of the corpus: `offset bytes` or `cut length`, several of them joined by `;`, and the reason after a
+/// `#`.
 fn corpus() -> Vec<(&'static str, Vec<u8>)> {
     let demo = demo();
     let lines = include_str!("../corpus/gguf/mutants.txt").lines();
@@ -26,7 +27,7 @@ fn corpus() -> Vec<(&'static str, Vec<u8>)> {
 
 fn patched(mut bytes: Vec<u8>, patch: &str) -> Vec<u8> {
     for part in patch.split(';') {
-        let (at, new) = part.trim().split_once(' ').expect("a slot and what is new there");
+        let (at, new) = part.trim().split_once(' ').expect("an offset and the new bytes");
         if at == "cut" {
             bytes.truncate(new.parse().expect("a length"));
             continue;

@@ -1,4 +1,4 @@
-//! Models split over several files.
+//! Models that are split into several files.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use mullama::gguf::{self, Checked, GgufError};
 use crate::structure::refuses;
 use crate::writer::{F32, Model, Value};
 
-/// A model in two files, each of which may be changed before they are written.
+/// A model in two files, each of which may be modified before it is written.
 fn split(change: impl FnOnce(&mut Model, &mut Model)) -> Result<Checked, GgufError> {
     let mut first = Model::llama()
         .with("split.no", Value::U16(0))

@@ -1,4 +1,4 @@
-//! The structure of the file: magic, counts, strings, types, and where the tensors lie.
+//! The structure of the file: magic, counts, strings, types, and the location of tensors.
 
 use mullama::gguf::{self, GgufError};
 
@@ -15,7 +15,7 @@ macro_rules! refuses {
 }
 pub(crate) use refuses;
 
-/// Bytes with some replaced.
+/// Bytes with some of them replaced.
 fn patched(mut bytes: Vec<u8>, at: usize, patch: &[u8]) -> Vec<u8> {
     bytes[at..at + patch.len()].copy_from_slice(patch);
     bytes
@@ -44,7 +44,7 @@ fn a_vocabulary_alone_passes() {
 }
 
 #[test]
-fn what_is_no_file_is_refused_without_being_opened() {
+fn a_path_that_is_not_a_file_is_refused_without_being_opened() {
     let directory = tempfile::tempdir().unwrap();
     refuses!(gguf::check(directory.path()), GgufError::NotAFile { .. });
     refuses!(gguf::check("/dev/zero".as_ref()), GgufError::NotAFile { .. });
@@ -52,14 +52,14 @@ fn what_is_no_file_is_refused_without_being_opened() {
 }
 
 #[test]
-fn what_is_no_gguf_is_refused() {
+fn a_file_that_is_not_gguf_is_refused() {
     refuses!(check(b""), GgufError::Empty);
     refuses!(check(b"GG"), GgufError::Truncated { at: 0, needed: 4, file_len: 2, .. });
     refuses!(check(b"Once upon a time"), GgufError::WrongMagic { found } if &found == b"Once");
 }
 
 #[test]
-fn versions_of_other_times_and_machines_are_refused() {
+fn unsupported_versions_and_byte_orders_are_refused() {
     refuses!(Model { version: 1, ..Model::llama() }.check(), GgufError::UnsupportedVersion { version: 1 });
     refuses!(Model { version: 4, ..Model::llama() }.check(), GgufError::UnsupportedVersion { version: 4 });
     refuses!(Model { version: 3 << 24, ..Model::llama() }.check(), GgufError::BigEndian { .. });
@@ -140,7 +140,7 @@ fn nothing_occurs_twice() {
 }
 
 #[test]
-fn alignment_is_a_power_of_two_that_is_kept() {
+fn the_alignment_is_a_power_of_two_and_tensors_keep_it() {
     for alignment in [0, 3, 48, 1 << 31] {
         let model = Model::llama().with("general.alignment", Value::U32(alignment));
         refuses!(model.check(), GgufError::BadAlignment { alignment: found, .. } if found == alignment);

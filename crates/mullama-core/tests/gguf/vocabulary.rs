@@ -1,4 +1,4 @@
-//! Vocabularies: those that llama.cpp loads pass, those that it would assert on or loop over do not.
+//! Vocabularies: those that llama.cpp can load pass; those that it would assert on or loop over are refused.
 
 use mullama::gguf::GgufError;
 
@@ -9,7 +9,7 @@ fn texts(tokens: &[&str]) -> Value {
     Value::Texts(tokens.iter().map(|token| token.as_bytes().to_vec()).collect())
 }
 
-/// A model of this tokenizer with these tokens.
+/// A model with this tokenizer and these tokens.
 fn vocabulary(model: &'static str, tokens: &[&str]) -> Model {
     Model::llama().with("tokenizer.ggml.model", Value::Text(model)).with("tokenizer.ggml.tokens", texts(tokens)).tensor(
         "token_embd.weight",
@@ -49,7 +49,7 @@ fn arrays_beside_the_tokens_are_as_long() {
 fn special_tokens_that_are_added_exist() {
     let bos = "tokenizer.ggml.bos_token_id";
     let adds = |model: Model| model.with("tokenizer.ggml.add_bos_token", Value::Bool(true));
-    // 16 tokens: the default, 11, exists, and llama.cpp falls back to it
+    // There are 16 tokens: the default id 11 exists, so llama.cpp falls back to it.
     adds(Model::llama().with(bos, Value::U32(99))).check().unwrap();
     let few = || vocabulary("gpt2", &["a", "b"]);
     few().with(bos, Value::U32(99)).check().unwrap();

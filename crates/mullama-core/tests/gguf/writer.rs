@@ -1,4 +1,4 @@
-//! Writes small GGUF files, right ones and wrong ones.
+//! Writes small GGUF files, both valid and invalid ones.
 
 use std::io::Write;
 
@@ -28,7 +28,7 @@ pub(crate) enum Value {
     U32s(Vec<u32>),
     I32s(Vec<i32>),
     F32s(Vec<f32>),
-    /// A type field, and what follows it.
+    /// A raw type field, and the bytes that follow it.
     Raw(u32, Vec<u8>),
 }
 
@@ -71,7 +71,7 @@ fn text(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend(bytes);
 }
 
-/// A tensor's entry; its offset follows from those before it unless it is given.
+/// A tensor's entry; its offset follows from the previous tensors unless it is given.
 #[derive(Debug, Clone)]
 pub(crate) struct Tensor {
     pub(crate) name: String,
@@ -102,7 +102,7 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// A llama of one block with all that llama.cpp asks for.
+    /// A llama model of one block with everything that llama.cpp requires.
     pub(crate) fn llama() -> Self {
         let model = Self { version: 3, keys: Vec::new(), tensors: Vec::new(), alignment: 32 };
         let tokens = (0..16).map(|id| format!("t{id}").into_bytes()).collect();
@@ -131,7 +131,7 @@ impl Model {
             .tensor("blk.0.ffn_down.weight", &[64, 32], F32)
     }
 
-    /// The same model under another architecture's name.
+    /// The same model with another architecture's name.
     pub(crate) fn renamed(mut self, arch: &'static str) -> Self {
         for (key, _) in &mut self.keys {
             if let Some(rest) = key.strip_prefix("llama.") {
@@ -141,7 +141,7 @@ impl Model {
         self.with("general.architecture", Value::Text(arch))
     }
 
-    /// Adds a key, or changes it.
+    /// Adds or changes a key.
     pub(crate) fn with(mut self, key: &str, value: Value) -> Self {
         match self.keys.iter_mut().find(|(name, _)| name == key) {
             Some(found) => found.1 = value,
@@ -155,7 +155,7 @@ impl Model {
         self
     }
 
-    /// Adds a tensor, or changes it.
+    /// Adds or changes a tensor.
     pub(crate) fn tensor(mut self, name: &str, shape: &[u64], type_id: u32) -> Self {
         let tensor = Tensor { name: name.to_owned(), shape: shape.to_vec(), type_id, offset: None };
         match self.tensors.iter_mut().find(|tensor| tensor.name == name) {
@@ -165,7 +165,7 @@ impl Model {
         self
     }
 
-    /// The file.
+    /// The bytes of the file.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let (mut out, mut data_len) = (Vec::new(), 0);
         out.extend(b"GGUF");
@@ -191,13 +191,13 @@ impl Model {
         out
     }
 
-    /// What the check says of it.
+    /// The result of the check for this model.
     pub(crate) fn check(&self) -> Result<Checked, GgufError> {
         check(&self.bytes())
     }
 }
 
-/// What the check says of a file of these bytes.
+/// The result of the check for a file with these bytes.
 pub(crate) fn check(bytes: &[u8]) -> Result<Checked, GgufError> {
     let mut file = tempfile::NamedTempFile::new().expect("a file");
     file.write_all(bytes).expect("written");
@@ -207,7 +207,7 @@ pub(crate) fn check(bytes: &[u8]) -> Result<Checked, GgufError> {
 /// The length of the demo model's header.
 pub(crate) const HEADER_LEN: usize = 32_122;
 
-/// The model inside the package.
+/// The model inside the Python package.
 pub(crate) fn demo() -> Vec<u8> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../python/mullama/models/demo.gguf");
     std::fs::read(path).expect("the demo model")

@@ -1,4 +1,4 @@
-//! Async readers on any executor: the same streams, and whatever drops one frees its compute.
+//! Async readers on any executor: they get the same streams, and dropping one in any way frees its compute.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use mullama::{AsyncModel, Context, FinishReason, MullamaError, StreamConfig};
 
 use crate::support::{CERTAIN, LIMIT, demo_path, eventually, greedy, params};
 
-/// Runs the same test on a runtime of one thread and on one of several.
+/// Runs the same test on a single-threaded and on a multi-threaded runtime.
 fn on_both_runtimes<F: Future<Output = ()>>(test: impl Fn() -> F) {
     let one = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     one.block_on(async { tokio::time::timeout(LIMIT, test()).await.expect("in time") });
@@ -47,7 +47,7 @@ fn an_async_stream_gives_the_text_of_generate() {
 }
 
 #[test]
-fn eight_tasks_stream_beside_each_other() {
+fn eight_tasks_stream_concurrently() {
     on_both_runtimes(|| async {
         let model = Arc::new(load().await);
         let alone = model.generate("Count: 1, 2, 3", greedy(40)).await.unwrap().text;
@@ -73,7 +73,7 @@ fn a_timeout_around_a_read_frees_the_stream_when_it_is_dropped() {
         let mut stream = model.generate_stream("Write a poem:", endless().stream_delay_ms(3_600_000)).await.unwrap();
         stream.next().await.unwrap().unwrap();
         let next = tokio::time::timeout(Duration::from_millis(20), async move {
-            // The stream is inside; the second token would take an hour.
+            // The task has the stream; the second token would take an hour.
             stream.next().await
         });
         assert!(next.await.is_err());
@@ -82,7 +82,7 @@ fn a_timeout_around_a_read_frees_the_stream_when_it_is_dropped() {
 }
 
 #[test]
-fn a_read_that_select_drops_loses_no_token() {
+fn a_read_dropped_by_select_loses_no_token() {
     on_both_runtimes(|| async {
         let model = load().await;
         let whole = model.generate(CERTAIN[2], greedy(60)).await.unwrap().text;
@@ -132,7 +132,7 @@ fn a_stream_that_waits_is_woken_by_a_cancel_from_another_thread() {
 }
 
 #[test]
-fn errors_come_from_the_call_or_the_first_read_as_in_the_blocking_face() {
+fn errors_come_from_the_call_or_the_first_read_as_in_the_blocking_api() {
     on_both_runtimes(|| async {
         let missing = AsyncModel::load("/no/such/model.gguf").await;
         assert!(matches!(missing, Err(MullamaError::ModelNotFound { .. })));
@@ -148,7 +148,7 @@ fn errors_come_from_the_call_or_the_first_read_as_in_the_blocking_face() {
 }
 
 #[test]
-fn a_future_of_a_whole_answer_frees_the_engine_when_it_is_dropped() {
+fn dropping_the_future_of_a_whole_answer_frees_the_engine() {
     on_both_runtimes(|| async {
         let model = load().await;
         let engine = watch(&model);

@@ -1,4 +1,4 @@
-//! Streams beside each other: one engine for equal params, one batch for all, and no reader at another's cost.
+//! Concurrent streams: equal params share one engine, all streams share one batch, and no reader slows another down.
 
 use std::sync::Arc;
 #[cfg(target_os = "linux")]
@@ -10,14 +10,14 @@ use mullama::{Completion, Context, ContextParams, FinishReason, MullamaError, To
 
 use crate::support::{context, eventually, fresh_demo, greedy, params, read};
 
-/// Prompts whose greedy answers leave no doubt at any token: the runner-up is 20 times less likely at least, so that the
-/// last bits of the logits, which another shape of the batch moves, turn none of them.
+/// Prompts with unambiguous greedy answers: the second most likely token is at least 20 times less likely, so that a
+/// change in the last bits of the logits, which depend on the shape of the batch, changes no token.
 fn counting(n: u32) -> String {
     format!("Count: {n}, {}, {}", n + 1, n + 2)
 }
 
 #[test]
-fn eight_streams_together_write_what_each_writes_alone() {
+fn eight_concurrent_streams_give_the_same_texts_as_alone() {
     let context = context(params());
     let alone: Vec<String> = (1..9).map(|n| context.generate(counting(n), greedy(50)).unwrap().text).collect();
     let mut streams: Vec<TokenStream> = (1..9).map(|n| context.stream(counting(n), greedy(50)).unwrap()).collect();
@@ -25,26 +25,26 @@ fn eight_streams_together_write_what_each_writes_alone() {
     assert_eq!(together, alone);
 }
 
-/// How far another shape of the batch may move a log-probability: measured up to 0.02 with this model in 16 bits.
+/// How far the shape of the batch may move a log-probability: up to 0.02 was measured with this model in 16 bits.
 const ROUNDING: f32 = 0.1;
 
-/// Compares up to the first token where two were as good as equally likely; anything else that differs is an error.
+/// Compares up to the first token where two were about equally likely; any other difference is an error.
 fn same_but_for_ties(alone: &Completion, together: &Completion) {
     for (one, other) in alone.tokens.iter().zip(&together.tokens) {
         let doubt = |token: &Token| token.top_logprobs[0].1 - token.top_logprobs[1].1;
         if one.id != other.id {
-            assert!(doubt(one) < ROUNDING && doubt(other) < ROUNDING, "{one:?} alone, {other:?} in company");
+            assert!(doubt(one) < ROUNDING && doubt(other) < ROUNDING, "{one:?} alone, {other:?} with others");
             return;
         }
         if let (Some(one), Some(other)) = (one.logprob, other.logprob) {
-            assert!((one - other).abs() < ROUNDING, "{one} alone, {other} in company");
+            assert!((one - other).abs() < ROUNDING, "{one} alone, {other} with others");
         }
     }
     assert_eq!(alone.text, together.text);
 }
 
 #[test]
-fn company_moves_nothing_but_the_last_bits_of_a_probability() {
+fn concurrent_streams_change_only_the_last_bits_of_a_probability() {
     let context = context(params());
     let prompts =
         ["Write a poem:", "Once upon a time", "Tell me about Rust:", "Emoji:", "{\"name\":", "Привет", "The moon"];
@@ -57,15 +57,15 @@ fn company_moves_nothing_but_the_last_bits_of_a_probability() {
 }
 
 #[test]
-fn streams_that_must_share_few_cells_write_what_each_writes_alone() {
-    let roomy = context(params());
+fn streams_that_compete_for_few_cells_give_the_same_texts_as_alone() {
+    let large_pool = context(params());
     let tight = context(ContextParams { n_ctx: Some(64), kv_cells: Some(150), n_parallel: 4, ..params() });
     let open = |n| tight.stream(counting(n), greedy(40).buffer_size(8)).unwrap();
     let mut streams: Vec<TokenStream> = (1..9).map(open).collect();
     for (n, stream) in (1..9).zip(&mut streams) {
         let (text, error) = read(stream);
         assert!(error.is_none(), "{error:?}");
-        assert_eq!(text, roomy.generate(counting(n), greedy(40)).unwrap().text);
+        assert_eq!(text, large_pool.generate(counting(n), greedy(40)).unwrap().text);
     }
     assert_eq!(tight.unfinished().unwrap(), 0);
 }
@@ -83,18 +83,18 @@ fn contexts_of_equal_params_share_an_engine_and_others_do_not() {
 }
 
 #[test]
-fn a_context_made_again_finds_the_engine_that_was_used_last() {
+fn a_new_context_finds_the_engine_that_was_used_last() {
     let model = fresh_demo();
     let first = Context::new(Arc::clone(&model), params()).unwrap();
     let stream = first.stream("Write a poem:", greedy(500).buffer_size(1)).unwrap();
     drop(first);
     let second = Context::new(Arc::clone(&model), params()).unwrap();
-    assert_eq!(second.unfinished().unwrap(), 1, "the open stream of the first is there");
+    assert_eq!(second.unfinished().unwrap(), 1, "the open stream of the first is counted");
     drop(stream);
 }
 
 #[test]
-fn a_reader_that_sleeps_never_has_more_than_buffer_size_computed_ahead() {
+fn at_most_buffer_size_tokens_are_computed_ahead_of_a_sleeping_reader() {
     let context = context(params());
     for buffer in [1, 2, 16] {
         let sleeper = context.stream("Write a poem:", greedy(400).ignore_eos(true).buffer_size(buffer)).unwrap();
@@ -106,7 +106,7 @@ fn a_reader_that_sleeps_never_has_more_than_buffer_size_computed_ahead() {
 }
 
 #[test]
-fn twenty_stalled_readers_on_eight_places_let_the_twenty_first_stream() {
+fn a_stream_runs_beside_twenty_stalled_readers_on_eight_slots() {
     let context = context(params());
     let stall = |n| context.stream(counting(n), greedy(60).buffer_size(3)).unwrap();
     let mut stalled: Vec<TokenStream> = (0..20).map(stall).collect();
@@ -119,7 +119,7 @@ fn twenty_stalled_readers_on_eight_places_let_the_twenty_first_stream() {
 }
 
 #[test]
-fn thirty_two_at_once_on_eight_places_and_a_queue_of_sixteen_twenty_four_run_and_eight_are_refused() {
+fn of_thirty_two_calls_eight_slots_and_a_queue_of_sixteen_accept_twenty_four() {
     let context = context(ContextParams { max_queue: 16, ..params() });
     let calls: Vec<_> = (0..32).map(|n| context.stream(format!("Count: {n}"), greedy(20).buffer_size(1))).collect();
     let (run, refused): (Vec<_>, Vec<_>) = calls.into_iter().partition(Result::is_ok);
@@ -131,7 +131,7 @@ fn thirty_two_at_once_on_eight_places_and_a_queue_of_sixteen_twenty_four_run_and
 }
 
 #[test]
-fn leaving_in_any_phase_frees_the_place() {
+fn leaving_in_any_phase_frees_the_slot() {
     let context = context(ContextParams { n_parallel: 1, ..params() });
     let long = "word ".repeat(700);
     let run = |prompt: &str| context.stream(prompt, greedy(300).ignore_eos(true).buffer_size(2)).unwrap();
@@ -152,7 +152,7 @@ fn leaving_in_any_phase_frees_the_place() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn where_others_use_all_cores_streams_do_with_fewer_threads_and_lose_nothing() {
+fn with_busy_cores_streams_use_fewer_threads_and_lose_no_token() {
     let expected = context(params()).generate(counting(1), greedy(50)).unwrap().text;
     let context = context(ContextParams { n_threads: None, ..params() });
     let threads = u32::try_from(mullama::usable_cores()).unwrap();
@@ -179,7 +179,7 @@ fn conversation(tokens: i32, seed: i32) -> Vec<TokenId> {
 }
 
 #[test]
-fn a_conversation_that_left_the_pool_in_parts_comes_back_and_goes_on_as_it_did() {
+fn a_conversation_offloaded_in_parts_is_restored_and_continues_unchanged() {
     let context = context(ContextParams { n_ctx: Some(512), ..params() });
     let config = || greedy(30).logprobs(2);
     let cold = context.generate(conversation(300, 0), config()).unwrap();

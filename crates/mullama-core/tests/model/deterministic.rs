@@ -1,4 +1,4 @@
-//! Same seed, same text: alone on any engine, and for deterministic streams in any company.
+//! Same seed, same text: alone on any engine, and beside any other streams for deterministic streams.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::support::{fresh_demo, read};
 const WORDS: [&str; 12] =
     ["the", "fox", "ran", "over", "hill", "and", "snow", "while", "Elsa", "looked", "for", "boats"];
 
-/// A prompt of this many words; those of one `family` start with the same ones.
+/// A prompt of this many words; prompts of one `family` start with the same words.
 fn prompt(words: usize, family: usize, own: usize) -> String {
     let word = |at: usize| {
         let seed = if at < words / 2 { family } else { family * 31 + own };
@@ -22,12 +22,12 @@ fn params(threads: u32, prefix_cache_bytes: u64) -> ContextParams {
     ContextParams { n_threads: Some(threads), prefix_cache_bytes, ..ContextParams::default() }
 }
 
-/// An engine that nobody has used: contexts of other params have others.
+/// An unused engine: contexts with different params have different engines.
 fn fresh_engine(model: &Arc<Model>, threads: u32, number: usize) -> Context {
     Context::new(Arc::clone(model), params(threads, (1 << 20) + number as u64)).expect("a context")
 }
 
-/// Long prompts and short ones, greedy and sampled.
+/// Long and short prompts, greedy and sampled.
 fn request(number: usize) -> (String, StreamConfig) {
     let words = [3, 20, 60, 150, 360][number % 5];
     let config = StreamConfig::new().max_tokens(24).ignore_eos(true).timeout_ms(None);
@@ -36,7 +36,7 @@ fn request(number: usize) -> (String, StreamConfig) {
     (prompt(words, number % 7, number), config)
 }
 
-/// Requests whose deterministic text in company is not the one that they write alone on an engine of their own.
+/// Requests whose deterministic text beside others differs from the text that they give alone on an unused engine.
 fn differ_in_company(requests: &[(String, StreamConfig)], threads: u32) -> Vec<usize> {
     let model = fresh_demo();
     let exact = |number: usize| requests[number].1.clone().deterministic(true);
@@ -45,8 +45,8 @@ fn differ_in_company(requests: &[(String, StreamConfig)], threads: u32) -> Vec<u
         context.generate(requests[number].0.as_str(), exact(number)).expect("alone").text
     };
     let alone: Vec<String> = (0..requests.len()).map(alone).collect();
-    let crowded = Context::new(Arc::clone(&model), params(threads, 64 << 20)).expect("a context");
-    let open = |number: usize, config| crowded.stream(requests[number].0.as_str(), config).expect("opened");
+    let shared = Context::new(Arc::clone(&model), params(threads, 64 << 20)).expect("a context");
+    let open = |number: usize, config| shared.stream(requests[number].0.as_str(), config).expect("opened");
     let mut different = Vec::new();
     for wave in (0..requests.len()).collect::<Vec<usize>>().chunks(20) {
         // Plain streams with the same prompts fill the pool and leave cached prefixes; small buffers pause streams.
@@ -64,28 +64,28 @@ fn differ_in_company(requests: &[(String, StreamConfig)], threads: u32) -> Vec<u
 }
 
 #[test]
-fn two_hundred_deterministic_streams_write_in_company_what_each_writes_alone() {
+fn two_hundred_concurrent_deterministic_streams_give_the_same_texts_as_alone() {
     let requests: Vec<(String, StreamConfig)> = (0..200).map(request).collect();
     assert_eq!(differ_in_company(&requests, 1), Vec::<usize>::new());
 }
 
 #[test]
-fn deterministic_streams_write_the_same_where_threads_share_the_attention() {
+fn deterministic_streams_give_the_same_text_when_threads_divide_the_attention() {
     // Attention over more than 512 cells is divided between the threads.
     let requests: Vec<(String, StreamConfig)> = (0..5).map(|number| request(5 * number + 4)).collect();
     assert_eq!(differ_in_company(&requests, 2), Vec::<usize>::new());
 }
 
 #[test]
-fn a_plain_stream_alone_writes_the_same_text_on_every_engine() {
+fn a_plain_stream_alone_gives_the_same_text_on_every_engine() {
     let model = fresh_demo();
     for number in 0..20 {
         let (prompt, config) = request(5 * number + 2 + number % 3);
         let text = |engine: usize| {
             let context = fresh_engine(&model, 1, 1000 + 100 * number + engine);
             if engine % 2 == 1 {
-                // What steps took before must not matter, nor where a cached prefix lies in the pool.
-                context.generate("warm up the pace ".repeat(5), StreamConfig::new().max_tokens(3)).expect("warm");
+                // The duration of earlier steps must not matter, nor the location of a cached prefix in the pool.
+                context.generate("warm up the engine ".repeat(5), StreamConfig::new().max_tokens(3)).expect("warm");
             }
             context.generate(prompt.as_str(), config.clone()).expect("alone").text
         };

@@ -1,4 +1,4 @@
-//! Every kind of error, brought about for real, and its code.
+//! Every kind of error, provoked for real, with its code.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -58,7 +58,7 @@ fn running() -> Vec<MullamaError> {
 }
 
 #[test]
-fn every_code_is_raised_by_what_it_names() {
+fn every_error_code_is_raised_by_its_cause() {
     let codes = |errors: &[MullamaError]| errors.iter().map(MullamaError::code).collect::<Vec<_>>();
     let (load, request, run) = (loading(), requesting(&context(params())), running());
     assert_eq!(codes(&load), ["MODEL_NOT_FOUND", "MODEL_LOAD", "MODEL_LOAD", "MODEL_LOAD"]);
@@ -134,7 +134,7 @@ fn unknown_ids_name_the_size_of_the_real_vocabulary() {
 }
 
 #[test]
-fn a_timeout_comes_after_what_was_produced_and_says_how_much_that_is() {
+fn a_timeout_comes_after_the_produced_tokens_and_reports_their_number() {
     let context = context(params());
     let mut stream =
         context.stream("Write a poem:", greedy(900).ignore_eos(true).buffer_size(5).timeout_ms(300)).unwrap();
@@ -142,7 +142,7 @@ fn a_timeout_comes_after_what_was_produced_and_says_how_much_that_is() {
     let error = loop {
         match stream.next_blocking().expect("an error ends it") {
             Ok(_) if items == 0 => {
-                // The reader stalls until the deadline has passed.
+                // The reader does not read until the deadline has passed.
                 crate::support::eventually("it timed out", || context.unfinished().unwrap() == 0);
                 items += 1;
             }

@@ -1,4 +1,5 @@
-//! A poisoned llama.cpp context: those in the step fail with a typed error, the context is made anew, the next request works.
+//! A poisoned llama.cpp context: streams of the step fail with a typed error, the context is rebuilt, and the next
+//! request works.
 
 use mullama::testing::{Failure, FragileContext};
 use mullama::{ContextParams, FinishReason, MullamaError, StreamFailure, TokenStream};
@@ -13,7 +14,7 @@ fn text(context: &FragileContext, max_tokens: u32) -> String {
     text
 }
 
-/// Every failure after which a context is in an unknown state.
+/// All failures after which a context is in an unknown state.
 const POISON: [Failure; 4] = [Failure::Exception, Failure::Assertion, Failure::Status(-2), Failure::Status(-3)];
 
 #[test]
@@ -23,14 +24,14 @@ fn streams_of_a_failed_step_end_with_a_generation_error_and_the_next_request_wor
     for failure in POISON {
         let mut running: Vec<TokenStream> =
             (0..3).map(|_| context.stream("Write a poem:", greedy(900).ignore_eos(true)).unwrap()).collect();
-        // All have room for a token when the next step begins: the failure hits whoever is in it.
+        // All have capacity for a token when the next step begins, so the failure hits every stream in the step.
         for stream in &mut running {
             stream.next_blocking().unwrap().unwrap();
         }
         context.fail_next_decode(failure);
         let ends: Vec<_> = running.iter_mut().map(|stream| (read(stream).1, stream.finish_reason())).collect();
         let failed = ends.iter().filter(|(error, _)| error.is_some()).count();
-        assert!(failed > 0, "{failure:?} hit nobody");
+        assert!(failed > 0, "{failure:?} hit no stream");
         for (error, reason) in ends.into_iter().filter(|(error, _)| error.is_some()) {
             let error = error.unwrap();
             assert!(matches!(error, MullamaError::StreamingError(StreamFailure::Decode(_))), "{error}");
@@ -42,7 +43,7 @@ fn streams_of_a_failed_step_end_with_a_generation_error_and_the_next_request_wor
 }
 
 #[test]
-fn a_paused_stream_outlives_a_poisoned_context_with_its_text_whole() {
+fn a_paused_stream_survives_a_poisoned_context_with_its_text_complete() {
     let context = FragileContext::new(&fresh_demo(), &ContextParams { n_parallel: 1, ..params() }).unwrap();
     let whole = text(&context, 40);
     let mut paused = context.stream(COUNT, greedy(40).buffer_size(3)).unwrap();
@@ -68,7 +69,7 @@ fn a_refused_batch_or_an_aborted_step_poisons_nothing() {
 }
 
 #[test]
-fn an_error_of_llama_cpp_says_what_llama_cpp_said() {
+fn an_error_of_llama_cpp_contains_its_message() {
     let context = FragileContext::new(&fresh_demo(), &params()).unwrap();
     context.fail_next_decode(Failure::Exception);
     let (_, error) = read(&mut context.stream(COUNT, greedy(20)).unwrap());
@@ -78,12 +79,12 @@ fn an_error_of_llama_cpp_says_what_llama_cpp_said() {
 }
 
 #[test]
-fn where_llama_cpp_finds_no_slot_idle_beginnings_go_first_and_only_then_the_stream_fails() {
+fn if_llama_cpp_finds_no_cells_cached_prefixes_are_dropped_before_the_stream_fails() {
     let context = FragileContext::new(&fresh_demo(), &params()).unwrap();
     context.fail_next_decode(Failure::Status(1));
     let (_, error) = read(&mut context.stream(COUNT, greedy(20)).unwrap());
     assert!(matches!(error, Some(MullamaError::StreamingError(StreamFailure::NoCells { .. }))), "{error:?}");
     let before = text(&context, 20);
     context.fail_next_decode(Failure::Status(1));
-    assert_eq!(text(&context, 20), before, "the beginning that the last stream left is dropped for it");
+    assert_eq!(text(&context, 20), before, "the cached prefix of the last stream is dropped for it");
 }

@@ -11,7 +11,7 @@ use crate::support::{demo_path, greedy, params};
 
 const PROMPT: &str = "Count: 1, 2, 3";
 
-/// A copy of the demo in a folder of its own, with a context over it that has already generated.
+/// A copy of the demo model in its own directory, with a context over it that has already generated text.
 fn loaded(use_mmap: bool) -> (tempfile::TempDir, PathBuf, Context) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("copy.gguf");
@@ -52,7 +52,7 @@ fn a_request_after_the_mapped_file_was_cut_is_refused() {
 fn a_request_after_the_mapped_file_was_overwritten_in_place_is_refused() {
     let (_folder, path, context) = loaded(true);
     let file = OpenOptions::new().write(true).open(&path).expect("the file opens");
-    // A write in the same tick of the file system's clock would leave the time as it was.
+    // The modification time is set explicitly, because a write within the same clock tick would not change it.
     file.set_modified(SystemTime::now() + Duration::from_secs(1)).expect("the file has a new time");
     assert_refused(&context, &path);
 }

@@ -1,4 +1,4 @@
-//! Beginnings and ends: closing, dropping and outliving, in any order, without a hang.
+//! Lifetimes: closing, dropping and outliving, in any order, without a hang.
 
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Barrier};
@@ -8,7 +8,7 @@ use mullama::{Context, FinishReason, MullamaError, TokenStream};
 
 use crate::support::{LIMIT, context, eventually, fresh_demo, greedy, params, read};
 
-/// Runs on a thread of its own, and fails if that does not end in time.
+/// Runs on a separate thread, and fails if that does not end in time.
 fn within_limit<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, wait) = sync_channel(1);
     thread::spawn(move || done.send(work()));
@@ -38,7 +38,7 @@ fn closing_the_model_ends_its_streams_with_closed_after_what_was_produced() {
 }
 
 #[test]
-fn a_closed_context_refuses_calls_and_its_streams_go_on() {
+fn a_closed_context_refuses_calls_and_its_streams_continue() {
     let context = context(params());
     let mut stream = context.stream("Count: 1, 2, 3", greedy(10)).unwrap();
     context.close();

@@ -1,4 +1,4 @@
-//! The laws over llama.cpp itself and the model inside the package.
+//! Tests of mullama with llama.cpp itself and the model inside the Python package.
 
 #[cfg(feature = "streaming")]
 mod asynchronous;

@@ -1,4 +1,4 @@
-//! Every sampler field changes what it should, and only that.
+//! Every sampler field has the documented effect, and no other.
 
 use mullama::{Context, StreamConfig, Token, TokenId};
 
@@ -6,14 +6,14 @@ use crate::support::{CERTAIN, LIMIT, context, eventually, greedy, params};
 
 const PROMPT: &str = "Once upon a time";
 
-/// Every sampler off, one seed.
+/// A config with all samplers off and a fixed seed.
 fn plain() -> StreamConfig {
     let off = StreamConfig::new().temperature(1.0).top_k(0).top_p(1.0).min_p(0.0).typical_p(1.0);
     off.seed(42).max_tokens(60).timeout_ms(u64::try_from(LIMIT.as_millis()).expect("a minute"))
 }
 
-/// A context that has seen the prompt: a beginning that was computed before is taken from there, and the last bits of its
-/// logits may be others than where it was computed in one piece. So all runs that are compared find it there.
+/// A context that has computed the prompt before. The last bits of a cached prefix's logits may differ from those of a
+/// prompt that is computed in one piece, so all runs that are compared use the cached prefix.
 fn warm() -> Context {
     let context = context(params());
     context.generate(PROMPT, greedy(1)).expect("it writes");
@@ -28,7 +28,7 @@ fn ids(tokens: &[Token]) -> Vec<TokenId> {
     tokens.iter().filter_map(|token| token.id).collect()
 }
 
-/// A field that is turned on, with the rest off.
+/// A field that is turned on while the others are off.
 type Turned = (&'static str, StreamConfig);
 
 #[test]
@@ -62,7 +62,7 @@ fn each_sampler_that_is_turned_on_changes_the_text_of_a_seed() {
 }
 
 #[test]
-fn a_field_that_only_serves_another_changes_nothing_while_that_is_off() {
+fn an_auxiliary_field_changes_nothing_while_its_main_field_is_off() {
     let context = warm();
     let base = ids(&write(&context, plain()));
     let companions: [Turned; 13] = [
@@ -85,13 +85,13 @@ fn a_field_that_only_serves_another_changes_nothing_while_that_is_off() {
     }
 }
 
-/// Every letter: nothing is a repetition across one of them.
+/// All letters as breakers, so that no repetition continues across one of them.
 fn breakers() -> Vec<String> {
     ('a'..='z').chain([' ', '.', ',']).map(String::from).collect()
 }
 
 #[test]
-fn a_field_that_serves_another_counts_once_that_is_on() {
+fn an_auxiliary_field_has_an_effect_once_its_main_field_is_on() {
     let context = warm();
     let dry = || plain().dry_multiplier(20.0).dry_allowed_length(1);
     let gentle = || plain().dry_multiplier(0.5).dry_allowed_length(0);
@@ -127,7 +127,7 @@ fn a_field_that_serves_another_counts_once_that_is_on() {
 #[test]
 fn the_narrowest_truncation_is_greedy_whatever_the_seed() {
     let context = context(params());
-    // Where no two tokens are nearly as likely as each other.
+    // A prompt without two tokens that are about equally likely.
     let write = |config| ids(&context.generate(CERTAIN[0], config).expect("it writes").tokens);
     let likeliest = write(greedy(60));
     for seed in [1, 2, 3] {
@@ -145,7 +145,7 @@ fn the_narrowest_truncation_is_greedy_whatever_the_seed() {
     }
 }
 
-/// Checks every sampled token against the model's own probabilities, which the log-probabilities tell.
+/// Checks every sampled token against the model's own probabilities, which the log-probabilities report.
 fn each_token(config: &StreamConfig, holds: impl Fn(&Token, f32) -> bool) {
     let context = context(params());
     for seed in 0..4 {
@@ -156,7 +156,7 @@ fn each_token(config: &StreamConfig, holds: impl Fn(&Token, f32) -> bool) {
     }
 }
 
-/// How many of the tokens that were told are likelier than this one.
+/// The number of reported tokens that are more likely than this one.
 fn rank(token: &Token, logprob: f32) -> usize {
     token.top_logprobs.iter().filter(|(_, other)| *other > logprob).count()
 }
@@ -182,7 +182,7 @@ fn top_p_takes_one_of_the_fewest_that_have_the_probability_together() {
 }
 
 #[test]
-fn xtc_leaves_out_all_likely_ones_but_the_least_likely_of_them() {
+fn xtc_removes_all_likely_tokens_but_the_least_likely_of_them() {
     each_token(&plain().xtc_probability(1.0).xtc_threshold(0.1), |token, logprob| {
         let likely = token.top_logprobs.iter().filter(|(_, p)| p.exp() >= 0.1 + 1e-4).count();
         likely < 2 || rank(token, logprob) + 1 >= likely
@@ -201,7 +201,7 @@ fn a_forbidden_token_never_comes_and_a_favoured_one_always() {
 }
 
 #[test]
-fn ignore_eos_writes_on_to_the_last_allowed_token() {
+fn ignore_eos_continues_to_the_last_allowed_token() {
     let context = context(params());
     let prompt = "The capital of France is";
     let ends = context.generate(prompt, greedy(60)).unwrap();
@@ -214,7 +214,8 @@ fn ignore_eos_writes_on_to_the_last_allowed_token() {
 
 #[test]
 fn penalties_count_a_token_once_over_the_real_model() {
-    // Two tokens far above all others, 2.5 apart: with 1 a time the first leads until it was taken three times.
+    // Two tokens are far above all others, 2.5 apart: at 1 per occurrence the first leads until it was taken three
+    // times.
     let context = context(params());
     let (first, second) = (300, 301);
     let bias = vec![(first, 1_002.5), (second, 1_000.0)];
@@ -222,9 +223,10 @@ fn penalties_count_a_token_once_over_the_real_model() {
     assert_eq!(ids(&write(&context, config)), [first, second, first, second]);
 }
 
-/// Company in the same batch may move the last bits of the logits, so the tests of that are on scripted ones.
+/// Other streams in the batch may change the last bits of the logits, so tests with running neighbours use scripted
+/// logits.
 #[test]
-fn equal_seeds_write_equal_texts_beside_paused_streams_too() {
+fn equal_seeds_give_equal_texts_beside_paused_streams() {
     let context = warm();
     let tuned = || plain().temperature(1.0).top_k(40).top_p(0.9).seed(7);
     let alone = ids(&write(&context, tuned()));
@@ -237,7 +239,7 @@ fn equal_seeds_write_equal_texts_beside_paused_streams_too() {
 }
 
 #[test]
-fn a_seed_that_nobody_chose_is_told_and_writes_the_same_again() {
+fn a_random_seed_is_reported_and_reproduces_the_text() {
     let context = warm();
     let tuned = || StreamConfig::new().max_tokens(40).timeout_ms(60_000);
     let first = context.generate(PROMPT, tuned()).unwrap();

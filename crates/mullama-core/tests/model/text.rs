@@ -1,4 +1,4 @@
-//! The text is the text: pieces, completions, ids and a bare loop over llama.cpp all say the same.
+//! Pieces, completions, token ids and a bare loop over llama.cpp all give the same text.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ fn bytes_of(tokens: &[Token]) -> Vec<u8> {
     tokens.iter().flat_map(|token| token.bytes.clone()).collect()
 }
 
-/// Reads a stream whose pieces, text, ids and bytes must all say the same, and returns that.
+/// Reads a stream whose pieces, text, ids and bytes must all agree, and returns the result.
 fn consistent(context: &Context, prompt: &str, config: StreamConfig) -> (String, Option<FinishReason>) {
     let mut stream = context.stream(prompt, config).expect("opened");
     let tokens: Vec<Token> = stream.iter_mut().collect::<Result<_, _>>().expect("it writes");
@@ -44,7 +44,7 @@ fn joined_pieces_equal_generate_equal_the_decoded_ids_whatever_the_buffer() {
 }
 
 #[test]
-fn joined_pieces_equal_the_decoded_ids_of_wild_texts_too() {
+fn joined_pieces_equal_the_decoded_ids_of_sampled_texts() {
     let context = context(params());
     for (seed, prompt) in (0..).zip(PROMPTS.into_iter().chain(CERTAIN)) {
         for temperature in [0.7, 1.5, 5.0] {
@@ -55,15 +55,15 @@ fn joined_pieces_equal_the_decoded_ids_of_wild_texts_too() {
 }
 
 #[test]
-fn the_callback_hears_the_same_text_and_can_stop_it() {
+fn the_callback_gets_the_same_text_and_can_stop_the_generation() {
     let mut context = context(params());
     let whole = context.generate(CERTAIN[4], greedy(30)).unwrap();
-    let mut heard = String::new();
+    let mut pieces = String::new();
     let all = context.generate_streaming_with(CERTAIN[4], greedy(30), |text| {
-        heard.push_str(text);
+        pieces.push_str(text);
         true
     });
-    assert_eq!((heard.as_str(), all.unwrap().text), (whole.text.as_str(), whole.text.clone()));
+    assert_eq!((pieces.as_str(), all.unwrap().text), (whole.text.as_str(), whole.text.clone()));
     let mut calls = 0;
     let some = context.generate_streaming_with(CERTAIN[4], greedy(30), |_| {
         calls += 1;
@@ -74,7 +74,7 @@ fn the_callback_hears_the_same_text_and_can_stop_it() {
     assert!(whole.text.starts_with(&some.text) && some.text.len() < whole.text.len());
 }
 
-/// What a bare loop writes: decode and argmax over llama.cpp, nothing of the engine in it.
+/// The tokens of a bare loop: decode and argmax over llama.cpp, without the engine.
 fn bare_loop(path: &Path, prompt: &str, max_tokens: usize) -> Vec<TokenId> {
     let model = mullama_ffi::Model::load(path, &mullama_ffi::ModelOptions::default(), None).expect("loaded");
     let options = ContextOptions { n_ctx: 1_024, n_threads: 1, n_threads_batch: 1, ..ContextOptions::default() };
@@ -123,7 +123,7 @@ fn a_prompt_of_ids_is_the_prompt_of_its_text() {
 }
 
 #[test]
-fn emoji_that_the_model_splits_over_tokens_arrive_whole_with_their_last() {
+fn emoji_split_over_tokens_arrive_whole_with_the_last_token() {
     let context = context(params());
     for prompt in ["Emoji:", "🦊", "Привет"] {
         let written = context.generate(prompt, greedy(60)).unwrap();
@@ -138,7 +138,7 @@ fn emoji_that_the_model_splits_over_tokens_arrive_whole_with_their_last() {
 }
 
 #[test]
-fn a_text_cut_inside_an_emoji_ends_with_a_replacement_and_not_with_half_of_it() {
+fn a_text_cut_inside_an_emoji_ends_with_a_replacement_character() {
     let context = context(params());
     let cut = context.generate("Emoji:", greedy(2)).unwrap();
     let last = cut.tokens.last().unwrap();
@@ -151,7 +151,7 @@ fn a_stop_string_inside_a_token_cuts_the_token() {
     let context = context(params());
     let whole = context.generate(CERTAIN[4], greedy(40)).unwrap();
     let long = |token: &&Token| token.text.len() >= 4 && token.text.is_ascii();
-    let token = whole.tokens.iter().rfind(long).expect("a token of several messages");
+    let token = whole.tokens.iter().rfind(long).expect("a token of several letters");
     let inside = &token.text[1..token.text.len() - 1];
     let at = whole.text.find(inside).unwrap();
     let mut stream = context.stream(CERTAIN[4], greedy(40).stop_sequences(vec![inside.into()])).unwrap();
@@ -205,7 +205,7 @@ fn an_empty_text_is_refused_though_the_model_would_add_a_token() {
 }
 
 #[test]
-fn a_long_text_has_the_tokens_that_it_has_at_once() {
+fn a_long_text_gives_the_same_tokens_in_slices_and_at_once() {
     let model = fresh_demo();
     let options = mullama_ffi::ModelOptions { vocab_only: true, ..mullama_ffi::ModelOptions::default() };
     let weights = mullama_ffi::Model::load(&demo_path(), &options, None).expect("loaded");
@@ -237,7 +237,7 @@ fn a_long_text_has_the_tokens_that_it_has_at_once() {
 }
 
 #[test]
-fn a_caller_who_loses_interest_gets_no_tokens() {
+fn a_cancelled_tokenization_returns_no_tokens() {
     let model = fresh_demo();
     let text = "word\nof".repeat(10_000_000);
     let begun = Instant::now();
@@ -248,7 +248,7 @@ fn a_caller_who_loses_interest_gets_no_tokens() {
     };
     assert!(model.tokenize_while(&text, true, true, lost).unwrap().is_none());
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    // The thread is free again, long before it could have done the work.
+    // The thread is free again, long before it could have finished the work.
     let tokens = model.tokenize_while(&"word\nof".repeat(5_000), true, true, || true).unwrap();
     assert!(tokens.is_some_and(|tokens| tokens.len() > 5_000));
 }

@@ -1,5 +1,5 @@
-//! A forked child has no engine thread, and locks that other threads of the parent held are held in it for ever: every call
-//! returns at once all the same.
+//! A forked child has no engine thread, and locks that other threads of the parent held stay locked in it forever:
+//! nevertheless, every call returns at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,7 @@ use crate::support::{alone, demo, greedy};
 
 const FORKS: usize = 300;
 
-/// A child that waits for a lock waits for ever, so this only has to be longer than a busy machine takes.
+/// A child that waits for a lock waits forever, so this only has to be longer than a busy machine takes.
 const LIMIT: Duration = Duration::from_secs(20);
 
 fn params() -> ContextParams {
@@ -37,7 +37,7 @@ fn is_closed<T>(result: Result<T, MullamaError>) -> bool {
     matches!(result, Err(MullamaError::Closed { .. }))
 }
 
-/// Calls every public method of the model; whether those that need a lock or a thread are refused.
+/// Calls every public method of the model; returns whether those that need a lock or a thread are refused.
 fn walk_model(model: &Arc<Model>) -> bool {
     let chat = Chat::new(vec![Message::new("user", "Hello")]);
     model.path();
@@ -55,7 +55,7 @@ fn walk_model(model: &Arc<Model>) -> bool {
     detokenizes && refuses && !format!("{model:?}").is_empty()
 }
 
-/// Calls every public method of the context; those that need it alone, of another one.
+/// Calls every public method of the context; those that consume or close it use another context.
 fn walk_context(context: &Context, own: &mut Context) -> bool {
     context.model();
     context.params();
@@ -70,7 +70,7 @@ fn walk_context(context: &Context, own: &mut Context) -> bool {
     refuses && !format!("{context:?}").is_empty()
 }
 
-/// Calls every public method of the handle, which reads as that of an empty stream.
+/// Calls every public method of the handle, which reports the values of an empty stream.
 fn walk_handle(handle: &StreamHandle) -> bool {
     let empty = handle.text().is_empty()
         && (handle.tokens_generated(), handle.buffered(), handle.usage().prompt_tokens) == (0, 0, 0)
@@ -106,7 +106,7 @@ fn walk_notifier(notifier: &Arc<LoopNotifier>) -> bool {
     silent && notifier.descriptor() >= 0
 }
 
-/// Calls everything; the stream and the second context are the caller's own.
+/// Calls everything; the stream and the second context belong to the caller.
 fn walk(shared: &Shared, stream: TokenStream, own: &mut Context) -> bool {
     let walked = walk_notifier(&shared.notifier)
         && walk_handle(&shared.handle)
@@ -117,7 +117,7 @@ fn walk(shared: &Shared, stream: TokenStream, own: &mut Context) -> bool {
     walked
 }
 
-/// Holds the locks of all handles as often as it can.
+/// Holds the locks of all handles as much of the time as possible.
 fn hold_locks(shared: &Shared, stop: &AtomicBool) {
     let work: [Box<dyn Fn() + Send + '_>; 4] = [
         Box::new(move || drop((shared.handle.text(), shared.handle.usage(), shared.handle.tokens_generated()))),

@@ -1,4 +1,4 @@
-//! Nothing to do, nothing used: with all readers paused, neither the engine's thread nor llama.cpp's take CPU time.
+//! An idle process uses no CPU time: with all readers paused, neither the engine's thread nor llama.cpp's threads run.
 
 use std::sync::Arc;
 use std::thread;
@@ -8,10 +8,10 @@ use mullama::{Context, ContextParams, TokenStream};
 
 use crate::support::{alone, demo, eventually, greedy, threads_named, ticks_of_others};
 
-/// How long the process is watched. Spinning threads would use 70 ticks each.
+/// The length of the observation. Spinning threads would use 70 ticks each.
 const WINDOW: Duration = Duration::from_millis(700);
 
-/// CPU time that all threads but this one use while this one sleeps, in ticks of 10 ms.
+/// CPU time that all other threads use while this one sleeps, in ticks of 10 ms.
 fn used_in_window() -> (u64, Vec<(String, u64)>) {
     let sum = |ticks: &[(String, u64)]| ticks.iter().map(|(_, ticks)| ticks).sum::<u64>();
     let before = ticks_of_others();
@@ -20,7 +20,7 @@ fn used_in_window() -> (u64, Vec<(String, u64)>) {
     (sum(&after).saturating_sub(sum(&before)), after)
 }
 
-/// Threads of engines, and those that compute for them: `mullama-` and a number.
+/// Number of threads of engines, and of those that compute for them: `mullama-` and a number.
 fn engine_threads() -> usize {
     threads_named("mullama")
 }
@@ -65,7 +65,7 @@ fn a_stream_between_two_delayed_tokens_uses_no_cpu() {
 }
 
 #[test]
-fn the_threads_of_an_engine_go_with_its_last_user() {
+fn the_threads_of_an_engine_end_with_its_last_user() {
     let _alone = alone();
     eventually("those of other tests are gone", || engine_threads() == 0);
     let model = demo();
@@ -75,7 +75,7 @@ fn the_threads_of_an_engine_go_with_its_last_user() {
     eventually("the prompt's thread is gone", || threads_named("mullama-prompt") == 0);
     assert!(engine_threads() > 0);
     drop((context, model));
-    // How many they are is for the engine to say: on busy cores it has fewer.
+    // The number is not checked, because the engine uses fewer threads on busy cores.
     assert!(engine_threads() > 0, "the stream keeps its engine");
     drop(stream);
     eventually("all threads are gone", || engine_threads() == 0);
@@ -89,9 +89,9 @@ fn a_model_keeps_the_engine_that_was_used_last_and_no_other() {
     let params = |n_parallel| ContextParams { n_parallel, n_threads: Some(1), ..ContextParams::default() };
     drop(Context::new(Arc::clone(&model), params(1)).unwrap());
     let one = engine_threads();
-    assert!(one > 0, "it is warm for the next request");
+    assert!(one > 0, "the engine stays loaded for the next request");
     drop(Context::new(Arc::clone(&model), params(2)).unwrap());
-    eventually("the first has gone", || engine_threads() == one);
+    eventually("the first engine has ended", || engine_threads() == one);
     drop(model);
     eventually("all are gone", || engine_threads() == 0);
 }

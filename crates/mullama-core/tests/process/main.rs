@@ -1,6 +1,6 @@
-//! What the process as a whole shows: the CPU time of its threads at rest, and its memory over many streams and contexts.
+//! Properties of the whole process: the CPU time of its idle threads, and its memory over many streams and contexts.
 //!
-//! Each test measures the whole process, so one runs at a time, and nothing else is in this program.
+//! Each test measures the whole process, so one test runs at a time, and this program contains no others.
 
 #![cfg(target_os = "linux")]
 

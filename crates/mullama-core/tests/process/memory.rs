@@ -1,4 +1,4 @@
-//! Memory is bounded: neither contexts nor streams that come and go leave anything behind.
+//! Memory is bounded: contexts and streams leave nothing behind when they end.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,17 +7,18 @@ use mullama::{Context, ContextParams, Prompt};
 
 use crate::support::{alone, demo, eventually, greedy, resident_kib, threads_named};
 
-/// What memory may grow by over many rounds of the same work: allocators keep a little of what they had.
+/// How much memory may grow over many rounds of the same work: allocators keep some of what they freed.
 const SLACK_KIB: u64 = 12 * 1024;
 
-/// Prompts that may be tokenized at once: of the 72 streams that the default params allow, and of 64 that are gone.
+/// Prompts that may be tokenized at once: those of the 72 streams that the default params allow, and of 64 abandoned
+/// ones.
 const MOST_TOKENIZERS: usize = 8 + 64 + 64;
 
 fn params() -> ContextParams {
     ContextParams { n_threads: Some(1), ..ContextParams::default() }
 }
 
-/// Runs the work `warm` times, then `rounds` times, and says by how many KiB the process grew in those.
+/// Runs the work `warm` times, then `rounds` times; returns by how many KiB the process grew during the latter.
 fn growth(warm: usize, rounds: usize, mut work: impl FnMut(usize)) -> u64 {
     (0..warm).for_each(&mut work);
     let before = resident_kib();
@@ -51,7 +52,7 @@ fn a_context_for_every_request_with_nothing_between_them_costs_no_new_memory() {
 }
 
 #[test]
-fn engines_of_different_params_that_come_and_go_give_their_memory_back() {
+fn engines_of_different_params_free_their_memory_when_they_end() {
     let _alone = alone();
     let model = demo();
     let grown = growth(6, 60, |n| {
@@ -63,7 +64,7 @@ fn engines_of_different_params_that_come_and_go_give_their_memory_back() {
 }
 
 #[test]
-fn models_that_are_loaded_and_dropped_give_their_memory_back() {
+fn models_free_their_memory_when_they_are_dropped() {
     let _alone = alone();
     let grown = growth(3, 30, |_| {
         Context::new(demo(), params()).unwrap().generate("Count: 1, 2, 3", greedy(3)).unwrap();
@@ -77,7 +78,7 @@ fn ten_thousand_opened_and_abandoned_streams_leave_memory_flat() {
     let context = Context::new(demo(), params()).unwrap();
     let tokens = context.model().tokenize(&"Once upon a time there was a fox. ".repeat(8)).unwrap();
     let grown = growth(2_000, 10_000, |n| {
-        // Every fiftieth is text, which takes a thread to tokenize.
+        // Every fiftieth prompt is text, which takes a thread to tokenize.
         let prompt: Prompt = if n % 50 == 0 { "Write a poem:".into() } else { tokens[..=n % tokens.len()].into() };
         let mut stream = context.stream(prompt, greedy(100).buffer_size(4)).unwrap();
         if n % 20 == 0 {
@@ -105,7 +106,7 @@ fn two_hundred_thousand_opened_and_abandoned_streams_leave_memory_flat() {
 }
 
 #[test]
-fn prompts_of_streams_that_are_gone_do_not_pile_up_threads() {
+fn prompts_of_abandoned_streams_do_not_accumulate_threads() {
     let _alone = alone();
     let context = Context::new(demo(), params()).unwrap();
     let long = "Once upon a time there was a fox. ".repeat(6_000);
@@ -119,7 +120,7 @@ fn prompts_of_streams_that_are_gone_do_not_pile_up_threads() {
             }
         }
         if recent.len() > 60 {
-            // Its tokenizer has begun; nobody waits for what it says.
+            // Its tokenizer has started, but the result is not needed any more.
             drop(recent.pop_front());
         }
         most = most.max(threads_named("mullama-prompt"));

@@ -11,7 +11,7 @@ const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
 const BYTE: i32 = 6;
 
-/// A vocabulary to write into a file of its own.
+/// A vocabulary that is written to its own file.
 struct Vocabulary {
     model: &'static str,
     pre: &'static str,
@@ -25,7 +25,7 @@ impl Vocabulary {
         Self { model, pre, name: "", tokens, merges: Vec::new() }
     }
 
-    /// The 256 bytes, and merges of what stands beside a cut, across it too: only the patterns keep them apart.
+    /// The 256 bytes, and merges of characters beside and across a cut, so that only the patterns keep them apart.
     fn bpe(pre: &'static str) -> Self {
         let mut codes = 0x100u32..;
         let spelling = |byte: u8| match byte {
@@ -127,7 +127,7 @@ fn array<T>(
     items.for_each(|item| write(file, item));
 }
 
-/// Numbers that are the same in every run.
+/// A reproducible sequence of random numbers.
 struct Numbers(u64);
 
 impl Numbers {
@@ -136,7 +136,7 @@ impl Numbers {
         usize::try_from(self.0 >> 33).expect("31 bits") % limit
     }
 
-    /// A text of what tokenizers treat in different ways, most of all around cuts.
+    /// A random text of characters that tokenizers treat differently, especially around cuts.
     fn text(&mut self) -> String {
         const PARTS: [&str; 34] = [
             "a",
@@ -178,7 +178,7 @@ impl Numbers {
     }
 }
 
-/// Cuts random texts wherever the rules allow it; the number of cuts.
+/// Cuts random texts wherever the rules allow it; returns the number of cuts.
 fn cuts_change_nothing(model: &Model, texts: usize) -> usize {
     let (vocab, rules) = (model.vocab(), TextRules::of(model).expect("read"));
     let mut numbers = Numbers(texts as u64);
@@ -204,7 +204,7 @@ fn cuts_change_nothing(model: &Model, texts: usize) -> usize {
 #[test]
 fn a_cut_changes_no_token_of_any_byte_level_pre_tokenizer() {
     for pre in BYTE_BPE {
-        // Each call compiles the patterns anew, which takes milliseconds.
+        // Each call compiles the patterns again, which takes milliseconds.
         assert!(cuts_change_nothing(&Vocabulary::bpe(pre).load(), 6) > 3, "{pre}");
     }
 }
@@ -230,12 +230,12 @@ fn a_cut_changes_no_token_of_other_kinds_of_vocabulary() {
     let mut rwkv: Vec<(String, i32)> = (0..=255u8).map(|byte| (format!("\\x{byte:02x}"), NORMAL)).collect();
     rwkv.extend([" a", "ab", "\\n\\n", "ab ab."].map(|text| (text.to_owned(), NORMAL)));
     let rwkv = Vocabulary::new("rwkv", "", rwkv);
-    // "ab ab." reaches across the place before a space, so only lines are cut.
+    // "ab ab." contains the position before a space, so only lines are cut.
     assert!(cuts_change_nothing(&rwkv.load(), 150) > 5);
 }
 
 #[test]
-fn a_vocabulary_whose_tokens_reach_across_a_place_is_not_cut_there() {
+fn texts_are_not_cut_where_a_token_could_cross_the_cut() {
     let cut_at = |vocabulary: Vocabulary, text: &str| {
         let rules = TextRules::of(&vocabulary.load()).expect("read");
         (1..text.len()).find_map(|at| rules.cut(text, at))
@@ -252,7 +252,7 @@ fn a_vocabulary_whose_tokens_reach_across_a_place_is_not_cut_there() {
 }
 
 #[test]
-fn only_a_tokenizer_that_drops_nothing_has_a_longest_piece() {
+fn only_a_tokenizer_that_drops_no_text_has_a_longest_piece() {
     let longest = |vocabulary: Vocabulary| TextRules::of(&vocabulary.load()).expect("read").longest_piece();
     assert_eq!(longest(Vocabulary::bpe("gpt-2")), Some(7));
     let mut without_a_byte = Vocabulary::bpe("gpt-2");

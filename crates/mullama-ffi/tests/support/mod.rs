@@ -1,4 +1,4 @@
-//! What every test of this crate stands on: the demo model and a bare greedy loop.
+//! Common parts of all tests of this crate: the demo model and a bare greedy loop.
 #![allow(dead_code, reason = "each test file uses the part it needs")]
 
 use std::path::PathBuf;
@@ -11,14 +11,15 @@ pub(crate) fn demo_path() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../python/mullama/models/demo.gguf")
 }
 
-/// The demo model, loaded once a test program.
+/// The demo model, loaded once per test program.
 pub(crate) fn demo() -> Arc<Model> {
     static DEMO: OnceLock<Arc<Model>> = OnceLock::new();
     let load = || Model::load(&demo_path(), &ModelOptions::default(), None).expect("the demo loads");
     Arc::clone(DEMO.get_or_init(load))
 }
 
-/// Small options for one thread: tests run beside each other, and ggml threads that wait for each other spin.
+/// Small options for one thread, because tests run concurrently, and ggml's threads spin while they wait for each
+/// other.
 pub(crate) fn options() -> ContextOptions {
     ContextOptions {
         n_ctx: 512,
@@ -36,7 +37,7 @@ pub(crate) fn context() -> Context {
     Context::new(&demo(), &options()).expect("a context")
 }
 
-/// Puts tokens at consecutive positions of a sequence, and asks for logits of the last.
+/// Adds tokens at consecutive positions of a sequence, and requests logits for the last one.
 pub(crate) fn feed(context: &mut Context, seq: i32, tokens: &[TokenId]) -> Result<usize, Error> {
     let from = context.seq_pos_max(seq)?.map_or(0, |last| last + 1);
     let mut batch = Batch::new(tokens.len());
@@ -48,7 +49,7 @@ pub(crate) fn feed(context: &mut Context, seq: i32, tokens: &[TokenId]) -> Resul
     Ok(batch.len() - 1)
 }
 
-/// The likeliest token.
+/// The most likely token.
 pub(crate) fn argmax(logits: &[f32]) -> TokenId {
     let mut best = 0;
     for (index, logit) in logits.iter().enumerate() {
@@ -59,7 +60,7 @@ pub(crate) fn argmax(logits: &[f32]) -> TokenId {
     TokenId::try_from(best).expect("a vocabulary fits")
 }
 
-/// What the model writes greedily after a prompt, as text.
+/// The text that the model generates greedily after a prompt.
 pub(crate) fn write(context: &mut Context, seq: i32, prompt: &str, max_tokens: usize) -> Result<String, Error> {
     let model = Arc::clone(context.model());
     let vocab = model.vocab();

@@ -1,4 +1,4 @@
-//! Why a template did not render.
+//! Why a template could not be rendered.
 
 use std::fmt;
 
@@ -30,15 +30,15 @@ pub(in crate::chat) enum Kind {
 pub(in crate::chat) enum Exhausted {
     /// All units of work were used.
     Work {
-        /// How many there were.
+        /// The number of units.
         units: u64,
     },
     /// The values of the template would hold too much memory.
     Memory {
-        /// How much they may hold.
+        /// The maximum in bytes.
         bytes: u64,
     },
-    /// Nobody waits for the text any more.
+    /// The result is not needed any more.
     Abandoned,
 }
 
@@ -76,7 +76,7 @@ impl Error {
         Self::failed(format!("syntax error: {reason}")).at(line)
     }
 
-    /// Names the line, unless a part of the template further inside has named its own.
+    /// Sets the line, unless an inner part of the template has already set it.
     pub(super) fn at(mut self, line: u32) -> Self {
         self.0.line.get_or_insert(line);
         self

@@ -334,7 +334,7 @@ fn select(runner: &mut Runner, name: &str, value: &Value, mut given: Given) -> R
     selected.finish(SeqKind::Generator)
 }
 
-/// A text in small letters, unless case matters; other values as they are.
+/// A text in lower case, unless case matters; other values are unchanged.
 fn folded(value: &Value, case_sensitive: bool, runner: &Runner) -> Result<Value> {
     match value {
         Value::Text(text) if !case_sensitive => super::text::in_case(text.as_str(), "lower", &runner.meter),

@@ -14,10 +14,10 @@ use super::value::{Method, Seq, SeqBuilder, SeqKind, Value};
 /// Units of work for the scope and the variables of one iteration.
 const ITERATION: usize = 4;
 
-/// A loop that runs. Its items are looked at one after another, because the body may change what a condition says.
+/// A running loop. Its items are evaluated one after another, because the body may change the result of a condition.
 #[derive(Debug)]
 pub(super) struct LoopState {
-    /// Tells it apart from the loops before.
+    /// Distinguishes the loop from earlier ones.
     number: usize,
     statement: Rc<For>,
     /// The scope around the loop.
@@ -34,7 +34,7 @@ pub(super) struct LoopState {
     index: usize,
     /// Recursive calls of the loop around this one.
     depth: usize,
-    /// What `changed` was told last.
+    /// The previous arguments of `changed`.
     last: Option<Value>,
 }
 
@@ -178,15 +178,15 @@ impl Runner {
             let item = self.loops[at].index.saturating_sub(1).checked_rem(count).map(|at| values[at].clone());
             return item.ok_or_else(|| Error::failed("no items for loop.cycle"));
         }
-        let mut told = SeqBuilder::new(&self.meter)?;
-        told.extend(&values)?;
-        let told = told.finish(SeqKind::Tuple)?;
+        let mut values_seen = SeqBuilder::new(&self.meter)?;
+        values_seen.extend(&values)?;
+        let values_seen = values_seen.finish(SeqKind::Tuple)?;
         let same = match &self.loops[at].last {
-            Some(last) => compare::equal(last, &told, &self.meter)?,
+            Some(last) => compare::equal(last, &values_seen, &self.meter)?,
             None => false,
         };
         if !same {
-            self.loops[at].last = Some(told);
+            self.loops[at].last = Some(values_seen);
         }
         Ok(Value::Bool(!same))
     }

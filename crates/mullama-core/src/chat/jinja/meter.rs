@@ -13,7 +13,7 @@ use super::error::{Error, Exhausted, Result};
 /// Text that one unit of work pays for.
 const BYTES_PER_UNIT: usize = 16;
 
-/// Units between two questions whether anybody still waits for the text: about a millisecond.
+/// Number of units between two checks whether the text is still needed: about a millisecond.
 const UNITS_PER_QUESTION: u64 = 1 << 14;
 
 /// Asks whether a rendering should go on. It is asked about once per millisecond.
@@ -60,7 +60,7 @@ impl Meter {
     pub(super) fn work(&self, units: usize) -> Result<()> {
         let units = units as u64;
         let Some(left) = self.work_left.get().checked_sub(units) else {
-            // Whoever catches this error gets no further either.
+            // A template that catches this error gets no further either.
             self.work_left.set(0);
             return Err(Error::exhausted(Exhausted::Work { units: self.limits.work }));
         };

@@ -30,7 +30,7 @@ const CHANGING: [&str; 13] = [
     "__delitem__",
 ];
 
-/// A method of a value, or a field that is no item.
+/// A method of a value, or a field that is not an item.
 pub(super) fn find(value: &Value, name: &Rc<str>) -> Option<Value> {
     let known = match value {
         Value::Text(_) => text_methods::is_known(name),

@@ -1,13 +1,14 @@
 //! Jinja for chat templates, rendered as Hugging Face's libraries render it, within a budget.
 //!
-//! They set Jinja2 up with `trim_blocks` and `lstrip_blocks`, the tags `break`, `continue` and `generation`, the functions
+//! They set Jinja2 up with `trim_blocks` and `lstrip_blocks`, the tags `break`, `continue` and `generation`, the
+//! functions
 //! `raise_exception` and `strftime_now`, a `tojson` of their own, and a sandbox in which no list or dict changes
 //! (`transformers.utils.chat_template_utils`).
 //!
-//! A template comes from a stranger's file, so it is a program that may want to take all memory or never end. Here no
-//! operation on values is free: each pays the meter of its rendering for what it visits, copies and holds, before it does
-//! so. That is why this is an interpreter of its own: in an engine whose values compare, hash and print themselves, these
-//! operations cannot ask.
+//! A template comes from an untrusted file, so it is a program that may try to use all memory or never end. Here no
+//! operation on values is free: each pays the meter of its rendering for what it visits, copies and holds, before it
+//! does so. That is why this interpreter exists: in an engine whose values compare, hash and print themselves, these
+//! operations cannot check a limit.
 //!
 //! Flow: source → `lexer` → `parser` → `runner` → text.
 
@@ -54,7 +55,7 @@ pub(super) use meter::{KeepGoing, Limits};
 
 use meter::Meter;
 
-/// Longest template in bytes. Well-known ones have up to 30,000.
+/// Maximum length of a template in bytes. Well-known ones have up to 30,000.
 const MAX_SOURCE: usize = 256 << 10;
 
 /// Renders a template with these variables.

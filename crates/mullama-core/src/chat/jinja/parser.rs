@@ -10,7 +10,7 @@ use super::meter::Meter;
 /// Blocks and expressions that may be inside one another. Parsing and dropping them recurses.
 const MAX_NESTING: usize = 150;
 
-/// Tags of Jinja that load other templates: a chat template stands alone.
+/// Tags of Jinja that load other templates, which a chat template must not need.
 const OTHER_TEMPLATES: [&str; 4] = ["include", "import", "from", "extends"];
 
 /// Parses a template.
@@ -50,7 +50,7 @@ impl Parser {
     pub(super) fn advance(&mut self) -> Option<TokenKind> {
         let token = self.tokens.get_mut(self.at)?;
         self.at += 1;
-        // Nobody looks back.
+        // Earlier tokens are not needed again.
         Some(std::mem::replace(&mut token.kind, TokenKind::BlockEnd))
     }
 
@@ -115,7 +115,8 @@ impl Parser {
         parsed
     }
 
-    /// Statements up to a tag of one of these names, which is returned with its `{%` taken; none is the end of the source.
+    /// Statements up to a tag of one of these names, which is returned with its `{%` taken; none is the end of the
+    /// source.
     fn body(&mut self, ends: &[&'static str]) -> Result<(Vec<Stmt>, &'static str)> {
         let mut body = Vec::new();
         loop {

@@ -91,7 +91,7 @@ fn is_printed(character: char) -> bool {
     if character.is_ascii() {
         return !character.is_ascii_control();
     }
-    // Rust and Python draw the line at the same Unicode categories; behind a letter Rust prints combining characters.
+    // Rust and Python escape the same Unicode categories, except that Rust prints combining characters after a letter.
     may_be_mark(character) || format!("a{character}").escape_debug().nth(1) == Some(character)
 }
 

@@ -10,8 +10,8 @@ use super::print;
 use super::scope::Scopes;
 use super::value::{Macro, Seq, SeqBuilder, SeqKind, Value};
 
-/// Statements, expressions and macros that may be inside one another while they run. Each takes at most a few kilobytes of
-/// the stack; a test runs the worst of them in a small one.
+/// Statements, expressions and macros that may be inside one another while they run. Each takes at most a few kilobytes
+/// of the stack; a test runs the worst of them in a small one.
 const MAX_LEVELS: usize = 600;
 
 /// What comes after a statement.
@@ -27,7 +27,7 @@ pub(super) enum Flow {
 pub(super) struct Runner {
     pub(super) meter: Rc<Meter>,
     pub(super) scopes: Scopes,
-    /// The loops that run, each inside the one before, and a number that tells apart those of different times.
+    /// The running loops, from outer to inner, and a number that distinguishes earlier and later ones.
     pub(super) loops: Vec<LoopState>,
     pub(super) loops_begun: usize,
     /// The name of the variable `loop`.

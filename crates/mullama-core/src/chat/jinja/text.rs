@@ -91,7 +91,7 @@ pub(super) fn in_case(source: &str, name: &str, meter: &Rc<Meter>) -> Result<Val
         } else if up {
             character.to_uppercase().try_for_each(|it| writer.push(it))?;
         } else if character == 'Σ' {
-            // The small letter differs at the end of a word.
+            // The lower-case letter differs at the end of a word.
             let word_goes_on = source[at + character.len_utf8()..].chars().next().is_some_and(char::is_alphabetic);
             let word_began = source[..at].chars().next_back().is_some_and(char::is_alphabetic);
             writer.push(if word_began && !word_goes_on { 'ς' } else { 'σ' })?;

@@ -85,7 +85,7 @@ fn plain(value: Option<Value>, name: &str, meter: &Rc<Meter>) -> Result<Value> {
     Ok(writer.into())
 }
 
-/// Each word with a large first letter. Unlike Python's method, apostrophes do not end a word.
+/// Each word with a capital first letter. Unlike Python's method, apostrophes do not end a word.
 fn title(source: &str, meter: &Rc<Meter>) -> Result<Value> {
     let mut writer = Writer::new(meter);
     let mut at_start = true;

@@ -1,11 +1,11 @@
-//! The plan's laws, for any candidates and any pool.
+//! Properties of the plan, for any candidates and any pool.
 
 use proptest::prelude::*;
 
 use super::*;
 
 const CONTEXT: usize = 64;
-/// seq_ids of cached prefixes lie above those of candidates.
+/// The seq_ids of cached prefixes are above those of candidates.
 const FIRST_CACHED: usize = 20;
 
 fn run_state() -> impl Strategy<Value = RunState> {
@@ -16,14 +16,14 @@ fn run_state() -> impl Strategy<Value = RunState> {
     ]
 }
 
-/// A candidate and how many cells it has.
+/// A candidate and the number of its cells.
 #[derive(Debug, Clone)]
 struct Holder {
     candidate: Candidate,
     cells: usize,
 }
 
-/// Rows of prompts beside running streams, and alone.
+/// Prompt rows beside running streams, and alone.
 #[derive(Debug, Clone, Copy)]
 struct Fixed(usize, usize);
 
@@ -35,7 +35,7 @@ impl Prefill for Fixed {
 
 const PREFILL: Fixed = Fixed(4, 32);
 
-/// All that a plan is made from.
+/// The input of a plan.
 #[derive(Debug, Clone)]
 struct Situation {
     candidates: Vec<Candidate>,
@@ -63,7 +63,7 @@ impl Situation {
     }
 }
 
-/// A candidate; what it holds is cut down to what the pool has by [`situation`].
+/// A candidate; [`situation`] reduces its cells to what the pool has.
 fn candidate() -> impl Strategy<Value = Holder> {
     (-2..3_i32, run_state(), any::<bool>(), 1..CONTEXT, 0..CONTEXT, any::<bool>()).prop_map(
         |(priority, run_state, ready, pending, cells, progressed_since_scheduled)| {
@@ -87,8 +87,8 @@ fn candidate() -> impl Strategy<Value = Holder> {
     )
 }
 
-/// A pool and candidates that fit it: no cell is counted twice, the queue holds nothing, and there are cached prefixes, one of
-/// which shares cells with a sequence.
+/// A pool and candidates that fit it: no cell is counted twice, queued ones hold no cells, and there are cached
+/// prefixes, one of which shares cells with a sequence.
 fn situation() -> impl Strategy<Value = Situation> {
     let pool = (1..6_usize, 0..4_usize, CONTEXT..4 * CONTEXT, 6..40_usize);
     (prop::collection::vec(candidate(), 0..14), pool, 0..3_usize).prop_map(
@@ -113,7 +113,7 @@ fn situation() -> impl Strategy<Value = Situation> {
                 candidates.push(candidate);
             }
             for candidate in candidates.iter_mut().filter(|c| c.run_state == RunState::Running && c.seq_id.is_none()) {
-                // A running sequence without a seq_id was promised one.
+                // A running sequence without a seq_id has one reserved.
                 if free == 0 {
                     candidate.run_state = RunState::Paused { since: 0 };
                 }
@@ -168,7 +168,7 @@ proptest! {
     }
 
     #[test]
-    fn prompts_take_no_more_rows_than_their_share(situation in situation()) {
+    fn prompts_take_no_more_rows_than_the_prefill_budget(situation in situation()) {
         let candidates = &situation.candidates;
         let plan = situation.plan(0);
         let continuing = plan.rows.iter().any(|planned| candidates[planned.sequence].pending == 1);
@@ -185,7 +185,7 @@ proptest! {
     }
 
     #[test]
-    fn the_best_of_the_running_is_computed_and_never_evicted(situation in situation()) {
+    fn the_running_sequence_of_the_best_rank_is_computed_and_never_evicted(situation in situation()) {
         let candidates = &situation.candidates;
         let running = |i: &usize| candidates[*i].run_state == RunState::Running && candidates[*i].ready;
         let rank = |i: &usize| (Reverse(candidates[*i].priority), candidates[*i].arrival);
@@ -215,7 +215,7 @@ proptest! {
         let plan = situation.plan(bypassed);
         let rank = |i: usize| (Reverse(candidates[i].priority), candidates[i].arrival);
         let queue = (0..candidates.len()).filter(|&i| candidates[i].run_state == RunState::Queued && candidates[i].ready);
-        // One that got a slot and was evicted for cells again has had its turn in the order.
+        // A sequence that got a slot and was then evicted for cells was still served in order.
         let (placed, left): (Vec<usize>, Vec<usize>) = queue.partition(|i| plan.running.contains(i) || plan.evict.contains(i));
         let last = placed.into_iter().map(rank).max();
         prop_assert!(left.into_iter().map(rank).all(|waiting| last.is_none_or(|last| last < waiting)));
@@ -223,7 +223,7 @@ proptest! {
 }
 
 #[test]
-fn a_sequence_that_lost_its_cells_in_this_plan_gets_no_slot_by_its_old_numbers() {
+fn a_sequence_that_loses_its_cells_in_a_plan_gets_no_slot_in_the_same_plan() {
     let paused = |arrival, ready, since, seq_id: Option<usize>| {
         let pending = if seq_id.is_some() { 1 } else { 20 };
         let run_state = RunState::Paused { since };

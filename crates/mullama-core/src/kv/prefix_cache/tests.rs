@@ -1,4 +1,4 @@
-//! What is found, what is kept, and what host memory holds.
+//! Which prefixes are found, which are kept, and what host memory holds.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn tokens(n: i32) -> Vec<TokenId> {
     (0..n).collect()
 }
 
-/// A prefix that has left the pool with a copy of this many bytes.
+/// Adds a prefix that has left the pool with a copy of this many bytes.
 fn offload(cache: &mut PrefixCache, seq_id: usize, tokens: Vec<TokenId>, bytes: usize) {
     let end = tokens.len();
     cache.insert(seq_id, tokens);
@@ -61,7 +61,7 @@ fn a_longer_prefix_replaces_a_shorter_one_and_takes_over_its_copy() {
     cache.add_part(1, 6, vec![0; 30]);
     assert_eq!(cache.insert(2, tokens(8)), [1]);
     assert!(!cache.is_worth_keeping(&tokens(7)));
-    assert_eq!((cache.next_part(2, 64), cache.host_bytes()), (Some(6..8), 30), "only what is new is copied");
+    assert_eq!((cache.next_part(2, 64), cache.host_bytes()), (Some(6..8), 30), "only the new tokens are copied");
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn a_prefix_that_leaves_the_pool_keeps_what_was_copied_of_it() {
 }
 
 #[test]
-fn a_full_host_memory_loses_the_tail_of_the_oldest_prefix_first_and_never_copies_of_what_the_pool_holds() {
+fn full_host_memory_drops_the_tail_of_the_oldest_prefix_first_and_never_copies_of_prefixes_in_the_pool() {
     let mut cache = cache();
     cache.insert(1, vec![1; 40]);
     (1..=4).for_each(|part| cache.add_part(1, part * 10, vec![0; 15]));
@@ -104,7 +104,7 @@ fn a_full_host_memory_loses_the_tail_of_the_oldest_prefix_first_and_never_copies
 }
 
 #[test]
-fn what_is_not_used_is_charged_for_its_cells_and_use_clears_the_charge() {
+fn an_unused_prefix_is_charged_for_its_cells_and_a_use_clears_the_charge() {
     let mut cache = cache();
     cache.insert(1, vec![1; 10]);
     cache.insert(2, vec![2; 20]);
