@@ -195,7 +195,7 @@ def test_in_json_ctrl_c_ends_with_done() -> None:
         (["run", "demo", "A", "--ctx-size", "0"], 2, "n_ctx is 0, but must be"),
         (["run", "demo", "A B C D E F G H", "--ctx-size", "4"], 2, "the context holds 4"),
         (["run", "demo", "-"], 2, "lone surrogate"),
-        (["run", "demo", ""], 2, "prompt: it is empty"),
+        (["run", "demo", ""], 2, "the prompt is empty"),
         (["run", "demo", "A", "--temperature", "hot"], 2, "Invalid value for '--temperature'"),
         (["run", "demo", "A", "--no-such-option"], 2, "No such option: --no-such-option"),
         (["run"], 2, "Missing argument 'MODEL'"),
@@ -281,8 +281,8 @@ def test_what_a_shell_redirects_ends_in_one_line_at_most(redirected: str, code: 
     ("redirected", "words"),
     [
         ("<&-", "no prompt: give it as PROMPT"),
-        ("< /dev/null", "prompt: it is empty"),
-        ("- < /dev/null", "prompt: it is empty"),
+        ("< /dev/null", "the prompt is empty"),
+        ("- < /dev/null", "the prompt is empty"),
         ("< /proc/self/mem", "cannot read the prompt from standard input: Input/output error"),
     ],
 )

@@ -77,7 +77,7 @@ def test_every_event_is_json_as_the_guide_tells_and_the_last_one_is_done(server:
     answer = httpx.get(f"{server}/stream", params={"prompt": "Write a poem:", "max_tokens": 20}, timeout=60)
     assert answer.headers["content-type"].startswith("text/event-stream")
     *tokens, (last, end) = events(answer.text)
-    [keys] = re.findall(r'`\{("text": …, "index": …)\}` a token', GUIDE.read_text(encoding="utf-8"))
+    [keys] = re.findall(r'`\{("text": …, "index": …)\}` for a token', GUIDE.read_text(encoding="utf-8"))
     assert {name for name, _ in tokens} == {"message"}
     assert {tuple(token) for _, token in tokens} == {tuple(re.findall('"([a-z]+)"', keys))}
     assert [token["index"] for _, token in tokens] == list(range(20))

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import pytest
 
-from mullama import Context, ContextParams, Model, StreamConfig, StreamTimeoutError, Token
+from mullama import Context, ContextParams, Model, StreamBusyError, StreamConfig, StreamTimeoutError, Token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Eventually = Callable[[Callable[[], bool]], bool]
 
 STUCK = StreamConfig(stream_delay_ms=3_600_000, timeout_ms=None)
 
@@ -23,13 +30,42 @@ def test_64_threads_each_read_their_own_stream(context: Context) -> None:
             assert text == told
 
 
-def test_threads_that_share_a_stream_get_each_token_once(context: Context) -> None:
-    stream = context.generate_stream("Write a poem:", 400, ignore_eos=True)
+def test_threads_that_read_a_stream_by_turns_lose_nothing(context: Context) -> None:
+    stream = context.generate_stream("Write a poem:", 400, ignore_eos=True, timeout_ms=0)
+    turn = threading.Lock()
+
+    def read() -> list[Token]:
+        mine: list[Token] = []
+        while True:
+            with turn:
+                token = next(stream, None)
+            if token is None:
+                return mine
+            mine.append(token)
+
     with ThreadPoolExecutor(8) as threads:
-        read = [threads.submit(list, stream) for _ in range(8)]
-        tokens: list[Token] = [token for one in read for token in one.result(timeout=60)]
+        readers = [threads.submit(read) for _ in range(8)]
+        tokens = [token for reader in readers for token in reader.result(timeout=60)]
     assert sorted(token.index for token in tokens) == list(range(400))
     assert "".join(token.text for token in sorted(tokens, key=lambda token: token.index)) == stream.text
+
+
+def test_a_second_reader_is_refused_and_the_first_goes_on(context: Context, eventually: Eventually) -> None:
+    stream = context.generate_stream("Write a poem:", 30, ignore_eos=True, stream_delay_ms=20)
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(list, stream)
+        assert eventually(lambda: stream._being_read)
+        refused = 0
+        between: list[Token | None] = []
+        while not first.done():
+            try:
+                between.append(next(stream, None))
+            except StreamBusyError:
+                refused += 1
+            time.sleep(0.005)
+        assert refused > 10
+        tokens = first.result(timeout=60) + [token for token in between if token is not None]
+        assert sorted(token.index for token in tokens) == list(range(30))
 
 
 def test_another_thread_runs_while_one_waits(context: Context) -> None:

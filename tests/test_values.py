@@ -12,9 +12,10 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from elsewhere import generate_elsewhere
 
 import mullama
-from mullama import AsyncModel, Completion, Context, Model, Token
+from mullama import AsyncModel, Context, Model, Token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,11 +86,6 @@ def test_the_bytes_of_an_incomplete_character_travel(context: Context) -> None:
 )
 def test_annotations_can_be_read_at_run_time(name: str) -> None:
     assert typing.get_type_hints(getattr(mullama, name))
-
-
-def generate_elsewhere() -> Completion:
-    """Runs in another process."""
-    return Context(Model.load("demo")).generate("Count: 1,", 3, temperature=0)
 
 
 def test_a_completion_comes_back_from_another_process() -> None:
