@@ -98,8 +98,8 @@ class NextToken(Coroutine[Any, Any, Token]):
     def __await__(self) -> Generator[Any, Any, Token]: ...
     def __iter__(self) -> Generator[Any, Any, Token]: ...
     def __next__(self) -> Any: ...  # noqa: ANN401  # as the base has it
-    def send(self, value: Any) -> Any: ...  # noqa: ANN401  # as the base has it
-    def throw(self, kind: Any, value: Any = None, traceback: Any = None) -> Any: ...  # noqa: ANN401  # as the base has it
+    def send(self, _value: Any, /) -> Any: ...  # noqa: ANN401  # as the base has it
+    def throw(self, kind: Any, value: Any = None, _traceback: Any = None, /) -> Any: ...  # noqa: ANN401  # as the base has it
     def close(self) -> None: ...
 
 @disjoint_base

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 import weakref
 from contextlib import suppress
@@ -18,15 +19,30 @@ _notifiers: weakref.WeakKeyDictionary[AbstractEventLoop, weakref.ref[LoopNotifie
 
 _keys = itertools.count()
 
+WITHOUT_A_LOOP = (
+    "reading a stream with `async` needs a running asyncio event loop (trio is not supported); "
+    "read it with a plain `for` in a worker thread instead"
+)
+
 
 def subscribe(
-    loop: AbstractEventLoop,
-) -> tuple[weakref.ref[AbstractEventLoop], weakref.ref[LoopNotifier], _mullama.NotifyHandle, int]:
-    """Introduces one more stream to a loop.
+    loop: AbstractEventLoop | None,
+) -> tuple[weakref.ref[AbstractEventLoop], weakref.ref[LoopNotifier], _mullama.NotifyHandle, int] | None:
+    """Introduces one more stream to the running loop of asyncio.
 
     Returns:
         Weak references to the loop and its notifier, the handle by which the stream notifies it, and the stream's key.
+        None where no event loop runs at all, which is enough to read a buffered token.
+
+    Raises:
+        RuntimeError: The running event loop is not asyncio's.
     """
+    if loop is None:
+        sniffio = sys.modules.get("sniffio")  # trio brings it; it tells the two apart
+        with suppress(LookupError if sniffio is None else sniffio.AsyncLibraryNotFoundError):
+            if sniffio is not None and sniffio.current_async_library():
+                raise RuntimeError(WITHOUT_A_LOOP)
+        return None
     known = _notifiers.get(loop)
     notifier = known() if known is not None else None
     if notifier is None:

@@ -27,6 +27,7 @@
 
 #[cfg(feature = "streaming")]
 mod async_model;
+mod background;
 mod chat;
 mod clock;
 mod config;
@@ -55,8 +56,9 @@ mod text;
 
 #[cfg(feature = "streaming")]
 pub use async_model::AsyncModel;
+pub use background::{BackgroundWork, WorkEvent};
 pub use chat::{Chat, Message, TemplateFailure};
-pub use config::{ContextParams, FlashAttn, KvType, Range, StreamConfig};
+pub use config::{ContextParams, DynamicValue, Field, FlashAttn, KvType, Numeral, Range, Setting, StreamConfig};
 pub use context::Context;
 pub use cores::usable_cores;
 pub use devices::{devices, system_info};

@@ -61,7 +61,14 @@ const LEVELS: [LevelFilter; 6] = [
 ];
 
 impl LogQueue {
-    /// Installs the queue as the process's `tracing` subscriber, for warnings and errors of mullama.
+    /// A queue that is the process's `tracing` subscriber, unless the program has one already: that one gets the lines then.
+    pub fn installed() -> Self {
+        let queue = Self::default();
+        let _ = queue.install();
+        queue
+    }
+
+    /// Becomes the process's `tracing` subscriber, for warnings and errors of mullama.
     ///
     /// # Errors
     /// If the process already has a subscriber.

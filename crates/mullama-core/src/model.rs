@@ -17,7 +17,7 @@ use crate::fork_guard::ForkGuard;
 use crate::gguf;
 use crate::request::chat_bytes;
 use crate::shutdown::Close;
-use crate::text::vocabulary::{LlamaVocabulary, Vocabulary};
+use crate::text::vocabulary::{IsWanted, LlamaVocabulary, Vocabulary};
 
 pub use mullama_ffi::ModelOptions;
 
@@ -191,11 +191,20 @@ impl Model {
     /// # Errors
     /// [`MullamaError::ChatTemplate`], also for a model without a template.
     pub fn apply_chat_template(&self, chat: &Chat) -> Result<String, MullamaError> {
-        self.fork_guard.check()?;
-        let lane = lane_of(chat);
-        let (vocabulary, chat) = (Arc::clone(&self.vocabulary), chat.clone());
-        let render = move |_: &dyn Fn() -> bool| vocabulary.dialect()?.render(&chat);
-        TokenizerPool::of_process().run_blocking(lane, None, render).map(Option::unwrap_or_default)
+        self.chat_job(chat, None, rendered).map(Option::unwrap_or_default)
+    }
+
+    /// As [`apply_chat_template`](Self::apply_chat_template), for a caller who may lose interest: see
+    /// [`tokenize_while`](Self::tokenize_while).
+    ///
+    /// # Errors
+    /// As [`apply_chat_template`](Self::apply_chat_template).
+    pub fn apply_chat_template_while(
+        &self,
+        chat: &Chat,
+        mut go_on: impl FnMut() -> bool,
+    ) -> Result<Option<String>, MullamaError> {
+        self.chat_job(chat, Some(&mut go_on), rendered)
     }
 
     /// Tokenizes a chat as an engine does: control tokens inside messages are treated as plain text.
@@ -204,7 +213,7 @@ impl Model {
     /// As [`apply_chat_template`](Self::apply_chat_template), and [`MullamaError::InvalidPrompt`] if the tokenizer
     /// refuses the text.
     pub fn tokenize_chat(&self, chat: &Chat) -> Result<Vec<TokenId>, MullamaError> {
-        self.tokenize_chat_job(chat, None).map(Option::unwrap_or_default)
+        self.chat_job(chat, None, tokens_of_chat).map(Option::unwrap_or_default)
     }
 
     /// Like [`tokenize_chat`](Self::tokenize_chat), but can be cancelled: see
@@ -217,19 +226,19 @@ impl Model {
         chat: &Chat,
         mut go_on: impl FnMut() -> bool,
     ) -> Result<Option<Vec<TokenId>>, MullamaError> {
-        self.tokenize_chat_job(chat, Some(&mut go_on))
+        self.chat_job(chat, Some(&mut go_on), tokens_of_chat)
     }
 
-    fn tokenize_chat_job(
+    fn chat_job<T: Send + 'static>(
         &self,
         chat: &Chat,
         go_on: Option<&mut dyn FnMut() -> bool>,
-    ) -> Result<Option<Vec<TokenId>>, MullamaError> {
+        work: impl FnOnce(&LlamaVocabulary, &Chat, &IsWanted) -> Result<T, MullamaError> + Send + 'static,
+    ) -> Result<Option<T>, MullamaError> {
         self.fork_guard.check()?;
         let lane = lane_of(chat);
         let (vocabulary, chat) = (Arc::clone(&self.vocabulary), chat.clone());
-        TokenizerPool::of_process()
-            .run_blocking(lane, go_on, move |is_wanted| vocabulary.tokenize_chat(&chat, &mut |_| is_wanted()))
+        TokenizerPool::of_process().run_blocking(lane, go_on, move |is_wanted| work(&vocabulary, &chat, is_wanted))
     }
 
     /// The file's metadata as keys and values, both as text, in the order of the file.
@@ -370,7 +379,19 @@ impl Model {
     }
 }
 
-/// The lane for a chat that is not a stream's prompt. The duration of a template of the caller's own is unknown.
+fn rendered(vocabulary: &LlamaVocabulary, chat: &Chat, is_wanted: &IsWanted) -> Result<String, MullamaError> {
+    vocabulary.dialect()?.render(chat, is_wanted)
+}
+
+fn tokens_of_chat(
+    vocabulary: &LlamaVocabulary,
+    chat: &Chat,
+    is_wanted: &IsWanted,
+) -> Result<Vec<TokenId>, MullamaError> {
+    vocabulary.tokenize_chat(chat, is_wanted, &mut |_| is_wanted())
+}
+
+/// The lane for a chat that is no stream's prompt. Nobody knows how long a template of the caller's own takes.
 fn lane_of(chat: &Chat) -> Lane {
     if chat.chat_template.is_some() { Lane::Bulk } else { Lane::for_text(chat_bytes(chat)) }
 }

@@ -13,7 +13,7 @@ use crate::config::StreamConfig;
 use crate::engine::tokenizer_pool::SHORT_BYTES;
 use crate::error::{self, MullamaError, PromptFailure, StreamFailure};
 use crate::text::sampler::SamplerChain;
-use crate::text::vocabulary::Vocabulary;
+use crate::text::vocabulary::{IsWanted, Vocabulary};
 
 /// A prompt: text or token ids to continue, or a chat to answer.
 ///
@@ -146,7 +146,7 @@ impl Request {
     pub(crate) fn validate(
         mut self,
         vocabulary: &dyn Vocabulary,
-        is_wanted: &dyn Fn() -> bool,
+        is_wanted: &IsWanted,
     ) -> Result<Option<ValidRequest>, MullamaError> {
         self.check_length(None)?;
         let mut stopped = false;
@@ -160,7 +160,12 @@ impl Request {
             // A token that the model adds by itself is not a prompt.
             Prompt::Text(text) if text.is_empty() => Vec::new(),
             Prompt::Text(text) => vocabulary.tokenize_while(&text, &mut go_on).map_err(MullamaError::untokenizable)?,
-            Prompt::Chat(chat) => vocabulary.tokenize_chat(&chat, &mut go_on)?,
+            Prompt::Chat(chat) => match vocabulary.tokenize_chat(&chat, is_wanted, &mut go_on) {
+                Ok(tokens) => tokens,
+                // The stream has its own end: it left, or its deadline has passed.
+                Err(_) if !is_wanted() => return Ok(None),
+                Err(error) => return Err(error),
+            },
             Prompt::Refused(error) => return Err(*error),
         };
         self.check_fits(tokens.len(), stopped)?;

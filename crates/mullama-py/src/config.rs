@@ -5,34 +5,20 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::error::to_py;
-use crate::settings::{Field, Setting};
+use crate::settings::Value;
 
-fn read<T: Setting>(python: &Bound<'_, PyAny>, name: &'static str, range: Option<&'static str>) -> PyResult<T> {
-    T::take(&python.getattr(name)?, Field { name, range })
+/// Reads Python's `StreamConfig`.
+pub(crate) fn stream_config(python: &Bound<'_, PyAny>) -> PyResult<StreamConfig> {
+    StreamConfig::read(|name| python.getattr(name).map(Value))
 }
 
-/// The range of a line of the core's table, in words.
-macro_rules! range_in_words {
-    (-) => {
-        None
-    };
-    (($min:expr, $max:expr, $words:expr)) => {
-        Some($words)
-    };
-    ([$most:expr, $words:expr]) => {
-        None
-    };
+/// Reads Python's `ContextParams`.
+pub(crate) fn context_params(python: &Bound<'_, PyAny>) -> PyResult<ContextParams> {
+    ContextParams::read(|name| python.getattr(name).map(Value))
 }
 
-macro_rules! stream_config {
+macro_rules! defaults {
     ($($(#[$doc:meta])* $name:ident: $type:ty, $setter:ty, $default:expr, $range:tt;)*) => {
-        /// Reads Python's `StreamConfig`.
-        pub(crate) fn stream_config(python: &Bound<'_, PyAny>) -> PyResult<StreamConfig> {
-            let mut config = StreamConfig::default();
-            $(config.$name = read(python, stringify!($name), range_in_words!($range))?;)*
-            Ok(config)
-        }
-
         /// Names and defaults of the core's table, which Python's `StreamConfig` has to repeat.
         #[pyfunction]
         pub(crate) fn stream_config_defaults(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
@@ -44,20 +30,7 @@ macro_rules! stream_config {
     };
 }
 
-mullama::stream_config_table!(stream_config);
-
-macro_rules! context_params {
-    ($($name:ident)*) => {
-        /// Reads Python's `ContextParams`. Without one of the fields this does not build.
-        pub(crate) fn context_params(python: &Bound<'_, PyAny>) -> PyResult<ContextParams> {
-            Ok(ContextParams { $($name: read(python, stringify!($name), ContextParams::range(stringify!($name)))?,)* })
-        }
-    };
-}
-
-context_params! {
-    n_ctx n_parallel kv_cells n_batch n_ubatch n_threads n_threads_batch flash_attn type_k type_v prefix_cache_bytes max_queue
-}
+mullama::stream_config_table!(defaults);
 
 /// Raises `InvalidConfigError` or `TypeError` for the first field that is wrong.
 #[pyfunction]

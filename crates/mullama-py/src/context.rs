@@ -1,35 +1,29 @@
 //! Where streams are asked for, for the Python class of that name.
 
-use std::sync::Arc;
-
+use mullama::{BackgroundWork, MullamaError};
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict};
 
-use crate::held::{Closable, Held};
+use crate::held::Closable;
 use crate::{config, error::to_py, model::Model, wait};
 
-/// How many steps, their seconds together, and the longest.
-type Seconds = (u64, f64, f64);
+/// How many steps, their total and the longest in seconds.
+type Steps = (u64, f64, f64);
 
 /// Where streams are asked for.
 #[pyclass(frozen)]
-pub(crate) struct Context(Closable<mullama::Context>);
-
-impl Context {
-    /// The native context, or `EngineClosedError`.
-    pub(crate) fn held(&self, py: Python<'_>) -> PyResult<Held<mullama::Context>> {
-        self.0.get(py)
-    }
-}
+pub(crate) struct Context(pub(crate) Closable<mullama::Context>);
 
 #[pymethods]
 impl Context {
     #[new]
     fn new(py: Python<'_>, model: &Model, params: &Bound<'_, PyAny>) -> PyResult<Self> {
         let params = config::context_params(params)?;
-        let model = Arc::clone(model.held(py)?.arc());
-        let context = wait::for_work(py, move || mullama::Context::new(model, params))?;
-        Ok(Self(Closable::new("context", Held::new(context))))
+        let model = model.0.get(py)?.arc();
+        // A context that is half made cannot be given up; it is dropped when it is made.
+        let work = BackgroundWork::start(false, move |_| mullama::Context::new(model, params));
+        let context = wait::for_started(py, work.map_err(MullamaError::no_thread), None)?;
+        Ok(Self(Closable::new("context", context)))
     }
 
     #[getter]
@@ -42,7 +36,8 @@ impl Context {
         self.0.get(py)?.unfinished().map_err(|error| to_py(py, &error))
     }
 
-    fn stats<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyDict>, [Seconds; 2])> {
+    /// Counts by name, then the decode steps and the prefill steps.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyDict>, [Steps; 2])> {
         let stats = self.0.get(py)?.stats().map_err(|error| to_py(py, &error))?;
         let seconds = |steps: mullama::Steps| (steps.count, steps.total.as_secs_f64(), steps.longest.as_secs_f64());
         Ok((stats.counts().into_py_dict(py)?, [stats.decode_steps, stats.prefill_steps].map(seconds)))

@@ -1,4 +1,4 @@
-//! Every error of the core as its Python exception, with the facts as attributes.
+//! Turns every error of the core into its Python exception, with the facts as attributes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,11 +20,14 @@ pub(crate) fn to_py(py: Python<'_>, error: &MullamaError) -> PyErr {
 }
 
 fn raise(py: Python<'_>, error: &MullamaError) -> PyResult<PyErr> {
-    if EXITING.load(Ordering::Relaxed) && is_of_an_ended_engine(error) && is_daemon(py)? {
+    let is_daemon = || py.import("threading")?.call_method0("current_thread")?.getattr("daemon")?.extract::<bool>();
+    let engine_ended =
+        matches!(error, MullamaError::Closed { .. } | MullamaError::StreamingError(StreamFailure::EngineEnded));
+    if EXITING.load(Ordering::Relaxed) && engine_ended && is_daemon()? {
         // Ends the thread without a traceback: the engine is gone because the program is over.
         return Ok(PySystemExit::new_err(()));
     }
-    let raised = py.import("mullama._exceptions")?.getattr(class(error))?.call1((error.message(),))?;
+    let raised = exception(py, class(error), &error.message())?;
     for (name, fact) in error.facts() {
         match fact {
             Fact::Text(text) => raised.setattr(name, text)?,
@@ -37,20 +40,15 @@ fn raise(py: Python<'_>, error: &MullamaError) -> PyResult<PyErr> {
     Ok(PyErr::from_value(raised))
 }
 
-fn is_of_an_ended_engine(error: &MullamaError) -> bool {
-    matches!(error, MullamaError::Closed { .. } | MullamaError::StreamingError(StreamFailure::EngineEnded))
-}
-
-fn is_daemon(py: Python<'_>) -> PyResult<bool> {
-    py.import("threading")?.call_method0("current_thread")?.getattr("daemon")?.extract()
+/// An exception of the package.
+fn exception<'py>(py: Python<'py>, class: &str, message: &str) -> PyResult<Bound<'py, PyAny>> {
+    py.import("mullama._exceptions")?.getattr(class)?.call1((message,))
 }
 
 /// `StreamBusyError`. The core needs no such error: there the type system allows one reader only.
 pub(crate) fn stream_busy(py: Python<'_>) -> PyErr {
-    let class = py.import("mullama._exceptions").and_then(|module| module.getattr("StreamBusyError"));
     let message = "another read of this stream is under way; a stream has one reader at a time";
-    let raised = class.and_then(|class| class.call1((message,)));
-    raised.map_or_else(|failed| failed, PyErr::from_value)
+    exception(py, "StreamBusyError", message).map_or_else(|failed| failed, PyErr::from_value)
 }
 
 /// The name of the class. There is no `_` arm, so a new error does not compile until Python has a class for it.

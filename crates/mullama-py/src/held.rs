@@ -1,14 +1,14 @@
-//! Native handles as Python objects hold them: shared, closable, and let go of without the interpreter.
+//! Native handles as Python objects hold them: shared, closable, and dropped without holding the GIL.
 
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mullama::MullamaError;
 use pyo3::prelude::*;
 
 use crate::error::to_py;
 
-/// A shared native handle. Dropping the last one may wait for an engine's thread, so the interpreter is let go of.
+/// A shared native handle. Dropping the last one may wait for an engine's thread, so the GIL is released for that.
 pub(crate) struct Held<T: Send + Sync>(Option<Arc<T>>);
 
 impl<T: Send + Sync> Held<T> {
@@ -16,8 +16,9 @@ impl<T: Send + Sync> Held<T> {
         Self(Some(Arc::new(handle)))
     }
 
-    pub(crate) fn arc(&self) -> &Arc<T> {
-        self.0.as_ref().expect("taken by drop alone")
+    /// The handle itself, for a thread that is not Python's.
+    pub(crate) fn arc(&self) -> Arc<T> {
+        Arc::clone(self.0.as_ref().expect("only drop takes it"))
     }
 }
 
@@ -25,7 +26,7 @@ impl<T: Send + Sync> Deref for Held<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.arc()
+        self.0.as_ref().expect("only drop takes it")
     }
 }
 
@@ -33,13 +34,18 @@ impl<T: Send + Sync> Drop for Held<T> {
     fn drop(&mut self) {
         let mut last = self.0.take().and_then(Arc::into_inner);
         if last.is_some() {
-            // Where the interpreter cannot be attached to, nobody waits for it either.
+            // If the interpreter is shutting down, no other thread can be waiting for the GIL.
             Python::try_attach(|py| py.detach(|| drop(last.take())));
         }
     }
 }
 
-/// A handle that `close()` takes away.
+/// Locks a mutex whose value no panic can leave half changed.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A handle until `close()` removes it.
 pub(crate) struct Closable<T: Send + Sync> {
     what: &'static str,
     /// `None` once it is closed. The lock is never held over a wait or a call of Python.
@@ -47,20 +53,18 @@ pub(crate) struct Closable<T: Send + Sync> {
 }
 
 impl<T: Send + Sync> Closable<T> {
-    pub(crate) fn new(what: &'static str, handle: Held<T>) -> Self {
-        Self { what, held: Mutex::new(Some(handle)) }
+    pub(crate) fn new(what: &'static str, handle: T) -> Self {
+        Self { what, held: Mutex::new(Some(Held::new(handle))) }
     }
 
     /// The handle, or `EngineClosedError`.
     pub(crate) fn get(&self, py: Python<'_>) -> PyResult<Held<T>> {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let shared = held.as_ref().map(|held| Held(held.0.clone()));
-        drop(held);
+        let shared = lock(&self.held).as_ref().map(|held| Held(held.0.clone()));
         shared.ok_or_else(|| to_py(py, &MullamaError::Closed { what: self.what }))
     }
 
-    /// The handle, for the last time.
+    /// Removes the handle and returns it.
     pub(crate) fn take(&self) -> Option<Held<T>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.held).take()
     }
 }

@@ -1,4 +1,4 @@
-//! The native module of the Python package: converts, lets go of the interpreter, calls. No decision is taken here.
+//! The native module of the Python package: it converts, releases the GIL and calls. It takes no decisions.
 
 mod config;
 mod context;
@@ -26,9 +26,9 @@ mod _mullama {
     #[pymodule_export]
     use crate::notifier::{LoopNotifier, NotifyHandle};
     #[pymodule_export]
-    use crate::prompt::Chat;
-    #[pymodule_export]
-    use crate::{context::Context, model::Model, next_token::NextToken, stream::TokenStream, token::Token};
+    use crate::{
+        context::Context, model::Model, next_token::NextToken, prompt::Chat, stream::TokenStream, token::Token,
+    };
 
     /// Ends all engines: llama.cpp must not run on while the interpreter ends.
     #[pyfunction]

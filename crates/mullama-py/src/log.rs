@@ -6,15 +6,7 @@ use mullama::LogQueue;
 use pyo3::prelude::*;
 use tracing::metadata::LevelFilter;
 
-static QUEUE: LazyLock<LogQueue> = LazyLock::new(|| {
-    let queue = LogQueue::default();
-    // If the host program has its own subscriber, that one gets the lines instead.
-    let _ = queue.install();
-    queue
-});
-
-/// Level, logger and message.
-type Line = (&'static str, &'static str, String);
+static QUEUE: LazyLock<LogQueue> = LazyLock::new(LogQueue::installed);
 
 /// Listens to this level and those above it. Returns how many lines were logged so far.
 #[pyfunction]
@@ -23,9 +15,9 @@ pub(crate) fn listen_to_log(level: &str) -> u64 {
     QUEUE.logged()
 }
 
-/// The lines since the last call, oldest first, and how many were logged so far.
+/// Level, logger and message of the lines since the last call, oldest first, and how many were logged so far.
 #[pyfunction]
-pub(crate) fn take_log() -> (Vec<Line>, u64) {
+pub(crate) fn take_log() -> (Vec<(&'static str, &'static str, String)>, u64) {
     let (lines, logged) = QUEUE.take_counted();
     (lines.into_iter().map(|line| (line.level.as_str(), line.target, line.message)).collect(), logged)
 }

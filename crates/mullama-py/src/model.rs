@@ -3,26 +3,19 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mullama::{ModelLoadFailure, ModelOptions, MullamaError, TokenId};
+use mullama::{BackgroundWork, Field, ModelLoadFailure, ModelOptions, MullamaError, Setting, TokenId};
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict, PyString, PyTuple};
 
 use crate::error::to_py;
-use crate::held::{Closable, Held};
+use crate::held::Closable;
 use crate::prompt::{self, Chat, Ids};
-use crate::settings::{Field, Setting};
+use crate::settings::Value;
 use crate::wait;
 
 /// A loaded model.
 #[pyclass(frozen)]
-pub(crate) struct Model(Closable<mullama::Model>);
-
-impl Model {
-    /// The native model, or `EngineClosedError`.
-    pub(crate) fn held(&self, py: Python<'_>) -> PyResult<Held<mullama::Model>> {
-        self.0.get(py)
-    }
-}
+pub(crate) struct Model(pub(crate) Closable<mullama::Model>);
 
 #[pymethods]
 impl Model {
@@ -38,21 +31,21 @@ impl Model {
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let py = path.py();
-        let n_gpu_layers =
-            Setting::take(n_gpu_layers, Field { name: "n_gpu_layers", range: Some("-2147483648 to 2147483647") })?;
+        let field = Field { name: "n_gpu_layers", range: |_| Some("-2147483648 to 2147483647") };
+        let n_gpu_layers = Setting::take(&Value(n_gpu_layers.clone()), field)?;
         let path: PathBuf = path.extract()?;
         let options = ModelOptions { n_gpu_layers, use_mmap, use_mlock, check_tensors, vocab_only };
-        let no_thread = {
-            let path = path.clone();
-            |source| MullamaError::ModelLoad { path, source: ModelLoadFailure::Thread(Arc::new(source)) }
-        };
-        let load = move |report: &mut dyn FnMut(f32) -> bool| mullama::Model::load_with(path, &options, Some(report));
-        Ok(Self(Closable::new("model", Held::new(wait::for_work_with(py, progress, no_thread, load)?))))
+        let source = path.clone();
+        let work = BackgroundWork::start(progress.is_some(), move |report| {
+            mullama::Model::load_with(source, &options, Some(report))
+        });
+        let no_thread = |error| MullamaError::ModelLoad { path, source: ModelLoadFailure::Thread(Arc::new(error)) };
+        Ok(Self(Closable::new("model", wait::for_started(py, work.map_err(no_thread), progress)?)))
     }
 
-    /// What a model tells of itself, by name.
+    /// The properties of the model by name.
     fn facts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let model = self.held(py)?;
+        let model = self.0.get(py)?;
         let facts = PyDict::new(py);
         facts.set_item("path", model.path())?;
         facts.set_item("metadata", model.metadata().into_py_dict(py)?)?;
@@ -72,35 +65,25 @@ impl Model {
 
     fn tokenize(&self, text: &Bound<'_, PyString>, add_special: bool, parse_special: bool) -> PyResult<Vec<TokenId>> {
         let py = text.py();
-        let model = self.held(py)?;
+        let model = self.0.get(py)?.arc();
         let text = prompt::text(text).map_err(|failure| to_py(py, &failure.into()))?.to_owned();
-        let model = Arc::clone(model.arc());
-        // A caller who has given up gets no answer, so nothing stands for it.
-        let work = move |report: &mut dyn FnMut(f32) -> bool| {
-            let done = model.tokenize_while(&text, add_special, parse_special, || report(0.0))?;
-            Ok(done.unwrap_or_default())
-        };
-        wait::for_work_with(py, None, MullamaError::no_thread, work)
+        wait::for_work(py, move |go_on| model.tokenize_while(&text, add_special, parse_special, go_on))
     }
 
     fn apply_chat_template(&self, py: Python<'_>, chat: &Chat) -> PyResult<String> {
-        let (model, chat) = (Arc::clone(self.held(py)?.arc()), chat.0.clone());
-        wait::for_work(py, move || model.apply_chat_template(&chat?))
+        let (model, chat) = (self.0.get(py)?.arc(), chat.0.clone());
+        wait::for_work(py, move |go_on| model.apply_chat_template_while(&chat?, go_on))
     }
 
     fn tokenize_chat(&self, py: Python<'_>, chat: &Chat) -> PyResult<Vec<TokenId>> {
-        let (model, chat) = (Arc::clone(self.held(py)?.arc()), chat.0.clone());
-        let work = move |report: &mut dyn FnMut(f32) -> bool| {
-            Ok(model.tokenize_chat_while(&chat?, || report(0.0))?.unwrap_or_default())
-        };
-        wait::for_work_with(py, None, MullamaError::no_thread, work)
+        let (model, chat) = (self.0.get(py)?.arc(), chat.0.clone());
+        wait::for_work(py, move |go_on| model.tokenize_chat_while(&chat?, go_on))
     }
 
-    fn detokenize(&self, tokens: &Bound<'_, PyAny>) -> PyResult<String> {
-        let py = tokens.py();
-        let model = self.held(py)?;
+    fn detokenize(&self, py: Python<'_>, tokens: &Bound<'_, PyAny>) -> PyResult<String> {
+        let model = self.0.get(py)?;
         let ids = Ids { name: "tokens", n_vocab: model.n_vocab(), context_len: None };
-        let tokens = ids.read(tokens)?.map_err(|error| to_py(py, &error))?;
+        let tokens = ids.read(&Value(tokens.clone()))?.map_err(|error| to_py(py, &error))?;
         let bytes = py.detach(|| model.detokenize(&tokens)).map_err(|error| to_py(py, &error))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }

@@ -1,9 +1,8 @@
 //! What `TokenStream.__anext__` returns: a coroutine for one token, written natively.
 //!
-//! A coroutine written in Python would keep the stream in its frame, and a traceback that somebody keeps would keep that
-//! frame: the stream of a cancelled reader would run on. This one lets go of the stream before it raises.
+//! A coroutine written in Python would keep the stream in its frame, and a traceback that is kept would keep that
+//! frame: the stream of a cancelled reader would go on running. This one drops the stream before it raises.
 
-use std::sync::PoisonError;
 use std::task::{Poll, Waker};
 
 use pyo3::exceptions::{PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
@@ -13,13 +12,13 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyIterator};
 
-use crate::error::to_py;
+use crate::held::lock;
 use crate::notifier::NotifyHandle;
 use crate::stream::TokenStream;
-use crate::token::Token;
+use crate::token::{Item, Token};
 
-/// How a stream knows the event loop that reads it. It refers to nothing of the loop strongly: a stream must not keep a
-/// closed loop alive.
+/// How a stream reaches the event loop that reads it. It has only weak references to the loop, because a stream must
+/// not keep a closed loop alive.
 pub(crate) struct Subscription {
     /// Weak references to the loop and to the package's notifier of that loop.
     event_loop: Py<PyAny>,
@@ -28,7 +27,7 @@ pub(crate) struct Subscription {
     key: u64,
 }
 
-/// A future of the event loop that the notifier completes at the next news.
+/// A future of the event loop that the notifier completes when there is something to read.
 struct Wait {
     iterator: Py<PyIterator>,
     waiting: Py<PyDict>,
@@ -45,65 +44,53 @@ pub(crate) struct NextToken {
     wait: Option<Wait>,
 }
 
-/// What a step of the coroutine comes to.
-enum Step {
-    Yield(Py<PyAny>),
-    Return(Token),
-}
-
 impl NextToken {
     pub(crate) fn new(stream: Py<TokenStream>) -> Self {
         Self { stream: Some(stream), reading: false, wait: None }
     }
 
-    fn step(&mut self, py: Python<'_>) -> PyResult<Step> {
+    /// Runs the coroutine up to what it yields. It returns a token as all coroutines do, as a `StopIteration`.
+    fn step(&mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
         let Some(stream) = &self.stream else {
             return Err(PyRuntimeError::new_err("cannot reuse an already awaited __anext__()"));
         };
         let stream = stream.clone_ref(py);
         let stream = stream.get();
         if !self.reading {
-            let event_loop = running_loop(py)?;
             stream.begin_read(py)?;
             self.reading = true;
-            subscribe(stream, event_loop.as_ref())?;
+            subscribe(py, stream)?;
             if stream.must_yield() {
-                return Ok(Step::Yield(py.None()));
+                return Ok(py.None());
             }
         }
         loop {
             if let Some(wait) = &self.wait {
                 if let Some(yielded) = wait.iterator.bind(py).clone().next() {
-                    return Ok(Step::Yield(yielded?.unbind()));
+                    return yielded.map(Bound::unbind);
                 }
                 self.end_wait(py)?;
             }
-            match self.poll(py, stream)? {
-                Poll::Ready(Some(Ok(token))) => return Ok(Step::Return(token.into())),
-                Poll::Ready(Some(Err(error))) => return Err(to_py(py, &error)),
-                Poll::Ready(None) => return Err(PyStopAsyncIteration::new_err(())),
-                Poll::Pending => {}
+            if let Poll::Ready(item) = self.poll(py, stream)? {
+                let token = Token::from_read(py, item, || PyStopAsyncIteration::new_err(()))?;
+                return Err(PyStopIteration::new_err((Py::new(py, token)?,)));
             }
         }
     }
 
-    /// Polls the stream, and begins to wait where there is nothing yet.
-    fn poll(
-        &mut self,
-        py: Python<'_>,
-        stream: &TokenStream,
-    ) -> PyResult<Poll<Option<Result<mullama::Token, mullama::MullamaError>>>> {
-        let subscription = stream.subscription.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Polls the stream, and begins to wait if there is nothing to read yet.
+    fn poll(&mut self, py: Python<'_>, stream: &TokenStream) -> PyResult<Poll<Item>> {
+        let subscription = lock(&stream.subscription);
         let waker = subscription.as_ref().map_or(Waker::noop(), |known| &known.waker);
         let polled = stream.poll(waker);
         if polled.is_pending() {
-            let known = subscription.as_ref().ok_or_else(without_a_loop)?;
+            let known = subscription.as_ref().ok_or_else(|| without_a_loop(py))?;
             let event_loop = known.event_loop.bind(py).call0()?;
             let notifier = known.notifier.bind(py).call0()?;
             let key = known.key;
             drop(subscription);
             let waiting = notifier.getattr(intern!(py, "waiting"))?.cast_into::<PyDict>()?.unbind();
-            // The notifier completes futures on the loop's own thread, which is this one: it cannot come in between.
+            // The notifier completes futures on the loop's own thread, which is this one, so it cannot run in between.
             let future = event_loop.call_method0(intern!(py, "create_future"))?;
             waiting.bind(py).set_item(key, &future)?;
             let iterator = future.try_iter()?.unbind();
@@ -117,7 +104,7 @@ impl NextToken {
         wait.waiting.bind(py).call_method1(intern!(py, "pop"), (wait.key, py.None())).map(drop)
     }
 
-    /// Lets go of the stream; somebody else may read it from now on.
+    /// Drops the stream; others may read it from now on.
     fn finish(&mut self, py: Python<'_>) {
         let _ = self.end_wait(py);
         if let Some(stream) = self.stream.take()
@@ -139,35 +126,26 @@ impl NextToken {
     }
 
     fn __next__(&mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let step = self.step(py);
-        if !matches!(step, Ok(Step::Yield(_))) {
-            self.finish(py);
-        }
-        match step? {
-            Step::Yield(yielded) => Ok(yielded),
-            Step::Return(token) => Err(PyStopIteration::new_err((Py::new(py, token)?,))),
-        }
+        self.step(py).inspect_err(|_| self.finish(py))
     }
 
     /// Resumes the read.
-    fn send(&mut self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        let _ = value;
+    #[pyo3(signature = (_value, /))]
+    fn send(&mut self, py: Python<'_>, _value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
         self.__next__(py)
     }
 
     /// Ends the read with an exception, which a cancelled task does.
-    #[pyo3(signature = (kind, value=None, traceback=None))]
+    #[pyo3(signature = (kind, value=None, _traceback=None, /))]
     fn throw(
         &mut self,
         py: Python<'_>,
         kind: &Bound<'_, PyAny>,
         value: Option<&Bound<'_, PyAny>>,
-        traceback: Option<&Bound<'_, PyAny>>,
+        _traceback: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Py<PyAny>> {
-        let _ = traceback;
         self.finish(py);
-        let raised = value.filter(|value| !value.is_none()).unwrap_or(kind);
-        Err(PyErr::from_value(raised.clone()))
+        Err(PyErr::from_value(value.unwrap_or(kind).clone()))
     }
 
     /// Ends the read without an exception.
@@ -192,53 +170,35 @@ impl NextToken {
 impl Drop for NextToken {
     fn drop(&mut self) {
         if self.stream.is_some() {
-            // While the interpreter ends there is nobody left to hand the stream to.
+            // While the interpreter shuts down, there are no other readers left.
             Python::try_attach(|py| self.finish(py));
         }
     }
 }
 
-/// The running event loop of asyncio; `None` where no event loop runs at all, which is enough for a buffered token.
-fn running_loop(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
+/// `RuntimeError`: there is no event loop that could wake this reader.
+fn without_a_loop(py: Python<'_>) -> PyErr {
+    let message = py.import("mullama._notifier").and_then(|module| module.getattr("WITHOUT_A_LOOP"));
+    message.map_or_else(|failed| failed, |message| PyRuntimeError::new_err(message.unbind()))
+}
+
+/// Has the notifier of the running event loop wake this stream's reader. Without a loop, buffered tokens can be read.
+fn subscribe(py: Python<'_>, stream: &TokenStream) -> PyResult<()> {
     static RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let event_loop = RUNNING_LOOP.import(py, "asyncio", "_get_running_loop")?.call0()?;
-    if !event_loop.is_none() {
-        return Ok(Some(event_loop));
-    }
-    // trio brings sniffio, which tells the two apart.
-    let modules = py.import("sys")?.getattr("modules")?;
-    let sniffio = modules.call_method1("get", ("sniffio",))?;
-    if !sniffio.is_none() && sniffio.call_method0("current_async_library").is_ok() {
-        return Err(without_a_loop());
-    }
-    Ok(None)
-}
-
-fn without_a_loop() -> PyErr {
-    PyRuntimeError::new_err(
-        "reading a stream with `async` needs a running asyncio event loop (trio is not supported); \
-         read it with a plain `for` in a worker thread instead",
-    )
-}
-
-/// Has the loop's notifier wake this stream's reader.
-fn subscribe(stream: &TokenStream, event_loop: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
     static SUBSCRIBE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let lock = || stream.subscription.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(event_loop) = event_loop else {
-        *lock() = None;
-        return Ok(());
-    };
-    let py = event_loop.py();
-    let known = lock().as_ref().map(|known| known.event_loop.clone_ref(py));
+    let event_loop = RUNNING_LOOP.import(py, "asyncio", "_get_running_loop")?.call0()?;
+    let known = lock(&stream.subscription).as_ref().map(|known| known.event_loop.clone_ref(py));
     if let Some(known) = known
-        && known.bind(py).call0()?.is(event_loop)
+        && !event_loop.is_none()
+        && known.bind(py).call0()?.is(&event_loop)
     {
         return Ok(());
     }
     let subscribed = SUBSCRIBE.import(py, "mullama._notifier", "subscribe")?.call1((event_loop,))?;
-    let (event_loop, notifier, handle, key): (_, _, Bound<'_, NotifyHandle>, _) = subscribed.extract()?;
-    let waker = handle.get().0.clone().into_waker();
-    *lock() = Some(Subscription { event_loop, notifier, waker, key });
+    let subscribed: Option<(_, _, Bound<'_, NotifyHandle>, _)> = subscribed.extract()?;
+    *lock(&stream.subscription) = subscribed.map(|(event_loop, notifier, handle, key)| {
+        let waker = handle.get().0.clone().into_waker();
+        Subscription { event_loop, notifier, waker, key }
+    });
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 
-/// Wakes one event loop when streams that it waits for have news. No engine thread ever waits for Python.
+/// Wakes one event loop when streams that its tasks wait for can be read. No engine thread ever waits for Python.
 #[pyclass(frozen)]
 pub(crate) struct LoopNotifier(Arc<mullama::LoopNotifier>);
 

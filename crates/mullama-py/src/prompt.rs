@@ -1,14 +1,13 @@
 //! A Python prompt as the core's: text, token ids or messages.
 
-use mullama::{Chat as CoreChat, Context, MullamaError, Prompt, PromptFailure, TokenId};
-use pyo3::exceptions::{PyMemoryError, PyOverflowError, PyValueError};
+use mullama::{Chat as CoreChat, Context, DynamicValue, MullamaError, Numeral, Prompt, PromptFailure, TokenId};
+use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyString};
+use pyo3::types::PyString;
 
-use crate::error::to_py;
-use crate::settings::{items, mistyped, shown};
+use crate::settings::Value;
 
-/// How many token ids are converted between two looks at signals, which also lets other threads run.
+/// How many token ids are converted between two checks for signals, which also let other threads run.
 const IDS_PER_SLICE: usize = 16_384;
 
 /// Messages for a model's template, as JSON that the package has made.
@@ -26,18 +25,18 @@ impl Chat {
 }
 
 /// The prompt. A wrong type is a `TypeError`; the stream reports a wrong value of the right type.
-pub(crate) fn read(value: &Bound<'_, PyAny>, context: &Context) -> PyResult<Prompt> {
+pub(crate) fn read(value: &Value<'_>, context: &Context) -> PyResult<Prompt> {
     let refused = |error: MullamaError| Prompt::Refused(Box::new(error));
-    if let Ok(chat) = value.cast::<Chat>() {
+    if let Ok(chat) = value.0.cast::<Chat>() {
         return Ok(chat.get().0.clone().map_or_else(|failure| refused(failure.into()), Prompt::from));
     }
-    if let Ok(string) = value.cast::<PyString>() {
-        return Ok(text(string).map_or_else(|failure| refused(failure.into()), std::convert::Into::into));
+    if let Ok(string) = value.0.cast::<PyString>() {
+        return Ok(text(string).map_or_else(|failure| refused(failure.into()), Prompt::from));
     }
-    if items(value).is_none() {
-        return Err(mistyped("prompt", "a str or a sequence of token ids", value));
+    if value.items().is_none() {
+        return Err(value.mistyped("prompt", "a str or a sequence of token ids"));
     }
-    let context_len = context.context_len().map_err(|error| to_py(value.py(), &error))?;
+    let context_len = context.context_len().map_err(|error| value.raised(error))?;
     let ids = Ids { name: "prompt", n_vocab: context.model().n_vocab(), context_len: Some(context_len) };
     Ok(ids.read(value)?.map_or_else(refused, Prompt::from))
 }
@@ -60,16 +59,16 @@ pub(crate) struct Ids {
 
 impl Ids {
     /// The ids of a sequence. Its length is checked first, and the first wrong id ends the conversion.
-    pub(crate) fn read(&self, value: &Bound<'_, PyAny>) -> PyResult<Result<Vec<TokenId>, MullamaError>> {
-        let items = items(value).ok_or_else(|| mistyped(self.name, "a sequence of token ids", value))?;
-        if let Some(error) = value.len().ok().and_then(|prompt_tokens| self.overflow(prompt_tokens)) {
+    pub(crate) fn read(&self, value: &Value<'_>) -> PyResult<Result<Vec<TokenId>, MullamaError>> {
+        let items = value.items().ok_or_else(|| value.mistyped(self.name, "a sequence of token ids"))?;
+        if let Some(error) = value.count().and_then(|prompt_tokens| self.overflow(prompt_tokens)) {
             return Ok(Err(error));
         }
         let mut tokens = Vec::new();
         for (position, item) in items.enumerate() {
             if position % IDS_PER_SLICE == IDS_PER_SLICE - 1 {
-                value.py().check_signals()?;
-                value.py().detach(|| ());
+                value.0.py().check_signals()?;
+                value.0.py().detach(|| ());
             }
             match self.id(&item?, position)? {
                 Ok(token) => {
@@ -91,17 +90,12 @@ impl Ids {
         Some(MullamaError::ContextOverflow { prompt_tokens, is_lower_bound: false, context_len })
     }
 
-    fn id(&self, item: &Bound<'_, PyAny>, position: usize) -> PyResult<Result<TokenId, PromptFailure>> {
-        let id: PyResult<TokenId> = item.extract();
-        match id {
-            Ok(_) if item.is_instance_of::<PyBool>() => {}
-            Ok(token) if usize::try_from(token).is_ok_and(|token| token < self.n_vocab) => return Ok(Ok(token)),
-            Ok(token) => return Ok(Err(PromptFailure::UnknownToken { token, position, n_vocab: self.n_vocab })),
-            Err(error) if error.is_instance_of::<PyOverflowError>(item.py()) => {
-                return Ok(Err(PromptFailure::HugeToken { token: shown(item), position }));
-            }
-            Err(_) => {}
+    fn id(&self, item: &Value<'_>, position: usize) -> PyResult<Result<TokenId, PromptFailure>> {
+        match item.number()? {
+            Numeral::Value(token) if usize::try_from(token).is_ok_and(|token| token < self.n_vocab) => Ok(Ok(token)),
+            Numeral::Value(token) => Ok(Err(PromptFailure::UnknownToken { token, position, n_vocab: self.n_vocab })),
+            Numeral::TooLarge => Ok(Err(PromptFailure::HugeToken { token: item.shown(), position })),
+            Numeral::NotANumber => Err(item.mistyped(&format!("{}[{position}]", self.name), "an int token id")),
         }
-        Err(mistyped(&format!("{}[{position}]", self.name), "an int token id", item))
     }
 }

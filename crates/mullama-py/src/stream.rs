@@ -1,18 +1,19 @@
 //! The native half of `TokenStream`: one reader at a time, observed and cancelled from anywhere.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
-use mullama::{FinishReason, MullamaError, StreamHandle};
+use mullama::{FinishReason, StreamHandle};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 
 use crate::error::{stream_busy, to_py};
-use crate::held::Held;
+use crate::held::{Held, lock};
 use crate::next_token::{NextToken, Subscription};
-use crate::token::Token;
+use crate::settings::Value;
+use crate::token::{Item, Token};
 use crate::{config, context::Context, prompt, wait};
 
 /// The native half of `TokenStream`.
@@ -23,10 +24,10 @@ pub(crate) struct TokenStream {
     handle: StreamHandle,
     /// A read is under way. A second one is refused.
     reading: AtomicBool,
-    /// Tokens that an async reader may take before it yields to its loop once, and how many it took since.
+    /// How many tokens an async reader may take before it yields to its event loop, and how many it has taken since.
     buffer_size: u32,
     in_a_row: AtomicU32,
-    /// The event loop that read last.
+    /// How to wake the event loop that read last.
     pub(crate) subscription: Mutex<Option<Subscription>>,
 }
 
@@ -37,9 +38,9 @@ impl TokenStream {
         Ok(&self.handle)
     }
 
-    /// Becomes the one reader, or raises `StreamBusyError`; in a forked child, `EngineClosedError`.
+    /// Makes the caller the one reader, or raises `StreamBusyError`; in a forked child, `EngineClosedError`.
     pub(crate) fn begin_read(&self, py: Python<'_>) -> PyResult<()> {
-        // First: in a forked child the parent's reader may be the one for ever.
+        // This comes first: in a forked child, a reader of the parent would count as reading for ever.
         self.handle(py)?;
         if self.reading.swap(true, Ordering::Acquire) { Err(stream_busy(py)) } else { Ok(()) }
     }
@@ -48,25 +49,18 @@ impl TokenStream {
         self.reading.store(false, Ordering::Release);
     }
 
-    fn reader(&self) -> MutexGuard<'_, mullama::TokenStream> {
-        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The next item, or `Pending` with the waker to be woken at the next news. The caller is the one reader.
-    pub(crate) fn poll(&self, waker: &Waker) -> Poll<Option<Result<mullama::Token, MullamaError>>> {
-        let polled = self.reader().poll_token(&mut TaskContext::from_waker(waker));
+    /// The next item; `waker` is woken if it is `Pending` and can be read later. The caller must be the one reader.
+    pub(crate) fn poll(&self, waker: &Waker) -> Poll<Item> {
+        let polled = lock(&self.reader).poll_token(&mut TaskContext::from_waker(waker));
         let in_a_row = if polled.is_pending() { 0 } else { self.in_a_row.load(Ordering::Relaxed) + 1 };
         self.in_a_row.store(in_a_row, Ordering::Relaxed);
         polled
     }
 
-    /// Whether an async reader that always finds a token must let its loop run others first.
+    /// Whether an async reader that has always found a token must let its event loop run other tasks first.
     pub(crate) fn must_yield(&self) -> bool {
-        let must = self.in_a_row.load(Ordering::Relaxed) >= self.buffer_size;
-        if must {
-            self.in_a_row.store(0, Ordering::Relaxed);
-        }
-        must
+        let start_again = |in_a_row| (in_a_row >= self.buffer_size).then_some(0);
+        self.in_a_row.fetch_update(Ordering::Relaxed, Ordering::Relaxed, start_again).is_ok()
     }
 }
 
@@ -74,11 +68,12 @@ impl TokenStream {
 impl TokenStream {
     #[new]
     fn new(context: &Context, prompt: &Bound<'_, PyAny>, config: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let py = prompt.py();
-        let context = context.held(py)?;
+        let py = config.py();
+        let context = context.0.get(py)?;
         let config = config::stream_config(config)?;
         let buffer_size = config.buffer_size;
-        let stream = context.stream(prompt::read(prompt, &context)?, config).map_err(|error| to_py(py, &error))?;
+        let prompt = prompt::read(&Value(prompt.clone()), &context)?;
+        let stream = context.stream(prompt, config).map_err(|error| to_py(py, &error))?;
         Ok(Self {
             handle: stream.handle(),
             reader: Held::new(Mutex::new(stream)),
@@ -91,16 +86,12 @@ impl TokenStream {
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Token> {
         self.begin_read(py)?;
-        let item = wait::next(py, &mut self.reader());
+        let item = wait::next(py, &mut lock(&self.reader));
         self.end_read();
-        match item? {
-            Some(Ok(token)) => Ok(token.into()),
-            Some(Err(error)) => Err(to_py(py, &error)),
-            None => Err(PyStopIteration::new_err(())),
-        }
+        Token::from_read(py, item?, || PyStopIteration::new_err(()))
     }
 
-    /// The next token: at once if it is there, else when the event loop hears of it.
+    /// The next token: at once if it is buffered, else when the notifier wakes the event loop.
     ///
     /// The token is taken only when it is returned, so a read that is cancelled loses nothing.
     fn __anext__(slf: Py<Self>) -> NextToken {
@@ -115,9 +106,9 @@ impl TokenStream {
     /// Stops the generation and discards what was not read. Leaving a `with` block does the same.
     fn close(&self) {
         self.handle.close();
-        // A reader that waits is let go by the handle; where there is none, the buffer is freed at once.
+        // The handle wakes a reader that waits; if there is none, the buffer is freed at once.
         if !self.reading.swap(true, Ordering::Acquire) {
-            self.reader().close();
+            lock(&self.reader).close();
             self.end_read();
         }
     }

@@ -2,9 +2,11 @@
 
 use std::hash::{Hash, Hasher};
 
-use mullama::TokenId;
+use mullama::{MullamaError, TokenId};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyType};
+
+use crate::error::to_py;
 
 /// One item of a stream: the text that became certain with one generated token.
 ///
@@ -37,10 +39,15 @@ impl Hash for Token {
     }
 }
 
-impl From<mullama::Token> for Token {
-    fn from(token: mullama::Token) -> Self {
+/// What a read of a stream comes to; `None` is its end.
+pub(crate) type Item = Option<Result<mullama::Token, MullamaError>>;
+
+impl Token {
+    /// The token that was read, or its error, or what Python raises at the end.
+    pub(crate) fn from_read(py: Python<'_>, item: Item, end: impl FnOnce() -> PyErr) -> PyResult<Self> {
+        let token = item.ok_or_else(end)?.map_err(|error| to_py(py, &error))?;
         let mullama::Token { text, id, bytes, index, logprob, top_logprobs } = token;
-        Self { text, id, bytes, index, logprob, top_logprobs }
+        Ok(Self { text, id, bytes, index, logprob, top_logprobs })
     }
 }
 

@@ -1,16 +1,17 @@
 //! A model's chat template, and the tokens of a chat.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use mullama_ffi::{Model, Special, TokenId};
 use serde_json::{Map, Value};
 
 use super::guard::{Guard, Piece};
-use super::jinja::{self, Input, KeepGoing, Limits};
+use super::jinja::{self, Input, Limits};
 use super::normalize::{normalized, shown};
 use super::{Chat, Message, TemplateFailure};
 use crate::error::MullamaError;
-use crate::text::vocabulary::LlamaVocabulary;
+use crate::text::vocabulary::{IsWanted, LlamaVocabulary};
 
 /// The metadata key of a model's template. Further templates have the same key followed by `.` and a name.
 const TEMPLATE_KEY: &str = "tokenizer.chat_template";
@@ -65,19 +66,19 @@ impl Dialect {
         })
     }
 
-    /// Renders the messages, unchanged, to the prompt as text.
-    pub(crate) fn render(&self, chat: &Chat) -> Result<String, MullamaError> {
-        self.rendered(chat, None).map_err(MullamaError::ChatTemplate)
+    /// The prompt as text, of messages as they are. Rendering stops once nobody wants it any more.
+    pub(crate) fn render(&self, chat: &Chat, is_wanted: &IsWanted) -> Result<String, MullamaError> {
+        self.rendered(chat, is_wanted).map_err(MullamaError::ChatTemplate)
     }
 
-    fn rendered(&self, chat: &Chat, keep_going: Option<&KeepGoing>) -> Result<String, TemplateFailure> {
+    fn rendered(&self, chat: &Chat, is_wanted: &IsWanted) -> Result<String, TemplateFailure> {
         let special = chat.tools.as_ref().and(self.tool_template.as_ref());
         let source = chat.chat_template.as_ref().or(special).or(self.template.as_ref());
         let source = source.ok_or(TemplateFailure::Missing)?;
         let messages: Vec<&Map<String, Value>> = chat.messages.iter().map(Message::fields).collect();
         let variables = self.variables(chat, &messages);
         let bytes = variables.iter().map(|(_, value)| jinja::size_of_input(value)).sum();
-        Ok(jinja::render(source, &variables, Limits::for_input(bytes), keep_going.cloned())?)
+        Ok(jinja::render(source, &variables, Limits::for_input(bytes), Some(Arc::clone(is_wanted)))?)
     }
 
     /// The variables that Hugging Face's libraries pass to a template: missing values are None, and the caller's own
@@ -93,12 +94,11 @@ impl Dialect {
         variables
     }
 
-    /// The prompt in pieces with and without control tokens. Marks can change what a template computes from a text,
-    /// such as its length, so the text that was rendered with marks is used only if they prevented a control token from
-    /// being forged.
-    fn pieces(&self, chat: &Chat, keep_going: Option<&KeepGoing>) -> Result<Vec<Piece>, TemplateFailure> {
-        let rendered = self.rendered(chat, keep_going)?;
-        self.check_roles(chat, &rendered, keep_going)?;
+    /// The prompt in pieces with control tokens and without. Marks can change what a template computes of a text, such as
+    /// its length, so the text that was rendered with them is used only where they kept a control token from being forged.
+    fn pieces(&self, chat: &Chat, is_wanted: &IsWanted) -> Result<Vec<Piece>, TemplateFailure> {
+        let rendered = self.rendered(chat, is_wanted)?;
+        self.check_roles(chat, &rendered, is_wanted)?;
         let Some((marked, mark)) = self.guard.mark(chat) else {
             let reason = "the chat contains every private-use character of Unicode; one must be free".to_owned();
             return Err(TemplateFailure::InvalidMessage { index: chat.messages.len().saturating_sub(1), reason });
@@ -106,15 +106,15 @@ impl Dialect {
         if marked == *chat {
             return Ok(vec![Piece::Parsed(rendered)]);
         }
-        let guarded = self.rendered(&marked, keep_going)?;
+        let guarded = self.rendered(&marked, is_wanted)?;
         if self.guard.tokens(&rendered).eq(self.guard.tokens(&guarded)) {
             return Ok(vec![Piece::Parsed(rendered)]);
         }
         Ok(self.guard.pieces(&guarded, mark))
     }
 
-    /// Refuses messages with a role that the template silently omits: the prompt would be the same whatever they say.
-    fn check_roles(&self, chat: &Chat, rendered: &str, keep_going: Option<&KeepGoing>) -> Result<(), TemplateFailure> {
+    /// Refuses messages of a role that the template leaves out without a word: the prompt stays the same whatever they say.
+    fn check_roles(&self, chat: &Chat, rendered: &str, is_wanted: &IsWanted) -> Result<(), TemplateFailure> {
         let mut checked: Vec<&str> = Vec::new();
         for (index, message) in chat.messages.iter().enumerate() {
             let role = message.role();
@@ -135,7 +135,7 @@ impl Dialect {
             for message in changed.messages.iter_mut().filter(|message| message.role() == role) {
                 message.say_more();
             }
-            match self.rendered(&changed, keep_going) {
+            match self.rendered(&changed, is_wanted) {
                 Ok(same) if same == rendered => {
                     return invalid(format!("the chat template leaves out messages of the role {}", shown(role)));
                 }
@@ -146,18 +146,19 @@ impl Dialect {
         Ok(())
     }
 
-    /// The prompt as token ids. Text in messages never becomes a control token. `go_on` is called regularly with the
-    /// number of tokens so far; once it returns `false`, only these are returned. Needs a tokenizer thread.
+    /// The prompt as token ids. Text in messages never becomes a control token. `is_wanted` and `go_on` are asked as
+    /// [`Vocabulary::tokenize_chat`](crate::text::vocabulary::Vocabulary::tokenize_chat) says. Needs a tokenizer thread.
     pub(crate) fn tokens(
         &self,
         chat: &Chat,
         vocabulary: &LlamaVocabulary,
+        is_wanted: &IsWanted,
         go_on: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Vec<TokenId>, MullamaError> {
         let chat = normalized(chat).map_err(MullamaError::ChatTemplate)?;
         let vocab = vocabulary.model().vocab();
         let (mut tokens, mut stopped) = (Vec::new(), false);
-        for piece in self.pieces(&chat, None).map_err(MullamaError::ChatTemplate)? {
+        for piece in self.pieces(&chat, is_wanted).map_err(MullamaError::ChatTemplate)? {
             let (text, parse_special) = match &piece {
                 Piece::Parsed(text) => (text, true),
                 Piece::Plain(text) => (text, false),

@@ -1,5 +1,6 @@
 //! The settings of an engine: context length, slots, KV pool and threads.
 
+use super::dynamic::{DynamicValue, Field, Setting};
 use super::range::Range;
 use crate::error::MullamaError;
 
@@ -77,6 +78,29 @@ const OPTIONAL_THREADS: Range<u32> = Range::new(1, MAX_THREADS, "None or 1 to 51
 const SLOTS: Range<u32> = Range::new(1, MAX_SEQUENCES, "1 to 256");
 const QUEUE: Range<u32> = Range::new(0, 1 << 20, "0 to 1048576");
 
+macro_rules! read_fields {
+    ($($name:ident)*) => {
+        impl ContextParams {
+            /// Reads params from another language, whose value of each field `field` returns.
+            ///
+            /// # Errors
+            /// What `field` returns, and for the first value that is not valid what [`Setting::take`] does.
+            pub fn read<V: DynamicValue>(
+                field: impl Fn(&'static str) -> Result<V, V::Error>,
+            ) -> Result<Self, V::Error> {
+                $(let name = stringify!($name);
+                let $name = Setting::take(&field(name)?, Field { name, range: Self::range })?;)*
+                // Without one of the fields this does not build.
+                Ok(Self { $($name),* })
+            }
+        }
+    };
+}
+
+read_fields! {
+    n_ctx n_parallel kv_cells n_batch n_ubatch n_threads n_threads_batch flash_attn type_k type_v prefix_cache_bytes max_queue
+}
+
 impl ContextParams {
     /// Checks every field and refuses the first value that is out of its range.
     ///
@@ -93,8 +117,8 @@ impl ContextParams {
         QUEUE.check("max_queue", self.max_queue)
     }
 
-    /// The allowed values of a numeric field as text, for bindings that refuse a value which the field cannot hold.
-    pub fn range(field: &str) -> Option<&'static str> {
+    /// The allowed values of a numeric field as text, for a value that the field cannot hold.
+    fn range(field: &str) -> Option<&'static str> {
         match field {
             "n_ctx" | "kv_cells" => Some(OPTIONAL_CELLS.words()),
             "n_parallel" => Some(SLOTS.words()),

@@ -1,5 +1,6 @@
 //! How a stream is generated and delivered: defines every field once, with its default and its range.
 
+use super::dynamic::{DynamicValue, Field, Setting};
 use super::range::Range;
 use crate::error::MullamaError;
 use mullama_ffi::TokenId;
@@ -100,7 +101,20 @@ macro_rules! check_range {
     };
 }
 
-/// Refuses a list that is longer than its maximum.
+/// The range of a line of the table in words, where it is a range of numbers.
+macro_rules! range_in_words {
+    (-) => {
+        None
+    };
+    (($min:expr, $max:expr, $words:expr)) => {
+        Some($words)
+    };
+    ([$most:expr, $words:expr]) => {
+        None
+    };
+}
+
+/// Refuses a list that is longer than `most`.
 fn check_length(field: &'static str, length: usize, most: usize, words: &'static str) -> Result<(), MullamaError> {
     if length <= most {
         return Ok(());
@@ -146,6 +160,27 @@ macro_rules! stream_config {
                 self.$name = $name.into();
                 self
             })*
+
+            /// Reads a config from another language, whose value of each field `field` returns.
+            ///
+            /// # Errors
+            /// What `field` returns, and for the first value that is not valid what [`Setting::take`] does.
+            pub fn read<V: DynamicValue>(
+                field: impl Fn(&'static str) -> Result<V, V::Error>,
+            ) -> Result<Self, V::Error> {
+                let mut config = Self::default();
+                $(let name = stringify!($name);
+                config.$name = Setting::take(&field(name)?, Field { name, range: Self::range })?;)*
+                Ok(config)
+            }
+
+            /// The allowed values of a numeric field as text, for a value that the field cannot hold.
+            fn range(field: &str) -> Option<&'static str> {
+                $(if field == stringify!($name) {
+                    return range_in_words!($range);
+                })*
+                None
+            }
 
             fn check_ranges(&self) -> Result<(), MullamaError> {
                 $(check_range!(self, $name, $range);)*

@@ -11,7 +11,7 @@ use crate::error::{MullamaError, StreamFailure};
 use crate::in_flight::InFlightGuard;
 use crate::request::{Request, ValidRequest};
 use crate::stream::{StreamHandle, StreamId, TokenSender};
-use crate::text::vocabulary::Vocabulary;
+use crate::text::vocabulary::{IsWanted, Vocabulary};
 
 /// A newly opened stream. Its prompt follows when it is tokenized.
 #[derive(Debug)]
@@ -95,7 +95,8 @@ impl Job for PromptJob {
 
     fn run(self: Box<Self>) {
         let Self { request, vocabulary, interest, reservation, in_flight, answer } = *self;
-        let validated = request.validate(vocabulary.as_ref(), &|| interest.lasts());
+        let is_wanted: IsWanted = Arc::new(move || interest.lasts());
+        let validated = request.validate(vocabulary.as_ref(), &is_wanted);
         drop(reservation);
         match validated.transpose() {
             Some(validated) => answer.give(validated),

@@ -15,7 +15,7 @@ use crate::request::{Prompt, Request};
 use crate::stats::Stats;
 use crate::stream::admission::Admission;
 use crate::stream::{self, EngineInbox, Identity, StreamHandle, TokenStream};
-use crate::text::vocabulary::Vocabulary;
+use crate::text::vocabulary::{IsWanted, Vocabulary};
 
 /// The callers' side of an engine.
 #[derive(Debug)]
@@ -69,10 +69,13 @@ impl EngineClient {
                 let interest = self.interest(stream.handle(), request.deadline(called_at));
                 self.tokenize(request, interest, reservation, answer);
             }
-            (None, None) => match request.validate(self.vocabulary.as_ref(), &|| true).transpose() {
-                Some(validated) => answer.give(validated),
-                None => answer.withhold(),
-            },
+            (None, None) => {
+                let is_wanted: IsWanted = Arc::new(|| true);
+                match request.validate(self.vocabulary.as_ref(), &is_wanted).transpose() {
+                    Some(validated) => answer.give(validated),
+                    None => answer.withhold(),
+                }
+            }
         }
         Ok(stream)
     }

@@ -20,6 +20,7 @@ use mullama_ffi::TokenizerThread;
 
 use crate::error::{MullamaError, StreamFailure};
 use crate::in_flight::InFlightGuard;
+use crate::text::vocabulary::IsWanted;
 
 /// Maximum bytes of a prompt for the lane of short ones: about 4,000 tokens, a few milliseconds of work.
 pub(crate) const SHORT_BYTES: usize = 16 << 10;
@@ -258,7 +259,7 @@ impl TokenizerPool {
         self: &Arc<Self>,
         lane: Lane,
         mut go_on: Option<&mut dyn FnMut() -> bool>,
-        work: impl FnOnce(&dyn Fn() -> bool) -> Result<T, MullamaError> + Send + 'static,
+        work: impl FnOnce(&IsWanted) -> Result<T, MullamaError> + Send + 'static,
     ) -> Result<Option<T>, MullamaError> {
         if !go_on.as_mut().is_none_or(|go_on| go_on()) {
             return Ok(None);
@@ -312,7 +313,7 @@ struct BlockingJob<T, F> {
 impl<T, F> Job for BlockingJob<T, F>
 where
     T: Send,
-    F: FnOnce(&dyn Fn() -> bool) -> Result<T, MullamaError> + Send,
+    F: FnOnce(&IsWanted) -> Result<T, MullamaError> + Send,
 {
     fn is_wanted(&self) -> bool {
         self.wanted.load(Ordering::Acquire)
@@ -320,7 +321,8 @@ where
 
     fn run(self: Box<Self>) {
         let Self { work, report, wanted, in_flight } = *self;
-        let done = work(&|| wanted.load(Ordering::Acquire));
+        let is_wanted: IsWanted = Arc::new(move || wanted.load(Ordering::Acquire));
+        let done = work(&is_wanted);
         drop(in_flight);
         // The receiver is gone if the caller has given up.
         let _ = report.send(done);

@@ -270,6 +270,12 @@ pub enum GgufError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// The tokenizer of RWKV would not get past a byte that is not a token, so it needs all 256 of them.
+    #[error("the RWKV vocabulary has no token for the byte 0x{byte:02x}; it needs one for each of the 256 bytes")]
+    MissingByteToken {
+        /// The first byte without a token.
+        byte: u8,
+    },
     /// A special token that the tokenizer adds or needs is not in the vocabulary.
     #[error("the tokenizer needs key {key} to name one of its {vocab_len} tokens")]
     MissingSpecialToken {

@@ -58,7 +58,7 @@ fn check_texts(tokens: &Tokens, model: &str) -> Result<(), GgufError> {
     let mut empty = Vec::new();
     let (mut squares, mut cubes) = (0_u64, 0_u64);
     for (token, text) in (0_u64..).zip(tokens.iter()) {
-        let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
+        let text = until_nul(text);
         let len = text.len() as u64;
         squares += len * len;
         cubes += len * len * len;
@@ -79,7 +79,12 @@ fn check_texts(tokens: &Tokens, model: &str) -> Result<(), GgufError> {
     Ok(())
 }
 
-/// Arrays that accompany the tokens must be at least as long.
+/// The part of a token's text that llama.cpp reads.
+fn until_nul(text: &[u8]) -> &[u8] {
+    text.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// Arrays beside the tokens must be at least as long.
 fn check_lens(metadata: &Metadata, vocab_len: u64) -> Result<(), GgufError> {
     for key in ["tokenizer.ggml.scores", "tokenizer.ggml.token_type"] {
         if let Some(Value::Array { len, .. }) = metadata.get(key)
@@ -138,25 +143,23 @@ fn check_special(metadata: &Metadata, model: &str, vocab_len: u64) -> Result<(),
     Ok(())
 }
 
-/// RWKV's tokenizer never advances past a byte that some token begins with if that byte itself is not a token.
+/// RWKV's tokenizer starts again from the beginning of the text, without end, at a byte that begins a token and is none
+/// itself. A byte that begins no token becomes the unknown token, which these vocabularies do not have.
 fn check_rwkv(tokens: &Tokens) -> Result<(), GgufError> {
-    let mut alone = [false; 256];
-    let mut first = [None; 256];
-    for (token, text) in (0_u64..).zip(tokens.iter()) {
-        match unescape(text).as_slice() {
-            [] => {}
-            [byte] => alone[usize::from(*byte)] = true,
-            [byte, ..] => first[usize::from(*byte)] = Some(token),
+    let mut has_token = [false; 256];
+    for text in tokens.iter() {
+        // llama.cpp gives an empty token a longer text, so it is never a single byte.
+        if let [byte] = *unescape(until_nul(text)) {
+            has_token[usize::from(byte)] = true;
         }
     }
-    let lost = first.iter().zip(alone).find_map(|(token, alone)| token.filter(|_| !alone));
-    match lost {
-        Some(token) => Err(GgufError::Token { token, why: "its first byte is not a token" }),
+    match (0..=u8::MAX).find(|byte| !has_token[usize::from(*byte)]) {
+        Some(byte) => Err(GgufError::MissingByteToken { byte }),
         None => Ok(()),
     }
 }
 
-/// The bytes of a token of an RWKV vocabulary, as llama.cpp parses it.
+/// The bytes that a token of an RWKV vocabulary stands for, as llama.cpp reads it; none where that is not certain.
 fn unescape(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.iter().copied();
@@ -170,9 +173,12 @@ fn unescape(text: &[u8]) -> Vec<u8> {
             Some(b'n') => bytes.push(b'\n'),
             Some(b'r') => bytes.push(b'\r'),
             Some(b'x') => {
-                let digits = [rest.next(), rest.next()];
-                if let [Some(high), Some(low)] = digits.map(|digit| digit.map(hex)) {
-                    bytes.push((high << 4).wrapping_add(low));
+                if let [Some(high), Some(low)] = [rest.next(), rest.next()] {
+                    // What it makes of such a digit depends on the processor.
+                    if !(high.is_ascii() && low.is_ascii()) {
+                        return Vec::new();
+                    }
+                    bytes.push((hex(high) << 4).wrapping_add(hex(low)));
                 }
             }
             Some(other) => bytes.push(other),
@@ -182,9 +188,9 @@ fn unescape(text: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The value of a hexadecimal digit, and what llama.cpp makes of any other byte.
+/// A hexadecimal digit's value, and what llama.cpp makes of any other ASCII character.
 fn hex(digit: u8) -> u8 {
-    let begin = if digit.is_ascii() && digit >= b'a' { b'a' - 10 } else { b'0' };
+    let begin = if digit >= b'a' { b'a' - 10 } else { b'0' };
     digit.wrapping_sub(begin)
 }
 
@@ -194,7 +200,7 @@ mod tests {
 
     #[test]
     fn escapes_are_read_as_llama_cpp_reads_them() {
-        let cases: [(&[u8], &[u8]); 8] = [
+        let cases: [(&[u8], &[u8]); 9] = [
             (b"abc", b"abc"),
             (br"\t\n\r", b"\t\n\r"),
             (br"\x41\xe2", b"A\xe2"),
@@ -202,6 +208,7 @@ mod tests {
             (br"\q", b"q"),
             (br"a\", b"a"),
             (br"\x4", b""),
+            (b"a\\x\xe94", b""),
             (br"\xAb", &[(b'A' - b'0') << 4 | 0xb]),
         ];
         for (text, bytes) in cases {

@@ -10,7 +10,10 @@ use crate::chat::dialect::Dialect;
 use crate::chat::{Chat, TemplateFailure};
 use crate::error::MullamaError;
 
-/// A model's vocabulary: text to ids, ids to bytes, and the sampler chain over them.
+/// Whether anybody still waits for a prompt. Once it says no, it never says yes again.
+pub(crate) type IsWanted = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// A model's tokens: text to ids, ids to bytes, and the sampler chain over them.
 pub trait Vocabulary: Send + Sync + std::fmt::Debug {
     /// Number of tokens.
     fn n_tokens(&self) -> usize;
@@ -30,12 +33,19 @@ pub trait Vocabulary: Send + Sync + std::fmt::Debug {
         if go_on(0) { self.tokenize(text) } else { Ok(Vec::new()) }
     }
 
-    /// Tokenizes a chat with the model's template, with `go_on` as in [`tokenize_while`](Self::tokenize_while).
-    /// Needs a tokenizer thread.
+    /// Token ids of a chat, through the model's template. While the template renders, `is_wanted` is asked about once per
+    /// millisecond whether to go on; `go_on` is asked as in [`tokenize_while`](Self::tokenize_while) afterwards. Needs a
+    /// tokenizer thread.
     ///
     /// # Errors
-    /// [`MullamaError::ChatTemplate`], also if there is no template, and the errors of the tokenizer.
-    fn tokenize_chat(&self, _chat: &Chat, _go_on: &mut dyn FnMut(usize) -> bool) -> Result<Vec<TokenId>, MullamaError> {
+    /// [`MullamaError::ChatTemplate`], also without a template or if nobody wants the rendering any more, and what the
+    /// tokenizer refuses.
+    fn tokenize_chat(
+        &self,
+        _chat: &Chat,
+        _is_wanted: &IsWanted,
+        _go_on: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<Vec<TokenId>, MullamaError> {
         Err(MullamaError::ChatTemplate(TemplateFailure::Missing))
     }
 
@@ -123,8 +133,13 @@ impl Vocabulary for LlamaVocabulary {
         self.tokens(text, Special { add: true, parse: true }, go_on)
     }
 
-    fn tokenize_chat(&self, chat: &Chat, go_on: &mut dyn FnMut(usize) -> bool) -> Result<Vec<TokenId>, MullamaError> {
-        self.dialect()?.tokens(chat, self, go_on)
+    fn tokenize_chat(
+        &self,
+        chat: &Chat,
+        is_wanted: &IsWanted,
+        go_on: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<Vec<TokenId>, MullamaError> {
+        self.dialect()?.tokens(chat, self, is_wanted, go_on)
     }
 
     fn longest_piece(&self) -> Option<usize> {

@@ -10,4 +10,5 @@ mod files;
 mod life;
 mod sampling;
 mod support;
+mod templates;
 mod text;
