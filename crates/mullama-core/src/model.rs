@@ -339,9 +339,17 @@ impl Model {
             engine
         } else {
             // Engines are created one at a time, so that two concurrent calls do not create two pools.
-            let engine = EngineHandle::start(&self.vocabulary, &params)?;
-            engines.shared.push((params, Arc::downgrade(&engine)));
-            engine
+            match EngineHandle::start(&self.vocabulary, &params) {
+                Ok(engine) => {
+                    engines.shared.push((params, Arc::downgrade(&engine)));
+                    engine
+                }
+                Err(error) => {
+                    drop(engines);
+                    drop(known);
+                    return Err(error);
+                }
+            }
         };
         let replaced = engines.last.replace(Arc::clone(&engine));
         drop(engines);

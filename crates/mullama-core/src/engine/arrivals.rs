@@ -99,8 +99,9 @@ impl Job for PromptJob {
         let validated = request.validate(vocabulary.as_ref(), &is_wanted);
         drop(reservation);
         match validated.transpose() {
-            Some(validated) => answer.give(validated),
-            None => answer.withhold(),
+            // A stream that has left meanwhile must not leave its prompt in the inbox.
+            Some(validated) if is_wanted() || validated.is_err() => answer.give(validated),
+            _ => answer.withhold(),
         }
         drop(in_flight);
     }

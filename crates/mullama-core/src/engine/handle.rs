@@ -13,6 +13,7 @@ use crate::config::ResolvedParams;
 use crate::config::StreamConfig;
 use crate::error::{ModelLoadFailure, MullamaError, StreamFailure};
 use crate::fork_guard::ForkGuard;
+use crate::in_flight::InFlightGuard;
 use crate::kv::backend::Backend;
 use crate::kv::llama::LlamaBackend;
 use crate::request::Prompt;
@@ -137,6 +138,8 @@ fn engine_thread<B: Backend>(
     make: impl FnOnce() -> Result<B, mullama_ffi::Error>,
     report: &SyncSender<Result<(), mullama_ffi::Error>>,
 ) {
+    // `shutdown` waits for the thread even if it no longer finds the handle, which is being dropped elsewhere.
+    let _in_flight = InFlightGuard::begin();
     let backend = match make() {
         Ok(backend) => backend,
         Err(error) => {

@@ -84,9 +84,12 @@ impl<B: Backend> Engine<B> {
 
     /// Finds which earlier sequence is about to compute the longest prefix of a new prompt.
     pub(super) fn find_prefix_source(&mut self, at: usize) {
+        if self.sequences[at].is_deterministic() {
+            return;
+        }
         let prompt = self.sequences[at].tokens();
         let reuse = self.pool.prefixes().reuse();
-        let earlier = self.sequences[..at].iter().filter(|other| other.prefills());
+        let earlier = self.sequences[..at].iter().filter(|other| other.prefills() && !other.is_deterministic());
         let alike =
             earlier.map(|other| PendingPrefix { stream: other.id(), shared: reuse.shared(other.tokens(), prompt) });
         // Among equally long ones the first is taken: it will be computed first.

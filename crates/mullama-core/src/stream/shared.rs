@@ -179,10 +179,15 @@ impl Shared {
     /// Ends the stream unless it has ended.
     pub(super) fn end(&self, end: End, last: Option<Token>, progress: Option<&Progress>) {
         let mut state = self.lock();
-        let Some(permit) = state.end_permit.take() else { return };
-        if let Some(progress) = progress {
+        if let Some(progress) = progress.filter(|_| state.end.is_none()) {
             state.progress.clone_from(progress);
         }
+        Self::end_locked(state, end, last);
+    }
+
+    /// Takes the permit for the end and sends the end after the lock is released.
+    fn end_locked(mut state: MutexGuard<'_, State>, end: End, last: Option<Token>) {
+        let Some(permit) = state.end_permit.take() else { return };
         state.end = Some(end.reason());
         state.sent += usize::from(last.is_some());
         state.ticket = None;
@@ -197,10 +202,11 @@ impl Shared {
         if state.end.is_some() || self.leaving.swap(true, Ordering::AcqRel) {
             return;
         }
-        let admitted = state.admitted;
-        drop(state);
-        if !admitted {
-            self.end(End::Finished(FinishReason::Cancelled), None, None);
+        if state.admitted {
+            drop(state);
+        } else {
+            // Under the same lock as the look at `admitted`: a token that is sent in between would come after the end.
+            Self::end_locked(state, End::Finished(FinishReason::Cancelled), None);
         }
         self.engine.leave(self.id);
     }
