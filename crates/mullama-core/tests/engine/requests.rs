@@ -149,7 +149,7 @@ fn the_sampler_accepts_every_value_that_the_config_accepts() {
         new().mirostat(1).mirostat_tau(0.0).mirostat_eta(0.0),
         new().mirostat(2).mirostat_tau(f32::MAX).mirostat_eta(f32::MAX),
         new().dynatemp_range(f32::MAX).dynatemp_exponent(0.0),
-        new().logit_bias(vec![(97, f32::NEG_INFINITY), (97, f32::MAX), (98, f32::MIN)]),
+        new().logit_bias(vec![(97, f32::NEG_INFINITY), (97, 1e9), (98, -1e9)]),
         new().logprobs(20).buffer_size(65_536).stream_delay_ms(0).priority(i32::MIN),
         new().seed(u32::MAX - 1).top_k(0).top_p(1.0),
     ];
