@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
-import uvicorn
 from fastapi import BackgroundTasks, FastAPI
 from httpx_sse import connect_sse
+from servers import serving
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -28,6 +24,7 @@ from mullama.integrations.fastapi import error_response, install_error_handlers,
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import httpx
     from starlette.requests import Request
     from starlette.types import Message
 
@@ -37,7 +34,6 @@ GREEDY: dict[str, Any] = {"prompt": "Write a poem:", "temperature": 0, "max_toke
 # Waits an hour before the second token.
 STUCK: dict[str, Any] = {"prompt": "A", "stream_delay_ms": 3_600_000, "timeout_ms": None}
 LONG: dict[str, Any] = {"prompt": "A", "max_tokens": 60_000, "ignore_eos": True, "timeout_ms": None}
-LIMIT = httpx.Timeout(20)
 
 
 def routes(context: Context) -> list[Route]:
@@ -66,25 +62,6 @@ def application(kind: str, context: Context) -> Starlette:
         app.add_middleware(BaseHTTPMiddleware, dispatch=pass_on)
     install_error_handlers(app)
     return app
-
-
-@contextmanager
-def serving(app: Starlette) -> Iterator[httpx.Client]:
-    """A client of a real server on a port of its own."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", ws="none", timeout_graceful_shutdown=5))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        until = time.monotonic() + 10
-        while not server.started and time.monotonic() < until:
-            time.sleep(0.001)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=LIMIT) as client:
-            yield client
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 @pytest.fixture(params=["starlette", "fastapi", "middleware"])
