@@ -1,13 +1,14 @@
 //! A model's chat template, and the tokens of a chat.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use mullama_ffi::{Model, Special, TokenId};
 use serde_json::{Map, Value};
 
 use super::guard::{Guard, Piece};
-use super::jinja::{self, Input, Limits};
+use super::jinja::{self, Input, Limits, Meter};
 use super::normalize::{normalized, shown};
 use super::{Chat, Message, TemplateFailure};
 use crate::error::MullamaError;
@@ -68,17 +69,23 @@ impl Dialect {
 
     /// The prompt as text, of messages as they are. Rendering stops once nobody wants it any more.
     pub(crate) fn render(&self, chat: &Chat, is_wanted: &IsWanted) -> Result<String, MullamaError> {
-        self.rendered(chat, is_wanted).map_err(MullamaError::ChatTemplate)
+        let meter = Meter::new(self.limits(chat), Some(Arc::clone(is_wanted)));
+        self.rendered(chat, &meter).map_err(MullamaError::ChatTemplate)
     }
 
-    fn rendered(&self, chat: &Chat, is_wanted: &IsWanted) -> Result<String, TemplateFailure> {
+    /// The limits of one rendering.
+    fn limits(&self, chat: &Chat) -> Limits {
+        let messages: Vec<&Map<String, Value>> = chat.messages.iter().map(Message::fields).collect();
+        let variables = self.variables(chat, &messages);
+        Limits::for_input(variables.iter().map(|(_, value)| jinja::size_of_input(value)).sum())
+    }
+
+    fn rendered(&self, chat: &Chat, meter: &Rc<Meter>) -> Result<String, TemplateFailure> {
         let special = chat.tools.as_ref().and(self.tool_template.as_ref());
         let source = chat.chat_template.as_ref().or(special).or(self.template.as_ref());
         let source = source.ok_or(TemplateFailure::Missing)?;
         let messages: Vec<&Map<String, Value>> = chat.messages.iter().map(Message::fields).collect();
-        let variables = self.variables(chat, &messages);
-        let bytes = variables.iter().map(|(_, value)| jinja::size_of_input(value)).sum();
-        Ok(jinja::render(source, &variables, Limits::for_input(bytes), Some(Arc::clone(is_wanted)))?)
+        Ok(jinja::rendered(source, &self.variables(chat, &messages), meter)?)
     }
 
     /// The variables that Hugging Face's libraries pass to a template: missing values are None, and the caller's own
@@ -96,9 +103,11 @@ impl Dialect {
 
     /// The prompt in pieces with control tokens and without. Marks can change what a template computes of a text, such as
     /// its length, so the text that was rendered with them is used only where they kept a control token from being forged.
+    /// All renderings share one budget, however many roles are checked.
     fn pieces(&self, chat: &Chat, is_wanted: &IsWanted) -> Result<Vec<Piece>, TemplateFailure> {
-        let rendered = self.rendered(chat, is_wanted)?;
-        self.check_roles(chat, &rendered, is_wanted)?;
+        let meter = Meter::new(self.limits(chat).for_renderings(), Some(Arc::clone(is_wanted)));
+        let rendered = self.rendered(chat, &meter)?;
+        self.check_roles(chat, &rendered, &meter)?;
         let Some((marked, mark)) = self.guard.mark(chat) else {
             let reason = "the chat contains every private-use character of Unicode; one must be free".to_owned();
             return Err(TemplateFailure::InvalidMessage { index: chat.messages.len().saturating_sub(1), reason });
@@ -106,7 +115,7 @@ impl Dialect {
         if marked == *chat {
             return Ok(vec![Piece::Parsed(rendered)]);
         }
-        let guarded = self.rendered(&marked, is_wanted)?;
+        let guarded = self.rendered(&marked, &meter)?;
         if self.guard.tokens(&rendered).eq(self.guard.tokens(&guarded)) {
             return Ok(vec![Piece::Parsed(rendered)]);
         }
@@ -114,7 +123,7 @@ impl Dialect {
     }
 
     /// Refuses messages of a role that the template leaves out without a word: the prompt stays the same whatever they say.
-    fn check_roles(&self, chat: &Chat, rendered: &str, is_wanted: &IsWanted) -> Result<(), TemplateFailure> {
+    fn check_roles(&self, chat: &Chat, rendered: &str, meter: &Rc<Meter>) -> Result<(), TemplateFailure> {
         let mut checked: Vec<&str> = Vec::new();
         for (index, message) in chat.messages.iter().enumerate() {
             let role = message.role();
@@ -135,7 +144,7 @@ impl Dialect {
             for message in changed.messages.iter_mut().filter(|message| message.role() == role) {
                 message.say_more();
             }
-            match self.rendered(&changed, is_wanted) {
+            match self.rendered(&changed, meter) {
                 Ok(same) if same == rendered => {
                     return invalid(format!("the chat template leaves out messages of the role {}", shown(role)));
                 }
@@ -180,5 +189,29 @@ impl Dialect {
             _ => {}
         }
         Ok(tokens)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_renderings_of_a_chat_share_one_budget() {
+        // One rendering takes about half of its own limit and reads no message.
+        let work = "{% for i in range(300) %}{% for j in range(5000) %}{% endfor %}{% endfor %}";
+        let dialect = Dialect {
+            template: Some(format!(
+                "{work}{{% for message in messages %}}{{{{ message.content | length }}}}{{% endfor %}}"
+            )),
+            tool_template: None,
+            named_tokens: BTreeMap::new(),
+            guard: Guard::new([], Vec::new()).unwrap(),
+        };
+        let wanted: IsWanted = Arc::new(|| true);
+        let chat = |roles: usize| Chat::new((0..roles).map(|role| Message::new(format!("role {role}"), "Hello!")));
+        dialect.pieces(&chat(1), &wanted).unwrap();
+        let failure = dialect.pieces(&chat(MAX_CHECKED_ROLES), &wanted).unwrap_err();
+        assert!(matches!(failure, TemplateFailure::Stopped { .. }), "{failure:?}");
     }
 }

@@ -21,6 +21,13 @@ const INSTEAD_OF_CONTENT: [&str; 4] = ["tool_calls", "reasoning_content", "reaso
 /// The separator between two text parts: llama-server and vLLM use a line end.
 const BETWEEN_PARTS: &str = "\n";
 
+/// Maximum length in bytes of the arguments of one tool call that are given as a text.
+const MAX_ARGUMENTS: usize = 1 << 20;
+
+/// Maximum number of values in the arguments of all tool calls of a chat that are given as texts. A value of two bytes
+/// takes about a hundred once it is parsed, and no budget of a rendering counts that.
+const MAX_ARGUMENT_VALUES: usize = 1 << 17;
+
 /// The chat with its messages in the common form.
 ///
 /// # Errors
@@ -30,14 +37,23 @@ pub(super) fn normalized(chat: &Chat) -> Result<Chat, TemplateFailure> {
     if chat.messages.is_empty() {
         return Err(TemplateFailure::NoMessages);
     }
+    let mut values_left = MAX_ARGUMENT_VALUES;
     let messages = chat.messages.iter().enumerate().map(|(index, message)| {
         let invalid = |reason| TemplateFailure::InvalidMessage { index, reason };
-        message_of(message.fields()).map_err(invalid)
+        message_of(message.fields(), &mut values_left).map_err(invalid)
     });
-    Ok(Chat { messages: messages.collect::<Result<_, _>>()?, ..chat.clone() })
+    // Each field by itself, so that the messages are not copied twice.
+    Ok(Chat {
+        messages: messages.collect::<Result<_, _>>()?,
+        tools: chat.tools.clone(),
+        chat_template: chat.chat_template.clone(),
+        add_generation_prompt: chat.add_generation_prompt,
+        chat_template_kwargs: chat.chat_template_kwargs.clone(),
+    })
 }
 
-fn message_of(fields: &Map<String, Value>) -> Result<Message, String> {
+/// `values_left` is how many values the arguments of further tool calls may have.
+fn message_of(fields: &Map<String, Value>, values_left: &mut usize) -> Result<Message, String> {
     match fields.get("role") {
         Some(Value::String(role)) if !role.is_empty() => {}
         Some(Value::String(_)) => return Err("the role is empty".to_owned()),
@@ -51,7 +67,7 @@ fn message_of(fields: &Map<String, Value>) -> Result<Message, String> {
         match name.as_str() {
             "content" => {}
             "tool_calls" if !is_there(value) => {}
-            "tool_calls" => drop(message.insert(name.clone(), tool_calls(value)?)),
+            "tool_calls" => drop(message.insert(name.clone(), tool_calls(value, values_left)?)),
             _ if value.is_null() => {}
             _ => drop(message.insert(name.clone(), value.clone())),
         }
@@ -102,14 +118,14 @@ fn text_part(at: usize, part: &Value) -> Result<&str, String> {
     }
 }
 
-fn tool_calls(calls: &Value) -> Result<Value, String> {
+fn tool_calls(calls: &Value, values_left: &mut usize) -> Result<Value, String> {
     let Value::Array(calls) = calls else { return Err(format!("tool_calls must be a list, not {}", kind(calls))) };
-    let calls = calls.iter().enumerate().map(|(at, call)| tool_call(at, call));
+    let calls = calls.iter().enumerate().map(|(at, call)| tool_call(at, call, values_left));
     Ok(Value::Array(calls.collect::<Result<_, _>>()?))
 }
 
 /// A tool call with its arguments as an object. They are in `function`, or next to the name.
-fn tool_call(at: usize, call: &Value) -> Result<Value, String> {
+fn tool_call(at: usize, call: &Value, values_left: &mut usize) -> Result<Value, String> {
     let mut call = call.clone();
     let Value::Object(fields) = &mut call else {
         return Err(format!("tool_calls[{at}] must be an object, not {}", kind(&call)));
@@ -126,17 +142,47 @@ fn tool_call(at: usize, call: &Value) -> Result<Value, String> {
         Some(Value::String(text)) if text.trim().is_empty() => {
             function.insert("arguments".to_owned(), Value::Object(Map::new()));
         }
-        Some(Value::String(text)) => match serde_json::from_str(text) {
-            Ok(Value::Object(arguments)) => {
-                function.insert("arguments".to_owned(), Value::Object(arguments));
-            }
-            Ok(other) => return Err(format!("the arguments of tool_calls[{at}] are {}, not an object", kind(&other))),
-            Err(error) => return Err(format!("the arguments of tool_calls[{at}] are not valid JSON: {error}")),
-        },
+        Some(Value::String(text)) => {
+            let arguments = parsed(at, text, values_left)?;
+            function.insert("arguments".to_owned(), Value::Object(arguments));
+        }
         Some(Value::Object(_)) | None => {}
         Some(other) => return Err(format!("the arguments of tool_calls[{at}] are {}, not an object", kind(other))),
     }
     Ok(call)
+}
+
+/// The arguments of a tool call that are given as a text. They are refused before they take more memory than they may.
+fn parsed(at: usize, text: &str, values_left: &mut usize) -> Result<Map<String, Value>, String> {
+    let of = format!("the arguments of tool_calls[{at}]");
+    if text.len() > MAX_ARGUMENTS {
+        return Err(format!("{of} have {} bytes as a text, at most {MAX_ARGUMENTS} are allowed", text.len()));
+    }
+    *values_left = values_left.checked_sub(values_in(text)).ok_or_else(|| {
+        format!(
+            "with {of}, those of this chat have more than {MAX_ARGUMENT_VALUES} values; pass objects instead of texts"
+        )
+    })?;
+    match serde_json::from_str(text) {
+        Ok(Value::Object(arguments)) => Ok(arguments),
+        Ok(other) => Err(format!("{of} are {}, not an object", kind(&other))),
+        Err(error) => Err(format!("{of} are not valid JSON: {error}")),
+    }
+}
+
+/// The number of values and names in a JSON text, or more: each but the first has a separator or a bracket before it.
+fn values_in(json: &str) -> usize {
+    let (mut values, mut in_text, mut escaped) = (1, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b',' | b':' | b'[' | b'{' if !in_text => values += 1,
+            _ => {}
+        }
+    }
+    values
 }
 
 /// A text in quotes, for an error message; a long one is cut.
@@ -203,6 +249,24 @@ mod tests {
         assert_eq!(becomes(&message(json!("x"), with(json!("")))), message(json!("x"), with(json!({}))));
         assert!(refused(&message(json!(""), with(json!("{oops")))).contains("tool_calls[0] are not valid JSON"));
         assert!(refused(&message(json!(""), with(json!("[1]")))).contains("a list, not an object"));
+    }
+
+    #[test]
+    fn arguments_in_a_text_are_refused_before_they_take_much_memory() {
+        let call = |arguments: String| json!([{"name": "f", "arguments": arguments}]);
+        let message = |calls: Value| json!({"role": "assistant", "content": "", "tool_calls": calls});
+        let list = |values: usize| format!("{{\"a\": [{}0]}}", "0,".repeat(values));
+        let long = format!("{{\"a\": \"{}\"}}", "x".repeat(MAX_ARGUMENTS));
+        assert!(refused(&message(call(long))).contains("at most 1048576 are allowed"));
+        assert!(refused(&message(call(list(MAX_ARGUMENT_VALUES)))).contains("more than 131072 values"));
+        // Brackets and separators inside a text are no values.
+        let text = format!("{{\"a\": \"\\\"{}\"}}", "[,".repeat(MAX_ARGUMENT_VALUES));
+        becomes(&message(call(text)));
+        // The calls of all messages share the limit.
+        let half = message(call(list(MAX_ARGUMENT_VALUES * 3 / 4)));
+        becomes(&half);
+        let failure = normalized(&chat(json!([half, half]))).unwrap_err();
+        assert!(matches!(failure, TemplateFailure::InvalidMessage { index: 1, .. }), "{failure:?}");
     }
 
     #[test]

@@ -31,7 +31,9 @@ impl Given {
     }
 
     pub(super) fn push_named(&mut self, name: Rc<str>, value: Value) -> Result<()> {
-        self.held.meter().work(1 + self.named.len())?;
+        // The name is compared with all others, which may begin as it does.
+        self.held.meter().text_work(name.len().saturating_mul(1 + self.named.len()))?;
+        self.held.meter().work(self.named.len())?;
         self.held.grow(ARGUMENT_BYTES + name.len())?;
         if self.named.iter().any(|(other, _)| *other == name) {
             return Err(Error::failed(format!("the argument {} was given twice", shown(&name))));
@@ -71,13 +73,17 @@ impl Given {
         }
     }
 
-    /// The arguments in the order of their names; `None` was not given.
+    /// The arguments in the order of their names; `None` was not given. This pays for reading each text among them once:
+    /// searching for a text, for example, reads all of it even if the text that is searched is short.
     pub(super) fn bind<const N: usize>(self, names: [&str; N]) -> Result<[Option<Value>; N]> {
         if self.positional.len() > N {
             return Err(Error::failed(format!(
                 "{} arguments were given, at most {N} are taken",
                 self.positional.len()
             )));
+        }
+        for value in self.positional.iter().chain(self.named.iter().map(|(_, value)| value)) {
+            self.held.meter().text_work(value.as_str().map_or(0, str::len))?;
         }
         let mut bound = [const { None }; N];
         for (slot, value) in bound.iter_mut().zip(self.positional) {

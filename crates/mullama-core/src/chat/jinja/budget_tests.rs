@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use proptest::prelude::*;
 
 use super::error::{Exhausted, Kind};
-use super::meter::{Limits, Meter};
-use super::{KeepGoing, list_filters, rendered, text_filters};
+use super::meter::{KeepGoing, Limits, Meter};
+use super::{list_filters, rendered, text_filters};
 
 /// A stack of half the size of the smallest that a rendering ever gets.
 const SMALL_STACK: usize = 2 << 20;
@@ -150,6 +150,102 @@ fn a_text_is_paid_for_before_it_is_made() {
         let failed = ended(&format!("{long}{{{{ {operation} }}}}"), SMALL).unwrap_err();
         assert!(matches!(failed, Kind::Exhausted(_)), "{operation}: {failed:?}");
     }
+}
+
+#[test]
+fn a_text_is_paid_for_when_it_is_an_argument() {
+    const BYTES: u64 = 1_000_000;
+    let used = |source: &str| {
+        let meter = Meter::new(Limits { work: 1 << 40, memory: 1 << 30 }, None);
+        let _ = rendered(source, &[], &meter);
+        meter.used()
+    };
+    let long = "{% set x = 'a' * 1000000 %}{% set d = {x: 1} %}";
+    let before = used(long);
+    let methods = [
+        "split",
+        "rsplit",
+        "partition",
+        "rpartition",
+        "find",
+        "rfind",
+        "index",
+        "rindex",
+        "count",
+        "startswith",
+        "endswith",
+        "removeprefix",
+        "removesuffix",
+        "strip",
+        "lstrip",
+        "rstrip",
+        "join",
+        "format_map",
+        "splitlines",
+    ];
+    let operations = [
+        "'a'.startswith(('b', x))",
+        "'a'.endswith(('b', x))",
+        "'a'.replace(x, '')",
+        "'a'.replace('b', x)",
+        "'a'.split(sep=x)",
+        "'a'.ljust(3, x)",
+        "'a'.center(3, x)",
+        "'a'.format(**d)",
+        "'a' | replace(x, '')",
+        "'a' | replace('b', x)",
+        "'a' | truncate(9, true, x)",
+        "'a' | truncate(9, end=x)",
+        "'a' | trim(x)",
+        "'a' | indent(x)",
+        "[1] | join(x)",
+        "[1] | tojson(indent=x)",
+        "{} | dictsort(by=x)",
+        "['a'] | map('replace', x, '') | list",
+        "['a'] | select('in', x) | list",
+        "1 | round(0, x)",
+        "1.5 | round(0, x)",
+        "raise_exception(x)",
+        "strftime_now(x)",
+        "x in 'a'",
+        "'a' in x",
+        "x not in 'a'",
+        "x in {}",
+        "{}[x]",
+        "{}.get(x)",
+        "x[0]",
+        "x | int",
+        "x | float",
+        "x is lower",
+        "'%s' % x",
+        "x % 1",
+        "namespace(d)",
+        "namespace(**d)",
+        "dict(**d)",
+    ];
+    let methods = methods.map(|name| format!("'a'.{name}(x)"));
+    for operation in methods.into_iter().chain(operations.map(str::to_owned)) {
+        let used = used(&format!("{long}{{% set y = {operation} %}}")) - before;
+        assert!(used >= BYTES / 16, "{operation} takes {used} units");
+    }
+}
+
+#[test]
+fn a_name_is_short_enough_to_be_looked_up_for_one_unit() {
+    let named = |bytes: usize| ended(&format!("{{{{ {} }}}}", "a".repeat(bytes)), SMALL);
+    assert_eq!(named(256).unwrap(), "");
+    let failed = named(257).unwrap_err();
+    assert!(matches!(&failed, Kind::Failed(reason) if reason.contains("at most 256")), "{failed:?}");
+}
+
+#[test]
+fn keys_are_paid_for_while_a_filter_holds_them() {
+    let limits = Limits { work: 10_000_000, memory: 1 << 20 };
+    // Tuples that share their parts: each is small, and its key is not.
+    let made = "{% set t = (1,) * 250 %}{% set n = namespace(x=[]) %}{% for i in range(400) %}{% set n.x = n.x + [(t, i)] %}{% endfor %}";
+    ended(made, limits).unwrap();
+    let failed = ended(&format!("{made}{{{{ n.x | unique | list | length }}}}"), limits).unwrap_err();
+    assert!(matches!(failed, Kind::Exhausted(Exhausted::Memory { .. })), "{failed:?}");
 }
 
 #[test]

@@ -68,6 +68,7 @@ impl Runner {
         let caller = given.take_named("caller");
         let mut positional = std::mem::take(&mut given.positional).into_iter();
         for (name, default) in &def.parameters {
+            self.meter.work(given.named.len())?;
             let value = match (positional.next(), given.take_named(name)) {
                 (Some(_), Some(_)) => {
                     return Err(Error::failed(format!("the argument {name:?} was given twice")));

@@ -157,7 +157,7 @@ impl DictBuilder {
 
 impl Key {
     /// Memory beyond the key itself.
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Tuple(keys) => keys.iter().map(|key| size_of::<Self>() + key.bytes()).sum(),
             _ => 0,

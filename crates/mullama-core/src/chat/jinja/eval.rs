@@ -235,6 +235,7 @@ impl Runner {
                         let Some(name) = key.as_str() else {
                             return Err(Error::failed("keyword arguments have names that are str"));
                         };
+                        self.meter.text_work(name.len())?;
                         given.push_named(name.into(), value.clone())?;
                     }
                 }

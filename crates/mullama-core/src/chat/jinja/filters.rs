@@ -117,9 +117,10 @@ impl Runner {
 }
 
 fn number(name: &str, value: &Value, given: Given, runner: &Runner) -> Result<Value> {
-    if let Value::Text(text) = value {
-        runner.meter.text_work(text.as_str().len())?;
-    }
+    // Reading a number makes a copy of the text.
+    let text_bytes = value.as_str().map_or(0, str::len);
+    runner.meter.text_work(text_bytes)?;
+    let _copy = runner.meter.hold(text_bytes)?;
     match name {
         "abs" => {
             given.bind([])?;

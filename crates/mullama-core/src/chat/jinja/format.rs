@@ -79,7 +79,7 @@ impl Formatter<'_> {
             match conversion {
                 "s" => print::write(&value, &mut text)?,
                 "r" | "a" => print::write_repr(&value, &mut text)?,
-                _ => return Err(Error::failed(format!("unknown conversion {conversion:?} in a format"))),
+                _ => return Err(Error::failed(format!("unknown conversion {} in a format", shown(conversion)))),
             }
             value = text.into();
         }
@@ -116,6 +116,7 @@ impl Formatter<'_> {
                 given.positional.get(at).cloned().ok_or_else(unknown)?
             }
             Fields::Given(given) => {
+                self.meter.text_work(first.len().saturating_mul(given.named.len()))?;
                 self.meter.work(given.named.len())?;
                 given.named.iter().find(|(name, _)| **name == *first).map(|(_, it)| it.clone()).ok_or_else(unknown)?
             }

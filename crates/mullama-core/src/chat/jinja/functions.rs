@@ -32,8 +32,11 @@ pub(super) fn call(runner: &mut Runner, name: &str, given: Given) -> Result<Valu
         "namespace" => {
             let attributes = dict(runner, given)?;
             let Value::Dict(dict) = &attributes else { return Ok(attributes) };
+            let name_bytes: usize = dict.pairs().iter().filter_map(|(name, _)| name.as_str()).map(str::len).sum();
+            runner.meter.text_work(name_bytes)?;
+            let memory = dict.pairs().len().saturating_mul(2 * size_of::<Value>()).saturating_add(name_bytes);
+            let _held = runner.meter.hold(memory)?;
             let named = dict.pairs().iter().filter_map(|(name, value)| Some((name.as_str()?.into(), value.clone())));
-            let _held = runner.meter.hold(dict.pairs().len().saturating_mul(2 * size_of::<Value>()))?;
             runner.scopes.namespace(named.collect())
         }
         "cycler" => {

@@ -25,6 +25,10 @@ pub(super) enum TokenKind {
     Operator(&'static str),
 }
 
+/// Maximum length of a name in bytes. A name is read whenever a variable is looked up, in each scope, for one unit of
+/// work.
+const MAX_NAME: usize = 256;
+
 /// All operators, longer ones first.
 const OPERATORS: [&str; 26] = [
     "//", "**", "==", "!=", ">=", "<=", "+", "-", "/", "*", "%", "~", "[", "]", "(", ")", "{", "}", ">", "<", "=", ".",
@@ -216,6 +220,9 @@ impl<'s> Lexer<'s> {
                 '0'..='9' => self.number()?,
                 _ if first == '_' || first.is_alphabetic() => {
                     let len = rest.find(|next: char| next != '_' && !next.is_alphanumeric()).unwrap_or(rest.len());
+                    if len > MAX_NAME {
+                        return self.error(format!("a name has {len} bytes, at most {MAX_NAME} are allowed"));
+                    }
                     self.push(TokenKind::Name(rest[..len].to_owned()));
                     self.skip(len);
                 }

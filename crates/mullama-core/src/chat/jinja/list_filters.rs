@@ -182,11 +182,14 @@ fn unique(runner: &mut Runner, value: &Value, given: Given) -> Result<Value> {
     let by = By::new(attribute.as_ref(), case_sensitive.as_ref(), false)?;
     let items = runner.items(value)?;
     let mut seen = HashSet::new();
-    let _seen = runner.meter.hold(items.as_slice().len().saturating_mul(4 * size_of::<Key>()))?;
+    let mut held = runner.meter.hold(items.as_slice().len().saturating_mul(4 * size_of::<Key>()))?;
     let mut built = SeqBuilder::new(&runner.meter)?;
     for item in items.as_slice() {
         let key = by.key(runner, item)?;
-        if seen.insert(Key::of(&key, &runner.meter)?) {
+        let key = Key::of(&key, &runner.meter)?;
+        if !seen.contains(&key) {
+            held.grow(key.bytes())?;
+            seen.insert(key);
             built.push(item.clone())?;
         }
     }

@@ -1,4 +1,4 @@
-//! The budget of one rendering: how much work it may do, and how much memory its values may hold.
+//! The budget of a rendering, or of all renderings of one chat: how much work it may do, and how much memory its values may hold.
 //!
 //! Every operation on values draws on it, in proportion to what the operation touches: one unit for a node of the
 //! template that is evaluated, for an item that is visited and for [`BYTES_PER_UNIT`] bytes of text. Memory is counted
@@ -19,7 +19,7 @@ const UNITS_PER_QUESTION: u64 = 1 << 14;
 /// Asks whether a rendering should go on. It is asked about once per millisecond.
 pub(in crate::chat) type KeepGoing = Arc<dyn Fn() -> bool + Send + Sync>;
 
-/// What one rendering may use.
+/// What a rendering may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::chat) struct Limits {
     /// Units of work; a unit takes some 10 to 50 ns.
@@ -34,10 +34,15 @@ impl Limits {
         let bytes = bytes as u64;
         Self { work: 20_000_000 + 4 * bytes, memory: (64 << 20) + 8 * bytes }
     }
+
+    /// The limits for several renderings that share the work of two. Memory is given back between them.
+    pub(in crate::chat) fn for_renderings(self) -> Self {
+        Self { work: self.work.saturating_mul(2), ..self }
+    }
 }
 
-/// Counts what one rendering uses.
-pub(super) struct Meter {
+/// Counts what one rendering, or several that share a budget, use.
+pub(in crate::chat) struct Meter {
     limits: Limits,
     work_left: Cell<u64>,
     memory_left: Cell<u64>,
@@ -46,7 +51,7 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    pub(super) fn new(limits: Limits, keep_going: Option<KeepGoing>) -> Rc<Self> {
+    pub(in crate::chat) fn new(limits: Limits, keep_going: Option<KeepGoing>) -> Rc<Self> {
         Rc::new(Self {
             limits,
             work_left: Cell::new(limits.work),

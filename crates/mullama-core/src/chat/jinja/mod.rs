@@ -51,25 +51,13 @@ use std::rc::Rc;
 
 pub(super) use convert::{Input, size_of_input};
 pub(super) use error::{Error, Kind};
-pub(super) use meter::{KeepGoing, Limits};
-
-use meter::Meter;
+pub(super) use meter::{Limits, Meter};
 
 /// Maximum length of a template in bytes. Well-known ones have up to 30,000.
 const MAX_SOURCE: usize = 256 << 10;
 
-/// Renders a template with these variables.
-pub(super) fn render(
-    source: &str,
-    variables: &[(&str, Input<'_>)],
-    limits: Limits,
-    keep_going: Option<KeepGoing>,
-) -> Result<String, Error> {
-    let meter = Meter::new(limits, keep_going);
-    rendered(source, variables, &meter)
-}
-
-fn rendered(source: &str, variables: &[(&str, Input<'_>)], meter: &Rc<Meter>) -> Result<String, Error> {
+/// Renders a template with these variables. Several renderings may share a meter, and so the work that they may do.
+pub(super) fn rendered(source: &str, variables: &[(&str, Input<'_>)], meter: &Rc<Meter>) -> Result<String, Error> {
     if source.len() > MAX_SOURCE {
         let reason = format!("the template has {} bytes, at most {MAX_SOURCE} are allowed", source.len());
         return Err(Error::syntax(reason, 1));

@@ -159,6 +159,7 @@ pub(super) fn item(value: &Value, key: &Value, meter: &Rc<Meter>) -> Result<Opti
         (Value::Text(text), key) => {
             let text = text.as_str();
             let Some(at) = key.as_int() else { return Ok(None) };
+            meter.text_work(text.len())?;
             let found = if text.is_ascii() {
                 position(at, text.len()).map(|at| &text[at..=at])
             } else {
@@ -166,7 +167,6 @@ pub(super) fn item(value: &Value, key: &Value, meter: &Rc<Meter>) -> Result<Opti
                 let at = position(at, text.chars().count());
                 at.and_then(|at| text.char_indices().nth(at)).map(|(at, it)| &text[at..at + it.len_utf8()])
             };
-            meter.text_work(text.len())?;
             found.map(|found| Value::text(meter, found)).transpose()
         }
         _ => Ok(None),

@@ -7,6 +7,7 @@ use super::meter::{Meter, Writer};
 use super::print;
 use super::spec::{Spec, digits};
 use super::value::{SeqKind, Value};
+use crate::chat::normalize::shown;
 
 /// Puts values into a pattern such as `"%s: %d"`.
 pub(super) fn format(pattern: &str, values: &Value, meter: &Rc<Meter>) -> Result<Value> {
@@ -50,7 +51,7 @@ impl Values<'_> {
     fn named(&self, name: &str) -> Result<Value> {
         let Value::Dict(dict) = self.mapping else { return Err(Error::failed("the format requires a mapping")) };
         let found = dict.get_text(name)?.cloned();
-        found.ok_or_else(|| Error::failed(format!("the format names {name:?}, which was not given")))
+        found.ok_or_else(|| Error::failed(format!("the format names {}, which was not given", shown(name))))
     }
 
     /// A number that the pattern has, or takes from the values.
@@ -110,7 +111,7 @@ fn write(value: &Value, kind: char, mut spec: Spec, writer: &mut Writer) -> Resu
             spec.kind = Some('s');
             spec.write(&text(value, true, writer)?, writer)
         }
-        ('c', Value::Text(one)) if one.as_str().chars().count() == 1 => {
+        ('c', Value::Text(one)) if one.as_str().chars().take(2).count() == 1 => {
             spec.kind = Some('s');
             spec.write(value, writer)
         }

@@ -4,12 +4,12 @@
 use serde_json::json;
 
 use super::error::Kind;
-use super::{Input, Limits, render};
+use super::{Input, Limits, Meter, rendered};
 
 fn try_render(source: &str) -> Result<String, (Kind, usize)> {
     let messages = json!([{"role": "user", "content": "a"}, {"role": "tool", "content": "b"}]);
     let variables = [("messages", Input::Json(&messages)), ("none_given", Input::None)];
-    render(source, &variables, Limits::for_input(100), None).map_err(super::Error::into_parts)
+    rendered(source, &variables, &Meter::new(Limits::for_input(100), None)).map_err(super::Error::into_parts)
 }
 
 fn said(source: &str) -> String {

@@ -4,6 +4,7 @@ use super::error::{Error, Result};
 use super::meter::Writer;
 use super::print;
 use super::value::Value;
+use crate::chat::normalize::shown;
 
 /// Digits behind the point. Doubles have no more than 1,074 that are not zero.
 const MAX_PRECISION: usize = 1100;
@@ -87,7 +88,7 @@ impl Spec {
         let mut kinds = rest.chars();
         spec.kind = kinds.next();
         if kinds.next().is_some() {
-            return Err(Error::failed(format!("{source:?} is not a valid format")));
+            return Err(Error::failed(format!("{} is not a valid format", shown(source))));
         }
         Ok(spec)
     }
