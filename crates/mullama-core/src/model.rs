@@ -104,7 +104,7 @@ impl Model {
     /// truncated away ends the process. Loading without [`ModelOptions::use_mmap`] avoids both problems.
     ///
     /// # Errors
-    /// [`MullamaError::StreamingError`] with [`StreamFailure::ModelFileChanged`].
+    /// [`MullamaError::StreamingError`] with [`StreamFailure::ModelFileChanged`](crate::StreamFailure::ModelFileChanged).
     pub fn check_files(&self) -> Result<(), MullamaError> {
         self.files.check()
     }

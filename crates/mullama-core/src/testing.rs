@@ -176,6 +176,16 @@ impl Stage {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).rebuild = Some(error);
     }
 
+    /// Makes the next copy of KV to host memory fail.
+    pub fn fail_next_copy(&self, error: Error) {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).copy = Some(error);
+    }
+
+    /// Makes the next attempt to create a context for deterministic streams fail.
+    pub fn fail_next_isolated(&self, error: Error) {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).isolated = Some(error);
+    }
+
     /// Makes idle cells and copies cost time from now on.
     pub fn set_prices(&self, prices: Prices) {
         *self.prices.lock().unwrap_or_else(PoisonError::into_inner) = prices;

@@ -4,12 +4,12 @@
 //! of a regular expression, reaches across it:
 //!
 //! * After a line break between a character that is not white space and a letter. Every pattern of the BPE tokenizers
-//!   in [`BYTE_BPE`] ends a match or a gap there, and none of them looks back or, from a lone line break, ahead.
+//!   in `BYTE_BPE` ends a match or a gap there, and none of them looks back or, from a lone line break, ahead.
 //! * Before a single space between two ASCII letters. Those patterns end a word there, and start the next with the
 //!   space.
 //! * `SentencePiece` and RWKV have no patterns, so both rules hold if no token of the vocabulary contains such a
 //!   position. `SentencePiece` puts a space before a text, which stands for the space at the cut.
-//! * `WordPiece` processes one word between white space at a time, and the tokenizers in [`LINE_BPE`] one line.
+//! * `WordPiece` processes one word between white space at a time, and the tokenizers in `LINE_BPE` one line.
 //!
 //! Control tokens and user-defined tokens are found first. If one of them contains such a position, texts are not cut
 //! there at all; the same holds if one of them starts or ends with a letter and removes or adds white space beside it.

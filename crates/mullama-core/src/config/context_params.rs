@@ -34,7 +34,8 @@ pub struct ContextParams {
     pub type_k: KvType,
     /// Number format of the V cache.
     pub type_v: KvType,
-    /// Maximum bytes of host memory for offloaded KV: cached prefixes and preempted streams. 0 disables offloading.
+    /// Maximum bytes of host memory for offloaded KV: cached prefixes, preempted streams, and deterministic streams that
+    /// gave way to others, which go before cached prefixes. 0 disables offloading.
     pub prefix_cache_bytes: u64,
     /// Number of streams that may wait for a slot. A call is refused while `n_parallel + max_queue` streams are
     /// unfinished.

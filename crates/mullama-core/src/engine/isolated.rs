@@ -6,15 +6,21 @@
 //! computed in chunks of one size and its tokens one by one, and the KV formats make the sums independent of the number
 //! of threads.
 
-use mullama_ffi::{Error, TokenId};
+use std::time::Duration;
+
+use mullama_ffi::{CpuContention, Error, TokenId};
 
 use crate::engine::sequence::Sequence;
 use crate::kv::backend::{Backend, Row};
+use crate::kv::pool::Transfers;
 use crate::kv::prefix_cache::common;
 use crate::stream::StreamId;
 
 /// The only sequence id of the context.
 const SEQ_ID: usize = 0;
+
+/// How long the refusal of a context also applies to later streams, so that each of them does not try to allocate it.
+const REFUSAL_HOLDS: Duration = Duration::from_secs(1);
 
 /// The KV of a stream that was preempted, as bytes.
 #[derive(Debug)]
@@ -28,6 +34,10 @@ struct Offloaded {
 pub(super) struct Isolated<B> {
     /// Created for the first deterministic stream.
     context: Option<B>,
+    /// When a context could last not be created, and why.
+    refused: Option<(Duration, Error)>,
+    /// The number of compute threads that was last requested for the context.
+    threads: u32,
     /// Tokens of a prompt per decode call.
     chunk: usize,
     /// The running stream whose tokens are in the cells.
@@ -41,11 +51,34 @@ pub(super) struct Isolated<B> {
     offloaded: Vec<Offloaded>,
     /// Maximum bytes of offloaded streams; a stream that does not fit is computed again, token by token.
     limit: usize,
+    transfers: Transfers,
+}
+
+/// What it took to give the cells to a sequence.
+#[derive(Debug, Default)]
+pub(super) struct Handover {
+    /// Prompt tokens of the sequence that need not be computed.
+    pub(super) saved: usize,
+    /// Whether an unfinished stream lost the cells.
+    pub(super) swapped: bool,
+    /// Tokens of that stream of which there is no copy, so that they must be computed again.
+    pub(super) lost: usize,
 }
 
 impl<B: Backend> Isolated<B> {
     pub(super) fn new(chunk: usize, limit: usize) -> Self {
-        Self { context: None, chunk, holder: None, held: 0, whole_chunks: Vec::new(), offloaded: Vec::new(), limit }
+        Self {
+            context: None,
+            refused: None,
+            threads: 0,
+            chunk,
+            holder: None,
+            held: 0,
+            whole_chunks: Vec::new(),
+            offloaded: Vec::new(),
+            limit,
+            transfers: Transfers::default(),
+        }
     }
 
     /// The running stream whose tokens are in the cells.
@@ -53,49 +86,105 @@ impl<B: Backend> Isolated<B> {
         self.holder
     }
 
-    /// The context, if there is one.
-    pub(super) fn context(&mut self) -> Option<&mut B> {
-        self.context.as_mut()
+    /// Bytes of offloaded streams.
+    pub(super) fn host_bytes(&self) -> usize {
+        self.offloaded.iter().map(|offloaded| offloaded.state.len()).sum()
     }
 
-    /// Creates a context like `other`'s, if there is none.
-    pub(super) fn make(&mut self, other: &B, context_len: usize) -> Result<(), Error> {
-        if self.context.is_none() {
-            self.context = Some(other.isolated(context_len, self.chunk)?);
+    /// Numbers of copies to host memory and back.
+    pub(super) fn transfers(&self) -> Transfers {
+        self.transfers
+    }
+
+    /// Creates a context like `other`'s, if there is none and none was refused a moment ago.
+    pub(super) fn make(&mut self, other: &B, context_len: usize, now: Duration) -> Result<(), Error> {
+        if self.context.is_some() {
+            return Ok(());
+        }
+        if let Some((at, error)) = &self.refused
+            && now.saturating_sub(*at) < REFUSAL_HOLDS
+        {
+            return Err(error.clone());
+        }
+        match other.isolated(context_len, self.chunk) {
+            Ok(context) => (self.context, self.refused, self.threads) = (Some(context), None, 0),
+            Err(error) => {
+                self.refused = Some((now, error.clone()));
+                return Err(error);
+            }
         }
         Ok(())
     }
 
-    /// Gives the cells to a sequence and reuses what is already computed of it; returns how many prompt tokens that
-    /// saves.
-    pub(super) fn hold(&mut self, sequences: &mut [Sequence], at: usize) -> Result<usize, Error> {
-        let id = sequences[at].id();
-        if self.holder == Some(id) && sequences[at].computed() == self.held {
-            return Ok(0);
+    /// Sets the number of compute threads. If that fails, the context keeps the number that it has.
+    pub(super) fn set_threads(&mut self, threads: u32) {
+        if self.threads == threads {
+            return;
         }
-        if let Some(other) = sequences.iter().find(|other| Some(other.id()) == self.holder && other.id() != id) {
-            self.offload(other)?;
+        self.threads = threads;
+        if let Some(Err(error)) = self.context.as_mut().map(|context| context.set_threads(threads)) {
+            tracing::warn!(target: "mullama", %error, threads, "cannot change the number of threads");
         }
-        let sequence = &mut sequences[at];
-        let saved = if self.restore(sequence)? { 0 } else { self.start_over(sequence)? };
-        self.holder = Some(id);
-        Ok(saved)
     }
 
-    /// Offloads the cells of the stream that is preempted to host memory.
-    fn offload(&mut self, holder: &Sequence) -> Result<(), Error> {
+    /// Computes rows, and waits until they are computed.
+    pub(super) fn decode(&mut self, rows: &[Row]) -> Result<(), Error> {
+        let context = self.context.as_mut().ok_or(Error::Poisoned)?;
+        context.decode(rows).and_then(|()| context.synchronize())
+    }
+
+    /// The number of compute threads that waited for a core, if the last decode completed a reading.
+    pub(super) fn contention(&self) -> Option<CpuContention> {
+        self.context.as_ref()?.contention()
+    }
+
+    /// The logits of a row of the last decode.
+    pub(super) fn logits(&self, row: usize) -> Result<&[f32], Error> {
+        self.context.as_ref().ok_or(Error::Poisoned)?.logits(row)
+    }
+
+    /// Gives the cells to a sequence and reuses what is already computed of it.
+    pub(super) fn hold(&mut self, sequences: &mut [Sequence], at: usize) -> Result<Handover, Error> {
+        let id = sequences[at].id();
+        if self.holder == Some(id) && sequences[at].computed() == self.held {
+            return Ok(Handover::default());
+        }
+        let mut handover = Handover::default();
+        if let Some(other) = sequences.iter().find(|other| Some(other.id()) == self.holder && other.id() != id) {
+            handover.swapped = true;
+            handover.lost = if self.offload(other)? { 0 } else { other.computed() };
+        }
+        let sequence = &mut sequences[at];
+        if !self.restore(sequence)? {
+            handover.saved = self.start_over(sequence)?;
+        }
+        self.holder = Some(id);
+        Ok(handover)
+    }
+
+    /// Offloads the cells of the stream that is preempted to host memory; `false` if there is no copy. A copy that fails
+    /// must not fail the stream that wants the cells, so only a context that can no longer be used is an error.
+    fn offload(&mut self, holder: &Sequence) -> Result<bool, Error> {
         let context = self.context.as_mut().ok_or(Error::Poisoned)?;
         if holder.computed() != self.held {
-            return Ok(());
+            return Ok(false);
         }
-        let Some(state) = context.save(SEQ_ID, 0..self.held, self.limit)? else { return Ok(()) };
-        let mut bytes: usize =
-            self.offloaded.iter().map(|offloaded| offloaded.state.len()).sum::<usize>() + state.len();
+        let state = match context.save(SEQ_ID, 0..self.held, self.limit) {
+            Ok(Some(state)) => state,
+            Ok(None) => return Ok(false),
+            Err(error) if error.poisons() => return Err(error),
+            Err(error) => {
+                tracing::warn!(target: "mullama", %error, "a deterministic stream must be computed again");
+                return Ok(false);
+            }
+        };
+        let mut bytes = self.host_bytes() + state.len();
         while bytes > self.limit {
             bytes -= self.offloaded.remove(0).state.len();
         }
         self.offloaded.push(Offloaded { id: holder.id(), state });
-        Ok(())
+        self.transfers.offloads += 1;
+        Ok(true)
     }
 
     /// Restores the offloaded cells of a stream; `false` if there is no copy.
@@ -114,6 +203,7 @@ impl<B: Backend> Isolated<B> {
             Ok(false) => return Ok(false),
             Err(error) => return if error.poisons() { Err(error) } else { Ok(false) },
         }
+        self.transfers.restores += 1;
         self.held = sequence.computed();
         let prompt = sequence.prompt_tokens().min(sequence.computed());
         self.whole_chunks = sequence.tokens()[..prompt - prompt % self.chunk].to_vec();

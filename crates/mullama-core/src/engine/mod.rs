@@ -391,6 +391,7 @@ impl<B: Backend> Engine<B> {
     fn retire(&mut self, at: usize) {
         let sequence = self.sequences.remove(at);
         self.isolated.retire(sequence.id());
+        self.share_host_memory();
         if let Some(seq_id) = sequence.seq_id() {
             self.pool.release(seq_id, sequence.computed_tokens().to_vec());
         }
@@ -400,7 +401,8 @@ impl<B: Backend> Engine<B> {
     fn sleep_until_next_moment(&mut self, now: Duration) -> Step {
         self.pool.backend().pause_threads();
         self.isolated.pause_threads();
-        Step::Idle { until: self.sequences.iter().filter_map(|sequence| sequence.next_moment(now)).min() }
+        let moments = self.sequences.iter().filter_map(|sequence| sequence.next_moment(now));
+        Step::Idle { until: moments.chain(self.turns.next_moment()).min() }
     }
 
     /// Publishes the statistics.
@@ -416,9 +418,11 @@ impl<B: Backend> Engine<B> {
         }
         let (cells, prefixes) = (self.pool.cells(), self.pool.prefixes());
         (stats.cells, stats.cells_used, stats.cells_shared) = (cells.capacity(), cells.used(), cells.shared());
-        (stats.cells_cached, stats.prefix_bytes) = (prefixes.pool_cells(), prefixes.host_bytes());
-        let transfers = self.pool.transfers();
-        (stats.offloads, stats.restores) = (transfers.offloads, transfers.restores);
+        (stats.cells_cached, stats.prefix_bytes) =
+            (prefixes.pool_cells(), prefixes.host_bytes() + self.isolated.host_bytes());
+        let (pool, isolated) = (self.pool.transfers(), self.isolated.transfers());
+        stats.offloads = pool.offloads + isolated.offloads;
+        stats.restores = pool.restores + isolated.restores;
         *self.parts.stats.lock().unwrap_or_else(PoisonError::into_inner) = *stats;
     }
 

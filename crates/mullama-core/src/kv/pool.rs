@@ -123,6 +123,13 @@ impl<B: Backend> KvPool<B> {
         })
     }
 
+    /// Sets how many bytes cached prefixes may have in host memory from now on, and drops the oldest ones beyond that.
+    pub(crate) fn limit_host_bytes(&mut self, limit: usize) {
+        if self.prefixes.set_limit(limit) {
+            self.epoch += 1;
+        }
+    }
+
     /// Offloads a costly prefix, or a part of it; returns whether there was time for that.
     fn offload_costly(&mut self, seq_id: usize) -> bool {
         let copied = self.copy_part(seq_id);

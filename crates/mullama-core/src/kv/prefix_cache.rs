@@ -268,6 +268,23 @@ impl PrefixCache {
         }
     }
 
+    /// Changes the maximum bytes of host memory, and removes the copies beyond it; returns whether it changed.
+    pub(crate) fn set_limit(&mut self, limit: usize) -> bool {
+        let before = std::mem::replace(&mut self.limit, limit);
+        while self.host_bytes > limit && self.drop_oldest_part() {}
+        while self.host_bytes > limit
+            && let Some(prefix) = self.prefixes.iter_mut().find(|prefix| !prefix.copy.is_empty())
+        {
+            // The pool holds it as well.
+            prefix.copy.clear();
+            self.count_host_bytes();
+        }
+        if limit > before {
+            self.prefixes.iter_mut().for_each(|prefix| prefix.refused = false);
+        }
+        limit != before
+    }
+
     /// Records that host memory has no space for more of a prefix until other copies are removed.
     pub(crate) fn refuse(&mut self, seq_id: usize) {
         if let Some(prefix) = self.in_pool(seq_id) {

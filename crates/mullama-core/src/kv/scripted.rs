@@ -72,6 +72,10 @@ pub struct Faults {
     pub decode: Option<Error>,
     /// The error of the next rebuild.
     pub rebuild: Option<Error>,
+    /// The error of the next copy of KV to host memory.
+    pub copy: Option<Error>,
+    /// The error of the next context for deterministic streams.
+    pub isolated: Option<Error>,
 }
 
 /// Work that costs time in addition to the rows of a decode; 0 by default.
@@ -252,6 +256,9 @@ impl Backend for ScriptedBackend {
     }
 
     fn save(&mut self, seq_id: usize, tokens: Range<usize>, limit: usize) -> Result<Option<Vec<u8>>, Error> {
+        if let Some(error) = self.faults().copy.take() {
+            return Err(error);
+        }
         let held = self.tokens.get(&seq_id).map_or(&[][..], Vec::as_slice);
         assert!(
             self.script.limits.reuse == Reuse::Parts || tokens == (0..held.len()),
@@ -289,6 +296,9 @@ impl Backend for ScriptedBackend {
     }
 
     fn isolated(&self, tokens: usize, rows: usize) -> Result<Self, Error> {
+        if let Some(error) = self.faults().isolated.take() {
+            return Err(error);
+        }
         let limits = Limits { rows, cells: tokens, n_seq: 1, reuse: self.script.limits.reuse };
         Ok(Self::new(Script { limits, ..self.script.clone() }))
     }

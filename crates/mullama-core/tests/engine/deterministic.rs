@@ -1,6 +1,6 @@
 //! Deterministic streams: their rows, their share of the steps, and what happens when they pause, leave or fail.
 
-use mullama::testing::{Limits, Reuse, Size, Stage};
+use mullama::testing::{Limits, Prices, Reuse, Size, Stage};
 use mullama::{StreamConfig, TokenId, TokenStream};
 use mullama_ffi::Error;
 
@@ -184,4 +184,73 @@ fn the_steps_of_deterministic_streams_are_in_the_statistics() {
     let stats = stage.stats();
     assert_eq!((stats.prefill_steps.count, stats.decode_steps.count, stats.tokens_generated), (2, 9, 10));
     assert_eq!(stats.prefill_steps.total + stats.decode_steps.total, now(&stage));
+}
+
+/// Two streams of 200 tokens whose buffers hold one; in turn, one of them is read every 10 ms. Returns their texts.
+fn read_slowly(stage: &mut Stage) -> Vec<String> {
+    let open = |seed| stage.open(&marked(20, seed), deterministic(200).buffer_size(1)).expect("opened");
+    let mut streams: Vec<TokenStream> = (0..2).map(open).collect();
+    let mut texts = vec![String::new(); 2];
+    for turn in 0..10_000 {
+        stage.settle();
+        stage.clock.advance(ms(10));
+        let at = turn % 2;
+        texts[at] += &take(&mut streams[at]).text();
+        if streams.iter().all(|stream| stream.finish_reason().is_some()) && stage.unfinished() == 0 {
+            texts[1 - at] += &take(&mut streams[1 - at]).text();
+            return texts;
+        }
+    }
+    panic!("the streams do not end: {texts:?}");
+}
+
+#[test]
+fn streams_with_slow_readers_are_not_copied_for_every_token() {
+    for (copied_token, most) in [(ms(0), 20), (ms(1), 8)] {
+        let mut stage = stage(Size { prefix_cache_bytes: 1 << 20, ..Size::default() });
+        stage.set_prices(Prices { copied_token, ..Prices::default() });
+        let texts = read_slowly(&mut stage);
+        assert_eq!(texts, [alone(&marked(20, 0), 200), alone(&marked(20, 1), 200)]);
+        let stats = stage.stats();
+        assert!((1..=most).contains(&stats.offloads), "{} copies, {} expected at most", stats.offloads, most);
+        assert!(stats.restores <= stats.offloads && stats.prefix_bytes == 0, "{stats:?}");
+    }
+}
+
+#[test]
+fn a_stream_whose_reader_never_reads_gives_way_after_a_short_time() {
+    let mut stage = stage(Size { prefix_cache_bytes: 1 << 20, ..Size::default() });
+    let _unread = stage.open(&marked(20, 0), deterministic(30).buffer_size(5)).expect("opened");
+    stage.settle();
+    let mut next = stage.open(&marked(20, 1), deterministic(10)).expect("opened");
+    let began = now(&stage);
+    assert_eq!(read(&mut stage, &mut next).text(), alone(&marked(20, 1), 10));
+    let waited = now(&stage).saturating_sub(began);
+    assert!(waited < ms(50), "it waited for {waited:?}");
+    assert_eq!((stage.stats().offloads, stage.stats().prefix_bytes), (1, 4 * 24), "the copy is in the statistics");
+}
+
+#[test]
+fn a_copy_that_fails_costs_neither_stream_its_text() {
+    let mut stage = stage(Size { prefix_cache_bytes: 1 << 20, ..Size::default() });
+    let mut paused = stage.open(&marked(20, 0), deterministic(30).buffer_size(5)).expect("opened");
+    stage.settle();
+    stage.fail_next_copy(Error::InvalidBatch { said: vec!["no copy".into()] });
+    let mut next = stage.open(&marked(20, 1), deterministic(10)).expect("opened");
+    assert_eq!(read(&mut stage, &mut next).text(), alone(&marked(20, 1), 10));
+    assert_eq!(stage.stats().offloads, 0);
+    assert_eq!(read(&mut stage, &mut paused).text(), alone(&marked(20, 0), 30));
+}
+
+#[test]
+fn a_context_that_was_refused_is_not_requested_for_each_stream_of_the_next_second() {
+    let mut stage = stage(Size::default());
+    stage.fail_next_isolated(Error::InvalidBatch { said: vec!["no memory".into()] });
+    for _ in 0..3 {
+        let mut refused = stage.open(&marked(20, 0), deterministic(5)).expect("opened");
+        assert_eq!(read(&mut stage, &mut refused).code(), Some("GENERATION_ERROR"));
+    }
+    stage.clock.advance(ms(1_000));
+    let mut later = stage.open(&marked(20, 0), deterministic(5)).expect("opened");
+    assert_eq!(read(&mut stage, &mut later).text(), alone(&marked(20, 0), 5));
 }

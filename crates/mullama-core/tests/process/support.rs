@@ -55,6 +55,11 @@ pub(crate) fn threads_named(prefix: &str) -> usize {
     ticks_of_others().iter().filter(|(name, _)| name.starts_with(prefix)).count()
 }
 
+/// Number of threads that tokenize prompts, in all lanes.
+pub(crate) fn tokenizer_threads() -> usize {
+    ["mullama-short", "mullama-long", "mullama-bulk"].into_iter().map(threads_named).sum()
+}
+
 /// Name, and user plus system time, from a line of `/proc/…/stat`.
 fn ticks(stat: &str) -> Option<(String, u64)> {
     let (before, after) = stat.rsplit_once(')')?;
