@@ -54,8 +54,8 @@ def test_a_client_that_disconnects_frees_the_slot_within_100_ms(
     app = FastAPI()
 
     @app.get("/")
-    async def route() -> Response:  # a token every 10 ms, for two seconds
-        return way(lambda: context.generate_stream("A", 200, ignore_eos=True, stream_delay_ms=10, timeout_ms=None))
+    async def route() -> Response:  # a token every 50 ms, for ten seconds
+        return way(lambda: context.generate_stream("A", 200, ignore_eos=True, stream_delay_ms=50, timeout_ms=None))
 
     with serving(app) as client:
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mullama::{Fact, MullamaError, StreamFailure};
+use mullama::{Fact, MullamaError as E, StreamFailure};
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 
@@ -15,14 +15,13 @@ pub(crate) fn begin_exit() {
 }
 
 /// The Python exception of an error.
-pub(crate) fn to_py(py: Python<'_>, error: &MullamaError) -> PyErr {
+pub(crate) fn to_py(py: Python<'_>, error: &E) -> PyErr {
     raise(py, error).unwrap_or_else(|failed| failed)
 }
 
-fn raise(py: Python<'_>, error: &MullamaError) -> PyResult<PyErr> {
+fn raise(py: Python<'_>, error: &E) -> PyResult<PyErr> {
     let is_daemon = || py.import("threading")?.call_method0("current_thread")?.getattr("daemon")?.extract::<bool>();
-    let engine_ended =
-        matches!(error, MullamaError::Closed { .. } | MullamaError::StreamingError(StreamFailure::EngineEnded));
+    let engine_ended = matches!(error, E::Closed { .. } | E::StreamingError(StreamFailure::EngineEnded));
     if EXITING.load(Ordering::Relaxed) && engine_ended && is_daemon()? {
         // Ends the thread without a traceback: the engine is gone because the program is over.
         return Ok(PySystemExit::new_err(()));
@@ -52,8 +51,7 @@ pub(crate) fn stream_busy(py: Python<'_>) -> PyErr {
 }
 
 /// The name of the class. There is no `_` arm, so a new error does not compile until Python has a class for it.
-fn class(error: &MullamaError) -> &'static str {
-    use MullamaError as E;
+fn class(error: &E) -> &'static str {
     match error {
         E::ModelNotFound { .. } => "ModelNotFoundError",
         E::ModelLoad { .. } => "ModelLoadError",

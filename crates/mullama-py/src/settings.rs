@@ -40,7 +40,10 @@ impl DynamicValue for Value<'_> {
     }
 
     fn to_integer(&self) -> PyResult<Numeral<i128>> {
-        self.number()
+        Ok(match self.number::<i64>()? {
+            Numeral::TooLarge => self.number::<u64>()?.map(i128::from),
+            fits => fits.map(i128::from),
+        })
     }
 
     fn to_float(&self) -> PyResult<Numeral<f64>> {

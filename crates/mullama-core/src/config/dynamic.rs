@@ -18,6 +18,17 @@ pub enum Numeral<T> {
     NotANumber,
 }
 
+impl<T> Numeral<T> {
+    /// The number as another type.
+    pub fn map<U>(self, convert: impl FnOnce(T) -> U) -> Numeral<U> {
+        match self {
+            Self::Value(number) => Numeral::Value(convert(number)),
+            Self::TooLarge => Numeral::TooLarge,
+            Self::NotANumber => Numeral::NotANumber,
+        }
+    }
+}
+
 /// The pairs of a mapping.
 type Pairs<V> = Result<Vec<(V, V)>, <V as DynamicValue>::Error>;
 
