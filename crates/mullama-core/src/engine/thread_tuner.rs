@@ -3,7 +3,9 @@
 //! ggml's threads spin while they wait for each other, so if another program uses one of the cores, fewer threads are
 //! much faster. The next step leaves out as many threads as waited for a core; after a pause, half of the missing ones
 //! come back. The pause is a multiple of the duration of the contended reading, because that is what a failed attempt
-//! costs. The tuner is pure: it has no clock and no threads.
+//! costs. The multiple doubles with every contended reading and halves with every calm one: a core that was busy for a
+//! moment costs a thread for a moment, and a core that stays busy is seldom tried. The tuner is pure: it has no clock
+//! and no threads.
 
 use std::time::Duration;
 
@@ -12,9 +14,9 @@ use mullama_ffi::CpuContention;
 /// Minimum number of waiting threads from which fewer threads are better. A thread that shares its core with one other
 /// thread waits half of the time.
 const CONTENDED: f64 = 0.4;
-/// Length of the pause, as a multiple of the duration of the contended reading: failed attempts take at most this
-/// fraction of the time.
-const PAUSE_FACTOR: u32 = 16;
+/// Maximum length of the pause, as a multiple of the duration of the contended reading: failed attempts take at most
+/// this fraction of the time.
+const LONGEST_PAUSE_FACTOR: u32 = 16;
 /// Maximum pause. If every core is busy, a single step with all threads can take seconds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -25,12 +27,14 @@ pub(crate) struct ThreadTuner {
     threads: u32,
     /// Remaining time until missing threads may come back.
     pause: Duration,
+    /// Length of the next pause, as a multiple of the duration of the reading that causes it.
+    pause_factor: u32,
 }
 
 impl ThreadTuner {
     /// Starts with all threads.
     pub(crate) fn new(most: u32) -> Self {
-        Self { most, threads: most, pause: Duration::ZERO }
+        Self { most, threads: most, pause: Duration::ZERO, pause_factor: 1 }
     }
 
     /// How many threads the next step should have.
@@ -46,8 +50,14 @@ impl ThreadTuner {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates; not negative")]
             let surplus = (waiting.round() as u32).max(1);
             self.threads = self.threads.min(threads.saturating_sub(surplus)).max(1);
-            self.pause = over.saturating_mul(PAUSE_FACTOR).min(LONGEST_PAUSE);
-        } else if self.pause.is_zero() {
+            self.pause = over.saturating_mul(self.pause_factor).min(LONGEST_PAUSE);
+            self.pause_factor = (2 * self.pause_factor).min(LONGEST_PAUSE_FACTOR);
+            return;
+        }
+        if threads == self.most {
+            self.pause_factor = (self.pause_factor / 2).max(1);
+        }
+        if self.pause.is_zero() {
             self.threads += (self.most - self.threads).div_ceil(2);
         }
     }
