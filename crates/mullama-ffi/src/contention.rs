@@ -15,9 +15,10 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-/// Minimum time that a reading covers. The scheduler's time slices last a few milliseconds, so a shorter reading would
-/// reflect chance more than contention.
-const READING_TIME: Duration = Duration::from_millis(16);
+/// Minimum time that a reading covers. The scheduler's time slices last up to four milliseconds, and the threads that
+/// accompany a new stream (its reader, its tokenizer) take one or two of them. In a shorter reading that would look like
+/// a core that another program keeps busy.
+const READING_TIME: Duration = Duration::from_millis(40);
 /// Maximum number of attempts to identify the threads of a new pool before it is used without readings.
 const ATTEMPTS: u32 = 5;
 
