@@ -143,17 +143,39 @@ mod tests {
         }
     }
 
+    /// How many calm milliseconds after a contended reading of this length it takes until both threads are back.
+    fn pause(tuner: &mut ThreadTuner, over: Duration) -> usize {
+        read(tuner, 1.0, over);
+        let back = (1..100_000).find(|_| {
+            read(tuner, 0.0, Duration::from_millis(1));
+            tuner.threads() == 2
+        });
+        back.expect("the thread comes back")
+    }
+
     #[test]
-    fn the_pause_grows_with_the_length_of_the_contended_step() {
-        for (over, pause) in [(16, 256), (700, 11_200), (5_000, 30_000)].map(|(a, b)| (Duration::from_millis(a), b)) {
-            let mut tuner = ThreadTuner::new(2);
-            read(&mut tuner, 1.0, over);
-            let calm = (1..100_000).find(|_| {
-                read(&mut tuner, 0.0, Duration::from_millis(1));
-                tuner.threads() == 2
-            });
-            assert_eq!(calm, Some(pause));
+    fn the_pause_is_as_long_as_the_contended_reading_and_doubles_up_to_sixteen_times() {
+        let mut tuner = ThreadTuner::new(2);
+        let pauses = [16, 32, 64, 128, 256, 256];
+        assert_eq!(pauses.map(|_| pause(&mut tuner, READING)), pauses);
+    }
+
+    #[test]
+    fn the_pause_never_exceeds_half_a_minute() {
+        let mut tuner = ThreadTuner::new(2);
+        assert_eq!(pause(&mut tuner, Duration::from_secs(700)), 30_000);
+    }
+
+    #[test]
+    fn readings_that_stay_calm_shorten_the_next_pause_again() {
+        let mut tuner = ThreadTuner::new(2);
+        for _ in 0..5 {
+            pause(&mut tuner, READING);
         }
+        for _ in 0..5 {
+            read(&mut tuner, 0.0, READING);
+        }
+        assert_eq!(pause(&mut tuner, READING), 16);
     }
 
     #[test]
