@@ -88,3 +88,44 @@ def test_a_refused_resource_is_an_error_of_the_call_alone(script: Script, limit:
     # A prompt may find the thread of an earlier one.
     assert told <= set(refused.split(", "))
     assert {"load", "async load"} <= told
+
+
+def test_the_first_use_of_a_part_without_free_descriptors_is_an_error_of_mullama(script: Script) -> None:
+    done = script(f"""
+import asyncio, os, resource
+from mullama import AsyncModel, Context, GenerationError, Model, MullamaError
+
+async def read(stream):
+    return [token async for token in stream]
+
+{NO_DESCRIPTORS}
+loop = asyncio.new_event_loop()
+refuse()
+refused = []
+def attempt(name, call):
+    try:
+        call()
+    except MullamaError as error:
+        assert "Too many open files" in str(error), error
+        refused.append(name)
+attempt("load", lambda: Model.load("demo"))
+attempt("async load", lambda: loop.run_until_complete(AsyncModel.load("demo")))
+allow()
+model = Model.load("demo")
+context = Context(model)
+messages = [{{"role": "user", "content": "Hello!"}}]
+refuse()
+attempt("chat", lambda: context.chat(messages, 3))
+attempt("async read", lambda: loop.run_until_complete(read(context.generate_stream("Hello", 3))))
+try:
+    context.generate("Hello", tempp=1)
+except TypeError:
+    refused.append("typo")
+allow()
+context.chat(messages, 3)
+loop.run_until_complete(read(context.generate_stream("Hello", 3)))
+loop.close()
+print(", ".join(refused))
+""")
+    assert done.stderr == ""
+    assert done.stdout == "load, async load, chat, async read, typo\n"

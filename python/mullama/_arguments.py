@@ -56,8 +56,11 @@ def merge(call: str, config: StreamConfig | None, max_tokens: int | None, overri
 
 def hint(name: str) -> str:
     """The end of a message about a name that is not a field: which one is meant, if that can be guessed."""
-    import difflib  # noqa: PLC0415  # slow to import, and only typos need it
-
-    close = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.75)
+    try:
+        import difflib  # noqa: PLC0415  # slow to import, and only typos need it
+    except (ImportError, OSError):  # no descriptor is left to read it, or the interpreter ends
+        close = []
+    else:
+        close = difflib.get_close_matches(name, FIELDS, n=1, cutoff=0.75)
     meant = _ELSEWHERE.get(name.lower()) or (close[0] if close else None)
     return f". Did you mean '{meant}'?" if meant else ""

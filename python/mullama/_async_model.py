@@ -11,6 +11,7 @@ from mullama._closing import AsyncClosing
 from mullama._completion import Completion, read_to_end_async
 from mullama._config import ContextParams
 from mullama._context import Context
+from mullama._late_imports import refused
 from mullama._model import Model
 
 if TYPE_CHECKING:
@@ -78,7 +79,11 @@ class AsyncModel(AsyncClosing):
         """
         if context_params is not None:
             expect("context_params", context_params, ContextParams)
-        from mullama._background import load_in_thread  # noqa: PLC0415  # asyncio is slow to import, and only loads need it
+        try:
+            # asyncio is slow to import, and only loads need it.
+            from mullama._background import load_in_thread  # noqa: PLC0415
+        except (ImportError, OSError) as error:
+            raise refused(error) from None
 
         def load(wanted: Callable[[], bool]) -> AsyncModel:
             def report(fraction: float) -> bool | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mullama import _mullama
 from mullama._arguments import expect
+from mullama._late_imports import refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,8 +43,10 @@ def chat_of(
         "chat_template_kwargs": _mapping("chat_template_kwargs", chat_template_kwargs or {}),
         "add_generation_prompt": add_generation_prompt,
     }
-    import json  # noqa: PLC0415  # only programs that chat need it
-
+    try:
+        import json  # noqa: PLC0415  # only programs that chat need it
+    except (ImportError, OSError) as error:
+        raise refused(error) from None
     try:
         return _mullama.Chat(json.dumps(chat, ensure_ascii=False, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:

@@ -11,6 +11,7 @@ from mullama._chat import chat_of
 from mullama._closing import Closing
 from mullama._completion import Completion, read_to_end
 from mullama._config import ContextParams
+from mullama._late_imports import refused
 from mullama._model import Model
 from mullama._stats import Stats, Steps
 from mullama._stream import TokenStream
@@ -49,8 +50,10 @@ class Context(Closing):
             InvalidConfigError: `n_ctx` exceeds the positions that the model supports.
             EngineClosedError: The model is closed.
         """
-        from mullama import _log  # noqa: PLC0415  # its thread is for programs that load a model
-
+        try:
+            from mullama import _log  # noqa: PLC0415  # its thread is for programs that load a model
+        except (ImportError, OSError) as error:
+            raise refused(error) from None
         params = ContextParams() if params is None else params
         expect("model", model, Model)
         expect("params", params, ContextParams)

@@ -208,3 +208,8 @@ class EngineClosedError(MullamaError):
     code = "CLOSED"
     http_status = 503
     what: str
+
+
+_ALL: list[type[MullamaError]] = [MullamaError, *MullamaError.__subclasses__()]
+CLASSES = {kind.__name__: kind for kind in _ALL}
+"""All classes by name, for the native module: it holds this dict, so it can raise them while the interpreter ends."""

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from mullama import _mullama
 from mullama._chat import chat_of
 from mullama._closing import Closing
+from mullama._exceptions import InvalidConfigError
+from mullama._late_imports import refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -96,12 +98,17 @@ class Model(Closing):
 
         Raises:
             ModelNotFoundError: There is no file at `path`.
+            InvalidConfigError: `path` is empty, or cannot be the path of a file.
             ModelLoadError: The file cannot be loaded as a model, or `progress` returned False.
         """
-        from mullama import _log  # noqa: PLC0415  # its thread is for programs that load a model
+        file = DEMO if path == "demo" else _file_name(path)
+        try:
+            import pathlib  # noqa: F401, PLC0415  # the native module makes paths, also those of its errors
 
+            from mullama import _log  # noqa: PLC0415  # its thread is for programs that load a model
+        except (ImportError, OSError) as error:
+            raise refused(error) from None
         _log.flush()
-        file = DEMO if path == "demo" else os.fsdecode(path)
         native = _mullama.Model.load(file, n_gpu_layers, use_mmap, use_mlock, check_tensors, vocab_only, progress)
         _log.flush()
         model = cls(_native=native, **native.facts())
@@ -172,6 +179,17 @@ class Model(Closing):
         """Path, description, and where the layers are computed."""
         where = f"{self.n_gpu_layers} of {self.n_layer + 1} layers on GPU" if self.n_gpu_layers else "on CPU"
         return f"<Model '{self.path}', {self.description}, {where}>"
+
+
+def _file_name(path: str | os.PathLike[str]) -> str:
+    file = os.fsdecode(path)
+    try:
+        os.fsencode(file)
+    except UnicodeEncodeError as unencodable:
+        error = InvalidConfigError(f"path is {file!a}, but must be text that the file system can encode: {unencodable}")
+        error.field, error.value, error.range = "path", ascii(file), "text that the file system can encode"
+        raise error from None
+    return file
 
 
 def no_gpu(n_gpu_layers: int) -> str:

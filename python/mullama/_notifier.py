@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mullama import _mullama
+from mullama._exceptions import GenerationError
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
@@ -35,6 +36,7 @@ def subscribe(
         None where no event loop runs at all, which is enough to read a buffered token.
 
     Raises:
+        GenerationError: The system refuses a descriptor or a thread.
         RuntimeError: The running event loop is not asyncio's.
     """
     if loop is None:
@@ -46,10 +48,20 @@ def subscribe(
     known = _notifiers.get(loop)
     notifier = known() if known is not None else None
     if notifier is None:
-        notifier = LoopNotifier(loop)
+        try:
+            notifier = LoopNotifier(loop)
+        except (OSError, RuntimeError) as refused:
+            raise _refused(refused) from None
         _notifiers[loop] = weakref.ref(notifier)
     key = next(_keys)
     return weakref.ref(loop), _notifiers[loop], notifier.native.handle(key), key
+
+
+def _refused(error: Exception) -> GenerationError:
+    reason = f"the event loop cannot be notified of tokens: {error}"
+    refused = GenerationError(f"generation failed: {reason}")
+    refused.reason = reason
+    return refused
 
 
 class LoopNotifier:
@@ -61,6 +73,8 @@ class LoopNotifier:
     def __init__(self, loop: AbstractEventLoop) -> None:
         """Has the loop watch the descriptor; a loop that cannot is called by a thread that waits in its place."""
         self.native = _mullama.LoopNotifier()
+        # An engine may keep its handle a while longer, but the descriptor goes with the loop.
+        weakref.finalize(self, self.native.close)
         self.waiting: dict[int, Future[None]] = {}
         """Reads that wait, one a stream, by the keys of their streams."""
         try:

@@ -87,7 +87,7 @@ def write_table(table: Table) -> None:
 
 def plain(words: str) -> str:
     """Replaces everything that could control a terminal, except newlines: a model file may come from a stranger."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in words)
+    return "".join(character if character.isprintable() or character == "\n" else "?" for character in words)
 
 
 def say(words: str, end: str = "\n") -> None:

@@ -6,7 +6,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING
 
-from mullama import _mullama
+from mullama import _mullama, _notifier  # noqa: F401  # the native module uses it, and could fail to import it later
 from mullama._closing import AsyncClosing
 from mullama._exceptions import EngineClosedError
 from mullama._usage import Timings, Usage

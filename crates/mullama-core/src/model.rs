@@ -15,11 +15,15 @@ use crate::error::{ModelLoadFailure, MullamaError, PromptFailure};
 use crate::file_guard::FileGuard;
 use crate::fork_guard::ForkGuard;
 use crate::gguf;
+use crate::kv::memory;
 use crate::request::chat_bytes;
 use crate::shutdown::Close;
 use crate::text::vocabulary::{IsWanted, LlamaVocabulary, Vocabulary};
 
 pub use mullama_ffi::ModelOptions;
+
+/// Most token ids that are detokenized in one call: about as many as the longest text of 64 MiB has.
+const MAX_DETOKENIZED: usize = 1 << 24;
 
 /// A loaded model. The weights are shared: contexts and streams keep them alive.
 #[derive(Debug)]
@@ -70,6 +74,7 @@ impl Model {
         progress: Option<&mut dyn FnMut(f32) -> bool>,
     ) -> Result<Self, MullamaError> {
         let path = path.as_ref().to_owned();
+        check_path(&path)?;
         let refused = |source| MullamaError::ModelLoad { path: path.clone(), source };
         if let Err(error) = std::fs::metadata(&path) {
             return Err(match error.kind() {
@@ -171,8 +176,10 @@ impl Model {
     /// in the middle of a text, the space at their start is removed as well, as with Hugging Face's tokenizers.
     ///
     /// # Errors
-    /// [`MullamaError::InvalidPrompt`] names a token id that is not in the vocabulary.
+    /// [`MullamaError::InvalidPrompt`] names a token id that is not in the vocabulary, or the limit of
+    /// [`check_detokenized`](Self::check_detokenized).
     pub fn detokenize(&self, tokens: &[TokenId]) -> Result<Vec<u8>, MullamaError> {
+        Self::check_detokenized(tokens.len())?;
         let vocab = self.weights().vocab();
         let unknown = tokens.iter().position(|&token| vocab.check(token).is_err());
         if let Some(position) = unknown {
@@ -181,6 +188,17 @@ impl Model {
         }
         let bytes = vocab.detokenize(tokens);
         bytes.map_err(|error| MullamaError::InvalidPrompt(PromptFailure::Tokenizer(Arc::new(error))))
+    }
+
+    /// Checks that this many tokens are no more than [`detokenize`](Self::detokenize) takes.
+    ///
+    /// # Errors
+    /// [`MullamaError::InvalidPrompt`] names the limit.
+    pub fn check_detokenized(tokens: usize) -> Result<(), MullamaError> {
+        if tokens <= MAX_DETOKENIZED {
+            return Ok(());
+        }
+        Err(MullamaError::InvalidPrompt(PromptFailure::TooManyTokens { tokens, limit: MAX_DETOKENIZED }))
     }
 
     /// Renders the messages with the model's template, or with the chat's own.
@@ -339,7 +357,7 @@ impl Model {
             engine
         } else {
             // Engines are created one at a time, so that two concurrent calls do not create two pools.
-            match EngineHandle::start(&self.vocabulary, &params) {
+            match memory::check(self.weights(), &params).and_then(|()| EngineHandle::start(&self.vocabulary, &params)) {
                 Ok(engine) => {
                     engines.shared.push((params, Arc::downgrade(&engine)));
                     engine
@@ -384,6 +402,17 @@ impl Model {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Engines> {
         self.engines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Refuses what cannot be the path of a file, which the system would report as a missing file or an invalid input.
+fn check_path(path: &Path) -> Result<(), MullamaError> {
+    let wanted = |value: &str, wanted: &str| Err(MullamaError::invalid("path", value, wanted));
+    let bytes = path.as_os_str().as_encoded_bytes();
+    match bytes {
+        [] => wanted("empty", "the path of a GGUF file"),
+        _ if bytes.contains(&0) => wanted(&format!("{:?}", path.to_string_lossy()), "a path without NUL characters"),
+        _ => Ok(()),
     }
 }
 

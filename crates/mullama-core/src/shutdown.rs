@@ -3,9 +3,10 @@
 //! llama.cpp's threads must not run while the process destroys its static objects. A Rust program that drops its values
 //! does not need this module, but an interpreter exits while handles are still in its variables.
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
+
+use mullama_ffi::PerProcess;
 
 use crate::error::MullamaError;
 use crate::in_flight;
@@ -17,12 +18,9 @@ pub(crate) trait Close: Send + Sync {
 }
 
 /// The engines to close at shutdown. Locked for a few instructions at a time, never over a wait.
-static ENGINES: Mutex<Registry> = Mutex::new(Registry { engines: Vec::new(), shut_down: false });
+static ENGINES: PerProcess<Mutex<Registry>> = PerProcess::new();
 
-/// The process that registered the latest engine. In a forked child that started none of its own, the locks of this
-/// module may be held forever.
-static PROCESS: AtomicU32 = AtomicU32::new(0);
-
+#[derive(Default)]
 struct Registry {
     engines: Vec<Weak<dyn Close>>,
     shut_down: bool,
@@ -37,13 +35,12 @@ const IN_FLIGHT_LIMIT: Duration = Duration::from_secs(1);
 /// # Errors
 /// [`MullamaError::Closed`] after [`shutdown`].
 pub(crate) fn register(engine: Weak<dyn Close>) -> Result<(), MullamaError> {
-    let mut registry = ENGINES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut registry = ENGINES.get().lock().unwrap_or_else(PoisonError::into_inner);
     if registry.shut_down {
         return Err(MullamaError::Closed { what: "engine" });
     }
     registry.engines.retain(|engine| engine.strong_count() > 0);
     registry.engines.push(engine);
-    PROCESS.store(std::process::id(), Ordering::Release);
     Ok(())
 }
 
@@ -51,14 +48,11 @@ pub(crate) fn register(engine: Weak<dyn Close>) -> Result<(), MullamaError> {
 /// attempt to start an engine. Waits for their threads, which takes at most a part of a step, and up to a second for
 /// other [work in flight](crate::InFlightGuard).
 ///
-/// Call it when an interpreter exits, or another host that cannot drop its handles. In a forked child process that
-/// started no engine of its own it does nothing.
+/// Call it when an interpreter exits, or another host that cannot drop its handles. A forked child process ends only
+/// the engines that it started itself.
 pub fn shutdown() {
-    if ![0, std::process::id()].contains(&PROCESS.load(Ordering::Acquire)) {
-        return;
-    }
     let engines = {
-        let mut registry = ENGINES.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut registry = ENGINES.get().lock().unwrap_or_else(PoisonError::into_inner);
         registry.shut_down = true;
         std::mem::take(&mut registry.engines)
     };

@@ -118,14 +118,13 @@ impl Stage {
         let (faults, prices) = (Arc::default(), Arc::default());
         let decodes: Arc<Mutex<Vec<Vec<Row>>>> = Arc::default();
         let script = Script {
-            logits,
-            limits: size.limits,
             cost,
             asynchronous: size.asynchronous,
             prices: Arc::clone(&prices),
             clock: Some(Arc::clone(&clock)),
             faults: Arc::clone(&faults),
             decodes: Some(Arc::clone(&decodes)),
+            ..Script::new(logits, size.limits)
         };
         let client = EngineClient::new(&parts, size.slots + size.queue, Arc::default());
         Self { engine: Engine::new(ScriptedBackend::new(script), parts), client, clock, faults, prices, decodes }
@@ -226,16 +225,7 @@ impl ScriptedContext {
         let abort_flag = Arc::clone(&flag);
         let make = move |abort| {
             abort_flag.get_or_init(|| abort);
-            Ok(ScriptedBackend::new(Script {
-                logits,
-                limits: size.limits,
-                cost: |_| Duration::ZERO,
-                asynchronous: false,
-                prices: Arc::default(),
-                clock: None,
-                faults: Arc::default(),
-                decodes: None,
-            }))
+            Ok(ScriptedBackend::new(Script::new(logits, size.limits)))
         };
         let engine = EngineHandle::start_with(&params, Arc::new(ByteVocabulary), make)?;
         let abort = flag.get().map(Arc::clone).unwrap_or_default();

@@ -15,6 +15,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
+use crate::per_process::PerProcess;
+
 /// Minimum time that a reading covers. The scheduler's time slices last up to four milliseconds, and the threads that
 /// accompany a new stream (its reader, its tokenizer) take one or two of them. In a shorter reading that would look like
 /// a core that another program keeps busy.
@@ -121,8 +123,8 @@ fn run_delay(mut file: &File) -> Option<u64> {
 /// thread at the same moment, there are too many, and the pool is started again. A pool whose threads cannot be
 /// identified works like any other, but has no readings.
 pub(crate) fn measured<T, E>(workers: usize, start: impl Fn() -> Result<T, E>) -> Result<(T, ContentionMeter), E> {
-    static ONE_POOL_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _guard = ONE_POOL_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    static ONE_POOL_AT_A_TIME: PerProcess<Mutex<()>> = PerProcess::new();
+    let _guard = ONE_POOL_AT_A_TIME.get().lock().unwrap_or_else(PoisonError::into_inner);
     let mut attempts = ATTEMPTS;
     loop {
         attempts -= 1;

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use mullama::{Fact, MullamaError as E, StreamFailure};
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 
 /// Whether the interpreter is about to end. All threads that still run Python then are daemons.
 static EXITING: AtomicBool = AtomicBool::new(false);
 
-/// Says that the interpreter is about to end.
-pub(crate) fn begin_exit() {
+/// Says that the interpreter is about to end: nothing can be imported later.
+pub(crate) fn begin_exit(py: Python<'_>) {
+    let _ = exception(py, "MullamaError", "");
     EXITING.store(true, Ordering::Relaxed);
 }
 
@@ -20,9 +22,9 @@ pub(crate) fn to_py(py: Python<'_>, error: &E) -> PyErr {
 }
 
 fn raise(py: Python<'_>, error: &E) -> PyResult<PyErr> {
-    let is_daemon = || py.import("threading")?.call_method0("current_thread")?.getattr("daemon")?.extract::<bool>();
+    let is_daemon = || py.import("threading")?.call_method0("current_thread")?.getattr("daemon")?.extract();
     let engine_ended = matches!(error, E::Closed { .. } | E::StreamingError(StreamFailure::EngineEnded));
-    if EXITING.load(Ordering::Relaxed) && engine_ended && is_daemon()? {
+    if EXITING.load(Ordering::Relaxed) && engine_ended && is_daemon().unwrap_or(false) {
         // Ends the thread without a traceback: the engine is gone because the program is over.
         return Ok(PySystemExit::new_err(()));
     }
@@ -41,7 +43,8 @@ fn raise(py: Python<'_>, error: &E) -> PyResult<PyErr> {
 
 /// An exception of the package.
 fn exception<'py>(py: Python<'py>, class: &str, message: &str) -> PyResult<Bound<'py, PyAny>> {
-    py.import("mullama._exceptions")?.getattr(class)?.call1((message,))
+    static CLASSES: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    CLASSES.import(py, "mullama._exceptions", "CLASSES")?.get_item(class)?.call1((message,))
 }
 
 /// `StreamBusyError`. The core needs no such error: there the type system allows one reader only.

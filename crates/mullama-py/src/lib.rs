@@ -33,7 +33,7 @@ mod _mullama {
     /// Ends all engines: llama.cpp must not run on while the interpreter ends.
     #[pyfunction]
     fn shutdown(py: Python<'_>) {
-        crate::error::begin_exit();
+        crate::error::begin_exit(py);
         py.detach(mullama::shutdown);
     }
 

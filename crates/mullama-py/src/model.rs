@@ -47,18 +47,9 @@ impl Model {
     fn facts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let model = self.0.get(py)?;
         let facts = PyDict::new(py);
-        facts.set_item("path", model.path())?;
+        macro_rules! set { ($($name:ident),*) => { $(facts.set_item(stringify!($name), model.$name())?;)* } }
+        set!(path, description, n_ctx_train, n_embd, n_layer, n_gpu_layers, n_params, n_vocab, size, bos, eos);
         facts.set_item("metadata", model.metadata().into_py_dict(py)?)?;
-        facts.set_item("description", model.description())?;
-        facts.set_item("n_ctx_train", model.n_ctx_train())?;
-        facts.set_item("n_embd", model.n_embd())?;
-        facts.set_item("n_layer", model.n_layer())?;
-        facts.set_item("n_gpu_layers", model.n_gpu_layers())?;
-        facts.set_item("n_params", model.n_params())?;
-        facts.set_item("n_vocab", model.n_vocab())?;
-        facts.set_item("size", model.size())?;
-        facts.set_item("bos", model.bos())?;
-        facts.set_item("eos", model.eos())?;
         facts.set_item("end_tokens", PyTuple::new(py, model.end_tokens())?)?;
         Ok(facts)
     }

@@ -40,7 +40,7 @@ impl LoopNotifier {
         py.detach(|| self.0.wait())
     }
 
-    /// Ends every wait.
+    /// Ends every wait, and closes the descriptor.
     fn close(&self) {
         self.0.close();
     }

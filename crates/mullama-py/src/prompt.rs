@@ -33,7 +33,7 @@ pub(crate) fn read(value: &Value<'_>, context: &Context) -> PyResult<Prompt> {
     if let Ok(string) = value.0.cast::<PyString>() {
         return Ok(text(string).map_or_else(|failure| refused(failure.into()), Prompt::from));
     }
-    if value.items().is_none() {
+    if value.items()?.is_none() {
         return Err(value.mistyped("prompt", "a str or a sequence of token ids"));
     }
     let context_len = context.context_len().map_err(|error| value.raised(error))?;
@@ -53,15 +53,15 @@ pub(crate) fn text<'a>(string: &'a Bound<'_, PyString>) -> Result<&'a str, Promp
 pub(crate) struct Ids {
     pub(crate) name: &'static str,
     pub(crate) n_vocab: usize,
-    /// As many tokens or more are a [`MullamaError::ContextOverflow`].
+    /// As many tokens or more are a [`MullamaError::ContextOverflow`]. `None` if they are to be detokenized.
     pub(crate) context_len: Option<usize>,
 }
 
 impl Ids {
     /// The ids of a sequence. Its length is checked first, and the first wrong id ends the conversion.
     pub(crate) fn read(&self, value: &Value<'_>) -> PyResult<Result<Vec<TokenId>, MullamaError>> {
-        let items = value.items().ok_or_else(|| value.mistyped(self.name, "a sequence of token ids"))?;
-        if let Some(error) = value.count().and_then(|prompt_tokens| self.overflow(prompt_tokens)) {
+        let items = value.items()?.ok_or_else(|| value.mistyped(self.name, "a sequence of token ids"))?;
+        if let Some(error) = value.count()?.and_then(|prompt_tokens| self.overflow(prompt_tokens)) {
             return Ok(Err(error));
         }
         let mut tokens = Vec::new();
@@ -86,15 +86,16 @@ impl Ids {
     }
 
     fn overflow(&self, prompt_tokens: usize) -> Option<MullamaError> {
-        let context_len = self.context_len.filter(|&context_len| prompt_tokens >= context_len)?;
-        Some(MullamaError::ContextOverflow { prompt_tokens, is_lower_bound: false, context_len })
+        let Some(context_len) = self.context_len else { return mullama::Model::check_detokenized(prompt_tokens).err() };
+        let overflow = MullamaError::ContextOverflow { prompt_tokens, is_lower_bound: false, context_len };
+        (prompt_tokens >= context_len).then_some(overflow)
     }
 
     fn id(&self, item: &Value<'_>, position: usize) -> PyResult<Result<TokenId, PromptFailure>> {
         match item.number()? {
             Numeral::Value(token) if usize::try_from(token).is_ok_and(|token| token < self.n_vocab) => Ok(Ok(token)),
             Numeral::Value(token) => Ok(Err(PromptFailure::UnknownToken { token, position, n_vocab: self.n_vocab })),
-            Numeral::TooLarge => Ok(Err(PromptFailure::HugeToken { token: item.shown(), position })),
+            Numeral::TooLarge => Ok(Err(PromptFailure::HugeToken { token: item.shown()?, position })),
             Numeral::NotANumber => Err(item.mistyped(&format!("{}[{position}]", self.name), "an int token id")),
         }
     }

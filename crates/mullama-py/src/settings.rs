@@ -21,10 +21,19 @@ impl<'py> Value<'py> {
             return Ok(Numeral::NotANumber);
         }
         self.0.extract().map(Numeral::Value).or_else(|error: PyErr| match error {
+            error if error.traceback(self.0.py()).is_some() => Err(error),
             error if error.is_instance_of::<PyOverflowError>(self.0.py()) => Ok(Numeral::TooLarge),
             error if error.is_instance_of::<PyTypeError>(self.0.py()) => Ok(Numeral::NotANumber),
             error => Err(error),
         })
+    }
+
+    /// The result; `None` if the type has no such operation. Only an error of the value's own code has a traceback.
+    fn supported<T>(&self, result: PyResult<T>) -> PyResult<Option<T>> {
+        match result {
+            Err(error) if error.traceback(self.0.py()).is_none() => Ok(None),
+            other => other.map(Some),
+        }
     }
 }
 
@@ -54,18 +63,18 @@ impl DynamicValue for Value<'_> {
         self.0.cast::<PyString>().ok().map(|string| string.to_str().map(str::to_owned).ok())
     }
 
-    fn count(&self) -> Option<usize> {
-        self.0.len().ok()
+    fn count(&self) -> PyResult<Option<usize>> {
+        self.supported(self.0.len())
     }
 
     /// A list, a tuple, an array and the like, but not text, bytes, mappings, sets and what has no items.
-    fn items(&self) -> Option<impl Iterator<Item = PyResult<Self>>> {
-        let has = |name| self.0.hasattr(name).unwrap_or(false);
+    fn items(&self) -> PyResult<Option<impl Iterator<Item = PyResult<Self>>>> {
+        let has = |name| self.0.hasattr(name);
         let bytes = self.0.is_instance_of::<PyBytes>() || self.0.is_instance_of::<PyByteArray>();
-        if bytes || self.0.is_instance_of::<PyString>() || has("keys") || !has("__getitem__") {
-            return None;
+        if bytes || self.0.is_instance_of::<PyString>() || has("keys")? || !has("__getitem__")? {
+            return Ok(None);
         }
-        self.0.try_iter().ok().map(|items| items.map(|item| item.map(Self)))
+        Ok(self.supported(self.0.try_iter())?.map(|items| items.map(|item| item.map(Self))))
     }
 
     fn pairs(&self) -> Option<PyResult<Vec<(Self, Self)>>> {
@@ -73,13 +82,11 @@ impl DynamicValue for Value<'_> {
     }
 
     /// An integer of thousands of digits and a lone surrogate have no text.
-    fn shown(&self) -> String {
-        let Ok(text) = self.0.str() else { return "a number of very many digits".to_owned() };
-        let text = text.to_string_lossy();
-        match text.char_indices().nth(SHOWN_CHARS) {
-            Some((end, _)) => format!("{}…", &text[..end]),
-            None => text.into_owned(),
-        }
+    fn shown(&self) -> PyResult<String> {
+        let text = self.supported(self.0.str())?;
+        let text = text.as_ref().map_or("a number of very many digits".into(), |text| text.to_string_lossy());
+        let end = text.char_indices().nth(SHOWN_CHARS).map(|(end, _)| end);
+        Ok(end.map_or_else(|| text.to_string(), |end| format!("{}…", &text[..end])))
     }
 
     /// `TypeError`: `top_k must be an int, not str`.

@@ -71,12 +71,10 @@ impl Token {
     /// The fields by name, as JSON can hold them: `bytes` is a list of integers.
     fn to_dict<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let fields = PyDict::new(py);
-        fields.set_item("text", &self.text)?;
-        fields.set_item("id", self.id)?;
+        macro_rules! set { ($($name:ident),*) => { $(fields.set_item(stringify!($name), &self.$name)?;)* } }
+        set!(text, id);
         fields.set_item("bytes", PyList::new(py, self.bytes.iter().copied())?)?;
-        fields.set_item("index", self.index)?;
-        fields.set_item("logprob", self.logprob)?;
-        fields.set_item("top_logprobs", self.top_logprobs.clone())?;
+        set!(index, logprob, top_logprobs);
         Ok(fields)
     }
 

@@ -59,16 +59,25 @@ pub trait DynamicValue: Sized {
     fn to_text(&self) -> Option<Option<String>>;
 
     /// How many items or pairs it has, if it says so.
-    fn count(&self) -> Option<usize>;
+    ///
+    /// # Errors
+    /// What the value's own code raises.
+    fn count(&self) -> Result<Option<usize>, Self::Error>;
 
     /// The items of a list; `None` if it is none.
-    fn items(&self) -> Option<impl Iterator<Item = Result<Self, Self::Error>>>;
+    ///
+    /// # Errors
+    /// What the value's own code raises.
+    fn items(&self) -> Result<Option<impl Iterator<Item = Result<Self, Self::Error>>>, Self::Error>;
 
     /// The pairs of a mapping; `None` if it is none.
     fn pairs(&self) -> Option<Pairs<Self>>;
 
     /// It in an error message, cut where it is long.
-    fn shown(&self) -> String;
+    ///
+    /// # Errors
+    /// What the value's own code raises.
+    fn shown(&self) -> Result<String, Self::Error>;
 
     /// What is raised if it has a wrong type.
     fn mistyped(&self, name: &str, wanted: &str) -> Self::Error;
@@ -89,7 +98,10 @@ pub struct Field {
 impl Field {
     fn out_of_range<V: DynamicValue>(self, value: &V, range: &str) -> V::Error {
         let range = (self.range)(self.name).unwrap_or(range).to_owned();
-        value.raised(MullamaError::InvalidConfig { field: self.name, value: value.shown(), range })
+        match value.shown() {
+            Ok(shown) => value.raised(MullamaError::InvalidConfig { field: self.name, value: shown, range }),
+            Err(raised) => raised,
+        }
     }
 
     fn number<V: DynamicValue, T>(
@@ -177,8 +189,8 @@ impl<T: Setting> Setting for Option<T> {
 
 impl<T: Setting> Setting for Vec<T> {
     fn take<V: DynamicValue>(value: &V, field: Field) -> Result<Self, V::Error> {
-        let items = value.items().ok_or_else(|| value.mistyped(field.name, "a list or a tuple"))?;
-        field.check_count(value, value.count().unwrap_or_default())?;
+        let items = value.items()?.ok_or_else(|| value.mistyped(field.name, "a list or a tuple"))?;
+        field.check_count(value, value.count()?.unwrap_or_default())?;
         let mut taken = Self::new();
         for item in items {
             field.check_count(value, taken.len() + 1)?;
@@ -193,7 +205,7 @@ const BIASES: &str = "numbers up to 1000000000, or negative infinity";
 
 impl Setting for Vec<(TokenId, f32)> {
     fn take<V: DynamicValue>(value: &V, field: Field) -> Result<Self, V::Error> {
-        field.check_count(value, value.count().unwrap_or_default())?;
+        field.check_count(value, value.count()?.unwrap_or_default())?;
         let biases = value.pairs().ok_or_else(|| value.mistyped(field.name, "a mapping"))??;
         let bias_field = Field { range: |_| Some(BIASES), ..field };
         biases

@@ -105,6 +105,11 @@ impl ResolvedParams {
         MullamaError::ModelLoad { path: self.path.clone(), source }
     }
 
+    /// The data types of the K cache and the V cache.
+    pub(crate) fn kv_types(&self) -> (KvType, KvType) {
+        (self.type_k, self.type_v)
+    }
+
     pub(crate) fn options(&self) -> ContextOptions {
         ContextOptions {
             n_ctx: self.kv_cells,

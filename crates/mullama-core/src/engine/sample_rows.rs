@@ -23,7 +23,8 @@ pub(crate) struct SampleJob<'a> {
 }
 
 impl SampleJob<'_> {
-    fn run(self) -> Result<SampledToken, MullamaError> {
+    /// Samples the row.
+    pub(crate) fn run(self) -> Result<SampledToken, MullamaError> {
         let logits = self.logits.map_err(|error| decode_failed(&Arc::new(error)))?;
         let failed = |error| MullamaError::StreamingError(StreamFailure::Sample(Arc::new(error)));
         self.sampler.pick(logits).map_err(failed)

@@ -10,6 +10,7 @@ use mullama_ffi::TokenId;
 use crate::config::StreamConfig;
 use crate::engine::arrivals::Arrival;
 use crate::engine::prefix_search::PrefixSearch;
+use crate::engine::sample_rows::SampleJob;
 use crate::engine::scheduler::{Candidate, RunState};
 use crate::error::{self, Deadline, MullamaError, StreamFailure};
 use crate::request::ValidRequest;
@@ -306,7 +307,7 @@ impl Sequence {
     /// Samples the next token from the logits of the last one. Uses nothing but this sequence.
     pub(crate) fn sample(&mut self, logits: &[f32]) -> Result<SampledToken, MullamaError> {
         let sampler = self.sampler.as_mut().expect("only a sequence with a sampler gets a slot");
-        sampler.pick(logits).map_err(|error| MullamaError::StreamingError(StreamFailure::Sample(Arc::new(error))))
+        SampleJob { logits: Ok(logits), sampler }.run()
     }
 
     /// Processes the sampled token: detokenize, stop, send.

@@ -13,10 +13,10 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mullama_ffi::TokenizerThread;
+use mullama_ffi::{PerProcess, TokenizerThread};
 
 use crate::error::{MullamaError, StreamFailure};
 use crate::in_flight::InFlightGuard;
@@ -116,32 +116,11 @@ impl std::fmt::Debug for TokenizerPool {
     }
 }
 
-/// The pools of this process and of those it was forked from, oldest first.
-///
-/// A forked child has copies of pools without threads, whose locks may be held forever. It never touches them, because
-/// their process ids differ from its own.
-struct Lineage {
-    process: u32,
-    pool: Arc<TokenizerPool>,
-    child: OnceLock<Box<Lineage>>,
-}
-
-impl Lineage {
-    fn new() -> Self {
-        Self { process: std::process::id(), pool: Arc::default(), child: OnceLock::new() }
-    }
-}
-
 impl TokenizerPool {
     /// The pool of this process.
     pub(crate) fn of_process() -> Arc<Self> {
-        static FIRST: OnceLock<Lineage> = OnceLock::new();
-        let process = std::process::id();
-        let mut lineage = FIRST.get_or_init(Lineage::new);
-        while lineage.process != process {
-            lineage = lineage.child.get_or_init(|| Box::new(Lineage::new()));
-        }
-        Arc::clone(&lineage.pool)
+        static POOL: PerProcess<Arc<TokenizerPool>> = PerProcess::new();
+        Arc::clone(POOL.get())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -203,6 +203,14 @@ pub enum PromptFailure {
     /// An unpaired surrogate in a chat.
     #[error("a message contains a lone surrogate (not valid Unicode)")]
     SurrogateInMessage,
+    /// More token ids than one call takes.
+    #[error("there are {tokens} token ids or more, but at most {limit} are detokenized in one call; split the list")]
+    TooManyTokens {
+        /// Number of token ids, as far as they were counted.
+        tokens: usize,
+        /// The maximum.
+        limit: usize,
+    },
     /// The tokenizer refused the text.
     #[error("{0}")]
     Tokenizer(#[source] Arc<mullama_ffi::Error>),
@@ -215,7 +223,7 @@ impl PromptFailure {
             Self::UnknownToken { position, .. }
             | Self::HugeToken { position, .. }
             | Self::LoneSurrogate { position } => Some(*position),
-            Self::Empty | Self::SurrogateInMessage | Self::Tokenizer(_) => None,
+            Self::Empty | Self::SurrogateInMessage | Self::TooManyTokens { .. } | Self::Tokenizer(_) => None,
         }
     }
 }

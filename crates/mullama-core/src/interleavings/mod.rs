@@ -39,16 +39,10 @@ fn explore(model: fn()) {
 fn start(slots: usize) -> Arc<EngineHandle> {
     let params = ResolvedParams::scripted(slots, 8, 64, 0);
     let make = |_| {
-        Ok(ScriptedBackend::new(Script {
-            logits: Arc::new(|tokens, logits| logits[usize::from(b'a') + tokens.len() - 1] = 10.0),
-            limits: Limits { rows: 8, cells: 64, n_seq: 8, reuse: Reuse::Nothing },
-            cost: |_| Duration::ZERO,
-            asynchronous: false,
-            prices: Arc::default(),
-            clock: None,
-            faults: Arc::default(),
-            decodes: None,
-        }))
+        Ok(ScriptedBackend::new(Script::new(
+            Arc::new(|tokens, logits| logits[usize::from(b'a') + tokens.len() - 1] = 10.0),
+            Limits { rows: 8, cells: 64, n_seq: 8, reuse: Reuse::Nothing },
+        )))
     };
     EngineHandle::start_with(&params, Arc::new(ByteVocabulary), make).expect("started")
 }

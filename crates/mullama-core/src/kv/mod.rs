@@ -6,6 +6,7 @@ pub(crate) mod backend;
 pub(crate) mod cells;
 mod costs;
 pub(crate) mod llama;
+pub(crate) mod memory;
 pub(crate) mod pool;
 pub(crate) mod prefix_cache;
 #[cfg(feature = "test-support")]

@@ -108,6 +108,22 @@ pub struct Script {
     pub decodes: Option<Arc<Mutex<Vec<Vec<Row>>>>>,
 }
 
+impl Script {
+    /// A script without costs, faults and records.
+    pub fn new(logits: Logits, limits: Limits) -> Self {
+        Self {
+            logits,
+            limits,
+            cost: |_| Duration::ZERO,
+            asynchronous: false,
+            prices: Arc::default(),
+            clock: None,
+            faults: Arc::default(),
+            decodes: None,
+        }
+    }
+}
+
 impl std::fmt::Debug for Script {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Script").field("limits", &self.limits).finish_non_exhaustive()

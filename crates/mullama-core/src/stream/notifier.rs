@@ -40,8 +40,9 @@ pub struct LoopNotifier {
     /// A helper thread that cannot watch a descriptor sleeps here.
     signalled: Condvar,
     /// The first notification writes a byte to one end; the loop watches the other.
+    /// `None` once the notifier is closed: the loop owns the descriptors, and an engine may keep a handle for longer.
     #[cfg(unix)]
-    pipe: (UnixStream, UnixStream),
+    pipe: Mutex<Option<(UnixStream, UnixStream)>>,
     fork_guard: ForkGuard,
 }
 
@@ -63,7 +64,7 @@ impl LoopNotifier {
             let (near, far) = UnixStream::pair()?;
             near.set_nonblocking(true)?;
             far.set_nonblocking(true)?;
-            (near, far)
+            Mutex::new(Some((near, far)))
         };
         Ok(Self {
             state: Mutex::default(),
@@ -74,10 +75,11 @@ impl LoopNotifier {
         })
     }
 
-    /// The descriptor, which is readable from the first notification until [`drain`](Self::drain).
+    /// The descriptor, which is readable from the first notification until [`drain`](Self::drain); -1 once the notifier
+    /// is closed.
     #[cfg(unix)]
     pub fn descriptor(&self) -> RawFd {
-        self.pipe.1.as_raw_fd()
+        self.with_pipe(|(_, far)| far.as_raw_fd()).unwrap_or(-1)
     }
 
     /// Creates a handle that notifies under this key.
@@ -96,7 +98,7 @@ impl LoopNotifier {
         // costs a wake-up; in the reverse order its byte would be lost, and with it every later signal.
         #[cfg(unix)]
         {
-            let _ = io::Read::read(&mut &self.pipe.1, &mut [0; 8]);
+            self.with_pipe(|(_, far)| io::Read::read(&mut &*far, &mut [0; 8]));
         }
         self.lock().map(|mut state| std::mem::take(&mut state.keys)).unwrap_or_default()
     }
@@ -108,12 +110,21 @@ impl LoopNotifier {
         !self.signalled.wait_while(state, silent).unwrap_or_else(PoisonError::into_inner).closed
     }
 
-    /// Ends every [`wait`](Self::wait), current and future. Later notifications are dropped.
+    /// Ends every [`wait`](Self::wait), current and future, and closes the descriptor. Later notifications are dropped.
     pub fn close(&self) {
         let Some(mut state) = self.lock() else { return };
         state.closed = true;
         drop(state);
         self.signalled.notify_all();
+        #[cfg(unix)]
+        drop(self.pipe.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// `None` once the notifier is closed, and in a forked child, where the lock may be held forever.
+    #[cfg(unix)]
+    fn with_pipe<T>(&self, act: impl FnOnce(&(UnixStream, UnixStream)) -> T) -> Option<T> {
+        let usable = !self.fork_guard.is_forked();
+        usable.then(|| self.pipe.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(act))?
     }
 
     /// Adds a key; returns whether it is the first since the last drain, so that the loop must be signalled.
@@ -131,7 +142,7 @@ impl LoopNotifier {
         #[cfg(unix)]
         {
             // A full pipe is already readable, which is all that is needed.
-            let _ = io::Write::write(&mut &self.pipe.0, &[1]);
+            self.with_pipe(|(near, _)| io::Write::write(&mut &*near, &[1]));
         }
     }
 
@@ -178,7 +189,7 @@ mod tests {
     #[cfg(unix)]
     fn bytes_waiting(notifier: &LoopNotifier) -> usize {
         use std::io::Read;
-        (&notifier.pipe.1).read(&mut [0; 64]).unwrap_or(0)
+        notifier.with_pipe(|(_, far)| (&mut &*far).read(&mut [0; 64]).unwrap_or(0)).unwrap_or(0)
     }
 
     #[cfg(unix)]
@@ -248,6 +259,18 @@ mod tests {
         #[cfg(unix)]
         assert_eq!([bytes_waiting(&notifiers[0]), bytes_waiting(&notifiers[1])], [1, 1]);
         assert_eq!([notifiers[0].drain(), notifiers[1].drain()], [vec![0, 1, 2, 3, 4], vec![5, 6, 7]]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn closing_a_notifier_closes_its_descriptors_while_an_engine_still_has_a_handle() {
+        let notifier = Arc::new(LoopNotifier::new().unwrap());
+        let handle = notifier.handle(1);
+        assert!(notifier.descriptor() >= 0);
+        notifier.close();
+        handle.notify();
+        assert_eq!(notifier.descriptor(), -1);
+        assert!(notifier.pipe.lock().unwrap().is_none());
     }
 
     #[test]

@@ -31,6 +31,7 @@ fn of_prompt(failure: &PromptFailure) -> Vec<String> {
         PromptFailure::HugeToken { token, position } => vec![token.clone(), position.to_string()],
         PromptFailure::LoneSurrogate { position } => vec![position.to_string()],
         PromptFailure::SurrogateInMessage => vec!["message".into()],
+        PromptFailure::TooManyTokens { tokens, limit } => vec![tokens.to_string(), limit.to_string()],
         PromptFailure::Tokenizer(error) => vec![error.to_string()],
     }
 }
@@ -113,6 +114,7 @@ fn all() -> Vec<(&'static str, MullamaError)> {
         ),
         ("INVALID_PROMPT", MullamaError::InvalidPrompt(PromptFailure::LoneSurrogate { position: 12 })),
         ("INVALID_PROMPT", MullamaError::InvalidPrompt(PromptFailure::SurrogateInMessage)),
+        ("INVALID_PROMPT", MullamaError::InvalidPrompt(PromptFailure::TooManyTokens { tokens: 11, limit: 10 })),
         ("INVALID_PROMPT", MullamaError::InvalidPrompt(PromptFailure::Tokenizer(llama()))),
         ("TEMPLATE_ERROR", MullamaError::ChatTemplate(TemplateFailure::Missing)),
         ("TEMPLATE_ERROR", template(TemplateFailure::Refused { message: "roles must alternate".into(), line: 17 })),

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// How many bytes of a message a failure keeps: texts of a template and of messages have no useful limit.
+const MAX_MESSAGE: usize = 2000;
+
 pub(super) type Result<T> = std::result::Result<T, Error>;
 
 /// A failure and the line where it happened, from 1.
@@ -59,12 +62,12 @@ impl Error {
 
     /// An operation failed.
     pub(super) fn failed(reason: impl Into<String>) -> Self {
-        Self::new(Kind::Failed(reason.into()))
+        Self::new(Kind::Failed(bounded(reason.into())))
     }
 
     /// The template says that it cannot render these messages.
     pub(super) fn raised(message: String) -> Self {
-        Self::new(Kind::Raised(message))
+        Self::new(Kind::Raised(bounded(message)))
     }
 
     pub(super) fn exhausted(limit: Exhausted) -> Self {
@@ -86,4 +89,15 @@ impl Error {
     pub(in crate::chat) fn into_parts(self) -> (Kind, usize) {
         (self.0.kind, self.0.line.unwrap_or(1) as usize)
     }
+}
+
+/// The message; the end of a long one is replaced by its length.
+fn bounded(mut message: String) -> String {
+    let bytes = message.len();
+    if bytes > MAX_MESSAGE {
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+        message.shrink_to_fit();
+        let _ = fmt::Write::write_fmt(&mut message, format_args!("… ({bytes} bytes)"));
+    }
+    message
 }
