@@ -11,8 +11,10 @@ from mullama._closing import AsyncClosing
 from mullama._completion import Completion, read_to_end_async
 from mullama._config import ContextParams
 from mullama._context import Context
+from mullama._display import Displayed, changed
 from mullama._late_imports import refused
 from mullama._model import Model
+from mullama._signatures import show_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from mullama._stream_options import StreamOptions
 
 
-class AsyncModel(AsyncClosing):
+class AsyncModel(AsyncClosing, Displayed):
     """A model with a context, for async programs: calls that may block are awaited and leave the event loop running.
 
     Example:
@@ -194,5 +196,9 @@ class AsyncModel(AsyncClosing):
         self._context.close()
 
     def __repr__(self) -> str:
-        """Returns the model and the params."""
-        return f"<AsyncModel on {self.model!r}, {self._context.params!r}>"
+        """The model's file, and the params that are not the default."""
+        params = changed(self._context.params)
+        return f"<AsyncModel on '{self.model.path.name}'{params and ', '}{params}>"
+
+
+show_settings(AsyncModel.generate_stream, AsyncModel.generate, AsyncModel.chat_stream, AsyncModel.chat)

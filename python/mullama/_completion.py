@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from mullama._display import Displayed, prose, shortened
 from mullama._exceptions import MullamaError
 from mullama._token import Token  # noqa: TC001  # so that annotations can be read at run time
 from mullama._usage import Timings, Usage  # noqa: TC001  # the same
@@ -18,7 +19,7 @@ _FinishReason: TypeAlias = Literal["stop", "length", "cancelled", "timeout", "er
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(Displayed):
     """The result of `generate` or `chat`: a stream that was read to its end. `str()` returns the text.
 
     Attributes:
@@ -54,6 +55,17 @@ class Completion:
     def __str__(self) -> str:
         """The text."""
         return self.text
+
+    def __repr__(self) -> str:
+        """How it ended, its length, and how it begins."""
+        return f"<Completion {self._summary()}: {shortened(self.text)!r}>"
+
+    def _repr_html_(self) -> str:
+        return prose(self.text, self._summary())
+
+    def _summary(self) -> str:
+        count = len(self.tokens)
+        return f"{self.finish_reason}, {count} token{'' if count == 1 else 's'}"
 
 
 def read_to_end(stream: TokenStream) -> Completion:

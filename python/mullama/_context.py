@@ -11,8 +11,10 @@ from mullama._chat import chat_of
 from mullama._closing import Closing
 from mullama._completion import Completion, read_to_end
 from mullama._config import ContextParams
+from mullama._display import Displayed, changed
 from mullama._late_imports import refused
 from mullama._model import Model
+from mullama._signatures import show_settings
 from mullama._stats import Stats, Steps
 from mullama._stream import TokenStream
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from mullama._stream_options import StreamOptions
 
 
-class Context(Closing):
+class Context(Closing, Displayed):
     """Generates text with a model. Cheap: contexts with equal params on one model share an engine and its KV pool.
 
     Example:
@@ -209,5 +211,9 @@ class Context(Closing):
         self._native.close()
 
     def __repr__(self) -> str:
-        """Returns the model and the params."""
-        return f"<Context on {self._model!r}, {self._params!r}>"
+        """The model's file, and the params that are not the default."""
+        params = changed(self._params)
+        return f"<Context on '{self._model.path.name}'{params and ', '}{params}>"
+
+
+show_settings(Context.generate_stream, Context.generate, Context.chat_stream, Context.chat)

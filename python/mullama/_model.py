@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from mullama import _mullama
 from mullama._chat import chat_of
 from mullama._closing import Closing
+from mullama._display import Displayed
 from mullama._exceptions import InvalidConfigError
 from mullama._late_imports import refused
 
@@ -29,7 +30,7 @@ DEMO = os.path.join(os.path.dirname(__file__), "models", "demo.gguf")  # noqa: P
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Model(Closing):
+class Model(Closing, Displayed):
     """A loaded model, from `Model.load`. Contexts generate text with it; any number of them can share it.
 
     Example:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from mullama._display import Displayed, table
+
 
 @dataclass(frozen=True, slots=True)
 class Steps:
@@ -26,7 +28,7 @@ class Steps:
 
 
 @dataclass(frozen=True, slots=True)
-class Stats:
+class Stats(Displayed):
     """What an engine is doing now, and what it has done since it started. Contexts that share an engine see the same.
 
     Attributes:
@@ -70,3 +72,7 @@ class Stats:
     def to_dict(self) -> dict[str, Any]:
         """The fields by name."""
         return asdict(self)
+
+    def _repr_html_(self) -> str:
+        decode, prefill = self.decode_steps, self.prefill_steps
+        return table({**self.to_dict(), "decode_steps": decode.count, "prefill_steps": prefill.count})

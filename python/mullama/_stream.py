@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from typing import TYPE_CHECKING
 
 from mullama import _mullama, _notifier  # noqa: F401  # the native module uses it, and could fail to import it later
 from mullama._closing import AsyncClosing
+from mullama._display import Displayed
 from mullama._exceptions import EngineClosedError
+from mullama._notebook import blocks_a_coroutine, follow
 from mullama._usage import Timings, Usage
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _warned_of_a_blocked_loop = False
 """Whether the warning that a plain `for` blocks the event loop was given; once is enough."""
 
 
-class TokenStream(_mullama.TokenStream, AsyncClosing):
+class TokenStream(_mullama.TokenStream, AsyncClosing, Displayed):
     """A stream of tokens, each available as soon as it exists. `generate_stream` and `chat_stream` open it.
 
     Read it with `for`, which releases the GIL and blocks until the next token exists, or with `async for`, which lets
@@ -53,14 +54,17 @@ class TokenStream(_mullama.TokenStream, AsyncClosing):
     def __init__(self, context: _mullama.Context, prompt: str | Sequence[int] | Chat, config: StreamConfig) -> None:
         """Called by `generate_stream` and `chat_stream`."""
         del context, prompt, config  # the native half took them
+        follow(self)
 
     def __iter__(self) -> Self:
-        """The stream itself. Warns once where reading would block a running event loop."""
+        """The stream itself. Warns once where reading would block a coroutine's event loop."""
         warn_of_a_blocked_loop(3)
+        follow(self, blocking=True)
         return self
 
     def __aiter__(self) -> Self:
         """The stream itself."""
+        follow(self)
         return self
 
     async def aclose(self) -> None:
@@ -70,12 +74,16 @@ class TokenStream(_mullama.TokenStream, AsyncClosing):
     @property
     def usage(self) -> Usage:
         """Token counts so far."""
-        return Usage(*self.counts())
+        return Usage(*self._counts())
 
     @property
     def timings(self) -> Timings:
         """Where the time went so far."""
-        return Timings(*self.spans())
+        return Timings(*self._spans())
+
+    def __dir__(self) -> list[str]:
+        """The names of the public interface, and special names."""
+        return [name for name in super().__dir__() if name not in {"counts", "spans"}]
 
     def __repr__(self) -> str:
         """Whether it is open or how it ended, and how far it was read."""
@@ -86,10 +94,9 @@ class TokenStream(_mullama.TokenStream, AsyncClosing):
 
 
 def warn_of_a_blocked_loop(stacklevel: int) -> None:
-    """Warns, once per process, if an event loop runs on this thread: a read without `async` blocks it."""
+    """Warns, once per process, if a read without `async` blocks the event loop that runs the caller's coroutine."""
     global _warned_of_a_blocked_loop  # noqa: PLW0603  # once per process
-    asyncio = sys.modules.get("asyncio")
-    if _warned_of_a_blocked_loop or asyncio is None or asyncio._get_running_loop() is None:  # noqa: SLF001  # exported so
+    if _warned_of_a_blocked_loop or not blocks_a_coroutine():
         return
     _warned_of_a_blocked_loop = True
     message = "reading a stream without `async` blocks the running event loop; `async for` and AsyncModel do not"

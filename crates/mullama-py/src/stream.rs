@@ -143,13 +143,13 @@ impl TokenStream {
     }
 
     /// Token counts so far: of the prompt, those of it taken from a cached prefix, and of the completion.
-    fn counts(&self, py: Python<'_>) -> PyResult<(usize, usize, usize)> {
+    fn _counts(&self, py: Python<'_>) -> PyResult<(usize, usize, usize)> {
         let usage = self.handle(py)?.usage();
         Ok((usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens))
     }
 
     /// Where the time went so far, in seconds: queue, prefill, first token, decode, waiting for the reader.
-    fn spans(&self, py: Python<'_>) -> PyResult<[f64; 5]> {
+    fn _spans(&self, py: Python<'_>) -> PyResult<[f64; 5]> {
         let timings = self.handle(py)?.timings();
         let spans = [timings.queue, timings.prefill, timings.first_token, timings.decode, timings.reader_wait];
         Ok(spans.map(|span: Duration| span.as_secs_f64()))

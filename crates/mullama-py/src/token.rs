@@ -10,7 +10,7 @@ use crate::error::to_py;
 
 /// One item of a stream: the text that became certain with one generated token.
 ///
-/// `str(token)` is its text, so tokens can be printed and joined as they arrive.
+/// `str(token)` is its text, so a token can be printed as it arrives; `"".join(map(str, stream))` joins the texts.
 #[pyclass(frozen, eq, hash, get_all, str = "{text}", module = "mullama")]
 #[derive(PartialEq)]
 pub(crate) struct Token {
