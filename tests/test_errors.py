@@ -218,12 +218,12 @@ def test_too_many_streams(model: Model) -> None:
     assert (caught.value.unfinished, caught.value.limit) == (1, 1)
 
 
-def test_an_engine_that_is_closed() -> None:
+def test_a_context_of_a_closed_model_says_that_the_model_is_closed() -> None:
     with Model.load("demo") as model:
         context = Context(model)
     with pytest.raises(EngineClosedError) as caught:
         context.generate_stream("A")
-    assert caught.value.what == "engine"
+    assert (caught.value.what, str(caught.value)) == ("model", "the model is closed")
 
 
 def no_file(_model: Model, folder: Path) -> None:

@@ -56,6 +56,6 @@ def test_html_shows_generated_text_escaped_and_bounded(context: Context) -> None
 
 
 def test_the_docstring_of_a_token_says_how_texts_are_joined(context: Context) -> None:
-    assert '"".join(map(str, stream))' in (Token.__doc__ or "")
+    assert '"".join(map(str, tokens))' in (Token.__doc__ or "")
     stream = context.generate_stream("A", 3)
     assert "".join(map(str, stream)) == stream.text

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import json
 import pickle
 import typing
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +18,7 @@ from elsewhere import generate_elsewhere
 
 import mullama
 from mullama import AsyncModel, Context, Model, Token
+from mullama.integrations import fastapi, langchain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,12 +83,44 @@ def test_the_bytes_of_an_incomplete_character_travel(context: Context) -> None:
     assert json.dumps(dataclasses.asdict(context.generate("A", 1)))
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["Completion", "ContextParams", "Stats", "Steps", "StreamConfig", "StreamOptions", "Timings", "Token", "Usage"],
-)
+def test_the_message_of_a_completion_goes_on_with_the_chat(context: Context) -> None:
+    messages = [{"role": "user", "content": "Hello!"}]
+    completion = context.chat(messages, 5)
+    assert completion.message == {"role": "assistant", "content": completion.text}
+    messages += [completion.message, {"role": "user", "content": "Go on."}]
+    assert context.chat(messages, 5).usage.prompt_tokens > completion.usage.prompt_tokens
+
+
+def functions(thing: type) -> dict[str, Callable[..., object]]:
+    """The functions of a class of ours, behind properties and class methods too."""
+    members = {name: inspect.getattr_static(thing, name) for name in dir(thing)}
+    bare = {name: getattr(value, "fget", None) or getattr(value, "__func__", value) for name, value in members.items()}
+    ours = {
+        name: value for name, value in bare.items() if (getattr(value, "__module__", None) or "").startswith("mullama")
+    }
+    return {name: value for name, value in ours.items() if inspect.isfunction(value)}
+
+
+PUBLIC = {
+    **{name: getattr(mullama, name) for name in mullama.__all__},
+    **{name: getattr(fastapi, name) for name in fastapi.__all__},
+    **{name: getattr(langchain, name) for name in langchain.__all__},
+}
+
+
+@pytest.mark.parametrize("name", [name for name, value in PUBLIC.items() if callable(value)])
 def test_annotations_can_be_read_at_run_time(name: str) -> None:
-    assert typing.get_type_hints(getattr(mullama, name))
+    typing.get_type_hints(PUBLIC[name])
+    if isinstance(PUBLIC[name], type):
+        for function in functions(PUBLIC[name]).values():
+            typing.get_type_hints(function)
+
+
+def test_annotations_say_what_a_call_takes() -> None:
+    hints = typing.get_type_hints(Context.chat)
+    assert (hints["messages"], hints["return"]) == (mullama.Messages, mullama.Completion)
+    assert typing.get_type_hints(Model)["path"] is Path
+    assert typing.get_type_hints(AsyncModel.chat)["tools"] == mullama.Tools | None
 
 
 def test_a_completion_comes_back_from_another_process() -> None:

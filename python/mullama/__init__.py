@@ -13,6 +13,7 @@ _interpreter.check()
 _processor.check()
 
 from mullama._async_model import AsyncModel  # noqa: E402
+from mullama._chat import Messages, Tools  # noqa: E402
 from mullama._completion import Completion  # noqa: E402
 from mullama._config import ContextParams, StreamConfig  # noqa: E402
 from mullama._context import Context  # noqa: E402
@@ -49,6 +50,7 @@ __all__ = [
     "GenerationError",
     "InvalidConfigError",
     "InvalidPromptError",
+    "Messages",
     "Model",
     "ModelLoadError",
     "ModelNotFoundError",
@@ -63,6 +65,7 @@ __all__ = [
     "Timings",
     "Token",
     "TokenStream",
+    "Tools",
     "Usage",
     "__version__",
 ]

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 from mullama._arguments import expect, merge
-from mullama._chat import chat_of
+from mullama._chat import Messages, Tools, chat_of
 from mullama._closing import AsyncClosing
-from mullama._completion import Completion, read_to_end_async
-from mullama._config import ContextParams
+from mullama._completion import Completion
+from mullama._config import ContextParams, StreamConfig
 from mullama._context import Context
 from mullama._display import Displayed, changed
+from mullama._keywords import hinted
 from mullama._late_imports import refused
 from mullama._model import Model
+from mullama._pending import awaited
+from mullama._reading import read_to_end_async
 from mullama._signatures import show_settings
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from typing import Any
-
-    from typing_extensions import Self, Unpack
-
-    from mullama._chat import Messages, Tools
-    from mullama._config import StreamConfig
-    from mullama._stats import Stats
-    from mullama._stream import TokenStream
-    from mullama._stream_options import StreamOptions
+from mullama._stats import Stats
+from mullama._stream import TokenStream
+from mullama._stream_options import StreamOptions
+from mullama._typing import Self, Unpack
 
 
 class AsyncModel(AsyncClosing, Displayed):
@@ -40,15 +36,19 @@ class AsyncModel(AsyncClosing, Displayed):
 
     __slots__ = ("__weakref__", "_context")
 
+    @hinted("AsyncModel")
     def __init__(self, model: Model, params: ContextParams | None = None) -> None:
         """Shares a loaded model. Blocks while the engine allocates its memory, unless one with equal params is running.
 
         Raises:
             MullamaError: As `Context` does.
         """
+        if isinstance(model, (str, os.PathLike)):
+            expect("model", model, Model, f"await AsyncModel.load({model!r}) loads it")
         self._context = Context(model, params)
 
     @classmethod
+    @awaited("AsyncModel.load")
     async def load(  # noqa: PLR0913  # keywords, named at each call
         cls,
         path: str | os.PathLike[str],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio  # noqa: TC003  # at no cost: the event loop is running
+import asyncio  # at no cost: the event loop is running
 import threading
 from contextlib import suppress
 from pathlib import Path

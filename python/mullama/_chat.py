@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 from mullama import _mullama
 from mullama._arguments import expect
+from mullama._completion import Completion
 from mullama._late_imports import refused
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any, TypeAlias
+Messages: TypeAlias = Sequence[Mapping[str, Any]]
+"""A conversation, oldest message first: mappings with a "role" and usually a "content", as in OpenAI's API."""
 
-    Message: TypeAlias = Mapping[str, Any]
-    Messages: TypeAlias = Sequence[Message]
-    Tools: TypeAlias = Sequence[Mapping[str, Any]]
+Tools: TypeAlias = Sequence[Mapping[str, Any]]
+"""Tools that a model may call: JSON schemas, or mappings that have one under "function"."""
+
+_EXAMPLE = '{"role": "user", "content": "Hello!"}'
 
 
 def chat_of(
@@ -56,14 +57,21 @@ def chat_of(
 
 def _items(argument: str, value: object) -> Sequence[Any]:
     if isinstance(value, (str, bytes, Mapping)) or not hasattr(value, "__iter__"):
-        message = f"{argument} must be a list of mappings, not {type(value).__name__}"
+        example = f", such as [{_EXAMPLE}]" if argument == "messages" else ""
+        message = f"{argument} must be a list of mappings{example}, not {type(value).__name__}"
         raise TypeError(message)
     return list(value)
 
 
 def _message(at: int, message: object) -> dict[str, Any]:
-    fields = _mapping(f"messages[{at}]", message)
-    role = fields.get("role")
+    if isinstance(message, Completion):
+        wrong = f"messages[{at}] must be a mapping, not Completion; its message is completion.message"
+        raise TypeError(wrong)
+    fields = _mapping(f"messages[{at}]", message, f", such as {_EXAMPLE}")
+    if "role" not in fields:
+        wrong = f"messages[{at}] has no 'role', such as 'system', 'user', 'assistant' or 'tool'"
+        raise TypeError(wrong)
+    role = fields["role"]
     if not isinstance(role, str):
         wrong = f"messages[{at}] must have a 'role' that is a str, not {type(role).__name__}"
         raise TypeError(wrong)
@@ -74,8 +82,8 @@ def _tools(tools: Tools) -> list[dict[str, Any]]:
     return [_mapping(f"tools[{at}]", tool) for at, tool in enumerate(_items("tools", tools))]
 
 
-def _mapping(argument: str, value: object) -> dict[str, Any]:
+def _mapping(argument: str, value: object, example: str = "") -> dict[str, Any]:
     if not isinstance(value, Mapping):
-        message = f"{argument} must be a mapping, not {type(value).__name__}"
+        message = f"{argument} must be a mapping{example}, not {type(value).__name__}"
         raise TypeError(message)
     return dict(value)

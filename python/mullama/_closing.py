@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn, SupportsIndex
 
-if TYPE_CHECKING:
-    from typing import SupportsIndex
-
-    from typing_extensions import Self
+from mullama._typing import Self
 
 
 class Closing:

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from mullama._display import Displayed, prose, shortened
-from mullama._exceptions import MullamaError
-from mullama._token import Token  # noqa: TC001  # so that annotations can be read at run time
-from mullama._usage import Timings, Usage  # noqa: TC001  # the same
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mullama._stream import TokenStream
+from mullama._token import Token
+from mullama._usage import Timings, Usage
 
 _FinishReason: TypeAlias = Literal["stop", "length", "cancelled", "timeout", "error"]
 
@@ -39,6 +33,14 @@ class Completion(Displayed):
     usage: Usage
     timings: Timings
     seed: int
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The answer as a message of the assistant, to append to the messages of a chat.
+
+        The content is the whole text. Where the model calls tools, its template's own notation of that is part of it.
+        """
+        return {"role": "assistant", "content": self.text}
 
     def to_dict(self) -> dict[str, Any]:
         """All fields by name, down to values that JSON can hold."""
@@ -66,40 +68,3 @@ class Completion(Displayed):
     def _summary(self) -> str:
         count = len(self.tokens)
         return f"{self.finish_reason}, {count} token{'' if count == 1 else 's'}"
-
-
-def read_to_end(stream: TokenStream) -> Completion:
-    """Reads the stream to its end and closes it. An error carries what had been generated before it."""
-    tokens: list[Token] = []
-    with stream:
-        try:
-            tokens.extend(stream)
-        except MullamaError as error:
-            error.completion = _completion(stream, tokens)
-            raise
-        return _completion(stream, tokens)
-
-
-async def read_to_end_async(stream: TokenStream) -> Completion:
-    """As `read_to_end`, without blocking the event loop."""
-    tokens: list[Token] = []
-    async with stream:
-        try:
-            async for token in stream:
-                tokens.append(token)  # noqa: PERF401  # a comprehension would lose the tokens before an error
-        except MullamaError as error:
-            error.completion = _completion(stream, tokens)
-            raise
-        return _completion(stream, tokens)
-
-
-def _completion(stream: TokenStream, tokens: Sequence[Token]) -> Completion:
-    return Completion(
-        text=stream.text,
-        tokens=tuple(tokens),
-        finish_reason=stream.finish_reason or "cancelled",
-        stop_sequence=stream.stop_sequence,
-        usage=stream.usage,
-        timings=stream.timings,
-        seed=stream.seed,
-    )

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence  # noqa: TC003  # so that annotations can be read at run time
-from dataclasses import asdict, astuple, dataclass, field
-from typing import Any, Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from mullama import _mullama
+from mullama._frozen import FrozenDict
+from mullama._keywords import hinting
+from mullama._schema import Settings
 
 _KvType: TypeAlias = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
 
 
+@hinting
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StreamConfig:
-    """How a stream is generated and delivered.
+class StreamConfig(Settings):
+    """How a stream is generated and delivered. Configs are frozen values: they compare, hash, copy and pickle.
 
     All values are checked on creation; `InvalidConfigError` names the field, the value and the range.
 
@@ -49,7 +53,7 @@ class StreamConfig:
         deterministic: Same seed, same text, also beside other streams and from a cached prefix; slower, with KV cells
             of its own.
         logit_bias: Added to the logits of single tokens before anything else, by token id; negative infinity forbids a
-            token.
+            token. Ids may be strings of digits, as in JSON.
         ignore_eos: Forbid end-of-generation tokens.
         logprobs: Report the log-probability of each token and of this many of the most likely alternatives, 0 to 20.
         stop_sequences: Texts that end the stream where the first of them occurs; none may be empty.
@@ -61,6 +65,9 @@ class StreamConfig:
         stream_delay_ms: Minimum milliseconds between two tokens, at most 3600000.
         priority: Streams with a higher value leave the queue first.
     """
+
+    # Infinity is not JSON: a token that is forbidden is written as "-Infinity", which is read again.
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "ser_json_inf_nan": "strings"}
 
     max_tokens: int = 256
     temperature: float = 1.0
@@ -104,20 +111,18 @@ class StreamConfig:
         _mullama.check_stream_config(self)
         for name in ("dry_sequence_breakers", "stop_sequences", "stop_tokens"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        object.__setattr__(self, "logit_bias", dict(self.logit_bias))
-
-    def __hash__(self) -> int:
-        """Equal configs have equal hashes."""
-        biases = frozenset(self.logit_bias.items())
-        return hash((biases, *(value for value in astuple(self) if not isinstance(value, dict))))
+        # The keys of a JSON object are texts.
+        biases = {int(token): bias for token, bias in self.logit_bias.items()}
+        object.__setattr__(self, "logit_bias", FrozenDict(biases))
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields by name."""
-        return asdict(self)
+        """The fields by name. `StreamConfig(**fields)` is an equal config, also after a way through JSON."""
+        return {**asdict(self), "logit_bias": dict(self.logit_bias)}
 
 
+@hinting
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ContextParams:
+class ContextParams(Settings):
     """Layout of an engine. Contexts with equal params on one model share one engine and its KV pool.
 
     All values are checked on creation; `InvalidConfigError` names the field, the value and the range.
@@ -138,6 +143,8 @@ class ContextParams:
         max_queue: Number of streams that may wait for a slot. A call is refused while `n_parallel + max_queue` streams
             are unfinished.
     """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     n_ctx: int | None = None
     n_parallel: int = 8

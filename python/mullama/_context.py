@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mullama import _mullama
 from mullama._arguments import expect, merge
-from mullama._chat import chat_of
+from mullama._chat import Messages, Tools, chat_of
 from mullama._closing import Closing
-from mullama._completion import Completion, read_to_end
-from mullama._config import ContextParams
+from mullama._completion import Completion
+from mullama._config import ContextParams, StreamConfig
 from mullama._display import Displayed, changed
+from mullama._keywords import hinted
 from mullama._late_imports import refused
 from mullama._model import Model
+from mullama._mullama import Chat
+from mullama._reading import read_to_end
 from mullama._signatures import show_settings
 from mullama._stats import Stats, Steps
 from mullama._stream import TokenStream
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import Any
-
-    from typing_extensions import Unpack
-
-    from mullama._chat import Messages, Tools
-    from mullama._config import StreamConfig
-    from mullama._mullama import Chat
-    from mullama._stream_options import StreamOptions
+from mullama._stream_options import StreamOptions
+from mullama._typing import Unpack
 
 
 class Context(Closing, Displayed):
@@ -40,6 +36,7 @@ class Context(Closing, Displayed):
 
     __slots__ = ("__weakref__", "_model", "_native", "_params")
 
+    @hinted("Context")
     def __init__(self, model: Model, params: ContextParams | None = None) -> None:
         """Joins the engine with these params, or starts it. Blocks, without the GIL, while it allocates its memory.
 
@@ -57,8 +54,9 @@ class Context(Closing, Displayed):
         except (ImportError, OSError) as error:
             raise refused(error) from None
         params = ContextParams() if params is None else params
-        expect("model", model, Model)
-        expect("params", params, ContextParams)
+        is_path = isinstance(model, (str, os.PathLike))
+        expect("model", model, Model, f"Context(Model.load({model!r})) loads it" if is_path else _context_of(model))
+        expect("params", params, ContextParams, _params_of(params))
         self._model = model
         self._params = params
         _log.flush()
@@ -66,7 +64,7 @@ class Context(Closing, Displayed):
         _log.flush()
         if params.n_ctx is not None and params.n_ctx > model.n_ctx_train:
             trained = f"the model was trained for {model.n_ctx_train} tokens"
-            warnings.warn(f"n_ctx is {params.n_ctx}, but {trained}: text beyond that may be incoherent", stacklevel=2)
+            warnings.warn(f"n_ctx is {params.n_ctx}, but {trained}: text beyond that may be incoherent", stacklevel=3)
 
     def generate_stream(
         self,
@@ -178,6 +176,9 @@ class Context(Closing, Displayed):
         return read_to_end(self._open(chat, merge("chat", config, max_tokens, overrides)))
 
     def _open(self, prompt: str | Sequence[int] | Chat, config: StreamConfig) -> TokenStream:
+        if isinstance(prompt, (list, tuple)) and prompt and isinstance(prompt[0], Mapping):
+            message = "prompt must be a str or a sequence of token ids, not messages; pass those to chat or chat_stream"
+            raise TypeError(message)
         return TokenStream(self._native, prompt, config)
 
     @property
@@ -214,6 +215,16 @@ class Context(Closing, Displayed):
         """The model's file, and the params that are not the default."""
         params = changed(self._params)
         return f"<Context on '{self._model.path.name}'{params and ', '}{params}>"
+
+
+def _context_of(other: object) -> str:
+    """What to pass instead of an object that has a model, such as an `AsyncModel`."""
+    return "pass its attribute model" if isinstance(getattr(other, "model", None), Model) else ""
+
+
+def _params_of(other: object) -> str:
+    """What to pass instead of a number."""
+    return f"a context of {other} tokens is Context(model, ContextParams(n_ctx={other}))" if type(other) is int else ""
 
 
 show_settings(Context.generate_stream, Context.generate, Context.chat_stream, Context.chat)

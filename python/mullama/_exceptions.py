@@ -19,12 +19,10 @@ The codes are the same in every language. An error belongs to one request; all o
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import ClassVar
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from mullama._completion import Completion
+from mullama._completion import Completion
 
 
 class MullamaError(Exception):
@@ -47,7 +45,7 @@ class ModelNotFoundError(MullamaError, FileNotFoundError):
     """There is no file at the path.
 
     Attributes:
-        path: The path as it was given.
+        path: The path, with `~` expanded.
     """
 
     code = "MODEL_NOT_FOUND"
@@ -66,7 +64,7 @@ class ModelLoadError(MullamaError, OSError):
     """The file exists, but it cannot be loaded as a model.
 
     Attributes:
-        path: The path as it was given.
+        path: The path, with `~` expanded.
         reason: What is wrong, and where in the file.
     """
 

@@ -5,23 +5,20 @@ from __future__ import annotations
 import atexit
 import os
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import wraps
+from pathlib import Path
 
 from mullama import _mullama
-from mullama._chat import chat_of
+from mullama._arguments import expect
+from mullama._chat import Messages, Tools, chat_of
 from mullama._closing import Closing
 from mullama._display import Displayed
 from mullama._exceptions import InvalidConfigError
+from mullama._keywords import hinted
 from mullama._late_imports import refused
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-
-    from typing_extensions import Self
-
-    from mullama._chat import Messages, Tools
+from mullama._typing import Self
 
 # An engine that still runs while the interpreter shuts down would crash the process.
 atexit.register(_mullama.shutdown)
@@ -70,6 +67,7 @@ class Model(Closing, Displayed):
     _native: _mullama.Model
 
     @classmethod
+    @hinted("Model.load")
     def load(  # noqa: PLR0913  # keywords, named at each call
         cls,
         path: str | os.PathLike[str],
@@ -84,8 +82,8 @@ class Model(Closing, Displayed):
         """Loads a GGUF file. Blocks until the weights are loaded, without the GIL; Ctrl-C ends it.
 
         Args:
-            path: The file; for a model in several files, the first of them. "demo" is the small model inside the
-                package; a file of that name is "./demo".
+            path: The file; for a model in several files, the first of them. `~` is the home folder. "demo" is the small
+                model inside the package; a file of that name is "./demo".
             n_gpu_layers: Layers to offload to a GPU, if there is one; a negative number offloads all of them. A
                 positive number without a GPU is a `UserWarning`.
             use_mmap: Maps the file into memory instead of reading it, so that other processes share its pages. The file
@@ -104,17 +102,18 @@ class Model(Closing, Displayed):
         """
         file = DEMO if path == "demo" else _file_name(path)
         try:
-            import pathlib  # noqa: F401, PLC0415  # the native module makes paths, also those of its errors
-
             from mullama import _log  # noqa: PLC0415  # its thread is for programs that load a model
         except (ImportError, OSError) as error:
             raise refused(error) from None
+        for name, flag in (("use_mmap", use_mmap), ("use_mlock", use_mlock), ("check_tensors", check_tensors)):
+            expect(name, flag, bool)
+        expect("vocab_only", vocab_only, bool)
         _log.flush()
         native = _mullama.Model.load(file, n_gpu_layers, use_mmap, use_mlock, check_tensors, vocab_only, progress)
         _log.flush()
         model = cls(_native=native, **native.facts())
         if n_gpu_layers > 0 and not vocab_only and not model.n_gpu_layers:
-            warnings.warn(no_gpu(n_gpu_layers), stacklevel=2)
+            warnings.warn(no_gpu(n_gpu_layers), stacklevel=3)
         return model
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
@@ -128,6 +127,9 @@ class Model(Closing, Displayed):
         Raises:
             InvalidPromptError: The text cannot be tokenized.
         """
+        expect("text", text, str)
+        expect("add_special", add_special, bool)
+        expect("parse_special", parse_special, bool)
         return self._native.tokenize(text, add_special, parse_special)
 
     def detokenize(self, tokens: Sequence[int]) -> str:
@@ -183,7 +185,7 @@ class Model(Closing, Displayed):
 
 
 def _file_name(path: str | os.PathLike[str]) -> str:
-    file = os.fsdecode(path)
+    file = os.path.expanduser(os.fsdecode(path))  # noqa: PTH111  # bytes are paths too
     try:
         os.fsencode(file)
     except UnicodeEncodeError as unencodable:
@@ -191,6 +193,21 @@ def _file_name(path: str | os.PathLike[str]) -> str:
         error.field, error.value, error.range = "path", ascii(file), "text that the file system can encode"
         raise error from None
     return file
+
+
+def _made_by_load(init: Callable[..., None]) -> Callable[..., None]:
+    @wraps(init)
+    def initialize(model: Model, *args: object, **fields: object) -> None:
+        if args or "_native" not in fields:
+            path = repr(args[0]) if args and isinstance(args[0], (str, os.PathLike)) else "path"
+            message = f"a Model is made by Model.load({path}), not by Model({path if args else ''})"
+            raise TypeError(message)
+        init(model, **fields)
+
+    return initialize
+
+
+Model.__init__ = _made_by_load(Model.__init__)  # type: ignore[method-assign]
 
 
 def no_gpu(n_gpu_layers: int) -> str:

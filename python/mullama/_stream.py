@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from mullama import _mullama, _notifier  # noqa: F401  # the native module uses it, and could fail to import it later
 from mullama._closing import AsyncClosing
+from mullama._config import StreamConfig
 from mullama._display import Displayed
 from mullama._exceptions import EngineClosedError
+from mullama._mullama import Chat
 from mullama._notebook import blocks_a_coroutine, follow
+from mullama._typing import Self
 from mullama._usage import Timings, Usage
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from typing_extensions import Self
-
-    from mullama._config import StreamConfig
-    from mullama._mullama import Chat
 
 _warned_of_a_blocked_loop = False
 """Whether the warning that a plain `for` blocks the event loop was given; once is enough."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence  # noqa: TC003  # so that annotations can be read at run time
-from typing import TypedDict
+from collections.abc import Mapping, Sequence
+
+from mullama._typing import TypedDict
 
 
 class StreamOptions(TypedDict, total=False):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mullama._mullama import Token
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["Token"]
 

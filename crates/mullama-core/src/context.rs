@@ -106,7 +106,7 @@ impl Context {
     pub fn stream(&self, prompt: impl Into<Prompt>, config: StreamConfig) -> Result<TokenStream, MullamaError> {
         let engine = self.engine()?;
         self.model.check_files()?;
-        let stream = engine.submit(prompt.into(), config)?;
+        let stream = engine.submit(prompt.into(), config).map_err(|error| self.model.name_closed(error))?;
         Ok(stream.keep_alive(engine))
     }
 

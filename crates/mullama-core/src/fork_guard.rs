@@ -1,6 +1,6 @@
 //! Remembers which process created a handle: a fork copies handles, but not the threads behind them.
 
-use crate::error::MullamaError;
+use crate::error::{ENGINE_BEFORE_FORK, MullamaError};
 
 /// The process that created a handle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,10 +23,6 @@ impl ForkGuard {
     /// # Errors
     /// [`MullamaError::Closed`] in a forked child.
     pub(crate) fn check(self) -> Result<(), MullamaError> {
-        if self.is_forked() {
-            Err(MullamaError::Closed { what: "engine of the process before the fork" })
-        } else {
-            Ok(())
-        }
+        if self.is_forked() { Err(MullamaError::Closed { what: ENGINE_BEFORE_FORK }) } else { Ok(()) }
     }
 }

@@ -58,7 +58,9 @@ mod text;
 pub use async_model::AsyncModel;
 pub use background::{BackgroundWork, WorkEvent};
 pub use chat::{Chat, Message, TemplateFailure};
-pub use config::{ContextParams, DynamicValue, Field, FlashAttn, KvType, Numeral, Range, Setting, StreamConfig};
+pub use config::{
+    ContextParams, DynamicValue, Field, FlashAttn, KvType, Limits, Numeral, Range, Setting, StreamConfig,
+};
 pub use context::Context;
 pub use cores::usable_cores;
 pub use devices::{devices, system_info};

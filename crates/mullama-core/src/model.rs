@@ -335,6 +335,14 @@ impl Model {
         engines.iter().filter_map(|(_, engine)| engine.upgrade()).for_each(|engine| engine.close());
     }
 
+    /// The error of a closed engine, which names the model if that was closed.
+    pub(crate) fn name_closed(&self, error: MullamaError) -> MullamaError {
+        match error {
+            MullamaError::Closed { what: "engine" } if self.lock().closed => MullamaError::Closed { what: "model" },
+            other => other,
+        }
+    }
+
     /// The engine with these params: a running one, or a new one.
     pub(crate) fn engine(&self, params: &ContextParams) -> Result<Arc<EngineHandle>, MullamaError> {
         self.fork_guard.check()?;

@@ -1,6 +1,6 @@
 //! The two tables of settings, read from Python by the names of their fields.
 
-use mullama::{ContextParams, StreamConfig};
+use mullama::{ContextParams, Limits, StreamConfig};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -23,14 +23,23 @@ macro_rules! defaults {
         #[pyfunction]
         pub(crate) fn stream_config_defaults(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
             let table = PyDict::new(py);
-            let defaults = StreamConfig::default();
-            $(table.set_item(stringify!($name), defaults.$name)?;)*
+            $(table.set_item(stringify!($name), StreamConfig::default().$name)?;)*
             Ok(table)
         }
     };
 }
 
 mullama::stream_config_table!(defaults);
+
+/// The limits of the fields of both tables: minimum and maximum, or for lists the maximum number of items alone.
+#[pyfunction]
+pub(crate) fn setting_limits() -> Vec<(&'static str, Option<f64>, f64)> {
+    let numbers = |(name, limits)| match limits {
+        Limits::Numbers(min, max) => (name, Some(min), max),
+        Limits::Items(most) => (name, None, most.into()),
+    };
+    StreamConfig::limits().into_iter().chain(ContextParams::limits()).map(numbers).collect()
+}
 
 /// Raises `InvalidConfigError` or `TypeError` for the first field that is wrong.
 #[pyfunction]

@@ -20,7 +20,7 @@ mod _mullama {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use crate::config::{check_context_params, check_stream_config, stream_config_defaults};
+    use crate::config::{check_context_params, check_stream_config, setting_limits, stream_config_defaults};
     #[pymodule_export]
     use crate::log::{close_log, listen_to_log, take_log, wait_for_log};
     #[pymodule_export]

@@ -7,11 +7,10 @@ use mullama::{BackgroundWork, Field, ModelLoadFailure, ModelOptions, MullamaErro
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict, PyString, PyTuple};
 
-use crate::error::to_py;
-use crate::held::Closable;
 use crate::prompt::{self, Chat, Ids};
 use crate::settings::Value;
 use crate::wait;
+use crate::{error::to_py, held::Closable};
 
 /// A loaded model.
 #[pyclass(frozen)]
@@ -31,7 +30,7 @@ impl Model {
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let py = path.py();
-        let field = Field { name: "n_gpu_layers", range: |_| Some("-2147483648 to 2147483647") };
+        let field = Field::new("n_gpu_layers", |_| Some("-2147483648 to 2147483647"));
         let n_gpu_layers = Setting::take(&Value(n_gpu_layers.clone()), field)?;
         let path: PathBuf = path.extract()?;
         let options = ModelOptions { n_gpu_layers, use_mmap, use_mlock, check_tensors, vocab_only };

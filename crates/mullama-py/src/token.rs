@@ -10,7 +10,7 @@ use crate::error::to_py;
 
 /// One item of a stream: the text that became certain with one generated token.
 ///
-/// `str(token)` is its text, so a token can be printed as it arrives; `"".join(map(str, stream))` joins the texts.
+/// `str(token)` is its text, so tokens can be printed as they arrive; `"".join(map(str, tokens))` joins them.
 #[pyclass(frozen, eq, hash, get_all, str = "{text}", module = "mullama")]
 #[derive(PartialEq)]
 pub(crate) struct Token {
@@ -81,14 +81,6 @@ impl Token {
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> (Bound<'py, PyType>, Fields) {
         let Self { text, id, bytes, index, logprob, top_logprobs } = slf.get();
         (slf.get_type(), (text.clone(), *id, bytes.clone(), *index, *logprob, top_logprobs.clone()))
-    }
-
-    fn __copy__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    fn __deepcopy__(slf: Py<Self>, _memo: &Bound<'_, PyAny>) -> Py<Self> {
-        slf
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {

@@ -28,23 +28,18 @@ A stream ends with one `done` or one `error` event. A body that ends without eit
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import anyio
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from mullama._exceptions import MullamaError, OverloadedError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from starlette.applications import Starlette
-    from starlette.background import BackgroundTask
-    from starlette.requests import Request
-    from starlette.types import Receive, Scope, Send
-
-    from mullama._stream import TokenStream
+from mullama._stream import TokenStream
 
 __all__ = ["error_response", "install_error_handlers", "sse_response"]
 

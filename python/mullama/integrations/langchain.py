@@ -11,16 +11,23 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import uuid
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import LanguageModelInput
+from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.chat_models import BaseChatModel, agenerate_from_stream, generate_from_stream
-from langchain_core.messages import AIMessageChunk
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable
+from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PrivateAttr, create_model
 
@@ -30,25 +37,12 @@ from mullama._config import ContextParams, StreamConfig
 from mullama._context import Context
 from mullama._exceptions import OverloadedError
 from mullama._model import Model
+from mullama._mullama import Token
+from mullama._stream import TokenStream
 from mullama._stream_options import StreamOptions
+from mullama._typing import Self, Unpack
 from mullama.integrations._messages import to_mappings
-from mullama.integrations._tool_calls import ToolCallReader, forced, template_for_tools
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-
-    from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-    from langchain_core.language_models import LanguageModelInput
-    from langchain_core.language_models.base import LangSmithParams
-    from langchain_core.messages import AIMessage, BaseMessage
-    from langchain_core.runnables import Runnable
-    from langchain_core.tools import BaseTool
-    from typing_extensions import Self, Unpack
-
-    from mullama._mullama import Token
-    from mullama._stream import TokenStream
-    from mullama.integrations._tool_calls import ToolCall
+from mullama.integrations._tool_calls import ToolCall, ToolCallReader, forced, template_for_tools
 
 __all__ = ["ChatMullama"]
 

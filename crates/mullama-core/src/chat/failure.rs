@@ -6,10 +6,10 @@ use super::jinja;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TemplateFailure {
     /// The file has no `tokenizer.chat_template`.
-    #[error("the model has no chat template")]
+    #[error("the model has no chat template; pass one as chat_template, or use generate, which continues plain text")]
     Missing,
     /// The template called `raise_exception`.
-    #[error("the template refuses the messages in line {line}: {message}")]
+    #[error("the chat template refuses the messages in line {line}: {message}")]
     Refused {
         /// The message of the exception.
         message: String,
@@ -17,7 +17,7 @@ pub enum TemplateFailure {
         line: usize,
     },
     /// The template is not valid Jinja, or an operation in it failed.
-    #[error("the template fails in line {line}: {reason}")]
+    #[error("the chat template fails in line {line}: {reason}")]
     Failed {
         /// What is wrong.
         reason: String,
@@ -25,7 +25,7 @@ pub enum TemplateFailure {
         line: usize,
     },
     /// Rendering was stopped: it reached a limit, or its request has ended.
-    #[error("the template was stopped in line {line}: {reason}")]
+    #[error("the chat template was stopped in line {line}: {reason}")]
     Stopped {
         /// The limit that was reached.
         reason: String,

@@ -1,7 +1,7 @@
 //! The settings of an engine: context length, slots, KV pool and threads.
 
 use super::dynamic::{DynamicValue, Field, Setting};
-use super::range::Range;
+use super::range::{Limits, Range};
 use crate::error::MullamaError;
 
 /// The settings of an engine. Contexts with equal params over one model share one engine and one KV pool.
@@ -79,9 +79,24 @@ const OPTIONAL_THREADS: Range<u32> = Range::new(1, MAX_THREADS, "None or 1 to 51
 const SLOTS: Range<u32> = Range::new(1, MAX_SEQUENCES, "1 to 256");
 const QUEUE: Range<u32> = Range::new(0, 1 << 20, "0 to 1048576");
 
+/// The range of a field; `None` if every value of its type is allowed.
+fn range_of(field: &str) -> Option<Range<u32>> {
+    match field {
+        "n_ctx" | "kv_cells" => Some(OPTIONAL_CELLS),
+        "n_parallel" => Some(SLOTS),
+        "n_batch" | "n_ubatch" => Some(CELLS),
+        "n_threads" | "n_threads_batch" => Some(OPTIONAL_THREADS),
+        "max_queue" => Some(QUEUE),
+        _ => None,
+    }
+}
+
 macro_rules! read_fields {
     ($($name:ident)*) => {
         impl ContextParams {
+            /// The names of all fields.
+            pub const FIELDS: &[&str] = &[$(stringify!($name)),*];
+
             /// Reads params from another language, whose value of each field `field` returns.
             ///
             /// # Errors
@@ -90,7 +105,7 @@ macro_rules! read_fields {
                 field: impl Fn(&'static str) -> Result<V, V::Error>,
             ) -> Result<Self, V::Error> {
                 $(let name = stringify!($name);
-                let $name = Setting::take(&field(name)?, Field { name, range: Self::range })?;)*
+                let $name = Setting::take(&field(name)?, Field::new(name, Self::range))?;)*
                 // Without one of the fields this does not build.
                 Ok(Self { $($name),* })
             }
@@ -118,16 +133,15 @@ impl ContextParams {
         QUEUE.check("max_queue", self.max_queue)
     }
 
+    /// The limits of every numeric field by name, for schemas in other languages.
+    pub fn limits() -> Vec<(&'static str, Limits)> {
+        let limits = |name| Some((name, Limits::from(range_of(name)?)));
+        Self::FIELDS.iter().filter_map(|name| limits(*name)).collect()
+    }
+
     /// The allowed values of a numeric field as text, for a value that the field cannot hold.
     fn range(field: &str) -> Option<&'static str> {
-        match field {
-            "n_ctx" | "kv_cells" => Some(OPTIONAL_CELLS.words()),
-            "n_parallel" => Some(SLOTS.words()),
-            "n_batch" | "n_ubatch" => Some(CELLS.words()),
-            "n_threads" | "n_threads_batch" => Some(OPTIONAL_THREADS.words()),
-            "max_queue" => Some(QUEUE.words()),
-            _ => None,
-        }
+        range_of(field).map(|range| range.words())
     }
 
     /// Maximum number of streams that may be unfinished at once.

@@ -93,9 +93,23 @@ pub struct Field {
     pub name: &'static str,
     /// The values that a field of this name allows, in words, where a table narrows its type's.
     pub range: fn(&str) -> Option<&'static str>,
+    /// The index of the value, if the field is a list and the value is one of its items.
+    pub index: Option<usize>,
 }
 
 impl Field {
+    /// The field of this name, with the values that it allows in words.
+    pub fn new(name: &'static str, range: fn(&str) -> Option<&'static str>) -> Self {
+        Self { name, range, index: None }
+    }
+
+    fn mistyped<V: DynamicValue>(self, value: &V, wanted: &str) -> V::Error {
+        match self.index {
+            None => value.mistyped(self.name, wanted),
+            Some(index) => value.mistyped(&format!("{}[{index}]", self.name), wanted),
+        }
+    }
+
     fn out_of_range<V: DynamicValue>(self, value: &V, range: &str) -> V::Error {
         let range = (self.range)(self.name).unwrap_or(range).to_owned();
         match value.shown() {
@@ -114,7 +128,7 @@ impl Field {
         match found {
             Numeral::Value(number) => Ok(number),
             Numeral::TooLarge => Err(self.out_of_range(value, range)),
-            Numeral::NotANumber => Err(value.mistyped(self.name, wanted)),
+            Numeral::NotANumber => Err(self.mistyped(value, wanted)),
         }
     }
 
@@ -176,7 +190,7 @@ impl Setting for bool {
 
 impl Setting for String {
     fn take<V: DynamicValue>(value: &V, field: Field) -> Result<Self, V::Error> {
-        let text = value.to_text().ok_or_else(|| value.mistyped(field.name, "a str"))?;
+        let text = value.to_text().ok_or_else(|| field.mistyped(value, "a str"))?;
         text.ok_or_else(|| field.out_of_range(value, "text without lone surrogates"))
     }
 }
@@ -194,7 +208,7 @@ impl<T: Setting> Setting for Vec<T> {
         let mut taken = Self::new();
         for item in items {
             field.check_count(value, taken.len() + 1)?;
-            taken.push(T::take(&item?, field)?);
+            taken.push(T::take(&item?, Field { index: Some(taken.len()), ..field })?);
         }
         Ok(taken)
     }
@@ -208,10 +222,29 @@ impl Setting for Vec<(TokenId, f32)> {
         field.check_count(value, value.count()?.unwrap_or_default())?;
         let biases = value.pairs().ok_or_else(|| value.mistyped(field.name, "a mapping"))??;
         let bias_field = Field { range: |_| Some(BIASES), ..field };
-        biases
-            .iter()
-            .map(|(token, bias)| Ok((Setting::take(token, field)?, Setting::take(bias, bias_field)?)))
-            .collect()
+        let pairs = biases.iter().map(|(token, bias)| {
+            let token = token_of(token, field)?;
+            match bias.to_float()? {
+                Numeral::NotANumber => Err(bias.mistyped(&format!("{}[{token}]", field.name), "a number")),
+                _ => Ok((token, Setting::take(bias, bias_field)?)),
+            }
+        });
+        pairs.collect()
+    }
+}
+
+/// The token id that a key of a mapping is. The keys of a JSON object are texts, so its digits are taken too.
+fn token_of<V: DynamicValue>(key: &V, field: Field) -> Result<TokenId, V::Error> {
+    if let Some(Some(digits)) = key.to_text() {
+        let token = digits.parse::<TokenId>().ok().filter(|token| token.to_string() == digits);
+        let named = || key.mistyped(&format!("the key {digits:?} of {}", field.name), "an int token id");
+        return token.ok_or_else(named);
+    }
+    match key.to_integer()? {
+        Numeral::NotANumber => {
+            Err(key.mistyped(&format!("the key {} of {}", key.shown()?, field.name), "an int token id"))
+        }
+        _ => Setting::take(key, field),
     }
 }
 
@@ -220,10 +253,10 @@ macro_rules! named_settings {
         $(impl Setting for $type {
             /// The choice that a word of llama.cpp's names.
             fn take<V: DynamicValue>(value: &V, field: Field) -> Result<Self, V::Error> {
-                let word = String::take(value, field)?;
-                let choice = Self::NAMED.into_iter().find(|(known, _)| *known == word).map(|(_, choice)| choice);
-                let words = || format!("one of {}", Self::NAMED.map(|(known, _)| known).join(", "));
-                choice.ok_or_else(|| field.out_of_range(value, &words()))
+                let words = format!("one of {}", Self::NAMED.map(|(known, _)| known).join(", "));
+                let word = value.to_text().ok_or_else(|| field.mistyped(value, &words))?;
+                let choice = Self::NAMED.into_iter().find(|(known, _)| word.as_deref() == Some(*known));
+                choice.map(|(_, choice)| choice).ok_or_else(|| field.out_of_range(value, &words))
             }
         })*
     };

@@ -9,6 +9,6 @@ mod stream_config;
 pub(crate) use context_params::MAX_SEQUENCES;
 pub use context_params::{ContextParams, FlashAttn, KvType};
 pub use dynamic::{DynamicValue, Field, Numeral, Setting};
-pub use range::Range;
+pub use range::{Limits, Range};
 pub(crate) use resolved_params::ResolvedParams;
 pub use stream_config::StreamConfig;

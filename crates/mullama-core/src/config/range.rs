@@ -4,6 +4,21 @@ use std::fmt::Display;
 
 use crate::error::MullamaError;
 
+/// The limits of a field as numbers, for schemas in other languages.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Limits {
+    /// The smallest and the largest number, both allowed.
+    Numbers(f64, f64),
+    /// The maximum number of items of a list or a mapping.
+    Items(u32),
+}
+
+impl From<Range<u32>> for Limits {
+    fn from(range: Range<u32>) -> Self {
+        Self::Numbers(range.min.into(), range.max.into())
+    }
+}
+
 /// The values that a field allows; the check and its wording are defined together.
 #[derive(Debug, Clone, Copy)]
 pub struct Range<T> {

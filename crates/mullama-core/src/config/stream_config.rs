@@ -1,7 +1,7 @@
 //! How a stream is generated and delivered: defines every field once, with its default and its range.
 
 use super::dynamic::{DynamicValue, Field, Setting};
-use super::range::Range;
+use super::range::{Limits, Range};
 use crate::error::MullamaError;
 use mullama_ffi::TokenId;
 
@@ -114,6 +114,19 @@ macro_rules! range_in_words {
     };
 }
 
+/// The limits of a line of the table.
+macro_rules! limits {
+    (-) => {
+        None
+    };
+    (($min:expr, $max:expr, $words:expr)) => {
+        Some(Limits::Numbers($min as f64, $max as f64))
+    };
+    ([$most:expr, $words:expr]) => {
+        Some(Limits::Items($most))
+    };
+}
+
 /// Refuses a list that is longer than `most`.
 fn check_length(field: &'static str, length: usize, most: usize, words: &'static str) -> Result<(), MullamaError> {
     if length <= most {
@@ -170,7 +183,7 @@ macro_rules! stream_config {
             ) -> Result<Self, V::Error> {
                 let mut config = Self::default();
                 $(let name = stringify!($name);
-                config.$name = Setting::take(&field(name)?, Field { name, range: Self::range })?;)*
+                config.$name = Setting::take(&field(name)?, Field::new(name, Self::range))?;)*
                 Ok(config)
             }
 
@@ -180,6 +193,13 @@ macro_rules! stream_config {
                     return range_in_words!($range);
                 })*
                 None
+            }
+
+            /// The limits of every field that has some, by name, for schemas in other languages.
+            #[expect(clippy::cast_precision_loss, clippy::cast_lossless, reason = "the largest may be rounded")]
+            pub fn limits() -> Vec<(&'static str, Limits)> {
+                let all = [$((stringify!($name), limits!($range))),*];
+                all.into_iter().filter_map(|(name, limits)| Some((name, limits?))).collect()
             }
 
             fn check_ranges(&self) -> Result<(), MullamaError> {

@@ -153,7 +153,8 @@ fn engine_thread<B: Backend>(
     let mut engine = Engine::new(backend, parts);
     let run = AssertUnwindSafe(|| run(&mut engine, &inbox, clock.as_ref()));
     let error = match catch_unwind(run) {
-        Ok(()) => MullamaError::Closed { what: "engine" },
+        // Streams keep the engine, so only closing the model or the process ends it before them.
+        Ok(()) => MullamaError::Closed { what: "model" },
         Err(_) => MullamaError::StreamingError(StreamFailure::EngineEnded),
     };
     inbox.close();

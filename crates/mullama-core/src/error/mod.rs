@@ -14,6 +14,9 @@ pub use facts::Fact;
 /// The default stack size of a thread of Rust's standard library.
 const DEFAULT_STACK_BYTES: usize = 2 << 20;
 
+/// What is closed in a forked child, which has no thread of its parent's engine.
+pub(crate) const ENGINE_BEFORE_FORK: &str = "engine of the process before the fork";
+
 /// An error of one request; other requests are not affected.
 ///
 /// Each variant has a stable [`code`](Self::code) that is the same in every
@@ -48,7 +51,7 @@ pub enum MullamaError {
     #[error("invalid prompt: {0}")]
     InvalidPrompt(PromptFailure),
     /// The messages of the chat could not be rendered to a prompt.
-    #[error("chat template: {0}")]
+    #[error("{0}")]
     ChatTemplate(TemplateFailure),
     /// The prompt leaves no space for a completion token.
     #[error(
@@ -101,7 +104,7 @@ pub enum MullamaError {
     #[error("generation failed: {0}")]
     StreamingError(StreamFailure),
     /// The engine, context or model is closed.
-    #[error("the {what} is closed")]
+    #[error("the {what} is closed{}", if *what == ENGINE_BEFORE_FORK { "; load the model in this process too" } else { "" })]
     Closed {
         /// What is closed.
         what: &'static str,
@@ -174,10 +177,10 @@ pub enum ModelLoadFailure {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PromptFailure {
     /// The prompt has neither text nor tokens; a token that the model adds by itself does not count.
-    #[error("the prompt is empty")]
+    #[error("the prompt is empty; it needs at least one character or token id")]
     Empty,
     /// A token id that is not in the vocabulary.
-    #[error("token {token} at position {position} is outside 0..{n_vocab}")]
+    #[error("token {token} at position {position} is not in the vocabulary of {n_vocab} tokens (ids 0 to {})", n_vocab.saturating_sub(1))]
     UnknownToken {
         /// The token id.
         token: i32,
@@ -187,7 +190,7 @@ pub enum PromptFailure {
         n_vocab: usize,
     },
     /// A token id that no vocabulary can have, because it does not fit into 32 bits.
-    #[error("token {token} at position {position} is outside every vocabulary")]
+    #[error("token {token} at position {position} is too large for any vocabulary")]
     HugeToken {
         /// The id as text.
         token: String,
