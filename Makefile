@@ -86,7 +86,6 @@ python-test: install
 	$(BIN)/pytest
 
 docs: install
-	$(BIN)/python -m pip install --quiet --group docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # libFuzzer on a stable compiler: the coverage counters that `cargo fuzz` asks for, without its sanitizers, which need a nightly
@@ -154,5 +153,5 @@ clean:
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv \
 		|| { echo "$(PYTHON) cannot make virtual environments (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --group dev
+	$(BIN)/python -m pip install --quiet --group dev --group docs
 	@touch $@

@@ -1,8 +1,9 @@
-"""The guide `docs/streaming.md` says what is so: every block of it runs, and its tables are the package's own."""
+"""The pages say what is so: every block of them runs, and the tables of `docs/streaming.md` are the package's own."""
 
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import logging
 import math
@@ -14,17 +15,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from guide import GUIDE, ROOT, Block, Program, blocks, name
+from guide import CHAT, DOCS, GUIDE, PAGES, ROOT, SERVERS, Block, Program, blocks, name
 
 import mullama
 from mullama import Context, InvalidConfigError, MullamaError, StreamConfig, _cli, _mullama
 from mullama.integrations.fastapi import error_response
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-PAGES = (GUIDE, ROOT / "docs" / "command-line.md")
 CORE = ROOT / "crates" / "mullama-core" / "src" / "config" / "stream_config.rs"
+
+WITHOUT_PYTHON = {
+    "chat-templates",
+    "command-line",
+    "gpu",
+    "performance",
+    "reference",
+    "releasing",
+    "rust",
+    "updating-llama-cpp",
+}
 
 OUT_OF_RANGE = {
     "seed": 2**32 - 1,
@@ -43,55 +54,72 @@ def table(beginning: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
 
+def with_a_model(folder: Path) -> Path:
+    """The folder with a model file of the name that the pages use for the reader's own."""
+    (folder / "model.gguf").symlink_to(ROOT / "python" / "mullama" / "models" / "demo.gguf")
+    return folder
+
+
 @pytest.fixture(scope="module")
-def program() -> Iterator[Program]:
-    """The program of the guide."""
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], Program]]:
+    """The program of each page, in a folder with a model."""
     logger = logging.getLogger("mullama")
-    before = logger.level
-    yield Program()
-    logger.setLevel(before)
+    before = logger.level, Path.cwd()
+    os.chdir(with_a_model(tmp_path_factory.mktemp("page")))
+    yield functools.cache(Program)
+    logger.setLevel(before[0])
+    os.chdir(before[1])
+
+
+@pytest.fixture
+def program(programs: Callable[[Path], Program]) -> Program:
+    """The program of the guide."""
+    return programs(GUIDE)
 
 
 def test_there_is_something_to_run() -> None:
-    assert len(blocks("python", GUIDE)) > 10
+    assert len(blocks("python", GUIDE)) > 5
     assert len(blocks("rust", GUIDE)) > 5
     assert len(blocks("sh", *PAGES)) > 5
-    languages = re.findall(r"^```(\w*)\n(?:(?!```).*\n)*```$", GUIDE.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert set(languages) == {"python", "rust", "sh"}
+    assert {page for page in PAGES if not blocks("python", page)} <= {DOCS / f"{name}.md" for name in WITHOUT_PYTHON}
 
 
-def test_the_rust_blocks_are_doctests_of_the_core() -> None:
-    assert (
-        '#[doc = include_str!("../../../docs/streaming.md")]' in (ROOT / "crates/mullama-core/src/lib.rs").read_text()
-    )
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(r"rust[,\w]*", page)], ids=lambda page: page.name)
+def test_the_rust_blocks_are_doctests_of_the_core(page: Path) -> None:
+    core = (ROOT / "crates" / "mullama-core" / "src" / "lib.rs").read_text(encoding="utf-8")
+    assert f'#[doc = include_str!("../../../docs/{page.name}")]' in core
 
 
-@pytest.mark.parametrize("block", blocks("python", GUIDE), ids=name)
-def test_a_python_block_runs_where_it_stands(program: Program, block: Block) -> None:
-    program.run_to(block)
+@pytest.mark.parametrize("block", blocks("python", *PAGES), ids=name)
+def test_a_python_block_runs_where_it_stands(programs: Callable[[Path], Program], block: Block) -> None:
+    programs(block.page).run_to(block)
 
 
 @pytest.mark.parametrize(
-    ("part", "told"),
+    ("page", "part", "told"),
     [
-        ("from mullama import Context, Model", r"\((length|stop)\)$"),
-        ("stats().paused", "paused: 1\n"),
-        ("except StreamTimeoutError", "\ntimeout_ms passed after [1-9] tokens, [1-9][0-9]* characters"),
-        ('["7", "11"]', "^, 4, 5, 6,  ended before 7\n$"),
-        ("threading.Timer", "(?s) cancelled\n.* cancelled\n$"),
-        ("chat_stream", r"(?s)\(0 of .*\n\([1-9][0-9]* of"),
-        ("get_weather", '"city": "Berlin"'),
-        ("serve(answer", r"\{'type': 'done', 'finish_reason': '(length|stop)'\}\n$"),
-        ("getLogger", r"Usage\(.*\nTimings\(.*\nStats\("),
+        (GUIDE, "from mullama import Context, Model", r"\((length|stop)\)$"),
+        (GUIDE, "stats().paused", "paused: 1\n"),
+        (GUIDE, "except StreamTimeoutError", "\ntimeout_ms passed after [1-9] tokens, [1-9][0-9]* characters"),
+        (GUIDE, '["7", "11"]', "^, 4, 5, 6,  ended before 7\n$"),
+        (GUIDE, "threading.Timer", "(?s) cancelled\n.* cancelled\n$"),
+        (GUIDE, "getLogger", r"Usage\(.*\nTimings\(.*\nStats\("),
+        (CHAT, "chat_stream", r"(?s)\(0 of .*\n\([1-9][0-9]* of"),
+        (CHAT, "get_weather", '"city": "Berlin"'),
+        (CHAT, "ContextOverflowError", r"\d+ of 128 tokens: the oldest turn goes\n(?s:.*)messages fit\)\n$"),
+        (SERVERS, "serve(answer", r"\{'type': 'done', 'finish_reason': '(length|stop)'\}\n$"),
+        (SERVERS, "def body", r"\{\"finish_reason\": \"(length|stop)\"\}\n$"),
     ],
 )
-def test_a_python_block_does_what_the_text_says(program: Program, part: str, told: str) -> None:
-    assert re.search(told, program.written_by(part))
+def test_a_python_block_does_what_the_text_says(
+    programs: Callable[[Path], Program], page: Path, part: str, told: str
+) -> None:
+    assert re.search(told, programs(page).written_by(part))
 
 
-def test_typed_control_tokens_are_more_tokens_than_parsed_ones(program: Program) -> None:
+def test_typed_control_tokens_are_more_tokens_than_parsed_ones(programs: Callable[[Path], Program]) -> None:
     [(plain, parsed)] = re.findall(
-        r"^as plain text (\d+) tokens, parsed (\d+)$", program.written_by("typed"), re.MULTILINE
+        r"^as plain text (\d+) tokens, parsed (\d+)$", programs(CHAT).written_by("typed"), re.MULTILINE
     )
     assert int(plain) > int(parsed)
 
@@ -125,7 +153,7 @@ def test_a_shell_block_runs_as_it_stands(block: Block, tmp_path: Path) -> None:
     command = ["bash", "-euo", "pipefail", "-c", block.code]
     ran = subprocess.run(  # what it is for
         command,
-        cwd=tmp_path,
+        cwd=with_a_model(tmp_path),
         env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 import uvicorn
-from guide import GUIDE, Program
+from guide import DOCS, ROOT, SERVERS, Program
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import serve
 
@@ -22,6 +22,7 @@ from mullama import AsyncModel, Context, ContextParams, Model
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.slow
 
@@ -30,8 +31,8 @@ AN_HOUR = 3_600_000
 
 @pytest.fixture(scope="module")
 def names() -> dict[str, Any]:
-    """What the guide's program has defined when its servers are there."""
-    program = Program()
+    """What the page's program has defined when its servers are there."""
+    program = Program(SERVERS)
     program.written_by("sse_response")
     program.written_by("serve(answer")
     return program.names
@@ -77,7 +78,7 @@ def test_every_event_is_json_as_the_guide_tells_and_the_last_one_is_done(server:
     answer = httpx.get(f"{server}/stream", params={"prompt": "Write a poem:", "max_tokens": 20}, timeout=60)
     assert answer.headers["content-type"].startswith("text/event-stream")
     *tokens, (last, end) = events(answer.text)
-    [keys] = re.findall(r'`\{("text": …, "index": …)\}` for a token', GUIDE.read_text(encoding="utf-8"))
+    [keys] = re.findall(r'`\{("text": …, "index": …)\}` for a token', SERVERS.read_text(encoding="utf-8"))
     assert {name for name, _ in tokens} == {"message"}
     assert {tuple(token) for _, token in tokens} == {tuple(re.findall('"([a-z]+)"', keys))}
     assert [token["index"] for _, token in tokens] == list(range(20))
@@ -110,6 +111,29 @@ def test_an_overload_is_a_429_with_retry_after(server: str, names: dict[str, Any
         answer = httpx.get(f"{server}/stream", params={"prompt": "Write a poem:"}, timeout=60)
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
     assert answer.json()["error"]["code"] == "OVERLOADED"
+
+
+def test_the_service_of_the_deployment_page_streams_and_tells_its_health(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = Program(DOCS / "deployment.md")
+    program.written_by("def lifespan")
+    app = program.names["app"]
+
+    async def ask() -> tuple[str, dict[str, int]]:
+        transport = httpx.ASGITransport(app=app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://t") as client,
+        ):
+            answer = await client.get("/stream", params={"prompt": "Write a poem:"}, timeout=60)
+            return answer.text, (await client.get("/health", timeout=60)).json()
+
+    (tmp_path / "model.gguf").symlink_to(ROOT / "python" / "mullama" / "models" / "demo.gguf")
+    monkeypatch.chdir(tmp_path)
+    body, health = asyncio.run(asyncio.wait_for(ask(), 60))
+    assert events(body)[-1][0] == "done"
+    assert health == {"queued": 0, "running": 0, "paused": 0}
 
 
 async def until(holds: Callable[[], bool]) -> None:

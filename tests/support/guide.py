@@ -1,15 +1,24 @@
-"""The blocks of the guide, and its Python blocks as the one program that they are."""
+"""The blocks of the documentation's pages, and a page's Python blocks as the one program that they are."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 ROOT = Path(__file__).parents[2]
-GUIDE = ROOT / "docs" / "streaming.md"
+DOCS = ROOT / "docs"
+GUIDE = DOCS / "streaming.md"
+SERVERS = DOCS / "servers.md"
+CHAT = DOCS / "chat.md"
+PAGES = [page for page in sorted(DOCS.glob("*.md")) if page.name not in {"architecture.md", "design.md"}]
+"""The pages that users read."""
 
 
 class Block(NamedTuple):
@@ -21,13 +30,14 @@ class Block(NamedTuple):
 
 
 def blocks(language: str, *pages: Path) -> list[Block]:
-    """The blocks of a language."""
+    """The blocks of a language, which is a pattern."""
     found = []
     for page in pages:
         text = page.read_text(encoding="utf-8")
-        for fence in re.finditer(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
-            line = text.count("\n", 0, fence.start(1)) + 1
-            found.append(Block(page, line, fence[1]))
+        for fence in re.finditer(r"^( *)```([^\n]*)\n(.*?)^\1```$", text, flags=re.DOTALL | re.MULTILINE):
+            if re.fullmatch(language, fence[2]):
+                line = text.count("\n", 0, fence.start(3)) + 1
+                found.append(Block(page, line, fence[3]))
     return found
 
 
@@ -37,12 +47,12 @@ def name(block: Block) -> str:
 
 
 class Program:
-    """The guide's Python blocks: one program, which runs as far as it is wanted."""
+    """A page's Python blocks: one program, which runs as far as it is wanted."""
 
-    def __init__(self) -> None:
+    def __init__(self, page: Path = GUIDE) -> None:
         """Nothing has run yet."""
         self.names: dict[str, Any] = {"__name__": "guide"}
-        self._blocks = blocks("python", GUIDE)
+        self._blocks = blocks("python", page)
         self._written: list[str] = []
 
     def run_to(self, block: Block) -> str:
@@ -59,3 +69,13 @@ class Program:
         """Runs the program to the one block with this part; what it wrote."""
         [block] = [block for block in self._blocks if part in block.code]
         return self.run_to(block)
+
+
+def loaded_script(file: Path) -> ModuleType:
+    """A script of `docs/` as a module. The folder is not on the path, where its `site.py` would hide Python's own."""
+    spec = importlib.util.spec_from_file_location(f"docs_{file.stem}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

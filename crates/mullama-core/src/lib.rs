@@ -1,7 +1,7 @@
 //! Streams text from language models in your own process.
 //!
-//! Every reader gets each token as soon as it is computed; no reader can slow
-//! down, starve or crash another; a reader that leaves frees its compute at once.
+//! Every reader gets each token as soon as it is computed; a reader that lags pauses
+//! only its own stream; a reader that leaves frees its compute within one step.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -84,4 +84,7 @@ struct Readme;
 
 #[cfg(all(doctest, feature = "streaming"))]
 #[doc = include_str!("../../../docs/streaming.md")]
-struct StreamingGuide;
+#[doc = include_str!("../../../docs/first-steps.md")]
+#[doc = include_str!("../../../docs/chat.md")]
+#[doc = include_str!("../../../docs/rust.md")]
+struct Pages;
