@@ -33,6 +33,8 @@ def bench(*arguments: str) -> str:
 def test_in_json_every_figure_is_there_with_its_unit_in_its_name() -> None:
     figures = json.loads(bench("--json"))
     assert figures["model"].endswith("demo.gguf")
+    assert (figures["name"], figures["quantization"], figures["parameters"]) == ("mullama demo", "Q8_0", 2_164_800)
+    assert figures["llama_cpp"]
     speeds = [f"tokens_per_second{which}" for which in ("", "_async", "_8_streams")]
     costs = ["python_us_per_token", "python_us_per_token_async", "prefill_tokens_per_second", "resident_mib", "load_ms"]
     assert min(figures[name] for name in [*speeds, *costs, "first_token_cold_ms", "first_token_warm_ms"]) > 0
@@ -46,6 +48,7 @@ def test_the_table_has_a_line_for_each_figure_and_no_markup() -> None:
     for words in ("one stream, async for", "8 async streams", "lag beside them, p99", "first token", "RSS"):
         assert words in shown
     assert "\x1b" not in shown
+    assert shown.startswith("mullama demo: llama, 2.16M parameters, Q8_0, 2.2 MiB")
 
 
 def test_ctrl_c_ends_a_measurement_without_a_traceback(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mullama import Model, __version__, _doctor, _machine, _model, _mullama
+from mullama import Model, __version__, _doctor, _introduction, _machine, _model, _mullama, _versions
 from mullama._build import TARGET_FEATURES
 from mullama._doctor import Device
 
@@ -26,7 +28,20 @@ def test_it_tells_versions_processor_threads_and_memory() -> None:
     done = doctor()
     assert (done.returncode, done.stderr) == (0, "")
     assert __version__ in done.stdout
-    for name in ("Python", "platform", "processor", "usable", "threads", "compiled for", "verdict", "memory", "GPU"):
+    assert "llama-cpp-sys-2" in done.stdout
+    for name in (
+        "llama.cpp",
+        "Python",
+        "platform",
+        "built with",
+        "processor",
+        "usable",
+        "threads",
+        "compiled for",
+        "verdict",
+        "memory",
+        "GPU",
+    ):
         assert f"\n{name} " in done.stdout
     assert "has all features that mullama was compiled for" in done.stdout
 
@@ -34,8 +49,50 @@ def test_it_tells_versions_processor_threads_and_memory() -> None:
 def test_it_tells_what_a_model_is() -> None:
     done = doctor("demo")
     assert (done.returncode, done.stderr) == (0, "")
-    for words in ("mullama demo", "llama", "1,024 tokens", "trained for 1024 tokens", "yes", "are valid"):
+    for words in (
+        "mullama demo",
+        "llama",
+        "2.16M parameters (2,164,800) in Q8_0, 2.2 MiB",
+        "1,024 tokens",
+        "trained for 1024 tokens",
+        "yes",
+        "are valid",
+    ):
         assert words in done.stdout
+
+
+def test_in_json_it_tells_the_same_as_values() -> None:
+    facts = json.loads(doctor("demo", "--json").stdout)
+    assert facts["mullama"] == __version__
+    assert facts["threads"] == _mullama.usable_cores()
+    assert facts["memory"] >= facts["memory_available"] > 0
+    assert [device["kind"] for device in facts["devices"]][-1] == "cpu"
+    model = facts["model"]
+    assert (model["name"], model["architecture"], model["quantization"]) == ("mullama demo", "llama", "Q8_0")
+    assert (model["parameters"], model["layers"], model["context_length"]) == (2_164_800, 5, 1024)
+    assert model["size"] == Model.load("demo").size
+    assert model["has_chat_template"] is True
+    assert "model" not in json.loads(doctor("--json").stdout)
+
+
+def test_in_json_a_file_that_is_no_model_is_an_event() -> None:
+    done = doctor("/nowhere/model.gguf", "--json")
+    assert done.returncode == 3
+    assert json.loads(done.stdout)["code"] == "MODEL_NOT_FOUND"
+
+
+def test_the_version_of_llama_cpp_is_the_pinned_one() -> None:
+    manifest = (Path(__file__).parents[1] / "Cargo.toml").read_text(encoding="utf-8")
+    assert f'llama-cpp-sys-2 = {{ version = "={_versions.LLAMA_CPP_CRATE}"' in manifest
+    for source in Path.home().glob(f".cargo/registry/src/*/llama-cpp-sys-2-{_versions.LLAMA_CPP_CRATE}/llama.cpp"):
+        cmake = (source / "CMakeLists.txt").read_text(encoding="utf-8")
+        parts = re.findall(r"^set\(LLAMA_VERSION_(?:MAJOR|MINOR|PATCH) +(\d+)\)", cmake, re.MULTILINE)
+        assert ".".join(parts) == _versions.LLAMA_CPP
+
+
+def test_a_quantization_that_the_file_does_not_name_is_unknown(model: Model) -> None:
+    assert _introduction.quantization(replace(model, metadata={"general.file_type": "15"})) == "Q4_K_M"
+    assert _introduction.quantization(replace(model, metadata={})) == "unknown"
 
 
 @pytest.mark.parametrize(

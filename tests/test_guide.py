@@ -225,8 +225,8 @@ def test_the_page_of_the_command_line_has_every_option() -> None:
     group: Any = typer.main.get_command(_cli.app)
     for command_name, command in group.commands.items():
         section = page.split(f"\n## mullama {command_name}", 1)[1].split("\n## ", 1)[0]
-        options = {option for one in command.params for option in one.opts if option.startswith("-")}
-        assert set(re.findall(r"^\| `(--[a-z-]+)", section, flags=re.MULTILINE)) == options, command_name
+        options = {option for one in command.params for option in one.opts if option.startswith("--")}
+        assert set(re.findall(r"^\| `(?:-\w, )?(--[a-z-]+)", section, flags=re.MULTILINE)) == options, command_name
 
 
 def test_what_contributing_names_is_there() -> None:

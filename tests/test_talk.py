@@ -2,136 +2,40 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
-import select
 import signal
-import struct
-import subprocess
-import sys
-import termios
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from terminal import BACKSPACE, CTRL_C, CTRL_D, CTRL_P, Terminal
 
-from mullama import Context, ContextParams, Model, StreamConfig, _model, _talk
+from mullama import Context, ContextParams, Model, StreamConfig, _commands, _introduction, _model, _talk
 from mullama._run import Job
+from mullama._settings import read_value
 from mullama._talk import Talk
-from mullama._typed import Typed, read_message, read_value
+from mullama._typed import Typed, read_message
+from mullama._writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from typing_extensions import Self
 
 pytestmark = pytest.mark.slow
 
 DEMO = Path(_model.DEMO)
 
-LIMIT = 20
-"""Seconds that anything may take on a machine that is busy elsewhere."""
-
-CTRL_C, CTRL_D, CTRL_P, BACKSPACE = b"\x03", b"\x04", b"\x10", b"\x7f"
-
-# Ctrl-C reaches whoever has the terminal, as a shell would give it.
-PROGRAM = """
-import fcntl, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-import _mullama_command
-sys.exit(_mullama_command.main())
-"""
-GREEDY = ["--temperature", "0"]
+GREEDY = ["--temperature", "0", "--no-wrap"]
 SLOWLY = ["/set ignore_eos true", "/set stream_delay_ms 30", "/set max_tokens 900"]
-
-
-class Terminal:
-    """A terminal with the command in it."""
-
-    def __init__(self, *arguments: str, stdout: int | None = None) -> None:
-        """Starts the command; its output goes to the terminal, or stdout elsewhere."""
-        self._primary, terminal = os.openpty()
-        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 50, 200, 0, 0))
-        command = [sys.executable, "-c", PROGRAM, "run", *arguments]
-        plain = {**os.environ, "TERM": "dumb", "INPUTRC": os.devnull, "PYTHONUTF8": "1"}
-        out = terminal if stdout is None else stdout
-        self.child = subprocess.Popen(
-            command, stdin=terminal, stdout=out, stderr=terminal, env=plain, start_new_session=True
-        )
-        os.close(terminal)
-        self._unread = ""
-        self.reads = 0
-
-    def press(self, keys: bytes) -> None:
-        """Presses keys."""
-        os.write(self._primary, keys)
-
-    def press_in_rest(self, keys: bytes) -> None:
-        """Presses keys once the command waits for some, which is a moment after its prompt is seen."""
-        until = time.monotonic() + LIMIT
-        while self._state() != "S":
-            assert time.monotonic() < until, "it never waited"
-            time.sleep(0.001)
-        self.press(keys)
-
-    def _state(self) -> str:
-        """What Linux says of the main thread: R runs or would like to, S waits."""
-        return Path(f"/proc/{self.child.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
-
-    def until(self, words: str) -> str:
-        """What is shown before the words; what is shown after them is for the next call."""
-        until = time.monotonic() + LIMIT
-        while words not in self._unread:
-            assert self._read(until - time.monotonic()), f"{words!r} never came, but {self._unread!r}"
-        before, _, self._unread = self._unread.partition(words)
-        return before
-
-    def say(self, *lines: str) -> str:
-        """Types lines, each when it is asked for; what is shown between the last of them and the next prompt."""
-        shown = ""
-        for line in lines:
-            self.press(line.encode() + b"\r")
-            shown = self.until(">>> ")
-        return shown
-
-    def end(self) -> tuple[int, str]:
-        """The exit code, and what was shown last."""
-        until = time.monotonic() + LIMIT
-        while self._read(until - time.monotonic()):
-            pass
-        return self.child.wait(timeout=LIMIT), self._unread
-
-    def _read(self, limit: float) -> bool:
-        """Reads what is shown next; false when the command is gone."""
-        ready, _, _ = select.select([self._primary], [], [], max(limit, 0))
-        assert ready, f"nothing more came after {self._unread!r}"
-        try:
-            shown = os.read(self._primary, 65_536)
-        except OSError:  # nobody has the terminal any more
-            return False
-        self._unread += shown.decode(errors="replace")
-        self.reads += 1
-        return bool(shown)
-
-    def __enter__(self) -> Self:
-        """The terminal; the end of the block ends the command."""
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        """Ends the command."""
-        self.child.kill()
-        self.child.wait(timeout=LIMIT)
-        os.close(self._primary)
 
 
 @pytest.fixture
 def terminal() -> Iterator[Terminal]:
     """A conversation with the demo model, at its first prompt."""
     with Terminal("demo", *GREEDY) as terminal:
-        terminal.until(">>> ")
+        terminal.start()
         yield terminal
 
 
@@ -150,10 +54,11 @@ def user(text: str) -> dict[str, str]:
 
 def test_a_conversation_begins_with_a_greeting_and_ends_with_ctrl_d() -> None:
     with Terminal("demo") as terminal:
-        assert "Chatting with mullama demo. /help lists the commands" in terminal.until(">>> ")
+        assert "Chatting with mullama demo. /help lists the commands" in terminal.start()
         terminal.press(CTRL_D)
-        code, rest = terminal.end()
-    assert (code, rest.strip()) == (0, "")
+        code, _ = terminal.end()
+        assert [line for line in terminal.screen() if line][-1] == ">>>"
+    assert code == 0
 
 
 def test_an_answer_is_shown_piece_by_piece(terminal: Terminal, context: Context) -> None:
@@ -166,7 +71,7 @@ def test_an_answer_is_shown_piece_by_piece(terminal: Terminal, context: Context)
 
 def test_an_answer_knows_what_was_said_before(tmp_path: Path, context: Context) -> None:
     with Terminal("demo", *GREEDY, "--system", "Be brief.", "--verbose") as terminal:
-        terminal.until(">>> ")
+        terminal.start()
         terminal.say("Hello!")
         shown = terminal.say("Count to three.")
         messages = saved(terminal, tmp_path)
@@ -174,7 +79,7 @@ def test_an_answer_knows_what_was_said_before(tmp_path: Path, context: Context) 
     assert messages[0] == {"role": "system", "content": "Be brief."}
     prompt_tokens = context.chat(messages[:4], 1).usage.prompt_tokens
     assert f"; prompt: {prompt_tokens} tokens, " in shown
-    assert messages[4]["content"] in shown.replace("\r\n", "\n")
+    assert messages[4]["content"] in shown
 
 
 def test_a_setting_is_changed_checked_and_shown(terminal: Terminal) -> None:
@@ -184,8 +89,9 @@ def test_a_setting_is_changed_checked_and_shown(terminal: Terminal) -> None:
     assert "mullama: temperature is -1, but must be" in terminal.say("/set temperature -1")
     assert "mullama: temperature must be a number" in terminal.say("/set temperature hot")
     assert "did you mean temperature?" in terminal.say("/set temprature 1")
-    assert "seed null" in terminal.say("/set seed none")
+    assert "seed none" in terminal.say("/set seed none")
     assert "top_p 0.9" in terminal.say("/set top_p")
+    assert "max_tokens none" in terminal.say("/set max_tokens none")
     shown = terminal.say("/set").splitlines()[1:]
     assert [line.split()[0] for line in shown if line] == ["temperature", "top_k", "stop_sequences"]
 
@@ -197,7 +103,7 @@ def test_a_setting_holds_for_the_next_answer(terminal: Terminal, tmp_path: Path)
 
 def test_clear_forgets_the_conversation_but_not_the_system_message(tmp_path: Path) -> None:
     with Terminal("demo", "--system", "Be brief.") as terminal:
-        terminal.until(">>> ")
+        terminal.start()
         terminal.say("Hello!")
         assert len(saved(terminal, tmp_path)) == 3
         terminal.say("/clear")
@@ -206,7 +112,8 @@ def test_clear_forgets_the_conversation_but_not_the_system_message(tmp_path: Pat
 
 def test_commands_are_listed_and_an_unknown_one_is_told(terminal: Terminal) -> None:
     shown = terminal.say("/help")
-    assert all(command in shown for command in ("/set NAME VALUE", "/clear", "/save FILE", "/bye"))
+    assert all(f"/{command.name} {command.arguments}".strip() in shown for command in _commands.COMMANDS)
+    assert terminal.say("/?").partition("/help")[2] == shown.partition("/help")[2].partition("/help")[2]
     assert "mullama: unknown command /fly" in terminal.say("/fly away")
     assert "mullama: cannot save to /nowhere/file: No such file" in terminal.say("/save /nowhere/file")
     assert "mullama: /save requires a file name" in terminal.say("/save")
@@ -215,15 +122,8 @@ def test_commands_are_listed_and_an_unknown_one_is_told(terminal: Terminal) -> N
 
 
 def test_a_message_of_several_lines_is_one_message(terminal: Terminal, tmp_path: Path) -> None:
-    terminal.press(b'"""\r')
-    for line in (b"/help me", b"  with this"):
-        terminal.until("... ")
-        terminal.press(line + b"\r")
-    terminal.until("... ")
-    terminal.say('"""')
-    terminal.press(b"One\\\r")
-    terminal.until("... ")
-    terminal.say("two")
+    terminal.press(b'"""\r/help me\r  with this\r')
+    terminal.say('"""', "One\\\rtwo")
     said = [message["content"] for message in saved(terminal, tmp_path) if message["role"] == "user"]
     assert said == ["/help me\n  with this", "One\ntwo"]
 
@@ -237,26 +137,25 @@ def test_a_line_comes_back_and_can_be_edited(terminal: Terminal) -> None:
 def test_ctrl_c_stops_an_answer_and_what_was_written_is_remembered(terminal: Terminal, tmp_path: Path) -> None:
     terminal.say(*SLOWLY)
     terminal.press(b"Hello!\r")
-    terminal.until("Hello!\r\n")
-    terminal.until("Hel")
+    terminal.until("It is a")
     terminal.press(CTRL_C)
-    terminal.until(">>> ")
+    terminal.start()
     asked, answered = saved(terminal, tmp_path)
     assert asked == user("Hello!")
-    assert answered["content"].startswith("Hel")
+    assert answered["content"].startswith("Hello! It is a")
     assert "max_tokens 1" in terminal.say("/set max_tokens 1")
     terminal.say("And then?")
     assert len(saved(terminal, tmp_path)) == 4
 
 
-def test_a_second_ctrl_c_ends_the_program(terminal: Terminal) -> None:
+def test_ctrl_c_after_a_stopped_answer_hints_and_then_ends_the_program(terminal: Terminal) -> None:
     terminal.say(*SLOWLY)
     terminal.press(b"Hello!\r")
-    terminal.until("Hello!\r\n")
-    terminal.until("Hel")
+    terminal.until("It is a")
     terminal.press(CTRL_C)
-    terminal.until(">>> ")
-    # What comes between its prompt and its wait, Python's readline hears of with the next key.
+    terminal.start()
+    terminal.press_in_rest(CTRL_C)
+    terminal.until("Press Ctrl-C again")
     terminal.press_in_rest(CTRL_C)
     code, rest = terminal.end()
     assert code == 130
@@ -267,7 +166,7 @@ def test_a_second_ctrl_c_ends_the_program(terminal: Terminal) -> None:
 def test_two_ctrl_c_in_a_row_at_the_prompt_end_the_program_quietly(pause: float) -> None:
     for _ in range(4):
         with Terminal("demo", *GREEDY) as terminal:
-            terminal.until(">>> ")
+            terminal.start()
             terminal.press_in_rest(CTRL_C)
             for _ in range(2):
                 time.sleep(pause)
@@ -285,7 +184,7 @@ def test_a_second_ctrl_c_while_an_answer_stops_ends_the_program(monkeypatch: pyt
 
     talk = Talk(job())
     monkeypatch.setattr(_talk, "write_pieces", interrupted)
-    monkeypatch.setattr(_talk, "write_rest", interrupted)
+    monkeypatch.setattr(Writer, "end", interrupted)
     with pytest.raises(KeyboardInterrupt):
         talk._answer("Hello!")
 
@@ -297,21 +196,21 @@ def test_a_turn_that_was_stopped_before_its_first_word_is_forgotten(monkeypatch:
     talk = Talk(job())
     monkeypatch.setattr(_talk, "write_pieces", interrupted)
     talk._answer("Hello!")
-    assert talk._messages == []
+    assert talk.conversation.messages == []
 
 
 def test_a_name_in_a_file_gives_the_terminal_no_orders(tmp_path: Path) -> None:
     file = tmp_path / "sly.gguf"
     file.write_bytes(DEMO.read_bytes().replace(b"mullama demo", b"\x1b[31m\rdemo!!", 1))
-    assert _talk.greeting(Model.load(file)).startswith("Chatting with ?[31m?demo!!.")
+    assert _introduction.greeting(Model.load(file)).startswith("Chatting with ?[31m?demo!!.")
 
 
 def test_a_turn_that_fails_is_told_and_forgotten(tmp_path: Path) -> None:
     with Terminal("demo", *GREEDY, "--ctx-size", "64") as terminal:
-        terminal.until(">>> ")
+        terminal.start()
         shown = terminal.say("again " * 90)
         assert re.search(r"mullama: the prompt has \d+ tokens, but the context holds 64", shown)
-        assert "/clear starts over" in shown
+        assert "--ctx-size" in shown
         assert saved(terminal, tmp_path) == []
         terminal.say("Hello!")
         assert len(saved(terminal, tmp_path)) == 2
@@ -322,9 +221,9 @@ def test_only_text_goes_to_a_pipe_and_what_is_no_text_is_told(context: Context) 
     reader, writer = os.pipe()
     with Terminal("demo", *GREEDY, stdout=writer) as terminal, open(reader, encoding="utf-8") as text:  # noqa: PTH123
         os.close(writer)
-        terminal.until(">>> ")
+        terminal.start()
         terminal.press(b"\xff\r")
-        assert "lone surrogate" in terminal.until(">>> ")
+        assert "lone surrogate" in terminal.start()
         terminal.say("Who are you?")
         terminal.press(CTRL_D)
         assert terminal.end()[0] == 0
@@ -336,7 +235,7 @@ def test_a_reader_that_closes_its_pipe_ends_the_conversation_quietly() -> None:
     with Terminal("demo", stdout=writer) as terminal:
         os.close(writer)
         os.close(reader)
-        terminal.until(">>> ")
+        terminal.start()
         terminal.press(b"Hello!\r")
         code, rest = terminal.end()
     assert (code, rest.strip()) == (0, "Hello!")
@@ -348,9 +247,8 @@ def test_a_model_without_a_chat_template_is_refused_at_once(tmp_path: Path) -> N
     with Terminal(str(file)) as terminal:
         code, shown = terminal.end()
     assert code == 2
-    assert shown.startswith("mullama: ")
-    assert "chat template" in shown
-    assert shown.count("\n") == 1
+    assert shown.startswith("mullama: the model has no chat template (--raw ")
+    assert "--chat-template FILE" in shown
 
 
 def test_a_conversation_is_no_line_an_event() -> None:
@@ -414,6 +312,4 @@ def test_a_value_is_read_as_what_the_setting_takes(name: str, text: str, value: 
 
 def job() -> Job:
     """A conversation with the demo model."""
-    output = {"stream": True, "json": False, "verbose": False}
-    config = StreamConfig(timeout_ms=None)
-    return Job(model="demo", prompt=None, system=None, config=config, params=ContextParams(), gpu_layers=-1, **output)
+    return Job(model="demo", prompt=None, config=StreamConfig(timeout_ms=None), params=ContextParams())

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mullama import Context, Model, __version__
+from mullama._introduction import described, name, quantization
 from mullama._machine import MIB, processor_name, resident
 from mullama._output import plain, say, write_event, write_table
+from mullama._versions import LLAMA_CPP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,16 +82,21 @@ def bench(job: Bench) -> None:
             say(f"{figure.words}: {figure.shown()} {figure.unit}")
     machine = {
         "mullama": __version__,
+        "llama_cpp": LLAMA_CPP,
         "python": platform.python_version(),
         "processor": processor_name(),
         "threads": context.stats().threads,
         "model": str(model.path),
-        "description": plain(model.description),
+        "name": name(model),
+        "architecture": plain(model.metadata.get("general.architecture", "unknown")),
+        "quantization": quantization(model),
+        "parameters": model.n_params,
+        "size": model.size,
     }
     if job.json:
         write_event(**machine, **{figure.name: figure.value for figure in figures})
     else:
-        write_table(table(machine, figures))
+        write_table(table(title(model, machine), figures))
 
 
 def measured(context: Context, seconds: float) -> Iterator[Figure]:
@@ -125,13 +132,18 @@ def measured(context: Context, seconds: float) -> Iterator[Figure]:
     yield Figure("import_ms", "import mullama, beyond a bare interpreter", importing_ms, "ms")
 
 
-def table(machine: dict[str, object], figures: list[Figure]) -> Table:
+def title(model: Model, machine: dict[str, object]) -> str:
+    """What was measured, and where."""
+    where = "{processor}, threads: {threads}\nmullama {mullama}, llama.cpp {llama_cpp}, Python {python}"
+    return f"{described(model)}\n{where.format_map(machine)}"
+
+
+def table(title: str, figures: list[Figure]) -> Table:
     """The figures, one per line."""
     from rich import box  # noqa: PLC0415  # slow to import, and JSON does not need it
     from rich.table import Table  # noqa: PLC0415  # the same
 
-    title = "{description}, {threads} threads\n{processor}\nmullama {mullama}, Python {python}"
-    drawn = Table(box=box.SIMPLE, title=title.format_map(machine), title_justify="left")
+    drawn = Table(box=box.SIMPLE, title=title, title_justify="left")
     drawn.add_column("measured", overflow="fold")
     drawn.add_column("", justify="right", no_wrap=True)
     drawn.add_column("unit", no_wrap=True)

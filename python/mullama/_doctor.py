@@ -8,15 +8,10 @@ from typing import TYPE_CHECKING
 
 from mullama import Model, __version__, _mullama, _processor
 from mullama._build import TARGET_FEATURES
-from mullama._machine import (
-    cores,
-    cpu_quota,
-    memory,
-    memory_limit,
-    processor_name,
-    usable_cpus,
-)
-from mullama._output import plain, write_table
+from mullama._introduction import name, parameters, quantization
+from mullama._machine import cores, cpu_quota, memory, memory_limit, processor_name, usable_cpus
+from mullama._output import plain, write_event, write_table
+from mullama._versions import llama_cpp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,13 +21,18 @@ if TYPE_CHECKING:
 GIB = 1 << 30
 
 
-def doctor(model: str | None) -> None:
-    """Writes information about this machine, and then about the model.
+def doctor(model: str | None, *, json: bool = False) -> None:
+    """Writes information about this machine, and then about the model: as tables, or as one JSON object.
 
     Raises:
         ModelNotFoundError: There is no file at the path.
         ModelLoadError: The file cannot be loaded as a model.
     """
+    if json:
+        from mullama._report import report  # noqa: PLC0415  # a table does not need it
+
+        write_event(**report(None if model is None else Model.load(model, vocab_only=True)))
+        return
     write_table(table([*versions(), *processor(), *memories(), *gpus(devices())]))
     if model is not None:
         write_table(table([*described(Model.load(model, vocab_only=True))]))
@@ -41,9 +41,10 @@ def doctor(model: str | None) -> None:
 def versions() -> Iterator[tuple[str, str]]:
     """Versions of the software."""
     yield "mullama", __version__
+    yield "llama.cpp", llama_cpp()
     yield "Python", f"{platform.python_implementation()} {platform.python_version()}"
     yield "platform", platform.platform()
-    yield "llama.cpp", _mullama.system_info()
+    yield "built with", _mullama.system_info()
 
 
 def processor() -> Iterator[tuple[str, str]]:
@@ -140,18 +141,24 @@ def described(model: Model) -> Iterator[tuple[str, str]]:
     facts = model.metadata
     architecture = facts.get("general.architecture", "unknown")
     yield "model", str(model.path)
-    yield "name", facts.get("general.name", "none")
+    yield "name", name(model)
     yield "architecture", architecture
-    yield "weights", f"{model.n_params:,} in {model.size / (1 << 20):,.1f} MiB"
+    size = f"{model.size / (1 << 20):,.1f} MiB"
+    yield "weights", f"{parameters(model.n_params)} parameters ({model.n_params:,}) in {quantization(model)}, {size}"
     yield "vocabulary", f"{model.n_vocab:,} tokens; {ends(model)}"
-    layers = facts.get(f"{architecture}.block_count", "")
-    yield "GPU layers", offload(model, int(layers) if layers.isdecimal() else None, devices())
+    yield "GPU layers", offload(model, layers(model), devices())
     yield "context", f"trained for {facts.get(f'{architecture}.context_length', 'an unknown number of')} tokens"
     yield (
         "chat template",
         "yes" if "tokenizer.chat_template" in facts else "none: the model can complete text but not chat",
     )
     yield "verdict", fit(model.size, available())
+
+
+def layers(model: Model) -> int | None:
+    """Number of layers that the file states."""
+    count = model.metadata.get(f"{model.metadata.get('general.architecture')}.block_count", "")
+    return int(count) if count.isdecimal() else None
 
 
 def ends(model: Model) -> str:
@@ -182,6 +189,6 @@ def table(lines: list[tuple[str, str]]) -> Table:
     drawn = Table(box=None, show_header=False, pad_edge=False)
     drawn.add_column(no_wrap=True)
     drawn.add_column(overflow="fold")
-    for name, words in lines:
-        drawn.add_row(name, plain(words))
+    for head, words in lines:
+        drawn.add_row(head, plain(words))
     return drawn

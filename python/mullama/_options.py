@@ -1,57 +1,84 @@
 """Arguments and options of the commands, with their help texts."""
 
 # Typer evaluates these when the command starts, so annotations are not postponed.
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mullama._config import StreamConfig
-
-DEFAULTS = StreamConfig()
+from mullama._settings import DEFAULTS, NAMES
 
 
-def _option(panel: str, name: str, metavar: str | None, words: str) -> Any:  # noqa: ANN401  # as typer.Option itself
+def _option(panel: str, names: str, metavar: str | None, words: str, **more: Any) -> Any:  # noqa: ANN401  # as typer.Option itself
     # The help text states the default, which is the package's.
-    return typer.Option(name, metavar=metavar, help=words, rich_help_panel=panel, show_default=False)
+    return typer.Option(*names.split(), metavar=metavar, help=words, rich_help_panel=panel, show_default=False, **more)
 
 
-def _argument(metavar: str, words: str) -> Any:  # noqa: ANN401  # as typer.Argument itself
-    return typer.Argument(metavar=metavar, help=words, show_default=False)
+def _argument(metavar: str, words: str, **more: Any) -> Any:  # noqa: ANN401  # as typer.Argument itself
+    return typer.Argument(metavar=metavar, help=words, show_default=False, **more)
 
 
-_MODEL = "GGUF file, or demo for the small model that comes with the package."
-ModelName = Annotated[str, _argument("MODEL", _MODEL)]
-MaybeModelName = Annotated[str | None, _argument("MODEL", _MODEL)]
+def complete_model(incomplete: str) -> list[str]:
+    """Models that begin with what was typed: `demo`, folders, and GGUF files."""
+    # Not `Path.glob`: the text may hold characters that a pattern would take for its own.
+    folder, _, start = incomplete.rpartition("/")
+    found = [name for name in ["demo"] if not folder and name.startswith(start)]
+    try:
+        entries = sorted((Path(folder + "/") if incomplete.startswith("/") else Path(folder)).expanduser().iterdir())
+    except (OSError, RuntimeError):
+        return found
+    prefix = incomplete.removesuffix(start)
+    for entry in entries:
+        if entry.name.startswith(start) and (start or not entry.name.startswith(".")):
+            if entry.suffix == ".gguf":
+                found.append(prefix + entry.name)
+            elif entry.is_dir():
+                found.append(f"{prefix}{entry.name}/")
+    return found
+
+
+def complete_setting(incomplete: str) -> list[str]:
+    """Settings that begin with what was typed."""
+    return [f"{name}=" for name in NAMES if name.startswith(incomplete)]
+
+
+_MODEL = "Path of a GGUF file, or demo for the small model that comes with the package."
+ModelName = Annotated[str, _argument("MODEL", _MODEL, autocompletion=complete_model)]
+MaybeModelName = Annotated[str | None, _argument("MODEL", _MODEL, autocompletion=complete_model)]
 Prompt = Annotated[
-    str | None,
-    _argument("PROMPT", "Prompt text, or - for standard input. Omit it on a terminal to start a conversation."),
+    list[str] | None,
+    _argument(
+        "PROMPT",
+        "Text of the prompt. Several words need no quotes. Text that is piped in precedes it; - reads standard input "
+        "alone. Without a prompt, on a terminal, a conversation starts.",
+    ),
 ]
 
 _GENERATION = "Generation"
 MaxTokens = Annotated[
     int | None,
-    _option(_GENERATION, "--max-tokens", "N", f"Generate at most N tokens (default {DEFAULTS.max_tokens})."),
+    _option(_GENERATION, "-n --max-tokens", "N", "Generate at most N tokens (default: until the context is full)."),
 ]
 Temperature = Annotated[
     float | None,
     _option(
         _GENERATION,
-        "--temperature",
+        "-T --temperature",
         "T",
-        f"Set the sampling temperature; 0 is greedy (default {DEFAULTS.temperature}).",
+        f"Set the sampling temperature; 0 is greedy (default: {DEFAULTS.temperature}).",
     ),
 ]
 TopK = Annotated[
     int | None,
-    _option(_GENERATION, "--top-k", "N", f"Keep the N most likely tokens; 0 is off (default {DEFAULTS.top_k})."),
+    _option(_GENERATION, "-k --top-k", "N", f"Keep the N most likely tokens; 0 is off (default: {DEFAULTS.top_k})."),
 ]
 TopP = Annotated[
     float | None,
     _option(
         _GENERATION,
-        "--top-p",
+        "-p --top-p",
         "P",
-        f"Keep the most likely tokens up to probability P; 1.0 is off (default {DEFAULTS.top_p}).",
+        f"Keep the most likely tokens up to probability P; 1.0 is off (default: {DEFAULTS.top_p}).",
     ),
 ]
 MinP = Annotated[
@@ -60,34 +87,75 @@ MinP = Annotated[
         _GENERATION,
         "--min-p",
         "P",
-        f"Drop tokens below P times the top probability; 0.0 is off (default {DEFAULTS.min_p}).",
+        f"Drop tokens below P times the top probability; 0.0 is off (default: {DEFAULTS.min_p}).",
     ),
 ]
-Seed = Annotated[int | None, _option(_GENERATION, "--seed", "N", "Set the sampling seed (default random).")]
+RepeatPenalty = Annotated[
+    float | None,
+    _option(
+        _GENERATION,
+        "--repeat-penalty",
+        "X",
+        f"Penalize repeated tokens by the factor X; 1.0 is off (default: {DEFAULTS.repeat_penalty}).",
+    ),
+]
+Seed = Annotated[int | None, _option(_GENERATION, "-s --seed", "N", "Set the sampling seed (default: random).")]
 Stop = Annotated[
     list[str] | None, _option(_GENERATION, "--stop", "TEXT", "End before this text. Can be given several times.")
 ]
-System = Annotated[
-    str | None,
-    _option(_GENERATION, "--system", "TEXT", "Set a system message; PROMPT is then the user's message in a chat."),
-]
 Timeout = Annotated[
-    int | None, _option(_GENERATION, "--timeout", "MS", "Fail after MS milliseconds (default no limit).")
+    int | None, _option(_GENERATION, "--timeout", "MS", "Fail after MS milliseconds (default: no limit).")
+]
+Set = Annotated[
+    list[str] | None,
+    _option(
+        _GENERATION,
+        "--set",
+        "NAME=VALUE",
+        "Change any setting of StreamConfig, for example --set mirostat=2. Can be given several times.",
+        autocompletion=complete_setting,
+    ),
+]
+
+_CHAT = "Chat"
+System = Annotated[str | None, _option(_CHAT, "-S --system", "TEXT", "Set a system message.")]
+Raw = Annotated[
+    bool, _option(_CHAT, "-r --raw", None, "Continue PROMPT as it stands, instead of sending it as a chat message.")
+]
+ChatTemplate = Annotated[
+    str | None, _option(_CHAT, "--chat-template", "FILE", "Use the Jinja template in FILE instead of the model's.")
+]
+NoHistory = Annotated[
+    bool, _option(_CHAT, "--no-history", None, "Neither read nor write the history of what was typed.")
 ]
 
 _ENGINE = "Engine"
 ContextSize = Annotated[
     int | None,
     _option(
-        _ENGINE, "--ctx-size", "N", "Set the context length in tokens, including the prompt (default the model's)."
+        _ENGINE,
+        "-c --ctx-size",
+        "N",
+        "Set the context length in tokens, including the prompt (default: the model's, at most 4096).",
     ),
 ]
-Threads = Annotated[int | None, _option(_ENGINE, "--threads", "N", "Use N threads (default one per physical core).")]
-GpuLayers = Annotated[int, _option(_ENGINE, "--gpu-layers", "N", "Put N layers on the GPU; -1 means all (default -1).")]
+Threads = Annotated[
+    int | None, _option(_ENGINE, "-t --threads", "N", "Use N threads (default: one per physical core).")
+]
+GpuLayers = Annotated[
+    int, _option(_ENGINE, "-g --gpu-layers", "N", "Put N layers on the GPU; -1 means all (default: -1).")
+]
 
 _OUTPUT = "Output"
 NoStream = Annotated[bool, _option(_OUTPUT, "--no-stream", None, "Write the text only when it is complete.")]
-Json = Annotated[bool, _option(_OUTPUT, "--json", None, "Write JSON; for a stream, one object per line.")]
-Verbose = Annotated[bool, _option(_OUTPUT, "--verbose", None, "Print token counts, speed and timings to stderr.")]
-Seconds = Annotated[float, _option(_OUTPUT, "--seconds", "S", "Spend about S seconds on each measurement (default 2).")]
-Version = Annotated[bool, typer.Option("--version", help="Print the version and exit.")]
+NoWrap = Annotated[bool, _option(_OUTPUT, "--no-wrap", None, "Do not break lines between words on a terminal.")]
+Render = Annotated[
+    bool, _option(_OUTPUT, "--render", None, "Show Markdown as formatted text on a terminal, paragraph by paragraph.")
+]
+EventsJson = Annotated[bool, _option(_OUTPUT, "-j --json", None, "Write events as JSON, one object per line.")]
+Json = Annotated[bool, _option(_OUTPUT, "-j --json", None, "Write one JSON object.")]
+Verbose = Annotated[bool, _option(_OUTPUT, "-v --verbose", None, "Print token counts, speed and timings to stderr.")]
+Seconds = Annotated[
+    float, _option(_OUTPUT, "--seconds", "S", "Spend about S seconds on each measurement (default: 2).")
+]
+Version = Annotated[bool, typer.Option("--version", "-V", help="Print the version and exit.")]

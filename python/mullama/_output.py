@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from mullama._stream import TokenStream
-
 
 class OutputError(Exception):
     """Standard output cannot be written to.
@@ -31,7 +29,7 @@ class OutputError(Exception):
 
 
 @contextmanager
-def _stdout() -> Iterator[TextIO]:
+def stdout() -> Iterator[TextIO]:
     """Standard output, flushed at the end of the block. Only its own errors become `OutputError`."""
     try:
         yield sys.stdout
@@ -40,29 +38,9 @@ def _stdout() -> Iterator[TextIO]:
         raise OutputError(error) from error
 
 
-def write_pieces(stream: TokenStream, *, at_once: bool) -> None:
-    """Reads the stream to its end, and writes each piece as it arrives if `at_once`. Call `write_rest` afterwards."""
-    # A terminal that cannot show a character gets a question mark, not a traceback.
-    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
-    for token in stream:
-        if at_once:
-            with _stdout() as out:
-                out.write(token.text)
-
-
-def write_rest(stream: TokenStream, *, at_once: bool) -> None:
-    """Writes what `write_pieces` did not, and ends the last line."""
-    text = stream.text
-    with _stdout() as out:
-        if not at_once:
-            out.write(text)
-        if text and not text.endswith("\n"):
-            out.write("\n")
-
-
 def write_line(line: str) -> None:
     """Writes a line to stdout."""
-    with _stdout() as out:
+    with stdout() as out:
         out.write(f"{line}\n")
 
 
@@ -81,13 +59,13 @@ def write_table(table: Table) -> None:
     with console.capture() as drawn:
         console.print(table)
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
-    with _stdout() as out:
+    with stdout() as out:
         out.write(drawn.get())
 
 
 def plain(words: str) -> str:
-    """Replaces everything that could control a terminal, except newlines: a model file may come from a stranger."""
-    return "".join(character if character.isprintable() or character == "\n" else "?" for character in words)
+    """Replaces everything that could control a terminal, except newlines and tabs: a model may come from a stranger."""
+    return "".join(character if character.isprintable() or character in "\n\t" else "?" for character in words)
 
 
 def say(words: str, end: str = "\n") -> None:

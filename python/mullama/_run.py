@@ -6,7 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from mullama import Context, Model
-from mullama._output import say, write_event, write_pieces, write_rest
+from mullama._exceptions import ChatTemplateError, InvalidPromptError
+from mullama._output import say, write_event
+from mullama._terminal import Spinner
+from mullama._writer import Writer, write_pieces
 
 if TYPE_CHECKING:
     from mullama import ContextParams, StreamConfig, TokenStream
@@ -18,60 +21,116 @@ class Job:
 
     Attributes:
         model: A GGUF file, or "demo".
-        prompt: The prompt, or the user's message if there is a `system` message; None is a conversation.
+        prompt: The prompt, or the user's message; None is a conversation.
         system: The system message.
         config: Settings of the streams.
         params: Layout of the engine.
         gpu_layers: Number of layers to put on a GPU.
+        raw: Whether the prompt is continued as it stands, even if the model has a chat template.
+        chat_template: The text of a template to use instead of the model's.
+        history: Whether what is typed is kept for the next conversation.
         stream: Whether each piece is written as it arrives.
+        wrap: Whether lines break between words on a terminal.
+        render: Whether Markdown is formatted on a terminal.
         json: Whether events are written instead of text.
         verbose: Whether a summary of each stream is printed to stderr.
     """
 
     model: str
     prompt: str | None
-    system: str | None
+    system: str | None = None
     config: StreamConfig
     params: ContextParams
-    gpu_layers: int
-    stream: bool
-    json: bool
-    verbose: bool
+    gpu_layers: int = -1
+    raw: bool = False
+    chat_template: str | None = None
+    history: bool = True
+    stream: bool = True
+    wrap: bool = True
+    render: bool = False
+    json: bool = False
+    verbose: bool = False
 
     def load(self) -> Context:
         """Loads the model and starts an engine."""
-        return Context(Model.load(self.model, n_gpu_layers=self.gpu_layers), self.params)
+        with Spinner("loading the model") as spinner:
+            progress = {"progress": spinner.tell} if spinner.is_shown else {}
+            model = Model.load(self.model, n_gpu_layers=self.gpu_layers, **progress)  # type: ignore[arg-type]
+        # It may warn, which needs a line of its own.
+        return Context(model, self.params)
 
-    def first_messages(self) -> list[dict[str, str]]:
-        """The messages that a conversation starts with."""
-        return [] if self.system is None else [{"role": "system", "content": self.system}]
+    def writer(self) -> Writer:
+        """A writer for one text."""
+        return Writer(stream=self.stream, wrap=self.wrap, render=self.render)
+
+    def is_chat(self, model: Model) -> bool:
+        """Whether the prompt is a chat message."""
+        has_template = self.chat_template is not None or "tokenizer.chat_template" in model.metadata
+        return not self.raw and (has_template or self.system is not None)
 
 
 def run(job: Job, prompt: str) -> None:
     """Loads the model and writes what it generates from the prompt."""
+    if not prompt:
+        # A template would make a message of it.
+        message = "the prompt is empty"
+        raise InvalidPromptError(message)
     context = job.load()
-    with open_stream(context, job, prompt) as stream:
-        if job.json:
-            write_events(stream)
-        else:
-            write_text(stream, at_once=job.stream)
-        if job.verbose:
-            say(summary(stream))
+    if job.verbose:
+        say(mode(job, context.model))
+    try:
+        with open_stream(context, job, prompt) as stream:
+            if job.json:
+                write_events(stream)
+            else:
+                write_text(stream, job.writer())
+                if stream.finish_reason == "length":
+                    say(f"mullama: {cut(stream, context, job.config)}")
+            if job.verbose:
+                say(summary(stream))
+    except ChatTemplateError as error:
+        raise with_way_out(error, job, context.model) from None
+
+
+def mode(job: Job, model: Model) -> str:
+    """How the prompt is sent."""
+    if job.is_chat(model):
+        return f"prompt: a chat message, with {'--chat-template' if job.chat_template else 'the template of the model'}"
+    return f"prompt: raw text, because {'of --raw' if job.raw else 'the model has no chat template'}"
 
 
 def open_stream(context: Context, job: Job, prompt: str) -> TokenStream:
-    """Opens a stream for the prompt, or for the reply to it if there is a system message."""
-    if job.system is None:
+    """Opens a stream of the reply to the prompt, or of its continuation."""
+    if not job.is_chat(context.model):
         return context.generate_stream(prompt, config=job.config)
-    return context.chat_stream([*job.first_messages(), {"role": "user", "content": prompt}], config=job.config)
+    system = [] if job.system is None else [{"role": "system", "content": job.system}]
+    messages = [*system, {"role": "user", "content": prompt}]
+    return context.chat_stream(messages, chat_template=job.chat_template, config=job.config)
 
 
-def write_text(stream: TokenStream, *, at_once: bool) -> None:
+def with_way_out(error: ChatTemplateError, job: Job, model: Model) -> ChatTemplateError:
+    """The error, with what to do about it on the command line."""
+    lacks = job.chat_template is None and "tokenizer.chat_template" not in model.metadata
+    what = "the model has no chat template" if lacks else str(error)
+    message = f"{what} (--raw sends a prompt without a template, --chat-template FILE uses another one)"
+    told = ChatTemplateError(message)
+    told.reason, told.line = error.reason, error.line
+    return told
+
+
+def cut(stream: TokenStream, context: Context, config: StreamConfig) -> str:
+    """Why a stream ended by length."""
+    if stream.usage.completion_tokens >= config.max_tokens:
+        return f"the text was cut off after {config.max_tokens} tokens (max_tokens)"
+    return f"the text was cut off because the context of {context.context_len} tokens is full (see --ctx-size)"
+
+
+def write_text(stream: TokenStream, writer: Writer) -> None:
     """Writes the text, in pieces or as a whole, and ends the last line however the stream ends."""
     try:
-        write_pieces(stream, at_once=at_once)
+        write_pieces(stream, writer)
     finally:
-        write_rest(stream, at_once=at_once)
+        writer.end(stream.text)
 
 
 def write_events(stream: TokenStream) -> None:
@@ -90,6 +149,7 @@ def write_end(stream: TokenStream) -> None:
     """Writes the event `done`."""
     write_event(
         type="done",
+        text=stream.text,
         finish_reason=stream.finish_reason,
         stop_sequence=stream.stop_sequence,
         usage=asdict(stream.usage),

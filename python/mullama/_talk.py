@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import difflib
-import json
-import re
-from dataclasses import fields, replace
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from _mullama_command import interrupts
-from mullama._config import StreamConfig
-from mullama._exceptions import ContextOverflowError, MullamaError
-from mullama._output import plain, say, write_pieces, write_rest
-from mullama._run import summary
-from mullama._typed import line_reader, read_message, read_value
+from mullama import _commands
+from mullama._conversation import Conversation
+from mullama._exceptions import ChatTemplateError, ContextOverflowError, MullamaError
+from mullama._introduction import demo_prompts, described, greeting, is_demo
+from mullama._output import plain
+from mullama._prompt import TextError, read_text
+from mullama._run import cut, summary, with_way_out
+from mullama._settings import NAMES, changed, differing, shown
+from mullama._terminal import is_capable, tell
+from mullama._typed import FENCE, Typed, line_reader, read_message
+from mullama._writer import write_pieces
 
 if TYPE_CHECKING:
-    from mullama._model import Model
+    from collections.abc import Callable
+
     from mullama._run import Job
-    from mullama._typed import Typed
-
-HELP = '''\
-/set NAME VALUE   change a setting, for example /set temperature 0.2; /set lists the changed settings
-/clear            start over with an empty conversation
-/save FILE        save the conversation to a file, as JSON
-/help             show this list
-/bye              leave, like Ctrl-D
-Lines between """ and """ form one message, and a \\ at the end of a line continues it on the next.
-Ctrl-C stops a reply; at the prompt it ends the program.'''
-
-DEFAULTS = StreamConfig(timeout_ms=None)
-"""The settings until they are changed: a reply on a terminal has no deadline."""
-
-NAMES = [field.name for field in fields(StreamConfig)]
+    from mullama._stream import TokenStream
 
 
 def talk(job: Job) -> None:
@@ -42,7 +36,7 @@ def talk(job: Job) -> None:
 
 
 class Talk:
-    """A conversation with its messages."""
+    """A conversation with its messages and settings."""
 
     def __init__(self, job: Job) -> None:
         """Loads the model.
@@ -53,105 +47,263 @@ class Talk:
         self._job = job
         self._context = job.load()
         self._config = job.config
-        self._messages = job.first_messages()
-        # Fails now rather than after the user has typed a message.
-        self._context.model.apply_chat_template([*self._messages, {"role": "user", "content": "Hello!"}])
+        self.conversation = Conversation(self._context, job.chat_template, job.system)
+        self._attached = ""
+        self._is_warned = False
+        try:
+            # Fails now rather than after the user has typed a message.
+            self.conversation.check()
+        except ChatTemplateError as error:
+            raise with_way_out(error, job, self._context.model) from None
 
     def go_on(self) -> None:
-        """Replies to message after message. Ctrl-C at the prompt is left to the caller."""
-        say(greeting(self._context.model))
-        read_line = line_reader()
+        """Replies to message after message. Ctrl-C at the prompt is explained once; the next one ends the program."""
+        tell(greeting(self._context.model))
+        read = message_reader(history=self._job.history)
+        while self._next(read):
+            pass
+
+    def _next(self, read: Callable[[], Typed]) -> bool:
+        """Reads and takes one message. Returns whether the conversation continues."""
         try:
-            while self._take(read_message(read_line)):
-                pass
+            typed = read()
+            self._is_warned = False
+            return self._take(typed)
         except EOFError:
-            say("")  # so that the shell's prompt is on a line of its own
+            tell("")  # so that the shell's prompt is on a line of its own
+            return False
         except KeyboardInterrupt:
-            say("")
-            raise
+            if self._is_warned:
+                tell("")
+                raise
+            self._is_warned = True
+            tell("\nPress Ctrl-C again, or Ctrl-D, or type /bye to leave.")
+            interrupts.rearm()
+            return True
 
     def _take(self, typed: Typed) -> bool:
         """Runs a command, or replies to a message. Returns whether the conversation continues."""
-        text = typed.text.strip()
-        command = None if typed.fenced else re.fullmatch(r"/(\w*)(?:\s+(.*))?", text, re.DOTALL)
+        command = _commands.split_command(typed)
         if command is None:
-            if text:
-                self._answer(typed.text)
+            if typed.text.strip():
+                self._reply(typed.text)
             return True
-        name, rest = command[1], (command[2] or "").strip()
-        if name == "clear":
-            self._messages = self._job.first_messages()
-            say("Started a new conversation.")
-        elif name == "set":
-            self._set(*rest.split(maxsplit=1))
-        elif name == "save":
-            self._save(rest)
-        elif name in {"help", ""}:
-            say(HELP)
-        elif name != "bye":
-            say(f"mullama: unknown command /{name}; /help lists all commands")
-        return name != "bye"
-
-    def _answer(self, text: str) -> None:
-        """Writes a reply and adds it to the conversation. A turn that fails is reported and not added."""
-        said = [*self._messages, {"role": "user", "content": text}]
-        at_once = self._job.stream
+        name, rest = command
+        if name == "bye":
+            return False
+        run: Callable[[str], None] | None = getattr(self, f"_do_{name}", None) if name in _commands.NAMES else None
+        if run is None:
+            tell(plain(_commands.unknown(name)))
+            return True
         try:
-            with self._context.chat_stream(said, config=self._config) as stream:
-                try:
-                    write_pieces(stream, at_once=at_once)
-                except KeyboardInterrupt:
-                    stream.close()
-                    # From here on, another one ends the program.
-                    interrupts.rearm()
-                finally:
-                    write_rest(stream, at_once=at_once)
-                if self._job.verbose:
-                    say(summary(stream))
-                if stream.text:
-                    self._messages = [*said, {"role": "assistant", "content": stream.text}]
-        except ContextOverflowError as error:
-            say(plain(f"mullama: {error}; /clear starts over"))
-        except MullamaError as error:
-            say(plain(f"mullama: {error}"))
+            run(rest)
+        except TextError as error:
+            tell(plain(f"mullama: {error}"))
+        return True
 
-    def _set(self, name: str | None = None, value: str | None = None) -> None:
+    def _reply(self, text: str) -> bool:
+        """Answers a message, after the text of a file if one was read."""
+        said = f"{self._attached}\n\n{text}" if self._attached else text
+        is_answered = self._answer(said)
+        if is_answered:
+            self._attached = ""
+        return is_answered
+
+    def _answer(self, text: str) -> bool:
+        """Writes a reply and adds it to the conversation. A turn that fails is reported and not added."""
+        try:
+            messages = self.conversation.ask(text, self._config.max_tokens)
+            self._tell_of_dropped()
+            template = self._job.chat_template
+            with self._context.chat_stream(messages, chat_template=template, config=self._config) as stream:
+                self._write(stream)
+                if stream.finish_reason == "length":
+                    tell(f"mullama: {cut(stream, self._context, self._config)}")
+                if self._job.verbose:
+                    tell(summary(stream))
+                if stream.text:
+                    self.conversation.record(text, stream.text)
+                    return True
+        except ContextOverflowError as error:
+            tell(plain(f"mullama: {error}: shorten the message, or start with a larger --ctx-size"))
+        except MullamaError as error:
+            tell(plain(f"mullama: {error}"))
+        return False
+
+    def _write(self, stream: TokenStream) -> None:
+        writer = self._job.writer()
+        try:
+            write_pieces(stream, writer)
+        except KeyboardInterrupt:
+            stream.close()
+            # From here on, another one ends the program.
+            interrupts.rearm()
+        finally:
+            writer.end(stream.text)
+
+    def _tell_of_dropped(self) -> None:
+        conversation = self.conversation
+        if conversation.first_sent and not conversation.was_told:
+            conversation.was_told = True
+            full = f"the context of {self._context.context_len} tokens is full"
+            tell(f"mullama: {full}, so the oldest messages are no longer sent; see /context")
+
+    def _do_help(self, _rest: str) -> None:
+        tell(_commands.help_text())
+        if is_demo(self._context.model):
+            tell(f"\n{demo_prompts()}")
+
+    def _do_clear(self, _rest: str) -> None:
+        self.conversation.clear()
+        self._attached = ""
+        tell("Started a new conversation.")
+
+    def _do_context(self, _rest: str) -> None:
+        conversation, size = self.conversation, self._context.context_len
+        sent = conversation.sent()
+        try:
+            used = conversation.count(sent) if sent else 0
+        except MullamaError as error:
+            tell(plain(f"mullama: {error}"))
+            return
+        tell(f"{used} of {size} tokens are used ({used / size:.0%}), by {len(sent)} messages.")
+        if conversation.first_sent:
+            tell(f"The {conversation.first_sent} oldest messages are no longer sent.")
+        if self._attached:
+            tokens = len(self._context.model.tokenize(self._attached, add_special=False, parse_special=False))
+            tell(f"{tokens} tokens of a file precede the next message.")
+
+    def _do_set(self, rest: str) -> None:
         """Changes a setting, or shows one or all changed settings."""
-        if name is None:
-            changed = [each for each in NAMES if getattr(self._config, each) != getattr(DEFAULTS, each)]
-            say("\n".join(map(self._shown, changed)) or "All settings have their defaults.")
-        elif name not in NAMES:
-            close = difflib.get_close_matches(name, NAMES, n=1)
-            say(f"mullama: unknown setting {name}" + (f"; did you mean {close[0]}?" if close else ""))
-        elif value is None:
-            say(self._shown(name))
+        name, _, value = rest.partition(" ")
+        value = value.strip().removeprefix(FENCE).removesuffix(FENCE).strip()
+        if not name:
+            lines = [shown(self._config, each) for each in differing(self._config)]
+            tell("\n".join(lines) or "All settings have their defaults.")
+        elif name == "system":
+            self._set_system(value)
+        elif not value and name in NAMES:
+            tell(shown(self._config, name))
         else:
             try:
-                # StreamConfig checks the value, which a type checker cannot.
-                self._config = replace(self._config, **{name: read_value(name, value)})  # type: ignore[arg-type]
-            except (MullamaError, TypeError, ValueError, OverflowError) as error:
-                say(f"mullama: {error}")
+                self._config = changed(self._config, name, value)
+            except MullamaError as error:
+                tell(plain(f"mullama: {error}"))
             else:
-                say(self._shown(name))
+                tell(plain(shown(self._config, name)))
 
-    def _shown(self, name: str) -> str:
-        value = getattr(self._config, name)
-        return f"{name} {json.dumps(value, ensure_ascii=False)}"
+    def _set_system(self, value: str) -> None:
+        conversation = self.conversation
+        if value:
+            before = conversation.system
+            conversation.system = None if value == "none" else value
+            try:
+                conversation.check()
+            except MullamaError as error:
+                conversation.system = before
+                tell(plain(f"mullama: {error}"))
+                return
+        tell(plain(f"system {conversation.system or 'none'}"))
 
-    def _save(self, file: str) -> None:
-        if not file:
-            say("mullama: /save requires a file name")
-            return
-        try:
-            path = Path(file).expanduser()
-            path.write_text(json.dumps(self._messages, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        except (OSError, RuntimeError, ValueError) as error:  # no such directory, no such home directory, no valid name
-            say(f"mullama: cannot save to {file}: {getattr(error, 'strerror', None) or error}")
+    def _do_show(self, topic: str) -> None:
+        model = self._context.model
+        topic = topic or "info"
+        if topic == "info":
+            tell(described(model))
+            tell(plain(f"{model.path}\ncontext: {self._context.context_len} of {model.n_ctx_train} trained tokens"))
+        elif topic == "system":
+            tell(plain(self.conversation.system or "There is no system message; /set system TEXT sets one."))
+        elif topic == "template":
+            tell(plain(self._job.chat_template or model.metadata.get("tokenizer.chat_template", "none")))
+        elif topic == "settings":
+            tell(plain("\n".join(shown(self._config, name) for name in NAMES)))
+        elif topic == "messages":
+            for message in self.conversation.whole():
+                tell(plain(f"{message['role']}: {message['content']}"))
         else:
-            say(f"{len(self._messages)} messages saved to {path}")
+            tell(plain(f"mullama: /show {topic} is unknown; it shows {', '.join(_commands.TOPICS)}"))
+
+    def _do_regen(self, _rest: str) -> None:
+        before = list(self.conversation.messages)
+        said = self.conversation.undo()
+        if said is None:
+            tell("mullama: there is no answer to generate again")
+        elif not self._answer(said):
+            self.conversation.messages = before
+
+    def _do_undo(self, _rest: str) -> None:
+        said = self.conversation.undo()
+        tell("mullama: there is nothing to undo" if said is None else plain(f"Removed: {said}"))
+
+    def _do_save(self, file: str) -> None:
+        if not file:
+            tell("mullama: /save requires a file name")
+            return
+        path = self.conversation.save(file)
+        tell(plain(f"{len(self.conversation.whole())} messages saved to {path}"))
+
+    def _do_load(self, file: str) -> None:
+        if not file:
+            tell("mullama: /load requires a file name")
+            return
+        conversation = self.conversation
+        before = conversation.system, conversation.messages
+        conversation.load(file)
+        try:
+            conversation.check()
+        except MullamaError as error:
+            conversation.system, conversation.messages = before
+            tell(plain(f"mullama: cannot load {file}: {error}"))
+        else:
+            tell(plain(f"{len(conversation.whole())} messages loaded from {file}"))
+
+    def _do_read(self, file: str) -> None:
+        if not file:
+            tell("mullama: /read requires a file name")
+            return
+        text = read_text(file).rstrip("\n")
+        self._attached = f"{self._attached}\n\n{text}" if self._attached else text
+        tell(plain(f"{len(text):,} characters of {file} precede the next message; /clear drops them."))
+
+    def _do_edit(self, rest: str) -> None:
+        text = edited(rest)
+        if text.strip():
+            tell(plain(text))
+            self._reply(text)
+        else:
+            tell("mullama: the message is empty, so it was not sent")
 
 
-def greeting(model: Model) -> str:
-    """The first line of a conversation."""
-    name = model.metadata.get("general.name") or Path(model.path).name
-    return f"Chatting with {plain(name)}. /help lists the commands, Ctrl-D leaves."
+def message_reader(*, history: bool) -> Callable[[], Typed]:
+    """Returns a function that reads a message: with editing and history where the terminal can do it."""
+    if is_capable(sys.stdout):
+        from mullama._line_editor import LineEditor  # noqa: PLC0415  # slow to import, and a plain terminal lacks it
+
+        return LineEditor(history=history).read
+    read_line = line_reader()
+    return lambda: read_message(read_line)
+
+
+def edited(text: str) -> str:
+    """Returns what the user makes of the text in an editor.
+
+    Raises:
+        TextError: The editor cannot be started, or fails.
+    """
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    with tempfile.TemporaryDirectory(prefix="mullama-") as folder:
+        file = Path(folder) / "message.md"
+        file.write_text(text, encoding="utf-8")
+        try:
+            # Ctrl-C belongs to the editor.
+            with interrupts.diverted(lambda: None):
+                code = subprocess.run([*shlex.split(editor), str(file)], check=False).returncode  # noqa: S603  # the user's
+        except (OSError, ValueError) as error:
+            message = f"cannot start the editor {editor}: {getattr(error, 'strerror', None) or error}; set EDITOR"
+            raise TextError(message) from None
+        finally:
+            interrupts.rearm()
+        if code:
+            message = f"the editor {editor} failed with exit code {code}"
+            raise TextError(message)
+        return read_text(str(file)).rstrip("\n")

@@ -1,9 +1,8 @@
-"""Reads what a user types: lines with history and editing, multi-line messages, and values of settings."""
+"""What a user types: where a message ends, and how it is read where the terminal can only show lines."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import sys
 from dataclasses import dataclass
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 PROMPT = ">>> "
 MORE = "... "
 FENCE = '"""'
+OPENED = re.compile(rf"\s*(?:/set\s+\w+\s+)?{FENCE}")
+"""How a text begins that goes on to the next fence: a message, or the value of a setting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,26 @@ class Typed:
     fenced: bool = False
 
 
+def is_complete(text: str) -> bool:
+    r"""Whether Enter sends the text: its fence is closed, and its last line does not end with `\`."""
+    opened = OPENED.match(text)
+    if opened:
+        return text.rstrip().endswith(FENCE) and len(text.rstrip()) >= opened.end() + len(FENCE)
+    return not text.endswith("\\")
+
+
+def typed_of(text: str) -> Typed:
+    r"""The message that a complete text stands for: without its fences, or without each `\` at the end of a line."""
+    stripped = text.strip()
+    if stripped.startswith(FENCE):
+        return Typed(stripped.removeprefix(FENCE).removesuffix(FENCE).strip("\n"), fenced=True)
+    if OPENED.match(text):
+        return Typed(stripped)
+    return Typed(text.replace("\\\n", "\n").rstrip("\n"))
+
+
 def line_reader() -> Callable[[str], str]:
-    """Returns a function like `input`, with history and editing if stdout is a terminal."""
+    """Returns a function like `input`, with editing if stdout is a terminal."""
     # Invalid UTF-8 becomes lone surrogates, which the engine refuses.
     sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     if not sys.stdout.isatty():
@@ -50,40 +69,12 @@ def ask_on_stderr(prompt: str) -> str:
 
 
 def read_message(read_line: Callable[[str], str]) -> Typed:
-    r"""Reads a message: a line, several lines joined by a trailing `\`, or all lines between two fences.
+    """Reads lines until they are a complete message.
 
     Raises:
         EOFError: The user pressed Ctrl-D.
     """
-    line = read_line(PROMPT)
-    if line.lstrip().startswith(FENCE):
-        return Typed(_to_fence(line.lstrip().removeprefix(FENCE), read_line), fenced=True)
-    lines = []
-    while line.endswith("\\"):
-        lines.append(line.removesuffix("\\"))
-        line = read_line(MORE)
-    return Typed("\n".join([*lines, line]))
-
-
-def _to_fence(line: str, read_line: Callable[[str], str]) -> str:
-    lines = []
-    while not line.rstrip().endswith(FENCE):
-        lines.append(line)
-        line = read_line(MORE)
-    return "\n".join([*lines, line.rstrip().removesuffix(FENCE)]).strip("\n")
-
-
-def read_value(name: str, text: str) -> object:
-    """Parses the value of a setting: JSON, `none`, or plain text. An element may stand for a list of it alone."""
-    try:
-        value = None if text.lower() == "none" else json.loads(text.lower() if text in {"True", "False"} else text)
-    except (ValueError, RecursionError):
-        value = text
-    if name in {"stop_sequences", "dry_sequence_breakers"} and not isinstance(value, list):
-        return [] if value is None else [value if isinstance(value, str) else text]
-    if name == "stop_tokens" and isinstance(value, int):
-        return [value]
-    if name == "logit_bias" and isinstance(value, dict):
-        # The keys of a JSON object are strings.
-        return {int(key) if re.fullmatch("[0-9]{1,10}", key) else key: bias for key, bias in value.items()}
-    return value
+    text = read_line(PROMPT)
+    while not is_complete(text):
+        text += "\n" + read_line(MORE)
+    return typed_of(text)

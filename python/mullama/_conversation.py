@@ -1,0 +1,166 @@
+"""The messages of a conversation, and which of them fit into the context."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mullama._chat import chat_of
+from mullama._prompt import TextError, read_text
+
+if TYPE_CHECKING:
+    from mullama._context import Context
+
+    Message = dict[str, str]
+
+MAX_MESSAGES = 10_000
+"""Most messages that are loaded from a file."""
+
+CHARACTERS_PER_TOKEN = 1_000
+"""More than any token has: a text of more characters than this for each token of the context cannot fit."""
+
+
+class Conversation:
+    """A system message and the messages after it. The oldest are no longer sent once the context is full.
+
+    Attributes:
+        messages: All messages but the system message, oldest first.
+        first_sent: Index of the oldest message that is still sent.
+        was_told: Whether the user knows that old messages are no longer sent.
+    """
+
+    def __init__(self, context: Context, chat_template: str | None, system: str | None) -> None:
+        """Starts without messages."""
+        self._context = context
+        self._chat_template = chat_template
+        self.system = system
+        self.messages: list[Message] = []
+        self.first_sent = 0
+        self.was_told = False
+
+    def clear(self) -> None:
+        """Forgets all messages but the system message."""
+        self.messages = []
+        self._send_all()
+
+    def _send_all(self) -> None:
+        self.first_sent = 0
+        self.was_told = False
+
+    def whole(self) -> list[Message]:
+        """All messages, with the system message."""
+        return [*self._head(), *self.messages]
+
+    def _head(self) -> list[Message]:
+        return [] if self.system is None else [{"role": "system", "content": self.system}]
+
+    def sent(self) -> list[Message]:
+        """The messages that are sent before the next one."""
+        return [*self._head(), *self.messages[self.first_sent :]]
+
+    def check(self) -> None:
+        """Renders a message with the template.
+
+        Raises:
+            ChatTemplateError: There is no template, or it refuses the messages.
+        """
+        probe = [*self.sent(), {"role": "user", "content": "Hello!"}]
+        self._context.model.apply_chat_template(probe, chat_template=self._chat_template)
+
+    def ask(self, text: str, max_tokens: int) -> list[Message]:
+        """Returns the messages to send for the next answer, with the text as the last one.
+
+        If they leave too little room for an answer, the oldest turns are dropped from now on: more than necessary, so
+        that the answers after it find the same messages in the prefix cache.
+
+        Raises:
+            MullamaError: The messages cannot be tokenized.
+        """
+        question = {"role": "user", "content": text}
+        context_len = self._context.context_len
+        if len(text) > context_len * CHARACTERS_PER_TOKEN:
+            return [*self._head(), question]  # the stream reports that it does not fit
+        reserve = min(max_tokens, context_len // 4)
+        if self.count([*self.sent(), question]) + reserve > context_len:
+            while (turn := self._next_turn()) and self.count([*self.sent(), question]) + 2 * reserve > context_len:
+                self.first_sent = turn
+        return [*self.sent(), question]
+
+    def _next_turn(self) -> int:
+        """Index of the second message of a user that is sent, or the end; 0 if none is left to drop."""
+        if self.first_sent >= len(self.messages):
+            return 0
+        for at in range(self.first_sent + 1, len(self.messages)):
+            if self.messages[at]["role"] == "user":
+                return at
+        return len(self.messages)
+
+    def count(self, messages: list[Message]) -> int:
+        """Number of tokens of messages with the template around them."""
+        chat = chat_of(messages, None, self._chat_template, None)
+        return len(self._context.model._native.tokenize_chat(chat))  # noqa: SLF001  # two halves of one package
+
+    def record(self, text: str, answer: str) -> None:
+        """Adds a turn."""
+        self.messages += [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]
+
+    def undo(self) -> str | None:
+        """Removes the last turn, and returns what the user said in it; None if there is none."""
+        for at in reversed(range(len(self.messages))):
+            if self.messages[at]["role"] == "user":
+                said = self.messages[at]["content"]
+                del self.messages[at:]
+                if self.first_sent > at:
+                    self._send_all()
+                return said
+        return None
+
+    def save(self, file: str) -> Path:
+        """Writes all messages to a file, as JSON.
+
+        Raises:
+            TextError: The file cannot be written.
+        """
+        try:
+            path = Path(file).expanduser()
+            path.write_text(json.dumps(self.whole(), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        except (OSError, RuntimeError, ValueError) as error:  # no such directory, no such home directory, no valid name
+            message = f"cannot save to {file}: {getattr(error, 'strerror', None) or error}"
+            raise TextError(message) from None
+        return path
+
+    def load(self, file: str) -> None:
+        """Replaces all messages by those of a file that `save` wrote.
+
+        Raises:
+            TextError: The file cannot be read, or holds something else.
+        """
+        messages = parse_messages(file, read_text(file))
+        system = messages.pop(0)["content"] if messages and messages[0]["role"] == "system" else None
+        self.system, self.messages = system, messages
+        self._send_all()
+
+
+def parse_messages(file: str, text: str) -> list[Message]:
+    """Returns the messages that a JSON text holds.
+
+    Raises:
+        TextError: It holds something else.
+    """
+    try:
+        messages = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        message = f"cannot load {file}: it is not JSON ({error})"
+        raise TextError(message) from None
+    wrong = "it is not a list of messages" if not isinstance(messages, list) else None
+    if wrong is None and len(messages) > MAX_MESSAGES:
+        wrong = f"it has {len(messages)} messages, but at most {MAX_MESSAGES} can be loaded"
+    for at, each in enumerate(messages if wrong is None else []):
+        if not isinstance(each, dict) or not all(isinstance(each.get(key), str) for key in ("role", "content")):
+            wrong = f"message {at} is not an object with a role and a content that are text"
+            break
+    if wrong:
+        message = f"cannot load {file}: {wrong}"
+        raise TextError(message)
+    return [{"role": each["role"], "content": each["content"]} for each in messages]

@@ -1,0 +1,146 @@
+"""Reads messages on a terminal, with editing, history and completion, by prompt_toolkit."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.application import get_app
+from prompt_toolkit.completion import Completer, Completion, PathCompleter
+from prompt_toolkit.document import Document
+from prompt_toolkit.history import InMemoryHistory
+from prompt_toolkit.key_binding import KeyBindings
+from prompt_toolkit.output.vt100 import Vt100_Output
+from prompt_toolkit.shortcuts import CompleteStyle
+
+from _mullama_command import interrupts
+from mullama import _commands
+from mullama._history import FileHistory, history_file
+from mullama._settings import DEFAULTS, NAMES
+from mullama._typed import MORE, PROMPT, is_complete, typed_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from prompt_toolkit.completion import CompleteEvent
+    from prompt_toolkit.formatted_text import StyleAndTextTuples
+    from prompt_toolkit.key_binding import KeyPressEvent
+
+    from mullama._typed import Typed
+
+PLACEHOLDER = "Message (/? for help)"
+
+
+class LineEditor:
+    """Reads one message after another."""
+
+    def __init__(self, *, history: bool) -> None:
+        """Takes the terminal that stdin and stdout are.
+
+        Args:
+            history: Whether what is typed is kept for the next conversation.
+        """
+        self._had_text = False
+        # The position of the cursor is not needed, and not every terminal answers a request for it.
+        output = Vt100_Output.from_pty(sys.stdout, term=os.environ.get("TERM"))
+        output.enable_cpr = False
+        self._session: PromptSession[str] = PromptSession(
+            PROMPT,
+            multiline=True,
+            prompt_continuation=MORE,
+            history=FileHistory(history_file()) if history else InMemoryHistory(),
+            completer=CommandCompleter(),
+            complete_while_typing=False,
+            complete_style=CompleteStyle.READLINE_LIKE,
+            enable_suspend=True,
+            enable_open_in_editor=True,
+            tempfile_suffix=".md",
+            key_bindings=self._keys(),
+            placeholder=_placeholder,
+            output=output,
+        )
+
+    def read(self) -> Typed:
+        """Reads a message. A message that Ctrl-C gives up is empty.
+
+        Raises:
+            EOFError: The user pressed Ctrl-D at an empty prompt.
+            KeyboardInterrupt: The user pressed Ctrl-C at an empty prompt.
+        """
+        self._had_text = False
+        try:
+            # The terminal sends Ctrl-C as a key; a signal comes from elsewhere, and must not break into the event loop.
+            with interrupts.diverted(self._take_signal):
+                return typed_of(self._session.prompt(handle_sigint=False))
+        except KeyboardInterrupt:
+            if self._had_text:
+                interrupts.rearm()
+                return typed_of("")
+            raise
+
+    def _take_signal(self) -> None:
+        app = self._session.app
+        if app.loop is None or not app.is_running:
+            raise KeyboardInterrupt
+        app.loop.call_soon_threadsafe(self._give_up)
+
+    def _give_up(self) -> None:
+        app = self._session.app
+        if not app.is_done:
+            self._had_text = bool(self._session.default_buffer.text)
+            app.exit(exception=KeyboardInterrupt, style="class:aborting")
+
+    def _keys(self) -> KeyBindings:
+        keys = KeyBindings()
+
+        @keys.add("enter")
+        def _enter(event: KeyPressEvent) -> None:
+            buffer = event.current_buffer
+            if is_complete(buffer.text):
+                buffer.validate_and_handle()
+            else:
+                buffer.newline(copy_margin=False)
+
+        @keys.add("c-c")
+        def _interrupt(_event: KeyPressEvent) -> None:
+            self._give_up()
+
+        return keys
+
+
+class CommandCompleter(Completer):
+    """Completes commands, settings and file names."""
+
+    def __init__(self) -> None:
+        """Prepares the completion of files."""
+        self._files = PathCompleter(expanduser=True)
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterator[Completion]:
+        """What may follow the text before the cursor."""
+        text = document.text_before_cursor
+        if not text.startswith("/") or "\n" in text:
+            return
+        command, space, rest = text[1:].partition(" ")
+        if not space:
+            yield from _matching(_commands.NAMES, command)
+        elif command in {"read", "save", "load"}:
+            yield from self._files.get_completions(Document(rest, len(rest)), complete_event)
+        elif command == "show":
+            yield from _matching(_commands.TOPICS, rest)
+        elif command == "set":
+            name, space, value = rest.partition(" ")
+            if not space:
+                yield from _matching(sorted([*NAMES, "system"]), name)
+            elif isinstance(getattr(DEFAULTS, name, None), bool):
+                yield from _matching(("true", "false"), value)
+
+
+def _placeholder() -> StyleAndTextTuples:
+    # What is left on the screen is what was typed.
+    return [] if get_app().is_done else [("ansibrightblack", PLACEHOLDER)]
+
+
+def _matching(words: Iterable[str], start: str) -> Iterator[Completion]:
+    return (Completion(word, -len(start)) for word in words if word.startswith(start))
