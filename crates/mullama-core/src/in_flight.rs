@@ -61,7 +61,7 @@ mod tests {
     fn a_forked_child_counts_its_own_work_while_another_thread_held_the_count() {
         let (locked, is_locked) = sync_channel(1);
         let (release, released) = sync_channel::<()>(1);
-        let before = InFlightGuard::begin();
+        let mut before = Some(InFlightGuard::begin());
         let holder = std::thread::spawn(move || {
             let _held = working();
             locked.send(()).expect("the test waits");
@@ -69,7 +69,7 @@ mod tests {
         });
         is_locked.recv().expect("it is locked");
         let succeeded = mullama_ffi::in_forked_child(Duration::from_secs(10), || {
-            drop(before);
+            drop(before.take());
             let own = InFlightGuard::begin();
             let busy = !wait_until_idle(Duration::ZERO);
             drop(own);
