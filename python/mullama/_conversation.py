@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from mullama._chat import chat_of
 from mullama._prompt import TextError, read_text
@@ -12,7 +12,7 @@ from mullama._prompt import TextError, read_text
 if TYPE_CHECKING:
     from mullama._context import Context
 
-    Message = dict[str, str]
+Message: TypeAlias = dict[str, str]
 
 MAX_MESSAGES = 10_000
 """Most messages that are loaded from a file."""
