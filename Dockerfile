@@ -19,6 +19,8 @@ RUN --mount=type=bind,from=build,source=/dist,target=/dist \
     pip install --no-cache-dir /dist/*.whl
 # A number, so that Kubernetes can tell that it is not root.
 USER 10001:10001
+# That user has no home directory; the history of a conversation lasts as long as the container.
+ENV XDG_STATE_HOME=/tmp
 WORKDIR /models
 ENTRYPOINT ["mullama"]
 CMD ["--help"]

@@ -42,7 +42,7 @@ def terminal() -> Iterator[Terminal]:
 def saved(terminal: Terminal, directory: Path) -> list[dict[str, str]]:
     """The conversation, by `/save`."""
     file = directory / "conversation.json"
-    assert f"messages saved to {file}" in terminal.say(f"/save {file}")
+    assert f" saved to {file}" in terminal.say(f"/save {file}")
     messages: list[dict[str, str]] = json.loads(file.read_text(encoding="utf-8"))
     return messages
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -13,8 +14,10 @@ import pytest
 from mullama import Context, ContextParams, InvalidConfigError, Model, StreamConfig
 from mullama._commands import split_command
 from mullama._conversation import Conversation
+from mullama._history import FileHistory
 from mullama._introduction import PROMPTS, TOY, parameters
 from mullama._markdown import complete_blocks
+from mullama._output import without_controls
 from mullama._settings import DEFAULTS, NAMES, changed, shown
 from mullama._terminal import Wrapper
 from mullama._typed import Typed, is_complete, typed_of
@@ -214,3 +217,31 @@ def test_the_demo_can_do_what_its_greeting_promises(context: Context, prompt: st
 )
 def test_a_number_of_parameters_is_rounded(count: int, words: str) -> None:
     assert parameters(count) == words
+
+
+def test_a_message_that_can_never_fit_drops_nothing() -> None:
+    with Context(Model.load("demo"), ContextParams(n_ctx=256)) as context:
+        conversation = Conversation(context, None, None)
+        conversation.record("Hello!", "Hi there!")
+        conversation.ask("word " * 400, 10)
+        assert conversation.first_sent == 0
+        assert len(conversation.ask("Hello!", 10)) == 3
+
+
+def test_a_text_cannot_control_the_terminal_and_emoji_stay_whole() -> None:
+    assert without_controls("a\x1b]52;c;AAAA\x07\x9b2J\tb\n") == "a?]52;c;AAAA??2J\tb\n"
+    assert without_controls("👨\u200d👩\u200d👧 נסיון") == "👨\u200d👩\u200d👧 נסיון"
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '"half', "\xff"])
+def test_a_line_of_the_history_that_is_no_entry_is_skipped(line: str, tmp_path: Path) -> None:
+    file = tmp_path / "history"
+    file.write_text(f'{line}\n"good"\n', encoding="utf-8")
+    assert list(FileHistory(file).load_history_strings()) == ["good"]
+
+
+def test_a_history_that_is_a_pipe_is_refused_at_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "history"
+    os.mkfifo(file)
+    assert list(FileHistory(file).load_history_strings()) == []
+    assert "not a regular file" in capfd.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import stat
 from pathlib import Path
@@ -50,6 +51,15 @@ def test_pasted_lines_are_one_message(terminal: Terminal, tmp_path: Path) -> Non
     terminal.press(PASTE + b"/bye\nfirst\r\nsecond\n" + PASTED + b"\r")
     terminal.start()
     assert said(terminal, tmp_path) == ["/bye\nfirst\nsecond"]
+
+
+@pytest.mark.parametrize(
+    "text", ["docker run \\\n  -it foo", '"""Doc."""\nimport os', '"""\na\n"""', "/set seed 3\n/bye"]
+)
+def test_pasted_lines_are_sent_as_they_are(text: str, terminal: Terminal, tmp_path: Path) -> None:
+    terminal.press(PASTE + text.encode() + PASTED + b"\r")
+    terminal.start()
+    assert said(terminal, tmp_path) == [text]
 
 
 def test_a_paste_can_be_edited_before_it_is_sent(terminal: Terminal, tmp_path: Path) -> None:
@@ -260,3 +270,19 @@ def patched(folder: Path, *lines: str) -> str:
     source = [*hook, *(" " * 12 + line for line in lines), "sys.meta_path.insert(0, Hook())"]
     (folder / "sitecustomize.py").write_text("\n".join(source), encoding="utf-8")
     return f"{folder}:{Path(_model.__file__).parents[1]}"
+
+
+def test_a_message_without_an_answer_is_reported(tmp_path: Path) -> None:
+    with Terminal("demo", "--stop", "H", "-T", "0", XDG_STATE_HOME=str(tmp_path)) as terminal:
+        terminal.start()
+        assert "there is no answer" in terminal.say("Hello!")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_at_the_prompt_ends_the_program_and_restores_the_terminal(number: int, tmp_path: Path) -> None:
+    with Terminal("demo", XDG_STATE_HOME=str(tmp_path)) as terminal:
+        terminal.start()
+        os.kill(terminal.child.pid, number)
+        code, _shown = terminal.end()
+        assert code == 128 + number
+        assert terminal.raw.rindex("\x1b[?2004l") > terminal.raw.rindex("\x1b[?2004h")

@@ -81,6 +81,9 @@ class Conversation:
         context_len = self._context.context_len
         if len(text) > context_len * CHARACTERS_PER_TOKEN:
             return [*self._head(), question]  # the stream reports that it does not fit
+        alone = [*self._head(), question]
+        if self.count(alone) >= context_len:
+            return alone  # the same; dropping the other turns would not help
         reserve = min(max_tokens, context_len // 4)
         if self.count([*self.sent(), question]) + reserve > context_len:
             while (turn := self._next_turn()) and self.count([*self.sent(), question]) + 2 * reserve > context_len:
@@ -124,7 +127,8 @@ class Conversation:
         """
         try:
             path = Path(file).expanduser()
-            path.write_text(json.dumps(self.whole(), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+            content = (json.dumps(self.whole(), ensure_ascii=False, indent=2) + "\n").encode()
+            path.write_bytes(content)
         except (OSError, RuntimeError, ValueError) as error:  # no such directory, no such home directory, no valid name
             message = f"cannot save to {file}: {getattr(error, 'strerror', None) or error}"
             raise TextError(message) from None

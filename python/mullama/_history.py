@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,22 +17,25 @@ from mullama._output import plain, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import BinaryIO
 
 MAX_BYTES = 1 << 20
 """Size of the file beyond which its older half is removed; also the longest entry that is kept."""
 
 
-def history_file() -> Path:
-    """Where the history is kept."""
+def history_file() -> Path | None:
+    """Where the history is kept; None for a user without a home directory."""
+    with contextlib.suppress(RuntimeError):
+        return _state_folder() / "mullama" / "history"
+    return None
+
+
+def _state_folder() -> Path:
     if "XDG_STATE_HOME" in os.environ and Path(os.environ["XDG_STATE_HOME"]).is_absolute():
-        folder = Path(os.environ["XDG_STATE_HOME"])
-    elif sys.platform == "darwin":
-        folder = Path.home() / "Library" / "Application Support"
-    elif sys.platform == "win32":
-        folder = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    else:
-        folder = Path.home() / ".local" / "state"
-    return folder / "mullama" / "history"
+        return Path(os.environ["XDG_STATE_HOME"])
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support"
+    return Path.home() / ".local" / "state"
 
 
 class FileHistory(History):
@@ -44,7 +50,7 @@ class FileHistory(History):
     def load_history_strings(self) -> Iterator[str]:
         """The entries, newest first."""
         try:
-            with self._file.open("rb") as file:
+            with self._open(os.O_RDONLY) as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(max(0, size - MAX_BYTES))
                 lines = file.read(MAX_BYTES).splitlines()
@@ -56,7 +62,10 @@ class FileHistory(History):
         for line in reversed(lines):
             try:
                 entry = json.loads(line)
-            except ValueError:  # the oldest may be half a line, and another program may have written to the file
+            except (
+                ValueError,
+                RecursionError,
+            ):  # half a line, or from another program
                 continue
             if isinstance(entry, str):
                 yield entry
@@ -68,7 +77,7 @@ class FileHistory(History):
             return
         try:
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with os.fdopen(os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "r+b") as file:
+            with self._open(os.O_RDWR | os.O_CREAT | os.O_APPEND) as file:
                 if hasattr(os, "fchmod"):
                     os.fchmod(file.fileno(), 0o600)  # an older file may have been open to others
                 file.write(line)
@@ -77,6 +86,14 @@ class FileHistory(History):
                 self._shorten()
         except OSError as error:
             self._give_up(error)
+
+    def _open(self, flags: int) -> BinaryIO:
+        """Opens the file. Without waiting, because a pipe of this name may have nobody at its other end."""
+        descriptor = os.open(self._file, flags | os.O_NONBLOCK, 0o600)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.EINVAL, "not a regular file")
+        return os.fdopen(descriptor, "rb" if flags == os.O_RDONLY else "r+b")
 
     def _shorten(self) -> None:
         """Removes the older half, in one step: another conversation may read the file at this moment."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -10,8 +12,9 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.application import get_app
 from prompt_toolkit.completion import Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
-from prompt_toolkit.history import InMemoryHistory
+from prompt_toolkit.history import History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings
+from prompt_toolkit.keys import Keys
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.shortcuts import CompleteStyle
 
@@ -19,7 +22,7 @@ from _mullama_command import interrupts
 from mullama import _commands
 from mullama._history import FileHistory, history_file
 from mullama._settings import DEFAULTS, NAMES
-from mullama._typed import MORE, PROMPT, is_complete, typed_of
+from mullama._typed import MORE, PROMPT, Typed, is_complete, typed_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,8 +30,6 @@ if TYPE_CHECKING:
     from prompt_toolkit.completion import CompleteEvent
     from prompt_toolkit.formatted_text import StyleAndTextTuples
     from prompt_toolkit.key_binding import KeyPressEvent
-
-    from mullama._typed import Typed
 
 PLACEHOLDER = "Message (/? for help)"
 
@@ -43,6 +44,8 @@ class LineEditor:
             history: Whether what is typed is kept for the next conversation.
         """
         self._had_text = False
+        # Several lines were pasted: they are taken as they are, also where they would be a fence or a command if typed.
+        self._is_pasted = False
         # The position of the cursor is not needed, and not every terminal answers a request for it.
         output = Vt100_Output.from_pty(sys.stdout, term=os.environ.get("TERM"))
         output.enable_cpr = False
@@ -50,7 +53,7 @@ class LineEditor:
             PROMPT,
             multiline=True,
             prompt_continuation=MORE,
-            history=FileHistory(history_file()) if history else InMemoryHistory(),
+            history=_file_history() if history else InMemoryHistory(),
             completer=CommandCompleter(),
             complete_while_typing=False,
             complete_style=CompleteStyle.READLINE_LIKE,
@@ -69,16 +72,27 @@ class LineEditor:
             EOFError: The user pressed Ctrl-D at an empty prompt.
             KeyboardInterrupt: The user pressed Ctrl-C at an empty prompt.
         """
-        self._had_text = False
+        self._had_text = self._is_pasted = False
         try:
             # The terminal sends Ctrl-C as a key; a signal comes from elsewhere, and must not break into the event loop.
             with interrupts.diverted(self._take_signal):
-                return typed_of(self._session.prompt(handle_sigint=False))
+                text = self._session.prompt(handle_sigint=False, pre_run=self._end_on_signals)
+                return Typed(text.rstrip("\n"), fenced=True) if self._is_pasted else typed_of(text)
         except KeyboardInterrupt:
             if self._had_text:
                 interrupts.rearm()
                 return typed_of("")
             raise
+
+    def _end_on_signals(self) -> None:
+        """Has signals that end the program restore the terminal first."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._end, number)
+
+    def _end(self, number: int) -> None:
+        if not self._session.app.is_done:
+            self._session.app.exit(exception=SystemExit(128 + number))
 
     def _take_signal(self) -> None:
         app = self._session.app
@@ -98,10 +112,17 @@ class LineEditor:
         @keys.add("enter")
         def _enter(event: KeyPressEvent) -> None:
             buffer = event.current_buffer
-            if is_complete(buffer.text):
+            if self._is_pasted or is_complete(buffer.text):
                 buffer.validate_and_handle()
             else:
                 buffer.newline(copy_margin=False)
+
+        @keys.add(Keys.BracketedPaste)
+        def _paste(event: KeyPressEvent) -> None:
+            text = event.data.replace("\r\n", "\n").replace("\r", "\n")
+            # What was pasted before may have been deleted again.
+            self._is_pasted = "\n" in text.rstrip("\n") or (self._is_pasted and bool(event.current_buffer.text))
+            event.current_buffer.insert_text(text)
 
         @keys.add("c-c")
         def _interrupt(_event: KeyPressEvent) -> None:
@@ -135,6 +156,11 @@ class CommandCompleter(Completer):
                 yield from _matching(sorted([*NAMES, "system"]), name)
             elif isinstance(getattr(DEFAULTS, name, None), bool):
                 yield from _matching(("true", "false"), value)
+
+
+def _file_history() -> History:
+    file = history_file()
+    return InMemoryHistory() if file is None else FileHistory(file)
 
 
 def _placeholder() -> StyleAndTextTuples:

@@ -49,8 +49,8 @@ Prompt = Annotated[
     list[str] | None,
     _argument(
         "PROMPT",
-        "Text of the prompt. Several words need no quotes. Text that is piped in precedes it; - reads standard input "
-        "alone. Without a prompt, on a terminal, a conversation starts.",
+        "Text of the prompt. Several words need no quotes. Text that is piped in precedes it; - as the first word "
+        "reads standard input even from a terminal. Without a prompt, on a terminal, a conversation starts.",
     ),
 ]
 

@@ -68,6 +68,19 @@ def plain(words: str) -> str:
     return "".join(character if character.isprintable() or character in "\n\t" else "?" for character in words)
 
 
+_CONTROLS = {code: "?" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t\r"}
+
+
+def without_controls(text: str) -> str:
+    """Replaces control characters, with which a text could control a terminal; emoji and other scripts stay whole."""
+    return text.translate(_CONTROLS)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, which is regular."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def say(words: str, end: str = "\n") -> None:
     """Writes a line to stderr, if it is open."""
     if sys.stderr is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mullama import Context, Model
 from mullama._exceptions import ChatTemplateError, InvalidPromptError
-from mullama._output import say, write_event
+from mullama._output import counted, say, write_event
 from mullama._terminal import Spinner
 from mullama._writer import Writer, write_pieces
 
@@ -121,7 +121,7 @@ def with_way_out(error: ChatTemplateError, job: Job, model: Model) -> ChatTempla
 def cut(stream: TokenStream, context: Context, config: StreamConfig) -> str:
     """Why a stream ended by length."""
     if stream.usage.completion_tokens >= config.max_tokens:
-        return f"the text was cut off after {config.max_tokens} tokens (max_tokens)"
+        return f"the text was cut off after {counted(config.max_tokens, 'token')} (max_tokens)"
     return f"the text was cut off because the context of {context.context_len} tokens is full (see --ctx-size)"
 
 
@@ -134,10 +134,14 @@ def write_text(stream: TokenStream, writer: Writer) -> None:
 
 
 def write_events(stream: TokenStream) -> None:
-    """Writes one JSON object per line: a `token` event per token, then `done`. The caller reports errors."""
+    """Writes one JSON object per line: a `token` event per token, then `done`. The caller reports errors.
+
+    A `token` event has the logarithms of probabilities if the setting `logprobs` asks for them.
+    """
     try:
         for token in stream:
-            write_event(type="token", text=token.text, id=token.id, index=token.index)
+            likely = {} if token.logprob is None else {"logprob": token.logprob, "top_logprobs": token.top_logprobs}
+            write_event(type="token", text=token.text, id=token.id, index=token.index, **likely)
     except KeyboardInterrupt:
         stream.close()
         write_end(stream)
@@ -162,8 +166,8 @@ def summary(stream: TokenStream) -> str:
     """Token counts, speed and times of the stream, in one line."""
     usage, timings = stream.usage, stream.timings
     return (
-        f"{usage.completion_tokens} tokens, {stream.tokens_per_second():.1f} tokens/s; "
+        f"{counted(usage.completion_tokens, 'token')}, {stream.tokens_per_second():.1f} tokens/s; "
         f"first token after {timings.first_token * 1000:.0f} ms; "
-        f"prompt: {usage.prompt_tokens} tokens, {usage.cached_tokens} cached; "
+        f"prompt: {counted(usage.prompt_tokens, 'token')}, {usage.cached_tokens} cached; "
         f"finish reason: {stream.finish_reason}; seed: {stream.seed}"
     )

@@ -28,6 +28,7 @@ ELSEWHERE = {
     "num_thread": "--threads",
     "repetition_penalty": "repeat_penalty",
     "stop": "stop_sequences",
+    "system": "--system",
     "temp": "temperature",
     "threads": "--threads",
     "timeout": "timeout_ms",

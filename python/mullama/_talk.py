@@ -15,7 +15,7 @@ from mullama import _commands
 from mullama._conversation import Conversation
 from mullama._exceptions import ChatTemplateError, ContextOverflowError, MullamaError
 from mullama._introduction import demo_prompts, described, greeting, is_demo
-from mullama._output import plain
+from mullama._output import counted, plain
 from mullama._prompt import TextError, read_text
 from mullama._run import cut, summary, with_way_out
 from mullama._settings import NAMES, changed, differing, shown
@@ -124,6 +124,7 @@ class Talk:
                 if stream.text:
                     self.conversation.record(text, stream.text)
                     return True
+                tell("mullama: there is no answer, so the message is not part of the conversation")
         except ContextOverflowError as error:
             tell(plain(f"mullama: {error}: shorten the message, or start with a larger --ctx-size"))
         except MullamaError as error:
@@ -166,7 +167,8 @@ class Talk:
         except MullamaError as error:
             tell(plain(f"mullama: {error}"))
             return
-        tell(f"{used} of {size} tokens are used ({used / size:.0%}), by {len(sent)} messages.")
+        used = min(used, size)  # the count includes the start of an answer, which a full context has no room for
+        tell(f"{used} of {size} tokens are used ({used / size:.0%}), by {counted(len(sent), 'message')}.")
         if conversation.first_sent:
             tell(f"The {conversation.first_sent} oldest messages are no longer sent.")
         if self._attached:
@@ -174,8 +176,10 @@ class Talk:
             tell(f"{tokens} tokens of a file precede the next message.")
 
     def _do_set(self, rest: str) -> None:
-        """Changes a setting, or shows one or all changed settings."""
+        """Changes a setting, or shows one or all changed settings. NAME=VALUE is taken too, as `--set` takes it."""
         name, _, value = rest.partition(" ")
+        if "=" in name:
+            name, _, value = rest.partition("=")
         value = value.strip().removeprefix(FENCE).removesuffix(FENCE).strip()
         if not name:
             lines = [shown(self._config, each) for each in differing(self._config)]
@@ -220,6 +224,8 @@ class Talk:
         elif topic == "messages":
             for message in self.conversation.whole():
                 tell(plain(f"{message['role']}: {message['content']}"))
+            if not self.conversation.whole():
+                tell("There are no messages yet.")
         else:
             tell(plain(f"mullama: /show {topic} is unknown; it shows {', '.join(_commands.TOPICS)}"))
 
@@ -240,7 +246,7 @@ class Talk:
             tell("mullama: /save requires a file name")
             return
         path = self.conversation.save(file)
-        tell(plain(f"{len(self.conversation.whole())} messages saved to {path}"))
+        tell(plain(f"{counted(len(self.conversation.whole()), 'message')} saved to {path}"))
 
     def _do_load(self, file: str) -> None:
         if not file:
@@ -255,7 +261,7 @@ class Talk:
             conversation.system, conversation.messages = before
             tell(plain(f"mullama: cannot load {file}: {error}"))
         else:
-            tell(plain(f"{len(conversation.whole())} messages loaded from {file}"))
+            tell(plain(f"{counted(len(conversation.whole()), 'message')} loaded from {file}"))
 
     def _do_read(self, file: str) -> None:
         if not file:
@@ -293,8 +299,8 @@ def edited(text: str) -> str:
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
     with tempfile.TemporaryDirectory(prefix="mullama-") as folder:
         file = Path(folder) / "message.md"
-        file.write_text(text, encoding="utf-8")
         try:
+            file.write_text(text, encoding="utf-8")
             # Ctrl-C belongs to the editor.
             with interrupts.diverted(lambda: None):
                 code = subprocess.run([*shlex.split(editor), str(file)], check=False).returncode  # noqa: S603  # the user's

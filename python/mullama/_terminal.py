@@ -39,7 +39,7 @@ def columns(file: TextIO) -> int:
 def tell(words: str) -> None:
     """Writes lines to stderr, and breaks them between words if it is a terminal."""
     if sys.stderr is not None and is_capable(sys.stderr):
-        limit = columns(sys.stderr) - 1
+        limit = max(1, columns(sys.stderr) - 1)
         lines = [broken(line, limit) if len(line) > limit else line for line in words.split("\n")]
         words = "\n".join(lines)
     say(words)

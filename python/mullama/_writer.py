@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from mullama._output import stdout
+from mullama._output import stdout, without_controls
 from mullama._terminal import Spinner, Wrapper, columns, is_capable
 
 if TYPE_CHECKING:
@@ -54,14 +54,13 @@ class Writer:
             with stdout() as out:
                 out.write("\n")
 
-    def stop_spinner(self) -> None:
-        """Removes the spinner, because something else is going to be written."""
-        self._spinner.stop()
-
     def _put(self, text: str) -> None:
         self._spinner.stop()
-        self._last = text[-1]
         with stdout() as out:
+            if self._renderer is None and out.isatty():
+                # A model may come from a stranger, and what it writes must not control the terminal.
+                text = without_controls(text)
+            self._last = text[-1]
             if self._wrapper is not None and self._renderer is None:
                 text = self._wrapper.wrapped(text, columns(out))
             out.write(text)

@@ -102,8 +102,9 @@ fn walk_notifier(notifier: &Arc<LoopNotifier>) -> bool {
     notifier.handle(1).notify();
     notifier.handle(1).into_waker().wake();
     let silent = notifier.drain().is_empty() && !notifier.wait();
+    let open = notifier.descriptor() >= 0;
     notifier.close();
-    silent && notifier.descriptor() >= 0
+    silent && open
 }
 
 /// Calls everything; the stream and the second context belong to the caller.
