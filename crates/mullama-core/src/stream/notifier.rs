@@ -76,7 +76,7 @@ impl LoopNotifier {
     }
 
     /// The descriptor, which is readable from the first notification until [`drain`](Self::drain); -1 once the notifier
-    /// is closed.
+    /// is closed, and in a forked child.
     #[cfg(unix)]
     pub fn descriptor(&self) -> RawFd {
         self.with_pipe(|(_, far)| far.as_raw_fd()).unwrap_or(-1)

@@ -102,9 +102,10 @@ fn walk_notifier(notifier: &Arc<LoopNotifier>) -> bool {
     notifier.handle(1).notify();
     notifier.handle(1).into_waker().wake();
     let silent = notifier.drain().is_empty() && !notifier.wait();
-    let open = notifier.descriptor() >= 0;
+    // The descriptor belongs to the loop of the parent.
+    let has_none = notifier.descriptor() == -1;
     notifier.close();
-    silent && open
+    silent && has_none
 }
 
 /// Calls everything; the stream and the second context belong to the caller.
