@@ -131,3 +131,10 @@ mullama.StreamConfig(logit_bias={"1": 0.5})
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_log_probabilities_survive_json(context: Context) -> None:
+    completion = context.generate("Hello", 3, logprobs=2)
+    adapter = TypeAdapter(Completion)
+    read = adapter.validate_json(adapter.dump_json(completion))
+    assert [token.top_logprobs for token in read.tokens] == [token.top_logprobs for token in completion.tokens]

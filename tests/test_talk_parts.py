@@ -245,3 +245,9 @@ def test_a_history_that_is_a_pipe_is_refused_at_once(tmp_path: Path, capfd: pyte
     os.mkfifo(file)
     assert list(FileHistory(file).load_history_strings()) == []
     assert "not a regular file" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "text"), [("logit_bias", "{1: 2}"), ("stop_tokens", "[1,")])
+def test_a_setting_that_begins_like_json_but_is_not_says_so(name: str, text: str) -> None:
+    with pytest.raises(InvalidConfigError, match="begins like JSON but is not"):
+        changed(DEFAULTS, name, text)

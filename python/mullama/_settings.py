@@ -80,7 +80,10 @@ def read_value(name: str, text: str) -> object:
     """Parses the value of a setting: JSON, `none`, or plain text. An element may stand for a list of it alone."""
     try:
         value = None if text.lower() == "none" else json.loads(text.lower() if text in {"True", "False"} else text)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
+        if text.startswith(("[", "{")) and name in {"logit_bias", "stop_tokens"}:
+            message = f"{name} is {text[:60]!r}, which begins like JSON but is not: {error}"
+            raise InvalidConfigError(message) from None
         value = text
     if name in {"stop_sequences", "dry_sequence_breakers"} and not isinstance(value, list):
         return [] if value is None else [value if isinstance(value, str) else text]

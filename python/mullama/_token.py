@@ -31,7 +31,9 @@ def _pydantic_schema(token: type[Token], _source: object, _handler: Callable[[An
             return value
         if isinstance(value, dict):
             try:
-                return token(**value)
+                # JSON has no tuples.
+                pairs = [tuple(pair) for pair in value.get("top_logprobs", ())]
+                return token(**value | {"top_logprobs": pairs})
             except (TypeError, OverflowError) as error:
                 raise ValueError(str(error)) from None
         message = f"must be a Token or its fields, not {type(value).__name__}"
