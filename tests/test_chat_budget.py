@@ -72,4 +72,4 @@ def test_a_template_that_wants_too_much_is_an_error_in_a_small_process(source: s
     command = [sys.executable, "-c", CHILD, str(MORE_BYTES)]
     child = subprocess.run(command, input=source, capture_output=True, text=True, timeout=100, check=False)
     assert child.returncode == 0, child.stderr
-    assert "the template" in child.stdout
+    assert "the chat template" in child.stdout

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
         ("linux", {}, ".local/state/mullama/history"),
         ("linux", {"XDG_STATE_HOME": "relative"}, ".local/state/mullama/history"),
         ("darwin", {}, "Library/Application Support/mullama/history"),
-        ("win32", {}, "AppData/Local/mullama/history"),
     ],
 )
 def test_it_is_kept_in_the_platforms_folder_for_state(
