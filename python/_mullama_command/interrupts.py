@@ -16,23 +16,32 @@ if TYPE_CHECKING:
 
 _installed = False
 _armed = False
+_missed = False
+"""Whether a Ctrl-C did nothing because none was armed."""
 _instead: Callable[[], object] | None = None
-"""What to call instead of raising `KeyboardInterrupt`."""
+"""What to call instead of raising `KeyboardInterrupt`. If it returns False, the Ctrl-C did nothing."""
 
 
 def arm() -> None:
     """Has the next Ctrl-C raise `KeyboardInterrupt`."""
-    global _installed, _armed  # noqa: PLW0603  # signals belong to the process
+    global _installed, _armed, _missed  # noqa: PLW0603  # signals belong to the process
+    _missed = False
     _armed = True
     if not _installed:
         _installed = True
         signal.signal(signal.SIGINT, _interrupt)
 
 
-def rearm() -> None:
-    """Has the next Ctrl-C raise `KeyboardInterrupt` again, if `arm` was ever called."""
+def rearm() -> bool:
+    """Has the next Ctrl-C raise `KeyboardInterrupt` again, if `arm` was ever called.
+
+    Returns:
+        Whether a Ctrl-C did nothing since the last one that did something.
+    """
+    missed = _missed
     if _installed:
         arm()
+    return missed
 
 
 def disarm() -> None:
@@ -52,10 +61,24 @@ def diverted(instead: Callable[[], object]) -> Iterator[None]:
         _instead = None
 
 
+@contextmanager
+def ended_by(end: Callable[[int], object]) -> Iterator[None]:
+    """Within the block, a signal that ends the program calls this with its number instead."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, lambda number, _frame: end(number)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    global _armed  # noqa: PLW0603  # signals belong to the process
-    if _armed:
-        _armed = False
-        if _instead is None:
-            raise KeyboardInterrupt
-        _instead()
+    global _armed, _missed  # noqa: PLW0603  # signals belong to the process
+    if not _armed:
+        _missed = True
+        return
+    _armed = False
+    if _instead is None:
+        raise KeyboardInterrupt
+    _missed = _instead() is False

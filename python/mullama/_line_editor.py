@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from prompt_toolkit import PromptSession
@@ -44,6 +44,10 @@ class LineEditor:
             history: Whether what is typed is kept for the next conversation.
         """
         self._had_text = False
+        self._reason: BaseException | None = None
+        """Why the prompt ends, if not by a message."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The event loop of the prompt."""
         # Several lines were pasted: they are taken as they are, also where they would be a fence or a command if typed.
         self._is_pasted = False
         # The position of the cursor is not needed, and not every terminal answers a request for it.
@@ -73,10 +77,14 @@ class LineEditor:
             KeyboardInterrupt: The user pressed Ctrl-C at an empty prompt.
         """
         self._had_text = self._is_pasted = False
+        self._reason = self._loop = None
         try:
             # The terminal sends Ctrl-C as a key; a signal comes from elsewhere, and must not break into the event loop.
-            with interrupts.diverted(self._take_signal):
-                text = self._session.prompt(handle_sigint=False, pre_run=self._end_on_signals)
+            # A signal that ends the program has to restore the terminal first.
+            with interrupts.diverted(self._take_signal), interrupts.ended_by(self._end):
+                text = self._session.prompt(handle_sigint=False, pre_run=self._begin)
+                if self._reason is not None:
+                    raise self._reason  # a signal came when the message was complete
                 return Typed(text.rstrip("\n"), fenced=True) if self._is_pasted else typed_of(text)
         except KeyboardInterrupt:
             if self._had_text:
@@ -84,27 +92,38 @@ class LineEditor:
                 return typed_of("")
             raise
 
-    def _end_on_signals(self) -> None:
-        """Has signals that end the program restore the terminal first."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self._end, number)
+    def _take_signal(self) -> bool:
+        return self._exit_soon(KeyboardInterrupt())
 
     def _end(self, number: int) -> None:
-        if not self._session.app.is_done:
-            self._session.app.exit(exception=SystemExit(128 + number))
+        self._exit_soon(SystemExit(128 + number))
 
-    def _take_signal(self) -> None:
-        app = self._session.app
-        if app.loop is None or not app.is_running:
-            raise KeyboardInterrupt
-        app.loop.call_soon_threadsafe(self._give_up)
+    def _exit_soon(self, reason: BaseException) -> bool:
+        """Ends the prompt from a signal handler, which must not break into the event loop, nor into its making.
 
-    def _give_up(self) -> None:
+        Returns:
+            False if the prompt is ending already.
+        """
+        if self._reason is not None:
+            return False
+        self._reason = reason
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the prompt has ended with a message, and its loop is closed
+                self._loop.call_soon_threadsafe(self._exit, reason)
+        return True
+
+    def _begin(self) -> None:
+        """Called in the event loop of a prompt, which a signal may have ended before it began."""
+        self._loop = asyncio.get_running_loop()
+        if self._reason is not None:
+            self._loop.call_soon(self._exit, self._reason)
+
+    def _exit(self, reason: BaseException) -> None:
+        self._reason = reason
         app = self._session.app
         if not app.is_done:
             self._had_text = bool(self._session.default_buffer.text)
-            app.exit(exception=KeyboardInterrupt, style="class:aborting")
+            app.exit(exception=reason, style="class:aborting")
 
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
@@ -126,7 +145,7 @@ class LineEditor:
 
         @keys.add("c-c")
         def _interrupt(_event: KeyPressEvent) -> None:
-            self._give_up()
+            self._exit(KeyboardInterrupt())
 
         return keys
 

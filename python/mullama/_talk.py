@@ -78,7 +78,8 @@ class Talk:
                 raise
             self._is_warned = True
             tell("\nPress Ctrl-C again, or Ctrl-D, or type /bye to leave.")
-            interrupts.rearm()
+            if interrupts.rearm():
+                raise  # it was pressed again before this was said
             return True
 
     def _take(self, typed: Typed) -> bool:
