@@ -117,7 +117,7 @@ def test_kv_cells_that_no_memory_holds_are_refused_at_once(model: Model, field: 
     "call",
     [
         "context.generate('A', 2)",
-        "next(stream)",
+        "while next(stream): pass",
         "context.chat([{'role': 'user', 'content': 'A'}], 2)",
         "context.generate('A', tempp=1)",
         "Model.load('demo')",
