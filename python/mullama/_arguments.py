@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from mullama._config import StreamConfig
-from mullama._keywords import unexpected
+from mullama._keywords import refuse_unknown
 
 DEFAULTS = StreamConfig()
 FIELDS = frozenset(field.name for field in fields(StreamConfig))
@@ -31,9 +31,7 @@ def merge(call: str, config: StreamConfig | None, max_tokens: object, overrides:
     if config is None:
         config = DEFAULTS
     expect("config", config, StreamConfig, "StreamConfig(**settings) makes one" if isinstance(config, Mapping) else "")
-    for name in overrides:
-        if name not in FIELDS:
-            raise unexpected(call, name, FIELDS)
+    refuse_unknown(call, overrides, FIELDS)
     if max_tokens is not None:
         overrides = {**overrides, "max_tokens": max_tokens}
     return replace(config, **overrides) if overrides else config

@@ -14,7 +14,7 @@ from mullama._config import ContextParams, StreamConfig
 from mullama._context import Context
 from mullama._display import Displayed, changed
 from mullama._keywords import hinted
-from mullama._late_imports import refused
+from mullama._late_imports import late_import
 from mullama._model import Model
 from mullama._pending import awaited
 from mullama._reading import read_to_end_async
@@ -81,11 +81,9 @@ class AsyncModel(AsyncClosing, Displayed):
         """
         if context_params is not None:
             expect("context_params", context_params, ContextParams)
-        try:
+        with late_import():
             # asyncio is slow to import, and only loads need it.
             from mullama._background import load_in_thread  # noqa: PLC0415
-        except (ImportError, OSError) as error:
-            raise refused(error) from None
 
         def load(wanted: Callable[[], bool]) -> AsyncModel:
             def report(fraction: float) -> bool | None:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from mullama import _mullama
 from mullama._arguments import expect
 from mullama._completion import Completion
-from mullama._late_imports import refused
+from mullama._late_imports import late_import
 
 Messages: TypeAlias = Sequence[Mapping[str, Any]]
 """A conversation, oldest message first: mappings with a "role" and usually a "content", as in OpenAI's API."""
@@ -44,10 +44,8 @@ def chat_of(
         "chat_template_kwargs": _mapping("chat_template_kwargs", chat_template_kwargs or {}),
         "add_generation_prompt": add_generation_prompt,
     }
-    try:
+    with late_import():
         import json  # noqa: PLC0415  # only programs that chat need it
-    except (ImportError, OSError) as error:
-        raise refused(error) from None
     try:
         return _mullama.Chat(json.dumps(chat, ensure_ascii=False, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:

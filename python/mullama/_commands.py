@@ -41,6 +41,7 @@ COMMANDS = (
 )
 ALIASES = {"?": "help", "exit": "bye", "quit": "bye", "": "help"}
 TOPICS = ("info", "system", "template", "settings", "messages")
+FILE_COMMANDS = frozenset(each.name for each in COMMANDS if each.arguments == "FILE")
 NAMES = tuple(dict.fromkeys([*(command.name for command in COMMANDS), "?", "exit", "quit"]))
 
 KEYS = '''\

@@ -15,7 +15,7 @@ from mullama._completion import Completion
 from mullama._config import ContextParams, StreamConfig
 from mullama._display import Displayed, changed
 from mullama._keywords import hinted
-from mullama._late_imports import refused
+from mullama._late_imports import late_import
 from mullama._model import Model
 from mullama._mullama import Chat
 from mullama._reading import read_to_end
@@ -49,10 +49,8 @@ class Context(Closing, Displayed):
             InvalidConfigError: `n_ctx` exceeds the positions that the model supports.
             EngineClosedError: The model is closed.
         """
-        try:
+        with late_import():
             from mullama import _log  # noqa: PLC0415  # its thread is for programs that load a model
-        except (ImportError, OSError) as error:
-            raise refused(error) from None
         params = ContextParams() if params is None else params
         is_path = isinstance(model, (str, os.PathLike))
         expect("model", model, Model, f"Context(Model.load({model!r})) loads it" if is_path else _context_of(model))

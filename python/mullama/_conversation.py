@@ -78,14 +78,14 @@ class Conversation:
             MullamaError: The messages cannot be tokenized.
         """
         question = {"role": "user", "content": text}
+        alone = [*self._head(), question]
         context_len = self._context.context_len
         if len(text) > context_len * CHARACTERS_PER_TOKEN:
-            return [*self._head(), question]  # the stream reports that it does not fit
-        alone = [*self._head(), question]
-        if self.count(alone) >= context_len:
-            return alone  # the same; dropping the other turns would not help
+            return alone  # the stream reports that it does not fit
         reserve = min(max_tokens, context_len // 4)
         if self.count([*self.sent(), question]) + reserve > context_len:
+            if self.count(alone) >= context_len:
+                return alone  # the same; dropping the other turns would not help
             while (turn := self._next_turn()) and self.count([*self.sent(), question]) + 2 * reserve > context_len:
                 self.first_sent = turn
         return [*self.sent(), question]

@@ -208,6 +208,13 @@ class EngineClosedError(MullamaError):
     what: str
 
 
+def generation_failed(reason: str) -> GenerationError:
+    """The error of a stream that this package could not serve, for this reason."""
+    error = GenerationError(f"generation failed: {reason}")
+    error.reason = reason
+    return error
+
+
 _ALL: list[type[MullamaError]] = [MullamaError, *MullamaError.__subclasses__()]
 CLASSES = {kind.__name__: kind for kind in _ALL}
 """All classes by name, for the native module: it holds this dict, so it can raise them while the interpreter ends."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -10,7 +10,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
 
-_ELSEWHERE = {
+ELSEWHERE = {
     # settings of streams
     "frequency": "frequency_penalty",
     "max_completion_tokens": "max_tokens",
@@ -70,14 +70,16 @@ _known: dict[str, frozenset[str]] = {}
 """The keywords of the calls in `_OWNERS`."""
 
 
-def unexpected(call: str, name: str, accepted: Collection[str]) -> TypeError:
-    """The error of a keyword that a call does not accept."""
-    hint = _hint(call, name, accepted)
-    return TypeError(f"{call}() got an unexpected keyword argument '{name}'" + (f". {hint}" if hint else ""))
+def refuse_unknown(call: str, keywords: Iterable[str], accepted: Collection[str]) -> None:
+    """Raises `TypeError` for the first keyword that the call does not accept."""
+    for name in keywords:
+        if name not in accepted:
+            hint = _hint(call, name, accepted)
+            raise TypeError(f"{call}() got an unexpected keyword argument '{name}'" + (f". {hint}" if hint else ""))
 
 
 def _hint(call: str, name: str, accepted: Collection[str]) -> str:
-    ours = _ELSEWHERE.get(name.lower(), name)
+    ours = ELSEWHERE.get(name.lower(), name)
     if ours in accepted:
         return f"Did you mean '{ours}'?"
     for owner, show in _OWNERS.items():
@@ -113,9 +115,7 @@ def hinted(call: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
         @wraps(function)
         def checked(*args: P.args, **keywords: P.kwargs) -> T:
-            for name in keywords:
-                if name not in accepted:
-                    raise unexpected(call, name, accepted)
+            refuse_unknown(call, keywords, accepted)
             return function(*args, **keywords)
 
         return checked

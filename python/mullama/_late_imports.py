@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from mullama._exceptions import EngineClosedError, GenerationError, MullamaError
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mullama._exceptions import EngineClosedError, generation_failed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
-def refused(error: ImportError | OSError) -> MullamaError:
-    """The error of the call: no descriptor is left to read the module, or the interpreter ends."""
-    if isinstance(error, ImportError):
+@contextmanager
+def late_import() -> Iterator[None]:
+    """A block of imports that only one call needs.
+
+    Raises:
+        EngineClosedError: The interpreter ends.
+        GenerationError: No descriptor is left to read the module.
+    """
+    try:
+        yield
+    except ImportError:
         closed = EngineClosedError("the engine is closed, because the interpreter ends")
         closed.what = "engine"
-        return closed
-    reason = f"Python cannot read one of its modules: {error}"
-    failed = GenerationError(f"generation failed: {reason}")
-    failed.reason = reason
-    return failed
+        raise closed from None
+    except OSError as error:
+        reason = f"Python cannot read one of its modules: {error}"
+        raise generation_failed(reason) from None

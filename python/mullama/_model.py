@@ -17,7 +17,7 @@ from mullama._closing import Closing
 from mullama._display import Displayed
 from mullama._exceptions import InvalidConfigError
 from mullama._keywords import hinted
-from mullama._late_imports import refused
+from mullama._late_imports import late_import
 from mullama._typing import Self
 
 # An engine that still runs while the interpreter shuts down would crash the process.
@@ -101,10 +101,8 @@ class Model(Closing, Displayed):
             ModelLoadError: The file cannot be loaded as a model, or `progress` returned False.
         """
         file = DEMO if path == "demo" else _file_name(path)
-        try:
+        with late_import():
             from mullama import _log  # noqa: PLC0415  # its thread is for programs that load a model
-        except (ImportError, OSError) as error:
-            raise refused(error) from None
         for name, flag in (("use_mmap", use_mmap), ("use_mlock", use_mlock), ("check_tensors", check_tensors)):
             expect(name, flag, bool)
         expect("vocab_only", vocab_only, bool)

@@ -27,10 +27,9 @@ def blocks_a_coroutine() -> bool:
 
     The kernel of a notebook runs its loop beneath every cell, and waits for the cell in any case.
     """
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None or asyncio._get_running_loop() is None:  # noqa: SLF001  # exported so
+    if _running_loop() is None:
         return False
-    if asyncio.current_task() is None:
+    if _task() is None:
         return True  # in a callback of the loop
     frame = inspect.currentframe()
     while frame is not None:

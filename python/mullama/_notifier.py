@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mullama import _mullama
-from mullama._exceptions import GenerationError
+from mullama._exceptions import generation_failed
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
@@ -51,17 +51,11 @@ def subscribe(
         try:
             notifier = LoopNotifier(loop)
         except (OSError, RuntimeError) as refused:
-            raise _refused(refused) from None
+            reason = f"the event loop cannot be notified of tokens: {refused}"
+            raise generation_failed(reason) from None
         _notifiers[loop] = weakref.ref(notifier)
     key = next(_keys)
     return weakref.ref(loop), _notifiers[loop], notifier.native.handle(key), key
-
-
-def _refused(error: Exception) -> GenerationError:
-    reason = f"the event loop cannot be notified of tokens: {error}"
-    refused = GenerationError(f"generation failed: {reason}")
-    refused.reason = reason
-    return refused
 
 
 class LoopNotifier:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Generator
 from functools import wraps
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
-from mullama._keywords import keywords_of, unexpected
+from mullama._keywords import keywords_of, refuse_unknown
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -73,9 +73,7 @@ def awaited(call: str) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Callab
 
         @wraps(function)
         def pending(*args: P.args, **keywords: P.kwargs) -> Coroutine[Any, Any, T]:
-            for name in keywords:
-                if name not in accepted:
-                    raise unexpected(call, name, accepted)
+            refuse_unknown(call, keywords, accepted)
             return Pending(call, function(*args, **keywords))
 
         if sys.version_info >= (3, 12):

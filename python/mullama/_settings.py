@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 
 from mullama._config import StreamConfig
 from mullama._exceptions import InvalidConfigError, MullamaError
+from mullama._keywords import ELSEWHERE
 
 UNLIMITED = 4_294_967_295
 """The largest `max_tokens`: only the context limits the length."""
@@ -17,23 +18,8 @@ DEFAULTS = StreamConfig(max_tokens=UNLIMITED, timeout_ms=None)
 
 NAMES = tuple(field.name for field in fields(StreamConfig))
 
-
-ELSEWHERE = {
-    "ctx_size": "--ctx-size",
-    "max_new_tokens": "max_tokens",
-    "n_ctx": "--ctx-size",
-    "n_predict": "max_tokens",
-    "num_ctx": "--ctx-size",
-    "num_predict": "max_tokens",
-    "num_thread": "--threads",
-    "repetition_penalty": "repeat_penalty",
-    "stop": "stop_sequences",
-    "system": "--system",
-    "temp": "temperature",
-    "threads": "--threads",
-    "timeout": "timeout_ms",
-}
-"""What the commands of other projects call settings, and options that are no settings."""
+OPTIONS = {"n_ctx": "--ctx-size", "n_threads": "--threads", "n_gpu_layers": "--gpu-layers", "system": "--system"}
+"""Options that are no settings of streams, by the names that they have elsewhere."""
 
 
 def changed(config: StreamConfig, name: str, text: str) -> StreamConfig:
@@ -59,7 +45,8 @@ def unknown(name: str) -> str:
     import difflib  # noqa: PLC0415  # slow to import, and only typos need it
 
     close = difflib.get_close_matches(name, [*NAMES, "system"], n=1, cutoff=0.75)
-    meant = ELSEWHERE.get(name.lower()) or (close[0] if close else None)
+    ours = ELSEWHERE.get(name.lower(), name)
+    meant = ours if ours in NAMES else OPTIONS.get(ours) or (close[0] if close else None)
     return f"unknown setting {name}; " + (f"did you mean {meant}?" if meant else f"the settings are {', '.join(NAMES)}")
 
 

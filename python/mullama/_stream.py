@@ -76,10 +76,6 @@ class TokenStream(_mullama.TokenStream, AsyncClosing, Displayed):
         """Where the time went so far."""
         return Timings(*self._spans())
 
-    def __dir__(self) -> list[str]:
-        """The names of the public interface, and special names."""
-        return [name for name in super().__dir__() if name not in {"counts", "spans"}]
-
     def __repr__(self) -> str:
         """Whether it is open or how it ended, and how far it was read."""
         try:

@@ -96,6 +96,9 @@ class Talk:
         if run is None:
             tell(plain(_commands.unknown(name)))
             return True
+        if name in _commands.FILE_COMMANDS and not rest:
+            tell(f"mullama: /{name} requires a file name")
+            return True
         try:
             run(rest)
         except TextError as error:
@@ -223,10 +226,8 @@ class Talk:
         elif topic == "settings":
             tell(plain("\n".join(shown(self._config, name) for name in NAMES)))
         elif topic == "messages":
-            for message in self.conversation.whole():
-                tell(plain(f"{message['role']}: {message['content']}"))
-            if not self.conversation.whole():
-                tell("There are no messages yet.")
+            lines = [f"{message['role']}: {message['content']}" for message in self.conversation.whole()]
+            tell(plain("\n".join(lines)) or "There are no messages yet.")
         else:
             tell(plain(f"mullama: /show {topic} is unknown; it shows {', '.join(_commands.TOPICS)}"))
 
@@ -243,16 +244,10 @@ class Talk:
         tell("mullama: there is nothing to undo" if said is None else plain(f"Removed: {said}"))
 
     def _do_save(self, file: str) -> None:
-        if not file:
-            tell("mullama: /save requires a file name")
-            return
         path = self.conversation.save(file)
         tell(plain(f"{counted(len(self.conversation.whole()), 'message')} saved to {path}"))
 
     def _do_load(self, file: str) -> None:
-        if not file:
-            tell("mullama: /load requires a file name")
-            return
         conversation = self.conversation
         before = conversation.system, conversation.messages
         conversation.load(file)
@@ -265,9 +260,6 @@ class Talk:
             tell(plain(f"{counted(len(conversation.whole()), 'message')} loaded from {file}"))
 
     def _do_read(self, file: str) -> None:
-        if not file:
-            tell("mullama: /read requires a file name")
-            return
         text = read_text(file).rstrip("\n")
         self._attached = f"{self._attached}\n\n{text}" if self._attached else text
         tell(plain(f"{len(text):,} characters of {file} precede the next message; /clear drops them."))

@@ -29,6 +29,9 @@ class Writer:
         self._is_streamed = stream
         self._wrapper = Wrapper() if wrap and is_capable(sys.stdout) else None
         self._renderer = self._new_renderer() if render and is_capable(sys.stdout) else None
+        # A model may come from a stranger, and what it writes must not control the terminal. The renderer, whose output
+        # does control it, filters for itself.
+        self._is_filtered = self._renderer is None and sys.stdout.isatty()
         self._spinner = Spinner()
         self._last = "\n"
 
@@ -57,8 +60,7 @@ class Writer:
     def _put(self, text: str) -> None:
         self._spinner.stop()
         with stdout() as out:
-            if self._renderer is None and out.isatty():
-                # A model may come from a stranger, and what it writes must not control the terminal.
+            if self._is_filtered:
                 text = without_controls(text)
             self._last = text[-1]
             if self._wrapper is not None and self._renderer is None:
