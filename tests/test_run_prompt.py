@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from command import mullama
+from command import STEADY, mullama
 
 from mullama import Context, _model, _prompt
 
@@ -16,9 +16,9 @@ POEM = "Write a poem:"
 
 
 @pytest.mark.parametrize("arguments", [["-"], []])
-def test_the_prompt_comes_from_a_pipe(context: Context, arguments: list[str]) -> None:
-    poem = context.generate(POEM, 30, temperature=0).text
-    done = mullama("run", "demo", *arguments, "--raw", "-n", "30", "-T", "0", text=POEM + "\n")
+def test_the_prompt_comes_from_a_pipe(steady: Context, arguments: list[str]) -> None:
+    poem = steady.generate(POEM, 30, temperature=0, deterministic=True).text
+    done = mullama("run", "demo", *arguments, "--raw", "-n", "30", *STEADY, text=POEM + "\n")
     assert done.stdout.decode().rstrip("\n") == poem.rstrip("\n")
 
 
@@ -56,8 +56,8 @@ def test_a_template_of_the_user_replaces_the_models(plain_model: Path, tmp_path:
 @pytest.mark.parametrize("arguments", [["explain", "this"], ["-", "explain", "this"]])
 def test_what_is_piped_in_precedes_the_prompt(steady: Context, arguments: list[str]) -> None:
     asked = {"role": "user", "content": "SECRETWORD\n\nexplain this"}
-    answer = steady.chat([asked], 20, temperature=0)
-    done = mullama("run", "demo", *arguments, "-T", "0", "-t", "1", "-c", "256", "-n", "20", "-j", text="SECRETWORD\n")
+    answer = steady.chat([asked], 20, temperature=0, deterministic=True)
+    done = mullama("run", "demo", *arguments, *STEADY, "-n", "20", "-j", text="SECRETWORD\n")
     end = json.loads(done.stdout.splitlines()[-1])
     assert (end["text"], end["usage"]["prompt_tokens"]) == (answer.text, answer.usage.prompt_tokens)
 

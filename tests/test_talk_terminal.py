@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from command import STEADY
 from terminal import BACKSPACE, CTRL_C, CTRL_D, PASTE, PASTED, TAB, UP, Terminal
 
 from mullama import _model
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from mullama import Context
 
 pytestmark = pytest.mark.slow
-
-STEADY = ["-T", "0", "-t", "1", "-c", "256", "--set", "deterministic=true"]
-"""What makes a long text the same in another process, as it is in the context of this name."""
 
 
 @pytest.fixture

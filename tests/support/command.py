@@ -8,6 +8,9 @@ from pathlib import Path
 
 COMMAND = [str(Path(sysconfig.get_path("scripts")) / "mullama")]
 
+STEADY = ["-T", "0", "-t", "1", "-c", "256", "--set", "deterministic=true"]
+"""What makes a text the same as in another process, in which the context `steady` writes it as `deterministic`."""
+
 
 def mullama(*arguments: str | bytes, text: str | bytes = "", limit: float = 30) -> subprocess.CompletedProcess[bytes]:
     """Runs the command with its output in pipes."""
