@@ -23,7 +23,7 @@ def test_all_is_sorted_and_complete() -> None:
 
 
 def test_the_import_loads_nothing_slow_that_only_some_need(script: Callable[[str], CompletedProcess[str]]) -> None:
-    slow = {"asyncio", "difflib", "json", "logging", "pydantic"}
+    slow = {"asyncio", "difflib", "json", "logging", "pathlib", "pydantic"}
     program = f"import sys; before = {{*sys.modules}}; import mullama; print({slow} & ({{*sys.modules}} - before))"
     assert script(program).stdout == "set()\n"
 

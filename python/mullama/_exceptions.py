@@ -19,10 +19,10 @@ The codes are the same in every language. An error belongs to one request; all o
 from __future__ import annotations
 
 import errno
-from pathlib import Path
 from typing import ClassVar
 
 from mullama._completion import Completion
+from mullama._typing import pathlib
 
 
 class MullamaError(Exception):
@@ -52,10 +52,10 @@ class ModelNotFoundError(MullamaError, FileNotFoundError):
     exit_code = 3
     http_status = 404
     errno = errno.ENOENT
-    path: Path
+    path: pathlib.Path
 
     @property
-    def filename(self) -> Path:
+    def filename(self) -> pathlib.Path:
         """The path, under the name that `OSError` uses."""
         return self.path
 
@@ -70,11 +70,11 @@ class ModelLoadError(MullamaError, OSError):
 
     code = "MODEL_LOAD"
     exit_code = 3
-    path: Path
+    path: pathlib.Path
     reason: str
 
     @property
-    def filename(self) -> Path:
+    def filename(self) -> pathlib.Path:
         """The path, under the name that `OSError` uses."""
         return self.path
 

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from pathlib import Path
 
 from mullama import _mullama
 from mullama._arguments import expect
@@ -18,7 +17,7 @@ from mullama._display import Displayed
 from mullama._exceptions import InvalidConfigError
 from mullama._keywords import hinted
 from mullama._late_imports import late_import
-from mullama._typing import Self
+from mullama._typing import Self, pathlib
 
 # An engine that still runs while the interpreter shuts down would crash the process.
 atexit.register(_mullama.shutdown)
@@ -51,7 +50,7 @@ class Model(Closing, Displayed):
         end_tokens: All end-of-generation tokens.
     """
 
-    path: Path
+    path: pathlib.Path
     metadata: dict[str, str]
     description: str
     n_ctx_train: int
@@ -102,6 +101,8 @@ class Model(Closing, Displayed):
         """
         file = DEMO if path == "demo" else _file_name(path)
         with late_import():
+            import pathlib  # noqa: F401, PLC0415  # the native module makes paths, also those of its errors
+
             from mullama import _log  # noqa: PLC0415  # its thread is for programs that load a model
         for name, flag in (("use_mmap", use_mmap), ("use_mlock", use_mlock), ("check_tensors", check_tensors)):
             expect(name, flag, bool)

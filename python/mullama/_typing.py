@@ -1,12 +1,29 @@
-"""Names of `typing` as they are read at run time: Python 3.10 lacks two, and pydantic needs the `TypedDict` of 3.12."""
+"""Names for annotations that are read at run time: Python 3.10 lacks some, and a module may be slow to import."""
 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 if sys.version_info >= (3, 12):
     from typing import Self, TypedDict, Unpack
-else:
+else:  # pydantic needs the `TypedDict` of 3.12
     from typing_extensions import Self, TypedDict, Unpack
 
-__all__ = ["Self", "TypedDict", "Unpack"]
+__all__ = ["Self", "TypedDict", "Unpack", "pathlib"]
+
+if TYPE_CHECKING:
+    import pathlib
+else:
+
+    class _Late:
+        """A module that is imported when a name of it is read, as few programs do with annotations."""
+
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(import_module(self._name), name)
+
+    pathlib = _Late("pathlib")
