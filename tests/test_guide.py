@@ -79,7 +79,10 @@ def program(programs: Callable[[Path], Program]) -> Program:
 
 def test_there_is_something_to_run() -> None:
     assert len(blocks("python", GUIDE)) > 5
+    assert len(blocks("python", *PAGES)) > 10
     assert len(blocks("rust", GUIDE)) > 5
+    languages = re.findall(r"^```(\w*)\n(?:(?!```).*\n)*```$", GUIDE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert set(languages) == {"python", "rust", "sh"}
     assert len(blocks("sh", *PAGES)) > 5
     assert {page for page in PAGES if not blocks("python", page)} <= {DOCS / f"{name}.md" for name in WITHOUT_PYTHON}
 
