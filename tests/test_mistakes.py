@@ -173,7 +173,7 @@ MISTAKES: dict[str, tuple[Mistake, type[Exception], str]] = {
         TypeError,
         "logit_bias[7] must be a number, not str",
     ),
-    "a stop that is no text": (
+    "a stop that is not text": (
         lambda it: it.Config(stop_sequences=["END", 7]),
         TypeError,
         "stop_sequences[1] must be a str, not int",
