@@ -184,7 +184,7 @@ def test_characters_split_over_tokens_arrive_whole(context: Context) -> None:
 
 
 def is_split(piece: bytes) -> bool:
-    """Whether the bytes alone are no text."""
+    """Whether the bytes alone are not text."""
     try:
         piece.decode()
     except UnicodeDecodeError:

@@ -15,6 +15,7 @@ pub struct Message(pub Map<String, Value>);
 pub struct Chat {
     pub messages: Vec<Message>,
     pub tools: Option<Vec<Value>>,
+    pub chat_template: Option<String>,
     pub chat_template_kwargs: Map<String, Value>,
 }
 
@@ -27,7 +28,7 @@ static GUARD: LazyLock<guard::Guard> =
 fn said(content: &str) -> Chat {
     let fields = [("role", "user"), ("content", content)].map(|(name, text)| (name.to_owned(), Value::from(text)));
     let messages = vec![Message(fields.into_iter().collect())];
-    Chat { messages, tools: None, chat_template_kwargs: Map::new() }
+    Chat { messages, tools: None, chat_template: None, chat_template_kwargs: Map::new() }
 }
 
 /// Renders the content between `before` and `after`, as the simplest template does, and checks what is parsed.
