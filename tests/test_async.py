@@ -141,6 +141,7 @@ def test_the_engine_wakes_a_loop_at_most_once_a_step(context: Context, answers: 
     assert 0 < len(answers) <= steps() - before + 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("buffer_size", [1, 4])
 def test_a_cancelled_wait_loses_no_token(steady: Context, loop: str, buffer_size: int) -> None:
@@ -234,6 +235,7 @@ async def _all(stream: TokenStream) -> list[Token]:
     return [token async for token in stream]
 
 
+@pytest.mark.slow
 def test_the_loop_keeps_its_beat_beside_eight_streams(context: Context) -> None:
     async def main() -> float:
         beats = 0

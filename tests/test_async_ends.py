@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     Eventually = Callable[[Callable[[], bool]], bool]
     Script = Callable[[str], CompletedProcess[str]]
 
+pytestmark = pytest.mark.slow
+
 OPEN = """
 import asyncio, gc, os, sys, threading, time, warnings
 from contextlib import suppress

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     Eventually = Callable[[Callable[[], bool]], bool]
     Leave = Callable[[Context], Awaitable[None]]
 
+pytestmark = pytest.mark.slow
+
 # Waits an hour before the second token.
 STUCK = StreamConfig(stream_delay_ms=3_600_000, timeout_ms=None)
 
@@ -189,7 +191,6 @@ def test_a_cancelled_task_frees_its_place_before_the_first_token(endless: Contex
     run(main())
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(150)
 def test_after_a_minute_of_random_cancels_all_places_are_free(model: Model, eventually: Eventually) -> None:
     until = time.monotonic() + 60

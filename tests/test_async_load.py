@@ -112,6 +112,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_a_cancelled_load_ends_whatever_the_file_system_does(tmp_path: Path, eventually: Eventually) -> None:
     file = tmp_path / "held.gguf"
     shutil.copy(DEMO, file)

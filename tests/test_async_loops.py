@@ -100,6 +100,7 @@ def descriptors() -> int:
     return len([name for name in opened if name != "schedstat"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loop", LOOPS)
 def test_many_loops_in_many_threads_read_at_once(context: Context, loop: str) -> None:
     async def one() -> list[int]:
@@ -114,6 +115,7 @@ def test_many_loops_in_many_threads_read_at_once(context: Context, loop: str) ->
             assert indexes == [list(range(100))] * 4
 
 
+@pytest.mark.slow
 def test_two_loops_read_one_stream_by_turns(context: Context) -> None:
     stream = context.generate_stream("Write a poem:", 400, ignore_eos=True, buffer_size=1, timeout_ms=0)
 

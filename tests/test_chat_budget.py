@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 # Memory that the process may take beyond what it has when the model is loaded: the budget of a small chat is 64 MiB, a
 # rendering thread reserves its stack, and the allocator keeps some.
 MORE_BYTES = 512 << 20

@@ -21,6 +21,8 @@ from mullama import Context, MullamaError, _cli, _model
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.slow
+
 DEMO = Path(_model.DEMO)
 
 POEM = "Write a poem:"
@@ -188,7 +190,6 @@ def test_a_failure_of_the_system_is_not_taken_for_one_of_the_output(
     assert capsys.readouterr().err == words
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("redirected", "code", "words"),
     [
@@ -233,13 +234,11 @@ def shell(line: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(["/bin/sh", "-c", line], capture_output=True, env=buffered, timeout=30, check=False)
 
 
-@pytest.mark.slow
 def test_a_reader_that_closes_its_pipe_ends_it_quietly() -> None:
     done = shell(f"{{ {shlex.join(SLOWLY)}; echo $? >&2; }} | head -c 10")
     assert (len(done.stdout), done.stderr) == (10, b"0\n")
 
 
-@pytest.mark.slow
 def test_ctrl_c_stops_the_generation() -> None:
     with subprocess.Popen(SLOWLY, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         assert child.stdout is not None
@@ -251,7 +250,6 @@ def test_ctrl_c_stops_the_generation() -> None:
 
 
 # From where Python has read the first module of ours, or of what that imports, to where the model loads.
-@pytest.mark.slow
 @pytest.mark.parametrize("module", ["mullama", "mullama._processor", "mullama._mullama", "typer", "mullama._run"])
 def test_ctrl_c_while_modules_are_imported_ends_it_without_a_traceback(module: str) -> None:
     program = f"""
@@ -273,7 +271,6 @@ sys.exit(_mullama_command.main())
     assert (done.stdout, done.stderr) == (b"", b"")
 
 
-@pytest.mark.slow
 def test_ctrl_c_while_the_model_loads_ends_it_without_a_traceback() -> None:
     program = """
 import os, signal, sys
@@ -315,7 +312,6 @@ def test_the_package_runs_as_the_command() -> None:
     assert (done.returncode, done.stdout) == (0, mullama("--version").stdout)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "--help"], ["doctor"], GREEDY])
 def test_whoever_hung_up_before_the_first_word_is_no_error(arguments: list[str]) -> None:
     reader, writer = os.pipe()

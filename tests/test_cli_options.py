@@ -21,6 +21,8 @@ from mullama._settings import UNLIMITED
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 
 def ordered(monkeypatch: pytest.MonkeyPatch, *words: str) -> Job:
     """The job that the words ask for."""

@@ -15,6 +15,8 @@ from mullama import Model, __version__, _doctor, _introduction, _machine, _model
 from mullama._build import TARGET_FEATURES
 from mullama._doctor import Device
 
+pytestmark = pytest.mark.slow
+
 GIB = 1 << 30
 
 

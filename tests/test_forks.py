@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from subprocess import CompletedProcess
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="only Unix forks")
+pytestmark = [pytest.mark.skipif(not hasattr(os, "fork"), reason="only Unix forks"), pytest.mark.slow]
 
 
 def test_every_public_member_in_a_forked_child_returns_at_once_while_other_threads_held_the_locks(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     Script = Callable[[str], CompletedProcess[str]]
 
+pytestmark = pytest.mark.slow
+
 STUCK = StreamConfig(stream_delay_ms=3_600_000, timeout_ms=None)
 
 OPEN = """
@@ -128,7 +130,6 @@ def least_growth(work: Callable[[], int]) -> int:
     return min(after - before for before, after in itertools.pairwise(marks))
 
 
-@pytest.mark.slow
 def test_ten_thousand_opened_and_abandoned_streams_leave_memory_flat(
     model: Model, eventually: Callable[[Callable[[], bool]], bool]
 ) -> None:
@@ -163,7 +164,6 @@ def test_abandoned_streams_of_text_leave_memory_flat(
     assert least_growth(lambda: open_and_abandon(700)) < 6 << 20
 
 
-@pytest.mark.slow
 def test_models_that_come_and_go_leave_memory_flat() -> None:
     params = ContextParams(n_threads=1)
 

@@ -11,6 +11,8 @@ from command import STEADY, mullama
 
 from mullama import Context, _model, _prompt
 
+pytestmark = pytest.mark.slow
+
 DEMO = Path(_model.DEMO)
 POEM = "Write a poem:"
 

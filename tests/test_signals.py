@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     Script = Callable[[str], CompletedProcess[str]]
 
+pytestmark = pytest.mark.slow
+
 DEMO = Path(_model.DEMO)
 
 # A thread sends the signal once the main thread sleeps in its call, which measures how long the call still takes.

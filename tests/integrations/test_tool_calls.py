@@ -38,6 +38,7 @@ ANSWERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_any_cutting_gives_the_same_text_and_calls(answer: str, size: int) -> None:
