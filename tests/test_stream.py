@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 POEM = "Write a poem:"
-GREEDY = StreamConfig(temperature=0, max_tokens=40)
+GREEDY = StreamConfig(temperature=0, max_tokens=40, deterministic=True)
 # Waits an hour before the second token.
 STUCK = StreamConfig(stream_delay_ms=3_600_000, timeout_ms=None)
 
@@ -86,8 +86,7 @@ def test_it_tells_how_it_ended_and_what_it_cost(context: Context) -> None:
     assert stream.usage == Usage(prompt_tokens, stream.usage.cached_tokens, 5)
     assert 0 <= stream.usage.cached_tokens < prompt_tokens
     assert isinstance(stream.timings, Timings)
-    assert stream.timings.queue + stream.timings.prefill == pytest.approx(stream.timings.first_token, rel=0.5)
-    assert stream.timings.prefill > 0
+    assert 0 < stream.timings.prefill <= stream.timings.first_token
     assert repr(stream) == "<TokenStream length, 5 tokens read>"
 
 
@@ -98,9 +97,9 @@ def test_a_completion_tells_what_its_stream_told(context: Context) -> None:
     assert answer.tokens[0] == next(context.generate_stream("Count: 1, 2, 3,", 20, temperature=0))
 
 
-def test_the_same_seed_gives_the_same_text(steady: Context) -> None:
-    first = steady.generate(POEM, 40)
-    assert steady.generate(POEM, 40, seed=first.seed).text == first.text
+def test_the_same_seed_gives_the_same_text(context: Context) -> None:
+    first = context.generate(POEM, 40, deterministic=True)
+    assert context.generate(POEM, 40, seed=first.seed, deterministic=True).text == first.text
 
 
 def test_other_seeds_give_other_texts(steady: Context) -> None:
