@@ -9,6 +9,7 @@ use mullama_ffi::{Error, TokenId};
 use crate::config::ResolvedParams;
 use crate::config::StreamConfig;
 use crate::engine::client::EngineClient;
+use crate::engine::creation::{Work, Workers};
 use crate::engine::fixed_chunk::FixedChunks;
 use crate::engine::handle::EngineHandle;
 use crate::engine::inbox::Inbox;
@@ -82,6 +83,8 @@ pub struct Stage {
     faults: Arc<Mutex<Faults>>,
     prices: Arc<Mutex<Prices>>,
     decodes: Arc<Mutex<Vec<Vec<Row>>>>,
+    /// Work beside the engine that has not been done yet, if the test decides when it is.
+    held_work: Arc<Mutex<Option<Vec<Work>>>>,
 }
 
 impl std::fmt::Debug for Stage {
@@ -104,6 +107,15 @@ impl Stage {
         vocabulary: Arc<dyn Vocabulary>,
     ) -> Self {
         let clock = Arc::new(VirtualClock::default());
+        let held_work: Arc<Mutex<Option<Vec<Work>>>> = Arc::default();
+        let held = Arc::clone(&held_work);
+        let workers = Workers::new(move |work| {
+            match held.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+                Some(held) => held.push(work),
+                None => work(),
+            }
+            Ok(())
+        });
         let parts = Parts {
             inbox: Arc::new(Inbox::new(Arc::new(AtomicBool::new(false)))),
             clock: clock.clone(),
@@ -113,6 +125,7 @@ impl Stage {
             prefix_cache_bytes: size.prefix_cache_bytes,
             threads: 1,
             chunks: FixedChunks { alone: size.chunk, deterministic: size.deterministic_chunk },
+            workers,
             stats: Arc::default(),
         };
         let (faults, prices) = (Arc::default(), Arc::default());
@@ -127,7 +140,8 @@ impl Stage {
             ..Script::new(logits, size.limits)
         };
         let client = EngineClient::new(&parts, size.slots + size.queue, Arc::default());
-        Self { engine: Engine::new(ScriptedBackend::new(script), parts), client, clock, faults, prices, decodes }
+        let engine = Engine::new(ScriptedBackend::new(script), parts);
+        Self { engine, client, clock, faults, prices, decodes, held_work }
     }
 
     /// Opens a stream.
@@ -183,6 +197,17 @@ impl Stage {
     /// Makes the next attempt to create a context for deterministic streams fail.
     pub fn fail_next_isolated(&self, error: Error) {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).isolated = Some(error);
+    }
+
+    /// Holds back what the engine has done on other threads from now on, until [`do_held_work`](Self::do_held_work).
+    pub fn hold_work(&self) {
+        *self.held_work.lock().unwrap_or_else(PoisonError::into_inner) = Some(Vec::new());
+    }
+
+    /// Does the work that was held back; returns how many pieces that were.
+    pub fn do_held_work(&self) -> usize {
+        let held = self.held_work.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default();
+        held.into_iter().map(|work| work()).count()
     }
 
     /// Makes idle cells and copies cost time from now on.

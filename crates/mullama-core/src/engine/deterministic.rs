@@ -132,8 +132,12 @@ impl Turns {
 }
 
 impl<B: Backend> Engine<B> {
-    /// Computes the next rows of a deterministic stream; `false` if none is ready.
+    /// Computes the next rows of a deterministic stream; `false` if none is ready, or their context is still being made.
     pub(super) fn run_deterministic(&mut self, now: Duration) -> bool {
+        let wanted = self.sequences.iter_mut().any(|one| one.is_deterministic() && one.is_ready(now));
+        if wanted && !self.isolated.prepare(self.pool.backend(), &self.parts, now) {
+            return false;
+        }
         let next = self.turns.next(&mut self.sequences, self.isolated.holder(), now);
         let since = self.step;
         for (at, sequence) in self.sequences.iter_mut().enumerate().filter(|(_, one)| one.is_deterministic()) {
@@ -153,8 +157,6 @@ impl<B: Backend> Engine<B> {
 
     /// Gives the cells to this sequence, and learns what it costs to take them from another one.
     fn give_cells(&mut self, at: usize) -> Result<(), Error> {
-        let began = self.parts.clock.now();
-        self.isolated.make(self.pool.backend(), self.parts.context_len, began)?;
         let copies_began = self.parts.clock.now();
         let handover = self.isolated.hold(&mut self.sequences, at)?;
         if handover.swapped {

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, Weak};
 
 use super::client::EngineClient;
+use super::creation::Workers;
 use super::inbox::Inbox;
 use super::tokenizer_pool::TokenizerPool;
 use super::{Engine, Parts, Step};
@@ -58,6 +59,7 @@ impl EngineHandle {
             prefix_cache_bytes: params.prefix_cache_bytes,
             threads: params.n_threads.max(params.n_threads_batch),
             chunks: params.chunks,
+            workers: Workers::threads(),
             stats: Arc::default(),
         };
         let client = EngineClient::new(&parts, params.max_unfinished, TokenizerPool::of_process());

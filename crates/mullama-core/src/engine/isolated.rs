@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use mullama_ffi::{CpuContention, Error, TokenId};
 
+use crate::engine::Parts;
+use crate::engine::creation::Creation;
 use crate::engine::sequence::Sequence;
 use crate::kv::backend::{Backend, Row};
 use crate::kv::pool::Transfers;
@@ -18,9 +20,6 @@ use crate::stream::StreamId;
 
 /// The only sequence id of the context.
 const SEQ_ID: usize = 0;
-
-/// How long the refusal of a context also applies to later streams, so that each of them does not try to allocate it.
-const REFUSAL_HOLDS: Duration = Duration::from_secs(1);
 
 /// The KV of a stream that was preempted, as bytes.
 #[derive(Debug)]
@@ -33,9 +32,7 @@ struct Offloaded {
 #[derive(Debug)]
 pub(super) struct Isolated<B> {
     /// Created for the first deterministic stream.
-    context: Option<B>,
-    /// When a context could last not be created, and why.
-    refused: Option<(Duration, Error)>,
+    context: Creation<B>,
     /// The number of compute threads that was last requested for the context.
     threads: u32,
     /// Tokens of a prompt per decode call.
@@ -68,8 +65,7 @@ pub(super) struct Handover {
 impl<B: Backend> Isolated<B> {
     pub(super) fn new(chunk: usize, limit: usize) -> Self {
         Self {
-            context: None,
-            refused: None,
+            context: Creation::Absent,
             threads: 0,
             chunk,
             holder: None,
@@ -96,24 +92,12 @@ impl<B: Backend> Isolated<B> {
         self.transfers
     }
 
-    /// Creates a context like `other`'s, if there is none and none was refused a moment ago.
-    pub(super) fn make(&mut self, other: &B, context_len: usize, now: Duration) -> Result<(), Error> {
-        if self.context.is_some() {
-            return Ok(());
-        }
-        if let Some((at, error)) = &self.refused
-            && now.saturating_sub(*at) < REFUSAL_HOLDS
-        {
-            return Err(error.clone());
-        }
-        match other.isolated(context_len, self.chunk) {
-            Ok(context) => (self.context, self.refused, self.threads) = (Some(context), None, 0),
-            Err(error) => {
-                self.refused = Some((now, error.clone()));
-                return Err(error);
-            }
-        }
-        Ok(())
+    /// Creates a context like `other`'s beside the running streams, if there is none and none was refused a moment ago.
+    /// Returns whether that is over, so that a stream can be computed or told why not.
+    pub(super) fn prepare(&mut self, other: &B, parts: &Parts, now: Duration) -> bool {
+        let (context_len, chunk) = (parts.context_len, self.chunk);
+        self.context.start(now, &parts.workers, &parts.inbox, || other.isolated(context_len, chunk));
+        self.context.is_over(now)
     }
 
     /// Sets the number of compute threads. If that fails, the context keeps the number that it has.
@@ -122,25 +106,25 @@ impl<B: Backend> Isolated<B> {
             return;
         }
         self.threads = threads;
-        if let Some(Err(error)) = self.context.as_mut().map(|context| context.set_threads(threads)) {
+        if let Ok(Err(error)) = self.context.get().map(|context| context.set_threads(threads)) {
             tracing::warn!(target: "mullama", %error, threads, "cannot change the number of threads");
         }
     }
 
     /// Computes rows, and waits until they are computed.
     pub(super) fn decode(&mut self, rows: &[Row]) -> Result<(), Error> {
-        let context = self.context.as_mut().ok_or(Error::Poisoned)?;
+        let context = self.context.get()?;
         context.decode(rows).and_then(|()| context.synchronize())
     }
 
     /// The number of compute threads that waited for a core, if the last decode completed a reading.
     pub(super) fn contention(&self) -> Option<CpuContention> {
-        self.context.as_ref()?.contention()
+        self.context.done()?.contention()
     }
 
     /// The logits of a row of the last decode.
     pub(super) fn logits(&self, row: usize) -> Result<&[f32], Error> {
-        self.context.as_ref().ok_or(Error::Poisoned)?.logits(row)
+        self.context.done().ok_or(Error::Poisoned)?.logits(row)
     }
 
     /// Gives the cells to a sequence and reuses what is already computed of it.
@@ -165,7 +149,7 @@ impl<B: Backend> Isolated<B> {
     /// Offloads the cells of the stream that is preempted to host memory; `false` if there is no copy. A copy that fails
     /// must not fail the stream that wants the cells, so only a context that can no longer be used is an error.
     fn offload(&mut self, holder: &Sequence) -> Result<bool, Error> {
-        let context = self.context.as_mut().ok_or(Error::Poisoned)?;
+        let context = self.context.get()?;
         if holder.computed() != self.held {
             return Ok(false);
         }
@@ -197,7 +181,7 @@ impl<B: Backend> Isolated<B> {
             return Ok(false);
         }
         self.clear()?;
-        let context = self.context.as_mut().ok_or(Error::Poisoned)?;
+        let context = self.context.get()?;
         match context.restore(SEQ_ID, 0..sequence.computed(), &state) {
             Ok(true) => {}
             Ok(false) => return Ok(false),
@@ -215,7 +199,7 @@ impl<B: Backend> Isolated<B> {
         // The last token of the prompt must be computed, because its logits are needed.
         let shared = common(&self.whole_chunks, sequence.tokens()).min(sequence.prompt_tokens() - 1);
         let keep = shared - shared % self.chunk;
-        let context = self.context.as_mut().ok_or(Error::Poisoned)?;
+        let context = self.context.get()?;
         if keep > 0 && context.truncate(SEQ_ID, keep, self.held)? {
             self.held = keep;
             self.whole_chunks.truncate(keep);
@@ -230,7 +214,7 @@ impl<B: Backend> Isolated<B> {
         self.holder = None;
         self.held = 0;
         self.whole_chunks.clear();
-        self.context.as_mut().map_or(Ok(()), |context| context.forget(SEQ_ID))
+        self.context.get().map_or(Ok(()), |context| context.forget(SEQ_ID))
     }
 
     /// The next rows of the sequence that holds the cells: a chunk of its prompt, or one token.
@@ -264,12 +248,13 @@ impl<B: Backend> Isolated<B> {
         self.holder = None;
         self.held = 0;
         self.whole_chunks.clear();
-        self.context = None;
+        self.context.lose();
+        self.threads = 0;
     }
 
     /// Pauses the compute threads of the context.
     pub(super) fn pause_threads(&mut self) {
-        if let Some(context) = &mut self.context {
+        if let Ok(context) = self.context.get() {
             context.pause_threads();
         }
     }

@@ -2,6 +2,7 @@
 
 pub(crate) mod arrivals;
 pub(crate) mod client;
+pub(crate) mod creation;
 mod deterministic;
 pub(crate) mod fixed_chunk;
 pub(crate) mod handle;
@@ -34,6 +35,7 @@ use crate::stream::usage::FinishReason;
 use crate::stream::{StreamId, wakeups};
 use crate::text::sampler::SampledToken;
 use crate::text::vocabulary::Vocabulary;
+use creation::Workers;
 use deterministic::Turns;
 use inbox::Inbox;
 use isolated::Isolated;
@@ -70,6 +72,8 @@ pub(crate) struct Parts {
     pub(crate) threads: u32,
     /// Prompt tokens per step where the number must not depend on the clock.
     pub(crate) chunks: FixedChunks,
+    /// Starts work that would delay a step.
+    pub(crate) workers: Workers,
     /// Written after each step, for other threads to read.
     pub(crate) stats: Arc<Mutex<Stats>>,
 }

@@ -35,7 +35,7 @@ pub struct Limits {
 }
 
 /// Computes logits for rows of tokens, and keeps the KV of the computed tokens.
-pub trait Backend {
+pub trait Backend: Send + 'static {
     /// The capacity of the backend.
     fn limits(&self) -> Limits;
 
@@ -105,12 +105,11 @@ pub trait Backend {
     /// If the threads cannot be started.
     fn set_threads(&mut self, threads: u32) -> Result<(), Error>;
 
-    /// Creates another, empty backend over the same model, for one sequence of at most `tokens` tokens, with `rows` of
+    /// Returns what creates, on any thread, another, empty backend over the same model, for one sequence of at most `tokens` tokens, with `rows` of
     /// them per decode call. The bits that it computes depend only on these two numbers and on the rows.
     ///
-    /// # Errors
-    /// The error of llama.cpp if it cannot create a context.
-    fn isolated(&self, tokens: usize, rows: usize) -> Result<Self, Error>
+    /// The creation fails with the error of llama.cpp if that cannot create a context.
+    fn isolated(&self, tokens: usize, rows: usize) -> Box<dyn FnOnce() -> Result<Self, Error> + Send>
     where
         Self: Sized;
 

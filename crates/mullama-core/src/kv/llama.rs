@@ -183,7 +183,7 @@ impl Backend for LlamaBackend {
         self.context()?.set_threads(threads.min(single), threads.min(batch))
     }
 
-    fn isolated(&self, tokens: usize, rows: usize) -> Result<Self, Error> {
+    fn isolated(&self, tokens: usize, rows: usize) -> Box<dyn FnOnce() -> Result<Self, Error> + Send> {
         let size = |tokens| u32::try_from(tokens).unwrap_or(u32::MAX);
         // One sequence more than is computed, through which parts of it are saved.
         let n_seq = 1 + u32::from(self.limits.reuse == Reuse::Parts);
@@ -196,19 +196,14 @@ impl Backend for LlamaBackend {
             type_v: self.isolated_type_v(),
             ..self.options.clone()
         };
-        let context = Context::with_abort_flag(&self.model, &options, Arc::clone(&self.abort))?;
         let float = matches!(options.type_k, KvType::F16 | KvType::F32);
         let fixed_threads = float && options.type_k == options.type_v;
         let limits = Limits { rows, cells: tokens, n_seq: 1, reuse: self.limits.reuse };
-        Ok(Self {
-            model: Arc::clone(&self.model),
-            options,
-            abort: Arc::clone(&self.abort),
-            context: Some(context),
-            batch: Batch::new(rows),
-            limits,
-            resting: false,
-            fixed_threads,
+        let (model, abort) = (Arc::clone(&self.model), Arc::clone(&self.abort));
+        Box::new(move || {
+            let context = Context::with_abort_flag(&model, &options, Arc::clone(&abort))?;
+            let (context, batch) = (Some(context), Batch::new(rows));
+            Ok(Self { model, options, abort, context, batch, limits, resting: false, fixed_threads })
         })
     }
 

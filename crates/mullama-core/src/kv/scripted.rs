@@ -311,12 +311,11 @@ impl Backend for ScriptedBackend {
         Ok(())
     }
 
-    fn isolated(&self, tokens: usize, rows: usize) -> Result<Self, Error> {
-        if let Some(error) = self.faults().isolated.take() {
-            return Err(error);
-        }
+    fn isolated(&self, tokens: usize, rows: usize) -> Box<dyn FnOnce() -> Result<Self, Error> + Send> {
+        let fault = self.faults().isolated.take();
         let limits = Limits { rows, cells: tokens, n_seq: 1, reuse: self.script.limits.reuse };
-        Ok(Self::new(Script { limits, ..self.script.clone() }))
+        let script = Script { limits, ..self.script.clone() };
+        Box::new(move || fault.map_or_else(|| Ok(Self::new(script)), Err))
     }
 
     fn rebuild(&mut self) -> Result<(), Error> {

@@ -115,9 +115,9 @@ impl Backend for Fragile {
         self.inner.set_threads(threads)
     }
 
-    fn isolated(&self, tokens: usize, rows: usize) -> Result<Self, Error> {
-        let inner = self.inner.isolated(tokens, rows)?;
-        Ok(Self { inner, next: Arc::clone(&self.next) })
+    fn isolated(&self, tokens: usize, rows: usize) -> Box<dyn FnOnce() -> Result<Self, Error> + Send> {
+        let (create, next) = (self.inner.isolated(tokens, rows), Arc::clone(&self.next));
+        Box::new(move || Ok(Self { inner: create()?, next }))
     }
 
     fn rebuild(&mut self) -> Result<(), Error> {

@@ -1,6 +1,6 @@
 //! Deterministic streams: their rows, their share of the steps, and what happens when they pause, leave or fail.
 
-use mullama::testing::{Limits, Prices, Reuse, Size, Stage};
+use mullama::testing::{Limits, Prices, Reuse, Size, Stage, Step};
 use mullama::{StreamConfig, TokenId, TokenStream};
 use mullama_ffi::Error;
 
@@ -253,4 +253,44 @@ fn a_context_that_was_refused_is_not_requested_for_each_stream_of_the_next_secon
     stage.clock.advance(ms(1_000));
     let mut later = stage.open(&marked(20, 0), deterministic(5)).expect("opened");
     assert_eq!(read(&mut stage, &mut later).text(), alone(&marked(20, 0), 5));
+}
+
+#[test]
+fn other_streams_go_on_while_the_context_of_a_deterministic_stream_is_created() {
+    let mut stage = stage(Size::default());
+    let mut running = stage.open(&[1], config(30)).expect("opened");
+    steps(&mut stage, 3);
+    stage.hold_work();
+    let mut exact = stage.open(&marked(20, 0), deterministic(10)).expect("opened");
+    steps(&mut stage, 27);
+    assert_eq!(take(&mut running).tokens.len(), 30, "every step was its own");
+    assert_eq!(exact.buffered(), 0);
+    assert!(matches!(stage.step(), Step::Idle { .. }), "the engine sleeps until the context is there");
+    assert_eq!(stage.do_held_work(), 1);
+    assert_eq!(read(&mut stage, &mut exact).text(), alone(&marked(20, 0), 10));
+}
+
+#[test]
+fn a_deterministic_stream_that_leaves_before_its_context_exists_leaves_the_context_to_the_next() {
+    let mut stage = stage(Size::default());
+    stage.hold_work();
+    let left = stage.open(&marked(20, 0), deterministic(10)).expect("opened");
+    stage.settle();
+    drop(left);
+    stage.settle();
+    assert_eq!(stage.unfinished(), 0);
+    let mut next = stage.open(&marked(20, 1), deterministic(10)).expect("opened");
+    stage.settle();
+    assert_eq!(stage.do_held_work(), 1, "one context is created for both");
+    assert_eq!(read(&mut stage, &mut next).text(), alone(&marked(20, 1), 10));
+}
+
+#[test]
+fn a_deterministic_stream_whose_time_is_over_before_its_context_exists_says_so() {
+    let mut stage = stage(Size::default());
+    stage.hold_work();
+    let mut late = stage.open(&marked(20, 0), deterministic(10).timeout_ms(50)).expect("opened");
+    stage.settle();
+    stage.clock.advance(ms(51));
+    assert_eq!(read(&mut stage, &mut late).code(), Some("STREAM_TIMEOUT"));
 }
