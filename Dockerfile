@@ -1,9 +1,11 @@
 # mullama as a command: `docker build -t mullama .`, then `docker run --rm -it mullama run demo`.
 #
 # The first stage has compilers and Rust, and makes a wheel for any x86-64-v3 processor (other architectures: their baseline).
-# The second has Python, the wheel and its two dependencies.
+# The second has Python, the wheel and its dependencies.
 
 FROM rust:1.95-slim-bookworm AS build
+# Debian removes a package's version from its mirrors when the next one comes, so none is named here.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends cmake g++ libclang-dev make python3-venv \
     && rm -rf /var/lib/apt/lists/*

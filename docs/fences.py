@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from html import unescape
 from typing import TYPE_CHECKING, NamedTuple
 
 from mkdocs.exceptions import PluginError
@@ -22,6 +23,9 @@ COMMANDS = re.compile(r"(?:[A-Z_]+=\S* )?(?:\.venv/bin/\w+|cd|docker|git|hf|make
 
 ATTRIBUTES = {"no_run"}
 """What may follow `rust`: rustdoc's attributes, which the site leaves out."""
+
+OPTION = re.compile(r"(?<=[ >])--?[a-z][a-z-]*(?=[ =<\n])")
+"""An option of a command, which stays in one piece where a line is broken."""
 
 FENCE = re.compile(
     r"^(?P<indent> *)(?P<ticks>`{3,})(?P<info>[^`\n]*)\n(?P<code>.*?)^(?P=indent)(?P=ticks)[ ]*$",
@@ -106,17 +110,33 @@ def groups(markdown: str, found: list[Block]) -> list[list[Block]]:
 
 
 def on_page_content(html: str, page: Page, **_site: object) -> str:
-    """Refuses a page with Markdown that was not rendered, and labels the cells of tables for narrow screens."""
+    """Refuses a page with Markdown that was not rendered, and readies tables and code for narrow screens."""
     prose = re.sub(r"(?s)<(pre|code)\b.*?</\1>", "", html)
     for raw, what in ((r"```", "code block"), (r"<p>\|.*\|", "table"), (r"<p>(?:===|!!!) ", "tab or note")):
         if stray := re.search(rf"{raw}.*", prose):
             message = f"{page.file.src_uri}: a {what} was not rendered: {stray[0][:80]}"
             raise PluginError(message)
-    return re.sub(r"(?s)<table>.*?</table>", lambda table: with_labels(table[0]), html)
+    html = re.sub(r"<code>(--?[a-z][a-z-]*)</code>", r'<code class="option">\1</code>', html)
+    html = re.sub(r"(?s)<table>.*?</table>", lambda table: with_labels(table[0]), html)
+    return re.sub(r"(?s)<code>(?=<span id=\"__line-).*?</code>", lambda code: with_sizes(code[0]), html)
+
+
+def with_sizes(code: str) -> str:
+    """The code with the indentation of each line, which its continuations keep, and with the width of the longest."""
+    lines = [unescape(line) for line in re.sub(r"<[^>]*>", "", code).splitlines()]
+
+    def with_indent(start: re.Match[str]) -> str:
+        line = lines[int(start[1]) - 1]
+        return f'{start[0]} style="--indent:{len(line) - len(line.lstrip(" "))}"'
+
+    code = re.sub(r'<span id="__line-\d+-(\d+)"', with_indent, code)
+    code = OPTION.sub(r'<span class="option">\g<0></span>', code)
+    return code.replace("<code>", f'<code style="--columns:{max(map(len, lines))}">', 1)
 
 
 def with_labels(table: str) -> str:
-    """The table with the head of its column at each cell."""
+    """The table with the head of its column at each cell. Long names may be broken after an underscore or a slash."""
+    table = re.sub(r"(?<=<code>)[^<]{30,}", lambda name: re.sub(r"(?<=[_/])(?=\w)", "<wbr>", name[0]), table)
     heads = [re.sub(r"<[^>]*>", "", head) for head in re.findall(r"(?s)<th(?: [^>]*)?>(.*?)</th>", table)]
 
     def with_label(row: re.Match[str]) -> str:

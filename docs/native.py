@@ -1,13 +1,15 @@
-"""Readies docstrings for the reference: those of `Token`, which the stub has not, and those with an example."""
+"""Readies the reference: docstrings of `Token`, which the stub has not, examples in docstrings, and public bases."""
 
 from __future__ import annotations
 
+import builtins
 import inspect
 import re
 from typing import TYPE_CHECKING
 
 import griffe
 
+import mullama
 from mullama import Token
 
 if TYPE_CHECKING:
@@ -25,9 +27,13 @@ class Docstrings(griffe.Extension):
         for thing, native in [(shown, Token), *((shown[name], getattr(Token, name)) for name in shown.members)]:
             if words := inspect.getdoc(native):
                 thing.docstring = griffe.Docstring(words, parent=thing)
+        known = {*mullama.__all__, *dir(builtins), "TypedDict"}
         for thing in within(pkg):
             if thing.docstring:
                 thing.docstring.value = re.sub(r"(?m)^Example:$", "Examples:", thing.docstring.value)
+            if isinstance(thing, griffe.Class):
+                # Their methods are shown with the class; the names of private bases would lead nowhere.
+                thing.bases = [base for base in thing.bases if str(base) in known]
 
 
 def within(thing: griffe.Object) -> Iterator[griffe.Object]:

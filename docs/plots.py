@@ -24,6 +24,9 @@ ROW = 66
 MARGIN = 16
 """Sizes in pixels. A label stands above its bars, so that a phone shows it large enough."""
 
+SMALL = 10
+"""Figures from here on are shown without decimals."""
+
 MODELS = (("demo, 2 million parameters", "#14836f"), ("0.5B shape", "#c2571a"))
 
 
@@ -112,7 +115,7 @@ def bar(y: int, figures: list[float], scale: float, colour: str) -> list[str]:
             f'<circle cx="{MARGIN + figure * scale:.1f}" cy="{y + BAR / 2 - 1}" r="3" fill="#fff" stroke="{colour}"/>'
             for figure in figures
         ),
-        text(round(end) + 8, y + 12, f"{median:g}", size=13, fill="#1c2b27"),
+        text(round(end) + 8, y + 12, f"{median:.2f}" if median < SMALL else f"{median:.0f}", size=13, fill="#1c2b27"),
     ]
 
 

@@ -78,4 +78,4 @@ def with_site_links(text: str) -> str:
     """The text with the repository's links as links of the site."""
     for source, place in PAGES.items():
         text = text.replace(f"]({source})", f"]({place})").replace(f"]({source}#", f"]({place}#")
-    return text.replace("](docs/", "](").replace('src="docs/', 'src="')
+    return re.sub(r"\]\((?:\.\./)?docs/", "](", text).replace('src="docs/', 'src="')

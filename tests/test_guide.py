@@ -37,6 +37,13 @@ WITHOUT_PYTHON = {
     "updating-llama-cpp",
 }
 
+METHODS = """
+close create_chat_completion create_chat_completion_openai_v1 create_completion create_embedding detokenize embed
+eval from_pretrained generate load_state logits_to_logprobs longest_token_prefix n_ctx n_embd n_vocab reset sample
+save_state set_cache set_seed token_bos token_eos token_nl tokenize tokenizer
+"""
+"""The public methods of llama-cpp-python 0.3's `Llama`."""
+
 OUT_OF_RANGE = {
     "seed": 2**32 - 1,
     "logit_bias": {0: math.nan},
@@ -230,6 +237,12 @@ def test_the_page_of_the_command_line_has_every_option() -> None:
         section = page.split(f"\n## mullama {command_name}", 1)[1].split("\n## ", 1)[0]
         options = {option for one in command.params for option in one.opts if option.startswith("--")}
         assert set(re.findall(r"^\| `(?:-\w, )?(--[a-z-]+)", section, flags=re.MULTILINE)) == options, command_name
+
+
+def test_the_page_of_migration_has_every_method() -> None:
+    page = (DOCS / "migration.md").read_text(encoding="utf-8")
+    theirs = "\n".join(re.findall(r"(?m)^\| (`.*?) \|", page))
+    assert [method for method in METHODS.split() if not re.search(rf"[`.]{method}\b", theirs)] == []
 
 
 def test_what_contributing_names_is_there() -> None:

@@ -6,18 +6,17 @@ import configparser
 import importlib
 import re
 import shlex
+import subprocess
 import sys
 from fnmatch import fnmatch
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from dockerfile_parse.parser import DockerfileParser
 from guide import DOCS, PAGES, ROOT, Block, blocks, name
 
 from mullama import _cli
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 # Python 3.10 has tomli, which maturin brings there.
 tomllib: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
@@ -41,6 +40,19 @@ def stages(tmp_path: Path) -> list[list[tuple[str, str]]]:
             found.append([])
         found[-1].append(each)
     return found
+
+
+def lint(content: str) -> str:
+    """What hadolint, with the shell checks that it brings, says of a Dockerfile."""
+    command = [str(Path(sys.executable).with_name("hadolint")), "--no-color", "-"]
+    ran = subprocess.run(command, input=content, capture_output=True, text=True, timeout=60, check=False)
+    return ran.stdout + ran.stderr
+
+
+def test_the_linter_finds_nothing_in_the_dockerfile() -> None:
+    content = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert lint(content) == ""
+    assert "DL3020" in lint(content.replace("COPY . .", "ADD . ."))
 
 
 def test_the_image_has_no_compiler_and_no_source(stages: list[list[tuple[str, str]]]) -> None:
@@ -104,6 +116,7 @@ def test_the_build_gets_what_it_needs_and_no_results_of_others() -> None:
 def test_a_dockerfile_of_a_page_ends_as_a_user_without_privileges(block: Block, tmp_path: Path) -> None:
     found = instructions(block.code, tmp_path)
     assert found[0][0] == "FROM"
+    assert set(re.findall(r"DL\d+", lint(block.code))) <= {"DL3006", "DL3013"}  # no version is named
     users = [value for instruction, value in found if instruction == "USER"]
     assert users[-1] == "10001:10001"
 

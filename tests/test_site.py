@@ -121,6 +121,27 @@ def test_languages_are_in_tabs(site: Path) -> None:
     assert 'class="language-rust highlight"' in (site / "index.html").read_text(encoding="utf-8")
 
 
+def test_each_line_of_code_has_its_indentation_for_where_it_is_broken(site: Path) -> None:
+    guide = (site / "streaming" / "index.html").read_text(encoding="utf-8")
+    block = guide.split('<code style="--columns:65">', 1)[1].split("</code>", 1)[0]  # the first of the page
+    lines = re.findall(r'<span id="__line-0-\d+" style="--indent:(\d+)">(.*)', block)
+    assert [int(indent) for indent, _ in lines] == [0, 0, 0, 0, 0, 0, 4, 0]
+    assert "print" in lines[6][1]
+
+
+def test_an_option_is_not_broken_after_its_hyphens(site: Path) -> None:
+    guide = (site / "streaming" / "index.html").read_text(encoding="utf-8")
+    assert '<span class="option">--max-tokens</span>' in guide
+    assert '<code class="option">--timeout</code>' in guide
+
+
+def test_the_reference_names_no_private_class(site: Path) -> None:
+    reference = re.sub(r"<[^>]*>", "", (site / "reference" / "index.html").read_text(encoding="utf-8"))
+    bases = re.findall(r"Bases:\s+(.*)", reference)
+    assert "MullamaError, FileNotFoundError" in bases
+    assert re.findall(r"\w*Closing|Displayed", "\n".join(bases)) == []
+
+
 def test_lines_of_rust_that_only_set_an_example_up_are_hidden(site: Path) -> None:
     assert "demo.gguf" not in (site / "rust" / "index.html").read_text(encoding="utf-8")
 

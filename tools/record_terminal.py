@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROWS = 18
-COLUMNS = 76
+COLUMNS = 64
 CELL = 8.4
 LINE = 19
 SECONDS = 60
