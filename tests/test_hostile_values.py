@@ -129,7 +129,7 @@ def test_a_call_while_the_interpreter_ends_raises_no_import_error(script: Script
 from mullama import Context, ContextParams, Model, MullamaError
 model = Model.load("demo")
 context = Context(model)
-stream = context.generate_stream("A", 500)
+stream = context.generate_stream("A", 500, ignore_eos=True)
 class Late:
     def __del__(self, model=model, context=context, stream=stream, Model=Model, Context=Context,
                 ContextParams=ContextParams, expected=(MullamaError, TypeError)):
