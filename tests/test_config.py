@@ -211,6 +211,7 @@ def test_keywords_win_over_max_tokens_and_config(context: Context) -> None:
 @pytest.mark.parametrize("call", ["generate", "generate_stream"])
 def test_an_unknown_keyword_is_a_type_error_that_names_what_was_meant(context: Context, call: str) -> None:
     method: Callable[..., object] = getattr(context, call)
+    call = f"Context.{call}"
     known = r"\(\) got an unexpected keyword argument 'temprature'\. Did you mean 'temperature'\?"
     with pytest.raises(TypeError, match=f"^{call}{known}$"):
         method("A", temprature=0.5)

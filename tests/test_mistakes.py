@@ -57,13 +57,13 @@ MISTAKES: dict[str, tuple[Mistake, type[Exception], str]] = {
     "stop": (
         lambda it: it.context.generate("A", stop=["."]),
         TypeError,
-        f"generate() {UNKNOWN} 'stop'. Did you mean 'stop_sequences'?",
+        f"Context.generate() {UNKNOWN} 'stop'. Did you mean 'stop_sequences'?",
     ),
     **{
         name: (
             lambda it, name=name: it.context.chat_stream([USER], **{name: 5}),  # type: ignore[misc]
             TypeError,
-            f"chat_stream() {UNKNOWN} '{name}'. Did you mean 'max_tokens'?",
+            f"Context.chat_stream() {UNKNOWN} '{name}'. Did you mean 'max_tokens'?",
         )
         for name in ("n_predict", "num_predict", "max_new_tokens")
     },
@@ -71,14 +71,14 @@ MISTAKES: dict[str, tuple[Mistake, type[Exception], str]] = {
         lambda it: it.context.chat([USER], stream=True),
         TypeError,
         (
-            f"chat() {UNKNOWN} 'stream'. generate_stream() and chat_stream() return a stream; "
+            f"Context.chat() {UNKNOWN} 'stream'. generate_stream() and chat_stream() return a stream; "
             "generate() and chat() return a Completion"
         ),
     ),
     "a typo in a call": (
         lambda it: it.context.generate_stream("A", temprature=0),
         TypeError,
-        f"generate_stream() {UNKNOWN} 'temprature'. Did you mean 'temperature'?",
+        f"Context.generate_stream() {UNKNOWN} 'temprature'. Did you mean 'temperature'?",
     ),
     "a typo in a config": (
         lambda it: it.Config(temprature=0),
@@ -109,7 +109,10 @@ MISTAKES: dict[str, tuple[Mistake, type[Exception], str]] = {
     "n_ctx in an async load": (
         lambda it: it.AsyncModel.load("demo", n_ctx=512),
         TypeError,
-        f"AsyncModel.load() {UNKNOWN} 'n_ctx'. {N_CTX}AsyncModel.load(path, context_params=ContextParams(n_ctx=...))",
+        (
+            f"AsyncModel.load() {UNKNOWN} 'n_ctx'. {N_CTX}"
+            "await AsyncModel.load(path, context_params=ContextParams(n_ctx=...))"
+        ),
     ),
     "n_ctx in a context": (
         lambda it: it.Context(it.model, n_ctx=512),
@@ -119,14 +122,14 @@ MISTAKES: dict[str, tuple[Mistake, type[Exception], str]] = {
     "n_ctx in a call": (
         lambda it: it.context.generate("A", n_ctx=512),
         TypeError,
-        f"generate() {UNKNOWN} 'n_ctx'. {N_CTX}Context(model, ContextParams(n_ctx=...))",
+        f"Context.generate() {UNKNOWN} 'n_ctx'. {N_CTX}Context(model, ContextParams(n_ctx=...))",
     ),
     "temperature in params": (
         lambda it: it.Params(temperature=0),
         TypeError,
         (
             f"ContextParams() {UNKNOWN} 'temperature'. 'temperature' belongs to StreamConfig: "
-            "generate(prompt, temperature=...) or StreamConfig(temperature=...)"
+            "context.generate(prompt, temperature=...) or StreamConfig(temperature=...)"
         ),
     ),
     "n_gpu_layers in params": (
@@ -166,7 +169,7 @@ MISTAKES: dict[str, tuple[Mistake, type[Exception], str]] = {
     "a key that is no token": (
         lambda it: it.Config(logit_bias={"a": 1}),
         TypeError,
-        'the key "a" of logit_bias must be an int token id, not str',
+        "the key 'a' of logit_bias must be an int token id, not str",
     ),
     "a bias that is no number": (
         lambda it: it.Config(logit_bias={7: "a"}),

@@ -115,6 +115,13 @@ def test_fastapi_takes_settings_as_a_body_and_describes_them(context: Context) -
     settings = described.json()["components"]["schemas"]["StreamConfig"]
     assert settings["properties"]["buffer_size"]["maximum"] == 65_536
     assert settings["additionalProperties"] is False
+    answered = described.json()["components"]["schemas"]["Completion"]["properties"]
+    told = json.dumps([answered, described.json()["components"]["schemas"]])
+    assert set(answered) == set(answer.json())
+    assert all(field in told for field in Token("a").to_dict())
+    assert TypeAdapter(Completion).validate_json(answer.text).to_dict() == answer.json() | {
+        "tokens": [Token(**token).to_dict() for token in answer.json()["tokens"]]
+    }
 
 
 @pytest.mark.parametrize("value", [Completion, Stats, Steps, StreamOptions, Timings, Token, Usage])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import importlib
 import inspect
 import json
+import math
 import pickle
+import pkgutil
 import typing
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -17,24 +20,26 @@ import pytest
 from elsewhere import generate_elsewhere
 
 import mullama
-from mullama import AsyncModel, Context, Model, Token
-from mullama.integrations import fastapi, langchain
+from mullama import AsyncModel, Context, ContextParams, Model, StreamConfig, Token, integrations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import ModuleType
 
 WAYS: dict[str, Callable[[Any], Any]] = {
     "copy": copy.copy,
     "deepcopy": copy.deepcopy,
     **{f"pickle {n}": lambda value, n=n: pickle.loads(pickle.dumps(value, n)) for n in range(6)},  # type: ignore[misc]  # noqa: S301
 }
-VALUES = {
+VALUES: dict[str, Callable[[Context], Any]] = {
     "completion": lambda context: context.generate("Count: 1,", 5, temperature=0, logprobs=2),
     "token": lambda context: context.generate("Count: 1,", 1, logprobs=2).tokens[0],
     "usage": lambda context: context.generate("Count: 1,", 1).usage,
     "timings": lambda context: context.generate("Count: 1,", 1).timings,
     "stats": lambda context: context.stats(),
     "steps": lambda context: context.stats().decode_steps,
+    "config": lambda _: StreamConfig(seed=3, logit_bias={5: -math.inf}, stop_sequences=["END"], stop_tokens=[7]),
+    "params": lambda _: ContextParams(n_ctx=512, type_k="q8_0"),
 }
 
 
@@ -47,6 +52,7 @@ def test_a_value_is_equal_to_its_copies_and_has_their_hash(context: Context, val
     assert other == original
     assert hash(other) == hash(original)
     assert repr(other) == repr(original)
+    assert type(original)(**original.to_dict()) == original
 
 
 @pytest.mark.parametrize("value", VALUES)
@@ -64,10 +70,6 @@ def test_a_token_is_made_from_its_fields(context: Context) -> None:
     assert Token("a") == Token("a", None, b"a", 0, None, [])
     assert Token("a") != Token("a", index=1)
     assert dataclasses.replace(token, text="other").text == "other"
-    made: Any = Token
-    for wrong in ({}, {"text": 1}, {"text": "a", "id": "b"}, {"text": "a", "index": -1}, {"text": "a", "other": 1}):
-        with pytest.raises((TypeError, OverflowError)):
-            made(**wrong)
 
 
 def test_a_token_cannot_be_changed() -> None:
@@ -101,19 +103,34 @@ def functions(thing: type) -> dict[str, Callable[..., object]]:
     return {name: value for name, value in ours.items() if inspect.isfunction(value)}
 
 
-PUBLIC = {
-    **{name: getattr(mullama, name) for name in mullama.__all__},
-    **{name: getattr(fastapi, name) for name in fastapi.__all__},
-    **{name: getattr(langchain, name) for name in langchain.__all__},
-}
+def public() -> dict[str, Any]:
+    """All that a user can import by a name without an underscore, in the integrations too, and how errors are made."""
+    modules = [mullama, *(importlib.import_module(f"{integrations.__name__}.{name}") for name in INTEGRATIONS)]
+    named = {
+        f"{module.__name__}.{name}": getattr(module, name)
+        for module in modules
+        for name in getattr(module, "__all__", None) or [name for name, _ in ours(module)]
+    }
+    return {name: value for name, value in named.items() if callable(value)}
 
 
-@pytest.mark.parametrize("name", [name for name, value in PUBLIC.items() if callable(value)])
+def ours(module: ModuleType) -> list[tuple[str, Any]]:
+    """The classes and functions that the module defines."""
+    return [one for one in inspect.getmembers(module) if getattr(one[1], "__module__", None) == module.__name__]
+
+
+INTEGRATIONS = [module.name for module in pkgutil.iter_modules(integrations.__path__)]
+PUBLIC = public()
+
+
+@pytest.mark.parametrize("name", PUBLIC)
 def test_annotations_can_be_read_at_run_time(name: str) -> None:
-    typing.get_type_hints(PUBLIC[name])
-    if isinstance(PUBLIC[name], type):
-        for function in functions(PUBLIC[name]).values():
-            typing.get_type_hints(function)
+    for extras in (False, True):
+        typing.get_type_hints(PUBLIC[name], include_extras=extras)
+        if isinstance(PUBLIC[name], type):
+            for function in functions(PUBLIC[name]).values():
+                typing.get_type_hints(function, include_extras=extras)
+                inspect.signature(function)
 
 
 def test_annotations_say_what_a_call_takes() -> None:
@@ -135,3 +152,7 @@ def test_a_handle_refuses_to_be_copied_and_says_what_to_do(model: Model, context
         words = f"cannot pickle or copy a {type(handle).__name__}, .*another process has to load the model itself"
         with pytest.raises(TypeError, match=words):
             WAYS[way](handle)
+    load = AsyncModel.load("demo")
+    with pytest.raises(TypeError, match=r"cannot pickle or copy a call of AsyncModel.load\(\); await it"):
+        WAYS[way](load)
+    load.close()

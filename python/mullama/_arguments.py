@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from mullama._config import StreamConfig
+from mullama._exact import kind_of
 from mullama._keywords import refuse_unknown
 
 DEFAULTS = StreamConfig()
@@ -16,16 +17,22 @@ FIELDS = frozenset(field.name for field in fields(StreamConfig))
 def expect(argument: str, value: object, kind: type, instead: str = "") -> None:
     """Raises `TypeError` if the value has another type; `instead` says what to pass."""
     if not isinstance(value, kind):
-        message = f"{argument} must be a {kind.__name__}, not {type(value).__name__}" + (
-            f"; {instead}" if instead else ""
-        )
+        hint = f"; {instead}" if instead else ""
+        message = f"{argument} must be a {kind.__name__}, not {kind_of(value)}{hint}"
+        raise TypeError(message)
+
+
+def expect_callable(argument: str, value: Any) -> None:  # noqa: ANN401  # of any type
+    """Raises `TypeError` if the value cannot be called."""
+    if not callable(value):
+        message = f"{argument} must be a function, not {kind_of(value)}"
         raise TypeError(message)
 
 
 def merge(call: str, config: StreamConfig | None, max_tokens: object, overrides: Mapping[str, Any]) -> StreamConfig:
     """The config of a call: `config` or the defaults, then `max_tokens`, then the keywords."""
     if isinstance(max_tokens, (StreamConfig, Mapping)):
-        kind = type(max_tokens).__name__
+        kind = kind_of(max_tokens)
         message = f"max_tokens must be an int, not {kind}; pass settings as config=StreamConfig(...) or as keywords"
         raise TypeError(message)
     if config is None:

@@ -6,16 +6,17 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from mullama._arguments import expect, merge
+from mullama._arguments import expect, expect_callable, merge
 from mullama._chat import Messages, Tools, chat_of
 from mullama._closing import AsyncClosing
 from mullama._completion import Completion
 from mullama._config import ContextParams, StreamConfig
 from mullama._context import Context
 from mullama._display import Displayed, changed
+from mullama._exact import told
 from mullama._keywords import hinted
 from mullama._late_imports import late_import
-from mullama._model import Model
+from mullama._model import Model, read_path
 from mullama._pending import awaited
 from mullama._reading import read_to_end_async
 from mullama._signatures import show_settings
@@ -44,7 +45,7 @@ class AsyncModel(AsyncClosing, Displayed):
             MullamaError: As `Context` does.
         """
         if isinstance(model, (str, os.PathLike)):
-            expect("model", model, Model, f"await AsyncModel.load({model!r}) loads it")
+            expect("model", model, Model, f"await AsyncModel.load({told(model)}) loads it")
         self._context = Context(model, params)
 
     @classmethod
@@ -81,6 +82,9 @@ class AsyncModel(AsyncClosing, Displayed):
         """
         if context_params is not None:
             expect("context_params", context_params, ContextParams)
+        if progress is not None:
+            expect_callable("progress", progress)
+        file = read_path(path)
         with late_import():
             # asyncio is slow to import, and only loads need it.
             from mullama._background import load_in_thread  # noqa: PLC0415
@@ -90,7 +94,7 @@ class AsyncModel(AsyncClosing, Displayed):
                 return wanted() and (None if progress is None else progress(fraction))
 
             model = Model.load(
-                path,
+                file,
                 n_gpu_layers=n_gpu_layers,
                 use_mmap=use_mmap,
                 use_mlock=use_mlock,
@@ -99,7 +103,7 @@ class AsyncModel(AsyncClosing, Displayed):
             )
             return cls(model, context_params)
 
-        return cast("Self", await load_in_thread(os.fsdecode(path), load))
+        return cast("Self", await load_in_thread(file, load))
 
     def generate_stream(
         self,
@@ -115,7 +119,8 @@ class AsyncModel(AsyncClosing, Displayed):
             >>> async for token in model.generate_stream("Write a poem:", max_tokens=200):
             ...     print(token.text, end="", flush=True)
         """
-        return self._context.generate_stream(prompt, max_tokens, config=config, **overrides)
+        config = merge("AsyncModel.generate_stream", config, max_tokens, overrides)
+        return self._context._open(prompt, config)  # noqa: SLF001  # one package
 
     async def generate(
         self,
@@ -130,7 +135,7 @@ class AsyncModel(AsyncClosing, Displayed):
         Takes the arguments of `generate_stream`. Raises what that and reading its stream raise; an error has what was
         generated before it as `error.completion`.
         """
-        config = merge("generate", config, max_tokens, overrides)
+        config = merge("AsyncModel.generate", config, max_tokens, overrides)
         return await read_to_end_async(self._context._open(prompt, config))  # noqa: SLF001  # one package
 
     def chat_stream(  # noqa: PLR0913  # keywords, named at each call
@@ -145,15 +150,9 @@ class AsyncModel(AsyncClosing, Displayed):
         **overrides: Unpack[StreamOptions],
     ) -> TokenStream:
         """Opens a stream of the reply to a conversation. Takes and raises the same as `Context.chat_stream`."""
-        return self._context.chat_stream(
-            messages,
-            max_tokens,
-            tools=tools,
-            chat_template=chat_template,
-            chat_template_kwargs=chat_template_kwargs,
-            config=config,
-            **overrides,
-        )
+        chat = chat_of(messages, tools, chat_template, chat_template_kwargs)
+        config = merge("AsyncModel.chat_stream", config, max_tokens, overrides)
+        return self._context._open(chat, config)  # noqa: SLF001  # one package
 
     async def chat(  # noqa: PLR0913  # keywords, named at each call
         self,
@@ -172,7 +171,7 @@ class AsyncModel(AsyncClosing, Displayed):
         generated before it as `error.completion`.
         """
         chat = chat_of(messages, tools, chat_template, chat_template_kwargs)
-        config = merge("chat", config, max_tokens, overrides)
+        config = merge("AsyncModel.chat", config, max_tokens, overrides)
         return await read_to_end_async(self._context._open(chat, config))  # noqa: SLF001  # one package
 
     @property
@@ -196,7 +195,7 @@ class AsyncModel(AsyncClosing, Displayed):
     def __repr__(self) -> str:
         """The model's file, and the params that are not the default."""
         params = changed(self._context.params)
-        return f"<AsyncModel on '{self.model.path.name}'{params and ', '}{params}>"
+        return f"<AsyncModel on {told(self.model.path.name)}{params and ', '}{params}>"
 
 
 show_settings(AsyncModel.generate_stream, AsyncModel.generate, AsyncModel.chat_stream, AsyncModel.chat)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from mullama._display import Displayed, prose, shortened
+from mullama._exact import as_count, as_instance, as_items, as_text, out_of_range, told
 from mullama._token import Token
 from mullama._usage import Timings, Usage
 
 _FinishReason: TypeAlias = Literal["stop", "length", "cancelled", "timeout", "error"]
+
+_HIGHEST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,33 @@ class Completion(Displayed):
     timings: Timings
     seed: int
 
+    def __post_init__(self) -> None:
+        """Reads the fields once and stores exact types. Results may be given as their `to_dict` returns them.
+
+        Raises:
+            TypeError: A field has the wrong type.
+            ValueError: A field is out of range.
+        """
+        reason = as_text("finish_reason", self.finish_reason)
+        reasons = get_args(_FinishReason)
+        if reason not in reasons:
+            error = out_of_range("finish_reason", told(reason), f"one of {', '.join(reasons)}")
+            raise error
+        stop = self.stop_sequence
+        exact: dict[str, object] = {
+            "text": as_text("text", self.text),
+            "tokens": tuple(
+                as_instance(f"tokens[{at}]", token, Token) for at, token in enumerate(as_items("tokens", self.tokens))
+            ),
+            "finish_reason": reason,
+            "stop_sequence": None if stop is None else as_text("stop_sequence", stop, "a str or None"),
+            "usage": as_instance("usage", self.usage, Usage),
+            "timings": as_instance("timings", self.timings, Timings),
+            "seed": as_count("seed", self.seed, _HIGHEST_SEED),
+        }
+        for name, value in exact.items():
+            object.__setattr__(self, name, value)
+
     @property
     def message(self) -> dict[str, Any]:
         """The answer as a message of the assistant, to append to the messages of a chat.
@@ -43,7 +73,7 @@ class Completion(Displayed):
         return {"role": "assistant", "content": self.text}
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields by name, down to values that JSON can hold."""
+        """All fields by name, down to values that JSON can hold. `Completion(**fields)` is equal."""
         return {
             "text": self.text,
             "tokens": [token.to_dict() for token in self.tokens],

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from mullama import _mullama
-from mullama._frozen import FrozenDict
+from mullama._frozen import FrozenDict, freeze, widen
 from mullama._keywords import hinting
 from mullama._schema import Settings
 
@@ -94,7 +94,7 @@ class StreamConfig(Settings):
     top_n_sigma: float = 0.0
     seed: int | None = None
     deterministic: bool = False
-    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    logit_bias: Mapping[int, float] = field(default_factory=FrozenDict)
     ignore_eos: bool = False
     logprobs: int | None = None
     stop_sequences: Sequence[str] = ()
@@ -107,13 +107,10 @@ class StreamConfig(Settings):
     priority: int = 0
 
     def __post_init__(self) -> None:
-        """Checks every field, and copies those that the caller could still change."""
+        """Reads every field once, as Python's own types, and checks what is stored."""
+        whole = freeze(self)
         _mullama.check_stream_config(self)
-        for name in ("dry_sequence_breakers", "stop_sequences", "stop_tokens"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        # The keys of a JSON object are texts.
-        biases = {int(token): bias for token, bias in self.logit_bias.items()}
-        object.__setattr__(self, "logit_bias", FrozenDict(biases))
+        widen(self, whole)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name. `StreamConfig(**fields)` is an equal config, also after a way through JSON."""
@@ -160,7 +157,8 @@ class ContextParams(Settings):
     max_queue: int = 64
 
     def __post_init__(self) -> None:
-        """Checks every field."""
+        """Reads every field once, as Python's own types, and checks what is stored."""
+        freeze(self)
         _mullama.check_context_params(self)
 
     def to_dict(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from mullama._closing import Closing
 from mullama._completion import Completion
 from mullama._config import ContextParams, StreamConfig
 from mullama._display import Displayed, changed
+from mullama._exact import told
 from mullama._keywords import hinted
 from mullama._late_imports import late_import
 from mullama._model import Model
@@ -53,7 +54,7 @@ class Context(Closing, Displayed):
             from mullama import _log  # noqa: PLC0415  # its thread is for programs that load a model
         params = ContextParams() if params is None else params
         is_path = isinstance(model, (str, os.PathLike))
-        expect("model", model, Model, f"Context(Model.load({model!r})) loads it" if is_path else _context_of(model))
+        expect("model", model, Model, f"Context(Model.load({told(model)})) loads it" if is_path else _context_of(model))
         expect("params", params, ContextParams, _params_of(params))
         self._model = model
         self._params = params
@@ -95,7 +96,7 @@ class Context(Closing, Displayed):
             >>> for token in context.generate_stream("Write a poem:", max_tokens=200):
             ...     print(token.text, end="", flush=True)
         """
-        return self._open(prompt, merge("generate_stream", config, max_tokens, overrides))
+        return self._open(prompt, merge("Context.generate_stream", config, max_tokens, overrides))
 
     def generate(
         self,
@@ -110,7 +111,7 @@ class Context(Closing, Displayed):
         Takes the arguments of `generate_stream`. Raises what that and reading its stream raise; an error has what was
         generated before it as `error.completion`.
         """
-        return read_to_end(self._open(prompt, merge("generate", config, max_tokens, overrides)))
+        return read_to_end(self._open(prompt, merge("Context.generate", config, max_tokens, overrides)))
 
     def chat_stream(  # noqa: PLR0913  # keywords, named at each call
         self,
@@ -149,7 +150,7 @@ class Context(Closing, Displayed):
             ...     print(token.text, end="", flush=True)
         """
         chat = chat_of(messages, tools, chat_template, chat_template_kwargs)
-        return self._open(chat, merge("chat_stream", config, max_tokens, overrides))
+        return self._open(chat, merge("Context.chat_stream", config, max_tokens, overrides))
 
     def chat(  # noqa: PLR0913  # keywords, named at each call
         self,
@@ -171,7 +172,7 @@ class Context(Closing, Displayed):
             >>> print(context.chat([{"role": "user", "content": "Hello!"}]))
         """
         chat = chat_of(messages, tools, chat_template, chat_template_kwargs)
-        return read_to_end(self._open(chat, merge("chat", config, max_tokens, overrides)))
+        return read_to_end(self._open(chat, merge("Context.chat", config, max_tokens, overrides)))
 
     def _open(self, prompt: str | Sequence[int] | Chat, config: StreamConfig) -> TokenStream:
         if isinstance(prompt, (list, tuple)) and prompt and isinstance(prompt[0], Mapping):
@@ -212,7 +213,7 @@ class Context(Closing, Displayed):
     def __repr__(self) -> str:
         """The model's file, and the params that are not the default."""
         params = changed(self._params)
-        return f"<Context on '{self._model.path.name}'{params and ', '}{params}>"
+        return f"<Context on {told(self._model.path.name)}{params and ', '}{params}>"
 
 
 def _context_of(other: object) -> str:
@@ -220,9 +221,14 @@ def _context_of(other: object) -> str:
     return "pass its attribute model" if isinstance(getattr(other, "model", None), Model) else ""
 
 
+_LONGEST = 2**28
+"""Tokens of the longest context."""
+
+
 def _params_of(other: object) -> str:
     """What to pass instead of a number."""
-    return f"a context of {other} tokens is Context(model, ContextParams(n_ctx={other}))" if type(other) is int else ""
+    is_length = type(other) is int and 0 < other <= _LONGEST
+    return f"a context of {other} tokens is Context(model, ContextParams(n_ctx={other}))" if is_length else ""
 
 
 show_settings(Context.generate_stream, Context.generate, Context.chat_stream, Context.chat)

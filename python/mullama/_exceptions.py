@@ -208,6 +208,13 @@ class EngineClosedError(MullamaError):
     what: str
 
 
+def invalid_config(field: str, value: str, allowed: str) -> InvalidConfigError:
+    """The error of a setting with this value, as text, which is none of the allowed ones."""
+    error = InvalidConfigError(f"{field} is {value}, but must be {allowed}")
+    error.field, error.value, error.range = field, value, allowed
+    return error
+
+
 def generation_failed(reason: str) -> GenerationError:
     """The error of a stream that this package could not serve, for this reason."""
     error = GenerationError(f"generation failed: {reason}")

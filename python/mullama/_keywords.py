@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Iterable
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
+from mullama._display import shortened
+
 P = ParamSpec("P")
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
@@ -29,6 +31,9 @@ ELSEWHERE = {
     "timeout": "timeout_ms",
     "top_logprobs": "logprobs",
     "typical": "typical_p",
+    # arguments of chats
+    "template": "chat_template",
+    "template_kwargs": "chat_template_kwargs",
     # params of contexts
     "cache_type_k": "type_k",
     "cache_type_v": "type_v",
@@ -54,20 +59,24 @@ ELSEWHERE = {
 """What other libraries call our keywords."""
 
 _INSTEAD = {
+    "context_params": "The layout of an engine is given as Context(model, ContextParams(...))",
+    "params": "The layout of an engine is given as Context(model, ContextParams(...))",
+    "path": "A model is loaded by Model.load(path)",
     "stream": "generate_stream() and chat_stream() return a stream; generate() and chat() return a Completion",
+    "system": 'A system prompt is the first message of a chat: {"role": "system", "content": "..."}',
     "verbose": "The log goes to the logger 'mullama' of the logging module",
 }
-"""What serves for keywords that have no counterpart."""
+"""What serves for keywords that have no counterpart in the call."""
+_INSTEAD["system_prompt"] = _INSTEAD["system_message"] = _INSTEAD["system"]
 
-_OWNERS: dict[str, Callable[[str], str]] = {
-    "StreamConfig": lambda name: f"generate(prompt, {name}=...) or StreamConfig({name}=...)",
-    "ContextParams": lambda name: f"Context(model, ContextParams({name}=...))",
-    "Model.load": lambda name: f"Model.load(path, {name}=...)",
+_known: dict[str, frozenset[str]] = {
+    "chat": frozenset({"chat_template", "chat_template_kwargs", "messages", "tools"}),
+    "generate": frozenset({"config", "prompt"}),
 }
-"""How a keyword of each of these calls is given."""
+"""The keywords of the calls that others are told of. Those that are `hinted` add their own."""
 
-_known: dict[str, frozenset[str]] = {}
-"""The keywords of the calls in `_OWNERS`."""
+_OWNERS = ("StreamConfig", "ContextParams", "Model.load", "generate", "chat")
+"""The calls whose keywords others are told of."""
 
 
 def refuse_unknown(call: str, keywords: Iterable[str], accepted: Collection[str]) -> None:
@@ -75,43 +84,61 @@ def refuse_unknown(call: str, keywords: Iterable[str], accepted: Collection[str]
     for name in keywords:
         if name not in accepted:
             hint = _hint(call, name, accepted)
-            raise TypeError(f"{call}() got an unexpected keyword argument '{name}'" + (f". {hint}" if hint else ""))
+            known = f"{call}() got an unexpected keyword argument '{shortened(name)}'"
+            raise TypeError(f"{known}. {hint}" if hint else known)
 
 
 def _hint(call: str, name: str, accepted: Collection[str]) -> str:
     ours = ELSEWHERE.get(name.lower(), name)
     if ours in accepted:
         return f"Did you mean '{ours}'?"
-    for owner, show in _OWNERS.items():
-        if ours in _known.get(owner, ()):
-            # An AsyncModel has a context of its own.
-            shown = (
-                f"{call}(path, context_params=ContextParams({ours}=...))"
-                if "context_params" in accepted
-                else show(ours)
-            )
-            return f"'{ours}' belongs to {owner}: {shown}"
-    if name in _INSTEAD:
-        return _INSTEAD[name]
+    if name in _INSTEAD or ours in _INSTEAD:
+        return _INSTEAD.get(name) or _INSTEAD[ours]
+    owners = {known: owner for owner in reversed(_OWNERS) for known in _known.get(owner, ())}
+    if ours in owners:
+        return f"'{ours}' belongs to {owners[ours]}: {_advice(call, owners[ours], ours)}"
     try:
         import difflib  # noqa: PLC0415  # slow to import, and only mistakes need it
     except (ImportError, OSError):  # no descriptor is left to read it, or the interpreter ends
         return ""
-    close = difflib.get_close_matches(name, accepted, n=1, cutoff=0.75)
+    close = difflib.get_close_matches(shortened(name), accepted, n=1, cutoff=0.75)
     return f"Did you mean '{close[0]}'?" if close else ""
 
 
-def keywords_of(function: Callable[..., object]) -> frozenset[str]:
-    """The names of a function's parameters, without `self` and `cls`."""
+def _advice(call: str, owner: str, name: str) -> str:
+    """How the keyword of another call is given by someone who called this one."""
+    is_async = call.startswith("AsyncModel.")
+    if owner == "ContextParams":
+        params = f"ContextParams({name}=...)"
+        if is_async:
+            return f"await AsyncModel.load(path, context_params={params})"
+        return f"AsyncModel(model, {params})" if call == "AsyncModel" else f"Context(model, {params})"
+    if owner == "Model.load":
+        loads = is_async and name in _known["AsyncModel.load"] and call != "AsyncModel.load"
+        return f"await AsyncModel.load(path, {name}=...)" if loads else f"Model.load(path, {name}=...)"
+    handle = "await model" if call.startswith("AsyncModel") else "context"
+    if owner == "StreamConfig":
+        return f"{handle}.generate(prompt, {name}=...) or StreamConfig({name}=...)"
+    given = {"prompt": "generate(prompt)", "messages": "chat(messages)"}.get(name)
+    return f"{handle}.{given or f'{owner}({_FIRST[owner]}, {name}=...)'}"
+
+
+_FIRST = {"generate": "prompt", "chat": "messages"}
+"""The first argument of the calls that are methods."""
+
+
+def note_keywords(call: str, function: Callable[..., object]) -> frozenset[str]:
+    """Returns the names of a function's parameters, without `self` and `cls`. Other calls tell of them from then on."""
     code = function.__code__
-    return frozenset(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]) - {"self", "cls"}
+    _known[call] = frozenset(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]) - {"self", "cls"}
+    return _known[call]
 
 
 def hinted(call: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Has a function say what an unknown keyword is likely to mean."""
 
     def decorate(function: Callable[P, T]) -> Callable[P, T]:
-        accepted = _known[call] = keywords_of(function)
+        accepted = note_keywords(call, function)
 
         @wraps(function)
         def checked(*args: P.args, **keywords: P.kwargs) -> T:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from functools import wraps
 
 from mullama import _mullama
-from mullama._arguments import expect
+from mullama._arguments import expect, expect_callable
 from mullama._chat import Messages, Tools, chat_of
 from mullama._closing import Closing
-from mullama._display import Displayed
-from mullama._exceptions import InvalidConfigError
+from mullama._display import Displayed, shortened
+from mullama._exact import as_bool, as_int, as_path, told
+from mullama._exceptions import invalid_config
 from mullama._keywords import hinted
 from mullama._late_imports import late_import
 from mullama._typing import Self, pathlib
@@ -23,6 +24,8 @@ from mullama._typing import Self, pathlib
 atexit.register(_mullama.shutdown)
 
 DEMO = os.path.join(os.path.dirname(__file__), "models", "demo.gguf")  # noqa: PTH118, PTH120  # pathlib is slow to import
+_LONGEST_PATH = 4096
+"""Bytes of the longest path that a system takes (Linux)."""
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
@@ -99,16 +102,20 @@ class Model(Closing, Displayed):
             InvalidConfigError: `path` is empty, or cannot be the path of a file.
             ModelLoadError: The file cannot be loaded as a model, or `progress` returned False.
         """
-        file = DEMO if path == "demo" else _file_name(path)
+        file = read_path(path)
         with late_import():
             import pathlib  # noqa: F401, PLC0415  # the native module makes paths, also those of its errors
 
             from mullama import _log  # noqa: PLC0415  # its thread is for programs that load a model
-        for name, flag in (("use_mmap", use_mmap), ("use_mlock", use_mlock), ("check_tensors", check_tensors)):
-            expect(name, flag, bool)
-        expect("vocab_only", vocab_only, bool)
+        n_gpu_layers = as_int("n_gpu_layers", n_gpu_layers)
+        use_mmap, use_mlock = as_bool("use_mmap", use_mmap), as_bool("use_mlock", use_mlock)
+        check_tensors, vocab_only = as_bool("check_tensors", check_tensors), as_bool("vocab_only", vocab_only)
+        if progress is not None:
+            expect_callable("progress", progress)
         _log.flush()
-        native = _mullama.Model.load(file, n_gpu_layers, use_mmap, use_mlock, check_tensors, vocab_only, progress)
+        native = _mullama.Model.load(
+            DEMO if file == "demo" else file, n_gpu_layers, use_mmap, use_mlock, check_tensors, vocab_only, progress
+        )
         _log.flush()
         model = cls(_native=native, **native.facts())
         if n_gpu_layers > 0 and not vocab_only and not model.n_gpu_layers:
@@ -127,8 +134,7 @@ class Model(Closing, Displayed):
             InvalidPromptError: The text cannot be tokenized.
         """
         expect("text", text, str)
-        expect("add_special", add_special, bool)
-        expect("parse_special", parse_special, bool)
+        add_special, parse_special = as_bool("add_special", add_special), as_bool("parse_special", parse_special)
         return self._native.tokenize(text, add_special, parse_special)
 
     def detokenize(self, tokens: Sequence[int]) -> str:
@@ -178,19 +184,51 @@ class Model(Closing, Displayed):
         self._native.close()
 
     def __repr__(self) -> str:
-        """Path, description, and where the layers are computed."""
-        where = f"{self.n_gpu_layers} of {self.n_layer + 1} layers on GPU" if self.n_gpu_layers else "on CPU"
-        return f"<Model '{self.path}', {self.description}, {where}>"
+        """The file, the model's name, architecture and size as far as they are known, and where it is computed."""
+        # llama.cpp knows the names of common sizes alone.
+        size = _parameters(self.n_params)
+        known = [
+            told(self.path.name),
+            shortened(" ".join(self.metadata.get("general.name", "").split())),
+            " ".join(self.description.replace("?B", size).split()),
+            f"{self.size / (1 << 20):,.1f} MiB" if self.size else "",
+            f"{self.n_gpu_layers} of {self.n_layer + 1} layers on GPU" if self.n_gpu_layers else "on CPU",
+        ]
+        return f"<Model {', '.join(filter(None, known))}>"
 
 
-def _file_name(path: str | os.PathLike[str]) -> str:
-    file = os.path.expanduser(os.fsdecode(path))  # noqa: PTH111  # bytes are paths too
+def _parameters(count: int) -> str:
+    """The number of parameters as model names have it, such as 2.2M; nothing if there are none."""
+    for unit, size in (("B", 10**9), ("M", 10**6), ("K", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f}{unit}"
+    return str(count or "")
+
+
+def read_path(path: str | os.PathLike[str]) -> str:
+    """The path as text, with `~` expanded. What `Model.load` does with the text is what it does with the path.
+
+    Raises:
+        TypeError: It is not a path.
+        InvalidConfigError: The file system cannot encode it, or no file can have it.
+    """
+    file = as_path(path)
+    if file == "demo":
+        return file if isinstance(path, str) else "./demo"
+    file = os.path.expanduser(file)  # noqa: PTH111  # bytes are paths too
     try:
-        os.fsencode(file)
+        size = len(os.fsencode(file))
     except UnicodeEncodeError as unencodable:
-        error = InvalidConfigError(f"path is {file!a}, but must be text that the file system can encode: {unencodable}")
-        error.field, error.value, error.range = "path", ascii(file), "text that the file system can encode"
+        shown = ascii(shortened(file))
+        reason = f"text that the file system can encode: {unencodable.reason} at {unencodable.start}"
+        error = invalid_config("path", shown, reason)
         raise error from None
+    if "\0" in file:
+        error = invalid_config("path", told(file), "a path without NUL characters")
+        raise error
+    if size > _LONGEST_PATH:
+        error = invalid_config("path", told(file), f"at most {_LONGEST_PATH} bytes long, not {size}")
+        raise error
     return file
 
 
@@ -198,7 +236,7 @@ def _made_by_load(init: Callable[..., None]) -> Callable[..., None]:
     @wraps(init)
     def initialize(model: Model, *args: object, **fields: object) -> None:
         if args or "_native" not in fields:
-            path = repr(args[0]) if args and isinstance(args[0], (str, os.PathLike)) else "path"
+            path = told(args[0]) if args and isinstance(args[0], (str, os.PathLike)) else "path"
             message = f"a Model is made by Model.load({path}), not by Model({path if args else ''})"
             raise TypeError(message)
         init(model, **fields)

@@ -6,9 +6,9 @@ import inspect
 import sys
 from collections.abc import Callable, Coroutine, Generator
 from functools import wraps
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, SupportsIndex, TypeVar
 
-from mullama._keywords import keywords_of, refuse_unknown
+from mullama._keywords import note_keywords, refuse_unknown
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,6 +53,15 @@ class Pending(Coroutine[Any, Any, T]):
     async def __aexit__(self, *_exception: object) -> None:
         """Never reached."""
 
+    def __reduce_ex__(self, _protocol: SupportsIndex) -> NoReturn:
+        """Refuses to be pickled or copied, as the coroutine does.
+
+        Raises:
+            TypeError: Always.
+        """
+        message = f"cannot pickle or copy a call of {self._call}(); await it, and await another call for another model"
+        raise TypeError(message)
+
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # the coroutine's
         """What event loops and debuggers ask a coroutine for.
 
@@ -69,7 +78,7 @@ def awaited(call: str) -> Callable[[Callable[P, Coroutine[Any, Any, T]]], Callab
     """Has an async function say what is missing where its call is not awaited, or has an unknown keyword."""
 
     def decorate(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-        accepted = keywords_of(function)
+        accepted = note_keywords(call, function)
 
         @wraps(function)
         def pending(*args: P.args, **keywords: P.kwargs) -> Coroutine[Any, Any, T]:

@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mullama._display import Displayed, table
+from mullama._exact import Exact, as_instance
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
+class Steps(Exact):
     """Statistics of one kind of step.
 
     Attributes:
@@ -28,7 +29,7 @@ class Steps:
 
 
 @dataclass(frozen=True, slots=True)
-class Stats(Displayed):
+class Stats(Exact, Displayed):
     """What an engine is doing now, and what it has done since it started. Contexts that share an engine see the same.
 
     Attributes:
@@ -69,8 +70,14 @@ class Stats(Displayed):
     decode_steps: Steps
     prefill_steps: Steps
 
+    def __post_init__(self) -> None:
+        """Reads the fields; the steps may be given as `Steps.to_dict` returns them."""
+        Exact.__post_init__(self)  # `super` is lost where slots make a second class
+        for name in ("decode_steps", "prefill_steps"):
+            object.__setattr__(self, name, as_instance(name, getattr(self, name), Steps))
+
     def to_dict(self) -> dict[str, Any]:
-        """The fields by name."""
+        """The fields by name. `Stats(**fields)` is equal."""
         return asdict(self)
 
     def _repr_html_(self) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from mullama._exact import Exact
+
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Exact):
     """Token counts of a stream.
 
     Attributes:
@@ -25,7 +27,7 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Timings:
+class Timings(Exact):
     """Where the time of a stream went, in seconds.
 
     Attributes:

@@ -4,7 +4,8 @@ use std::hash::{Hash, Hasher};
 
 use mullama::{MullamaError, TokenId};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyType};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 
 use crate::error::to_py;
 
@@ -53,19 +54,15 @@ impl Token {
 
 #[pymethods]
 impl Token {
+    /// The package reads the arguments: its errors name the field, and what it takes.
     #[new]
-    #[pyo3(signature = (text, id=None, bytes=None, index=0, logprob=None, top_logprobs=Vec::new()))]
-    #[expect(clippy::too_many_arguments, reason = "one per field")]
-    fn new(
-        text: String,
-        id: Option<TokenId>,
-        bytes: Option<Vec<u8>>,
-        index: usize,
-        logprob: Option<f32>,
-        top_logprobs: Vec<(TokenId, f32)>,
-    ) -> Self {
-        let bytes = bytes.unwrap_or_else(|| text.as_bytes().to_vec());
-        Self { text, id, bytes, index, logprob, top_logprobs }
+    #[pyo3(signature = (*args, **fields))]
+    #[pyo3(text_signature = "(text, id=None, bytes=None, index=0, logprob=None, top_logprobs=())")]
+    fn new(args: &Bound<'_, PyTuple>, fields: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        static READ: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let read = READ.import(args.py(), "mullama._token", "read_fields")?.call(args, fields)?;
+        let (text, id, bytes, index, logprob, top_logprobs): Fields = read.extract()?;
+        Ok(Self { text, id, bytes, index, logprob, top_logprobs })
     }
 
     /// The fields by name, as JSON can hold them: `bytes` is a list of integers.

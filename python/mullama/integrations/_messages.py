@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _ROLES: dict[type[BaseMessage], str] = {
     SystemMessage: "system",

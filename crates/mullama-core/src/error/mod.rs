@@ -55,8 +55,9 @@ pub enum MullamaError {
     ChatTemplate(TemplateFailure),
     /// The prompt leaves no space for a completion token.
     #[error(
-        "the prompt has {}{prompt_tokens} tokens, but the context holds {context_len} and needs room for at least one more (n_ctx)",
-        if *is_lower_bound { "at least " } else { "" }
+        "the prompt has {}{}, but the context holds {context_len} and needs room for at least one more (n_ctx)",
+        if *is_lower_bound { "at least " } else { "" },
+        counted(*prompt_tokens, "token")
     )]
     ContextOverflow {
         /// Tokens of the prompt, including those that the model adds.
@@ -69,7 +70,8 @@ pub enum MullamaError {
     },
     /// Too many streams are unfinished; try again after one has ended.
     #[error(
-        "{unfinished} streams are unfinished and the limit is {limit} (n_parallel + max_queue); try again when one has ended"
+        "{} unfinished and the limit is {limit} (n_parallel + max_queue); try again when one has ended",
+        if *unfinished == 1 { "1 stream is".to_owned() } else { format!("{unfinished} streams are") }
     )]
     Overloaded {
         /// Number of unfinished streams at the time of the call.
@@ -91,7 +93,10 @@ pub enum MullamaError {
         limit_bytes: usize,
     },
     /// A deadline of the stream passed. Everything that was produced before it is delivered first.
-    #[error("timed out after {limit_ms} ms with {completion_tokens} tokens generated ({deadline}=0 removes the limit)")]
+    #[error(
+        "timed out after {limit_ms} ms with {} generated ({deadline}=0 removes the limit)",
+        counted(*completion_tokens, "token")
+    )]
     StreamTimeout {
         /// The deadline that passed.
         deadline: Deadline,
@@ -142,6 +147,11 @@ impl MullamaError {
     pub(crate) fn invalid(field: &'static str, value: impl std::fmt::Display, range: impl Into<String>) -> Self {
         Self::InvalidConfig { field, value: value.to_string(), range: range.into() }
     }
+}
+
+/// A number of things, with the noun in the singular or the plural.
+fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Why a model file cannot be loaded.
@@ -298,4 +308,35 @@ impl std::fmt::Display for Deadline {
 /// Converts a millisecond field of a config to a duration: `None` and 0 mean no limit.
 pub(crate) fn limit(milliseconds: Option<u64>) -> Option<Duration> {
     milliseconds.filter(|&ms| ms > 0).map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Deadline, MullamaError};
+
+    #[test]
+    fn a_number_of_one_has_a_noun_in_the_singular() {
+        let timeout = |completion_tokens| MullamaError::StreamTimeout {
+            deadline: Deadline::Total,
+            limit_ms: 5,
+            completion_tokens,
+        };
+        let overflow = |prompt_tokens| MullamaError::ContextOverflow {
+            prompt_tokens,
+            is_lower_bound: false,
+            context_len: prompt_tokens,
+        };
+        let overload = |unfinished| MullamaError::Overloaded { unfinished, limit: unfinished };
+        for (error, words) in [
+            (timeout(0), "timed out after 5 ms with 0 tokens generated ("),
+            (timeout(1), "timed out after 5 ms with 1 token generated ("),
+            (timeout(2), "timed out after 5 ms with 2 tokens generated ("),
+            (overflow(1), "the prompt has 1 token, but"),
+            (overflow(2), "the prompt has 2 tokens, but"),
+            (overload(1), "1 stream is unfinished and"),
+            (overload(2), "2 streams are unfinished and"),
+        ] {
+            assert!(error.message().starts_with(words), "{error}");
+        }
+    }
 }
