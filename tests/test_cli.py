@@ -79,6 +79,13 @@ def test_json_is_a_line_an_event() -> None:
     assert end["text"] == "".join(token["text"] for token in tokens)
 
 
+def test_in_json_without_streaming_only_the_whole_text_is_an_event() -> None:
+    done = mullama("run", "demo", POEM, "--max-tokens", "3", "--json", "--seed", "7", "--no-stream")
+    whole = mullama("run", "demo", POEM, "--max-tokens", "3", "--json", "--seed", "7")
+    (event,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (event["type"], event["text"]) == ("done", json.loads(whole.stdout.splitlines()[-1])["text"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "code"),
     [
@@ -115,29 +122,41 @@ def test_in_json_ctrl_c_ends_with_done() -> None:
     [
         (["run", "/nowhere/model.gguf", "A"], 3, "no model at /nowhere/model.gguf"),
         (["run", __file__, "A"], 3, "cannot load"),
-        (["run", "demo", "A", "--temperature", "-1"], 2, "temperature is -1, but must be"),
-        (["run", "demo", "A", "--ctx-size", "0"], 2, "n_ctx is 0, but must be"),
-        (["run", "demo", "A B C D E F G H", "--ctx-size", "4"], 2, "the context holds 4"),
+        (["run", "demo", "A", "--temperature", "-1"], 2, "--temperature is -1, but must be"),
+        (["run", "demo", "A", "--ctx-size", "0"], 2, "--ctx-size is 0, but must be"),
+        (
+            ["run", "demo", "A B C D E F G H", "--ctx-size", "4"],
+            2,
+            "the context holds 4; it needs --ctx-size 22 or more",
+        ),
         (["run", "demo", "-"], 2, "lone surrogate"),
         (["run", "demo", ""], 2, "the prompt is empty"),
-        (["run", "demo", "A", "--temperature", "hot"], 2, "Invalid value for '-T' / '--temperature'"),
+        (["run", "demo", "A", "--temperature", "hot"], 2, "--temperature is hot, but must be a number: 0.0 to 3.4e38"),
         (["run", "demo", "A", "--no-such-option"], 2, "No such option: --no-such-option"),
-        (["run"], 2, "Missing argument 'MODEL'"),
+        (["run"], 2, "Missing argument 'MODEL' (see mullama run --help)"),
         (["run", "demo", "A", "--set", "temprature=1"], 2, "unknown setting temprature; did you mean temperature?"),
-        (["run", "demo", "A", "--set", "temperature"], 2, "--set temperature has no value; write --set NAME=VALUE"),
-        (["run", "demo", "A", "--set", "temperature=hot"], 2, "temperature must be a number, not str"),
+        (
+            ["run", "demo", "A", "--set", "temperature"],
+            2,
+            "--set temperature has no value; write --set temperature=VALUE",
+        ),
+        (["run", "demo", "A", "--set", "temperature=hot"], 2, "temperature is hot, but must be a number"),
         (["run", "demo", "A", "--set", "top_k=-1"], 2, "top_k is -1, but must be"),
-        (["run", "demo", "A", "-k", "5", "--set", "top_k=6"], 2, "top_k is given twice"),
+        (
+            ["run", "demo", "A", "-k", "5", "--set", "top_k=6"],
+            2,
+            "top_k is given twice: with --top-k 5, and with --set top_k=6",
+        ),
         (["run", "demo", "A", "--raw", "-S", "B"], 2, "--raw and --system exclude each other"),
         (["run", "demo", "A", "--raw", "--chat-template", "B"], 2, "--raw and --chat-template exclude each other"),
         (["run", "demo", "A", "--chat-template", "/nowhere"], 2, "cannot read /nowhere: No such file"),
         (["run", "demo", "A", "--chat-template", sys.executable], 2, "it is not UTF-8"),
         (["run", "demo", "A", "--chat-template", "/"], 2, "cannot read /: Is a directory"),
-        (["walk"], 2, "No such command 'walk'"),
+        (["walk"], 2, "No such command 'walk' (see mullama --help)"),
         (["run", "demo", "A", "--max-tokens"], 2, "--max-tokens"),
         (["run", "demo", "A", "--system", b"\xff"], 2, "lone surrogate"),
         (["bench", "/nowhere/model.gguf"], 3, "no model at /nowhere/model.gguf"),
-        (["bench", "demo", "--seconds", "nan"], 2, "--seconds is nan"),
+        (["bench", "demo", "--seconds", "nan"], 2, "--seconds is nan, but must be a number of seconds: 0.05 to 3600"),
     ],
 )
 def test_a_failure_has_its_exit_code_and_one_line(arguments: list[str | bytes], code: int, words: str) -> None:

@@ -16,7 +16,7 @@ from command import COMMAND, mullama
 from mullama import ContextParams, StreamConfig, _cli
 from mullama._options import complete_model
 from mullama._run import Job
-from mullama._settings import UNLIMITED
+from mullama._values import UNLIMITED
 
 if TYPE_CHECKING:
     from pathlib import Path

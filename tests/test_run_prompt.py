@@ -106,11 +106,10 @@ def test_with_a_system_message_a_model_without_a_chat_template_is_refused(plain_
     assert b"--chat-template FILE" in done.stderr
 
 
-def test_a_pipe_that_holds_more_than_any_context_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_prompt, "MAX_BYTES", 10)
-    assert _prompt.read_limited(io.BytesIO(b"x" * 10), "standard input") == b"x" * 10
+def test_a_pipe_that_holds_more_than_any_context_is_refused() -> None:
+    assert _prompt.read_limited(io.BytesIO(b"x" * 10), "standard input", 10) == b"x" * 10
     with pytest.raises(_prompt.TextError, match="standard input holds more than"):
-        _prompt.read_limited(io.BytesIO(b"x" * 11), "standard input")
+        _prompt.read_limited(io.BytesIO(b"x" * 11), "standard input", 10)
 
 
 def test_a_pipe_without_text_leaves_the_prompt_alone(context: Context) -> None:

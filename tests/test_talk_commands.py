@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,14 @@ def said(terminal: Terminal, folder: Path) -> list[tuple[str, str]]:
 def test_each_command_that_leaves_ends_with_0(terminal: Terminal, command: str) -> None:
     terminal.press(command.encode() + b"\r")
     assert terminal.end()[0] == 0
+
+
+def test_a_command_with_words_that_it_does_not_take_does_nothing(terminal: Terminal, tmp_path: Path) -> None:
+    terminal.say("Hello!")
+    assert "/clear takes nothing after it" in terminal.say("/clear now")
+    assert "/undo takes nothing after it" in terminal.say("/undo twice")
+    assert "/bye takes nothing after it" in terminal.say("/bye now")
+    assert len(said(terminal, tmp_path)) == 2
 
 
 def test_an_unknown_word_with_a_slash_is_refused_with_a_hint_and_not_sent(terminal: Terminal, tmp_path: Path) -> None:
@@ -185,6 +194,29 @@ def test_the_context_in_use_is_shown(terminal: Terminal, context: Context) -> No
 def test_an_answer_that_ends_by_length_says_so(terminal: Terminal) -> None:
     terminal.say("/set max_tokens 3")
     assert "mullama: the text was cut off after 3 tokens (max_tokens)" in terminal.say("Tell me a story.")
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "way_out"),
+    [
+        ([], "again " * 90, "shorten the message"),
+        (["-S", "Be brief. " * 60], "Hello!", "shorten the system message"),
+    ],
+)
+def test_what_does_not_fit_is_told_with_the_size_that_it_needs(options: list[str], message: str, way_out: str) -> None:
+    with Terminal("demo", "-c", "64", "--no-history", *options, columns=400) as terminal:
+        terminal.start()
+        shown = terminal.say(message)
+    found = re.search(
+        r"the prompt has (\d+) tokens, but the context holds 64; it needs --ctx-size (\d+) or more", shown
+    )
+    assert found is not None
+    tokens, needed = map(int, found.groups())
+    assert needed == tokens + 1
+    assert way_out in shown
+    with Terminal("demo", "-c", str(needed), "--no-history", *options, columns=400) as terminal:
+        terminal.start()
+        assert f"cut off because the context of {needed} tokens is full" in terminal.say(message)
 
 
 def test_without_max_tokens_only_the_context_ends_an_answer() -> None:

@@ -12,7 +12,7 @@ import pyte
 import pytest
 
 from mullama import Context, ContextParams, InvalidConfigError, Model, StreamConfig
-from mullama._commands import split_command
+from mullama._commands import BARE_COMMANDS, misuse, split_command
 from mullama._conversation import Conversation
 from mullama._history import FileHistory
 from mullama._introduction import PROMPTS, TOY, parameters
@@ -117,10 +117,41 @@ def test_enter_sends_what_is_complete(text: str, complete: object) -> None:
         ('"""/bye"""', None),
         ("/etc/passwd", ("etc/passwd", "")),
         ('/set system """One\ntwo"""', ("set", 'system """One\ntwo"""')),
+        ("/set\ttop_k  7", ("set", "top_k  7")),
+        ("/save! a b", ("save!", "a b")),
+        ("/ text", ("", "text")),
     ],
 )
 def test_a_line_with_a_slash_is_a_command(text: str, expected: tuple[str, str] | None) -> None:
     assert split_command(typed_of(text)) == expected
+
+
+@pytest.mark.parametrize("name", sorted(BARE_COMMANDS))
+def test_words_after_a_command_that_takes_none_are_refused_by_name(name: str) -> None:
+    expected = f"mullama: /{name} takes nothing after it, so 'right now' was not expected and nothing was done"
+    assert misuse(name, "right now") == expected
+    assert misuse(name, "") is None
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("/ text", "mullama: unknown command / text"),
+        ("/Bye", "did you mean /bye?"),
+        ("/exit now", "/bye takes nothing after it"),
+        ("/? set", "/help takes nothing after it"),
+        ("/save", "/save requires a file name"),
+        ("/save!", "/save! requires a file name"),
+        ("/" + "x" * 10_000, "unknown command /xxx"),
+    ],
+)
+def test_a_command_that_is_misused_is_told_what_it_takes(line: str, words: str) -> None:
+    command = split_command(typed_of(line))
+    assert command is not None
+    said = misuse(*command)
+    assert said is not None
+    assert words in said
+    assert len(said) < 300
 
 
 def test_a_text_loses_its_fences_and_its_backslashes() -> None:
@@ -249,5 +280,5 @@ def test_a_history_that_is_a_pipe_is_refused_at_once(tmp_path: Path, capfd: pyte
 
 @pytest.mark.parametrize(("name", "text"), [("logit_bias", "{1: 2}"), ("stop_tokens", "[1,")])
 def test_a_setting_that_begins_like_json_but_is_not_says_so(name: str, text: str) -> None:
-    with pytest.raises(InvalidConfigError, match="begins like JSON but is not"):
+    with pytest.raises(InvalidConfigError, match="begins like JSON but is not valid"):
         changed(DEFAULTS, name, text)

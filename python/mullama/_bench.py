@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mullama import Context, Model, __version__
+from mullama._exceptions import ContextOverflowError
 from mullama._introduction import described, name, quantization
 from mullama._machine import MIB, processor_name, resident
 from mullama._output import plain, say, write_event, write_table
+from mullama._run import with_size
 from mullama._versions import LLAMA_CPP
 
 if TYPE_CHECKING:
@@ -76,10 +78,14 @@ def bench(job: Bench) -> None:
         Figure("load_ms", "load time, including the engine", loaded * 1e3, "ms"),
         Figure("resident_mib", "memory after loading (RSS)", None if held is None else held / MIB, "MiB"),
     ]
-    for figure in measured(context, job.seconds):
-        figures.append(figure)
-        if sys.stderr is not None and sys.stderr.isatty():
-            say(f"{figure.words}: {figure.shown()} {figure.unit}")
+    try:
+        for figure in measured(context, job.seconds):
+            figures.append(figure)
+            if sys.stderr is not None and sys.stderr.isatty():
+                say(f"{figure.words}: {figure.shown()} {figure.unit}")
+    except ContextOverflowError as error:
+        tokens = error.prompt_tokens
+        raise with_size(error, context, lambda: tokens, 0) from None
     machine = {
         "mullama": __version__,
         "llama_cpp": LLAMA_CPP,

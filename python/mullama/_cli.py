@@ -4,44 +4,39 @@
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import typer
 
-from mullama import ContextParams, MullamaError, StreamConfig, __version__
+from mullama import __version__
 from mullama import _options as option
-from mullama._exceptions import InvalidConfigError
+from mullama._failure import FAILED, Ended, failure_of, told, write_error
 from mullama._help import Command, Group
-from mullama._output import OutputError, discard, plain, say, write_event, write_line
-from mullama._prompt import TextError, read_prompt, read_text
+from mullama._output import OutputError, say, write_line
+from mullama._prompt import is_stdin, read_prompt, read_template
 from mullama._run import Job, run
-from mullama._settings import DEFAULTS, changed
-
-FAILED = 1
-"""Exit code of a failure that is neither the model's nor the prompt's, such as a full disk."""
-
-MIN_SECONDS, MAX_SECONDS = 0.05, 3600.0
-"""Bounds of `--seconds`: less measures nothing, and nobody waits longer."""
+from mullama._settings import configured, duration, layers, params
 
 EXAMPLES = """
-mullama run demo                            start a conversation with the demo model
+mullama run demo                # have a conversation
 mullama run model.gguf "Why is the sky blue?"
 cat notes.txt | mullama run model.gguf summarize this
-mullama bench model.gguf                    measure speed on this machine
-mullama doctor model.gguf                   check the machine and the model
-mullama --install-completion                let Tab complete commands and options in this shell
+mullama bench model.gguf        # measure speed
+mullama doctor model.gguf       # check machine and model
+mullama --install-completion    # for Tab in this shell
 """
 RUN_EXAMPLES = """
-mullama run model.gguf                      start a conversation
+mullama run model.gguf          # have a conversation
 mullama run model.gguf Write a poem about rain
 cat notes.txt | mullama run model.gguf "Summarize this."
-mullama run model.gguf --raw "Once upon a time" -n 100 -T 0.7
-mullama run model.gguf "List three colors." --json | tail -n 1
+mullama run model.gguf --raw "Once upon a time" -n 100
+mullama run model.gguf "Hello!" --json | tail -n 1
 """
 BENCH_EXAMPLES = """
 mullama bench model.gguf
-mullama bench model.gguf --threads 4 --json > four-threads.json
+mullama bench model.gguf --threads 4 --json > speed.json
 """
 DOCTOR_EXAMPLES = """
 mullama doctor
@@ -57,11 +52,9 @@ class Order:
 
     Attributes:
         run: Runs the command.
-        json: Whether a failure is also reported as an event.
     """
 
     run: Callable[[], None]
-    json: bool = False
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,36 +66,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return attempt(sys.argv[1:] if arguments is None else arguments)
     except OutputError as error:
-        discard(sys.stdout)
-        if isinstance(error.cause, BrokenPipeError):
-            return 0  # the reader has seen enough, which is not an error
-        say(f"mullama: cannot write to standard output: {error.cause.strerror}")
-    except OSError as error:
-        say(plain(f"mullama: {error.strerror or error}"))
-    except MemoryError:
-        say("mullama: out of memory")
-    return FAILED
+        # A reader that has seen enough is not an error.
+        return FAILED if told(error) else 0
 
 
 def attempt(arguments: Sequence[str]) -> int:
     """Runs what the arguments ask for. A failure is reported on stderr, and as an event if events were asked for."""
     try:
         order = parse(arguments)
-    except Exception as error:
-        # Newer versions of Typer bring a Click of their own, so the class of Click's errors has no name of its own.
-        if not hasattr(error, "format_message"):
-            raise
-        say(plain(f"mullama: {error.format_message()} (see --help)"))
-        return int(getattr(error, "exit_code", FAILED))
-    if isinstance(order, int):
-        return order
-    try:
+        if isinstance(order, int):
+            return order
         order.run()
-    except MullamaError as error:
-        say(plain(f"mullama: {error}"))
-        if order.json:
-            write_event(type="error", code=error.code, message=str(error))
-        return error.exit_code
+    except Ended:
+        raise
+    except KeyboardInterrupt:
+        if asks_for_json(arguments):
+            write_error("INTERRUPTED", "interrupted")
+        raise
+    except Exception as error:
+        failure = failure_of(error)
+        if failure is None:
+            raise
+        say(f"mullama: {failure.message}")
+        if asks_for_json(arguments):
+            write_error(failure.code, failure.message)
+        return failure.exit_code
     return 0
 
 
@@ -149,7 +137,7 @@ def run_command(  # noqa: PLR0913, PLR0917  # an option each
     no_history: option.NoHistory = False,  # noqa: FBT002  # the same
     ctx_size: option.ContextSize = None,
     threads: option.Threads = None,
-    gpu_layers: option.GpuLayers = -1,
+    gpu_layers: option.GpuLayers = "-1",
     no_stream: option.NoStream = False,  # noqa: FBT002  # the same
     no_wrap: option.NoWrap = False,  # noqa: FBT002  # the same
     render: option.Render = False,  # noqa: FBT002  # the same
@@ -157,61 +145,35 @@ def run_command(  # noqa: PLR0913, PLR0917  # an option each
     verbose: option.Verbose = False,  # noqa: FBT002  # the same
 ) -> Order:
     """Generate text from a prompt. Without one, on a terminal: start a conversation."""
-    given: dict[str, Any] = {
-        "max_tokens": max_tokens,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "min_p": min_p,
+    options = {
+        "--max-tokens": max_tokens,
+        "--temperature": temperature,
+        "--top-k": top_k,
+        "--top-p": top_p,
+        "--min-p": min_p,
     }
-    given |= {"repeat_penalty": repeat_penalty, "seed": seed, "stop_sequences": stop, "timeout_ms": timeout}
+    options |= {"--repeat-penalty": repeat_penalty, "--seed": seed, "--timeout": timeout}
     words: dict[str, Any] = {"raw": raw, "stream": not no_stream, "wrap": not no_wrap, "render": render, "json": json}
-    words |= {"model": model, "system": system, "gpu_layers": gpu_layers, "history": not no_history}
-    words |= {"verbose": verbose} | texts(context, prompt or [], chat_template, words)
+    words |= {"model": model, "system": system, "history": not no_history, "verbose": verbose}
+    if raw and system is not None:
+        context.fail("--raw and --system exclude each other: a system message is part of a chat")
+    if raw and chat_template is not None:
+        context.fail("--raw and --chat-template exclude each other: --raw uses no template")
 
     def start() -> None:
-        # Settings out of range are refused here, before the model is loaded.
-        config = configured({name: value for name, value in given.items() if value is not None}, set or [])
-        begin(Job(config=config, params=ContextParams(n_ctx=ctx_size, n_threads=threads), **words))
+        # Settings out of range are refused before anything is read or loaded.
+        config = configured({option: text for option, text in options.items() if text is not None}, stop, set or [])
+        engine = params(ctx_size, threads)
+        offloaded = layers(gpu_layers)
+        template = None if chat_template is None else read_template(chat_template)
+        asked = read_prompt(prompt or [], is_stdin_taken=chat_template is not None and is_stdin(chat_template))
+        for name in ("json", "raw"):
+            if asked is None and words[name]:
+                context.fail(f"--{name} requires a PROMPT; it is not available in a conversation")
+        given: dict[str, Any] = {"prompt": asked, "chat_template": template, "gpu_layers": offloaded}
+        begin(Job(config=config, params=engine, **given, **words))
 
-    return Order(start, json)
-
-
-def texts(context: typer.Context, prompt: list[str], template: str | None, words: dict[str, Any]) -> dict[str, Any]:
-    """Reads the prompt and the chat template. Refuses options that contradict each other, by name."""
-    if words["raw"] and words["system"] is not None:
-        context.fail("--raw and --system exclude each other: a system message is part of a chat")
-    if words["raw"] and template is not None:
-        context.fail("--raw and --chat-template exclude each other: --raw uses no template")
-    try:
-        read = {"prompt": read_prompt(prompt), "chat_template": None if template is None else read_text(template)}
-    except TextError as error:
-        context.fail(str(error))
-    for name in ("json", "raw"):
-        if read["prompt"] is None and words[name]:
-            context.fail(f"--{name} requires a PROMPT; it is not available in a conversation.")
-    return read
-
-
-def configured(given: dict[str, Any], settings: list[str]) -> StreamConfig:
-    """The settings that the options and `--set` make.
-
-    Raises:
-        InvalidConfigError: A setting is unknown, out of range, or given twice.
-    """
-    config = replace(DEFAULTS, **given)
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        name = name.strip().replace("-", "_")
-        if not equals:
-            message = f"--set {setting} has no value; write --set NAME=VALUE"
-            raise InvalidConfigError(message)
-        if name in given:
-            message = f"{name} is given twice: as an option of its own or with --set, and with --set {setting}"
-            raise InvalidConfigError(message)
-        given[name] = text
-        config = changed(config, name, text)
-    return config
+    return Order(start)
 
 
 def begin(job: Job) -> None:
@@ -226,26 +188,23 @@ def begin(job: Job) -> None:
 
 @app.command("bench", cls=Command, epilog=BENCH_EXAMPLES)
 def bench_command(  # noqa: PLR0913  # an option each
-    context: typer.Context,
     model: option.ModelName,
     *,
     ctx_size: option.ContextSize = None,
     threads: option.Threads = None,
-    gpu_layers: option.GpuLayers = -1,
-    seconds: option.Seconds = 2.0,
+    gpu_layers: option.GpuLayers = "-1",
+    seconds: option.Seconds = "2",
     json: option.Json = False,
 ) -> Order:
     """Measure a model on this machine: speed, time to first token, overhead of Python, memory."""
-    if not MIN_SECONDS <= seconds <= MAX_SECONDS:  # NaN is refused too
-        context.fail(f"--seconds is {seconds}, but must be {MIN_SECONDS} to {MAX_SECONDS}")
 
     def start() -> None:
         from mullama._bench import Bench, bench  # noqa: PLC0415  # a prompt does not need it
 
-        params = ContextParams(n_ctx=ctx_size, n_threads=threads)
-        bench(Bench(model=model, params=params, gpu_layers=gpu_layers, seconds=seconds, json=json))
+        engine, offloaded = params(ctx_size, threads), layers(gpu_layers)
+        bench(Bench(model=model, params=engine, gpu_layers=offloaded, seconds=duration(seconds), json=json))
 
-    return Order(start, json)
+    return Order(start)
 
 
 @app.command("doctor", cls=Command, epilog=DOCTOR_EXAMPLES)
@@ -257,4 +216,25 @@ def doctor_command(model: option.MaybeModelName = None, *, json: option.Json = F
 
         doctor(model, json=json)
 
-    return Order(start, json)
+    return Order(start)
+
+
+def asks_for_json(arguments: Sequence[str]) -> bool:
+    """Whether `--json` is among the options, even if the arguments cannot be parsed."""
+    commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    command = commands.get(next((word for word in arguments if not word.startswith("-")), ""))
+    options = [] if command is None else command.params
+    with_value = {name for each in options if not getattr(each, "is_flag", True) for name in each.opts}
+    words = iter(arguments)
+    for word in words:
+        if word in {"--", "--json"}:
+            return word == "--json"
+        if word in with_value:
+            next(words, None)
+        elif word.startswith("-") and not word.startswith("--"):
+            flags = list(takewhile(lambda letter: f"-{letter}" not in with_value, word[1:]))
+            if "j" in flags:
+                return True
+            if len(flags) == len(word) - 2:  # the last letter is an option, whose value is the next word
+                next(words, None)
+    return False

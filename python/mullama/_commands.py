@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, NamedTuple
 
+from mullama._values import MAX_SHOWN, quoted
+
 if TYPE_CHECKING:
     from mullama._typed import Typed
 
@@ -36,12 +38,14 @@ COMMANDS = (
     Command("read", "FILE", "put the text of a file before the next message"),
     Command("edit", "[TEXT]", "write a message in $EDITOR, and send it"),
     Command("save", "FILE", "save the conversation to a file, as JSON"),
+    Command("save!", "FILE", "the same, in place of another file of that name"),
     Command("load", "FILE", "continue the conversation of such a file"),
     Command("bye", "", "leave, like /exit, /quit and Ctrl-D"),
 )
-ALIASES = {"?": "help", "exit": "bye", "quit": "bye", "": "help"}
+ALIASES = {"?": "help", "exit": "bye", "quit": "bye"}
 TOPICS = ("info", "system", "template", "settings", "messages")
 FILE_COMMANDS = frozenset(each.name for each in COMMANDS if each.arguments == "FILE")
+BARE_COMMANDS = frozenset(each.name for each in COMMANDS) - {each.name for each in COMMANDS if each.arguments}
 NAMES = tuple(dict.fromkeys([*(command.name for command in COMMANDS), "?", "exit", "quit"]))
 
 KEYS = '''\
@@ -66,14 +70,28 @@ def split_command(typed: Typed) -> tuple[str, str] | None:
     text = typed.text.strip()
     if typed.fenced or not text.startswith("/"):
         return None
-    name, _, rest = text[1:].partition(" ")
+    if text == "/":
+        return "help", ""
+    name, *rest = ("", text[1:]) if text[1].isspace() else text[1:].split(maxsplit=1)
     if "\n" in text and name != "set":
         return None
-    return ALIASES.get(name, name), rest.strip()
+    return ALIASES.get(name, name), rest[0].strip() if rest else ""
+
+
+def misuse(name: str, rest: str) -> str | None:
+    """What to say of a command that does not exist, or that lacks a file name or has too many words."""
+    if name not in NAMES:
+        return unknown(name or f" {rest}")
+    if name in FILE_COMMANDS and not rest:
+        return f"mullama: /{name} requires a file name"
+    if name in BARE_COMMANDS and rest:
+        return f"mullama: /{name} takes nothing after it, so {quoted(rest)} was not expected and nothing was done"
+    return None
 
 
 def unknown(name: str) -> str:
     """What to say of a command that does not exist."""
-    close = difflib.get_close_matches(name, NAMES, n=1)
+    close = [] if name[:1].isspace() else difflib.get_close_matches(name.lower(), NAMES, n=1)
     guess = f"; did you mean /{close[0]}?" if close else ""
+    name = name if len(name) <= MAX_SHOWN else name[: MAX_SHOWN - 1] + "…"
     return f'mullama: unknown command /{name}{guess}\n/help lists all commands; """ around a message sends it as it is.'

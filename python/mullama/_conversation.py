@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from mullama._chat import chat_of
-from mullama._prompt import TextError, read_text
+from mullama._prompt import MIB, TextError, read_text
+from mullama._replace import regular_status, write_whole
+from mullama._run import chat_tokens
+from mullama._values import quoted
 
 if TYPE_CHECKING:
     from mullama._context import Context
 
 Message: TypeAlias = dict[str, str]
 
+MAX_BYTES = 16 * MIB
+"""Largest file that is loaded: as JSON, it may take some twenty times its size while it is parsed."""
+
 MAX_MESSAGES = 10_000
 """Most messages that are loaded from a file."""
+
+ROLES = ("system", "user", "assistant")
+"""Roles of messages that are loaded: a template may leave out others without a word."""
 
 CHARACTERS_PER_TOKEN = 1_000
 """More than any token has: a text of more characters than this for each token of the context cannot fit."""
@@ -38,10 +47,13 @@ class Conversation:
         self.messages: list[Message] = []
         self.first_sent = 0
         self.was_told = False
+        self._files: set[Path] = set()
+        """Files that hold this conversation, which `save` may replace."""
 
     def clear(self) -> None:
         """Forgets all messages but the system message."""
         self.messages = []
+        self._files = set()
         self._send_all()
 
     def _send_all(self) -> None:
@@ -101,8 +113,11 @@ class Conversation:
 
     def count(self, messages: list[Message]) -> int:
         """Number of tokens of messages with the template around them."""
-        chat = chat_of(messages, None, self._chat_template, None)
-        return len(self._context.model._native.tokenize_chat(chat))  # noqa: SLF001  # two halves of one package
+        return chat_tokens(self._context, messages, self._chat_template)
+
+    def is_mostly_system(self, text: str) -> bool:
+        """Whether the system message is longer than the text that follows it."""
+        return len(self.system or "") > len(text)
 
     def record(self, text: str, answer: str) -> None:
         """Adds a turn."""
@@ -119,19 +134,27 @@ class Conversation:
                 return said
         return None
 
-    def save(self, file: str) -> Path:
-        """Writes all messages to a file, as JSON.
+    def save(self, file: str, *, replace: bool = False) -> Path:
+        """Writes all messages to a file, as JSON. It replaces a file that `save` or `load` used in this conversation.
+
+        Args:
+            file: The file.
+            replace: Whether it replaces any other file too.
 
         Raises:
-            TextError: The file cannot be written.
+            TextError: The file cannot be written, or exists.
         """
+        content = (json.dumps(self.whole(), ensure_ascii=False, indent=2) + "\n").encode(errors="backslashreplace")
         try:
             path = Path(file).expanduser()
-            content = (json.dumps(self.whole(), ensure_ascii=False, indent=2) + "\n").encode()
-            path.write_bytes(content)
+            target = path.resolve()
+            if regular_status(target) is not None and not replace and target not in self._files:
+                raise FileExistsError(errno.EEXIST, f"it exists already; /save! {file} replaces it")
+            write_whole(target, content)
         except (OSError, RuntimeError, ValueError) as error:  # no such directory, no such home directory, no valid name
             message = f"cannot save to {file}: {getattr(error, 'strerror', None) or error}"
             raise TextError(message) from None
+        self._files.add(target)
         return path
 
     def load(self, file: str) -> None:
@@ -139,11 +162,19 @@ class Conversation:
 
         Raises:
             TextError: The file cannot be read, or holds something else.
+            MullamaError: The template refuses the messages.
         """
-        messages = parse_messages(file, read_text(file))
+        messages = parse_messages(file, read_text(file, limit=MAX_BYTES))
         system = messages.pop(0)["content"] if messages and messages[0]["role"] == "system" else None
+        before = self.system, self.messages, self.first_sent, self.was_told
         self.system, self.messages = system, messages
         self._send_all()
+        try:
+            self.check()
+        except BaseException:
+            self.system, self.messages, self.first_sent, self.was_told = before
+            raise
+        self._files = {Path(file).expanduser().resolve()}
 
 
 def parse_messages(file: str, text: str) -> list[Message]:
@@ -155,7 +186,8 @@ def parse_messages(file: str, text: str) -> list[Message]:
     try:
         messages = json.loads(text)
     except (ValueError, RecursionError) as error:
-        message = f"cannot load {file}: it is not JSON ({error})"
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        message = f"cannot load {file}: it is not JSON ({reason})"
         raise TextError(message) from None
     wrong = "it is not a list of messages" if not isinstance(messages, list) else None
     if wrong is None and len(messages) > MAX_MESSAGES:
@@ -163,6 +195,12 @@ def parse_messages(file: str, text: str) -> list[Message]:
     for at, each in enumerate(messages if wrong is None else []):
         if not isinstance(each, dict) or not all(isinstance(each.get(key), str) for key in ("role", "content")):
             wrong = f"message {at} is not an object with a role and a content that are text"
+            break
+        if each["role"] not in ROLES:
+            wrong = f"message {at} has the role {quoted(each['role'])}, but it must be {', '.join(ROLES)}"
+            break
+        if more := each.keys() - {"role", "content"}:
+            wrong = f"message {at} has a {quoted(min(more))}, but only a role and a content can be loaded"
             break
     if wrong:
         message = f"cannot load {file}: {wrong}"

@@ -12,6 +12,9 @@ MAX_WIDTH = 100
 INDENT = 28
 """Column in which the descriptions start."""
 
+NARROW, NARROW_INDENT = 56, 6
+"""Below this width, descriptions stand on lines of their own, indented by this."""
+
 
 class Command(TyperCommand):
     """A command whose help is plain text in groups."""
@@ -78,12 +81,13 @@ def name(parameter: Any) -> str:  # noqa: ANN401  # the same
 def section(title: str, rows: list[tuple[str, str | None]], width: int) -> str:
     """A titled list of names and descriptions."""
     lines = [f"{title}:"]
+    indent = INDENT if width >= NARROW else NARROW_INDENT
     for first, words in rows:
-        described = textwrap.wrap(words or "", max(width - INDENT, 20))
+        described = textwrap.wrap(words or "", max(width - indent, 20))
         head = f"  {first}"
-        if len(head) < INDENT - 1 and described:
-            lines.append(f"{head:<{INDENT}}{described.pop(0)}")
+        if len(head) < indent - 1 and described:
+            lines.append(f"{head:<{indent}}{described.pop(0)}")
         else:
             lines.append(head)
-        lines += [" " * INDENT + line for line in described]
+        lines += [" " * indent + line for line in described]
     return "\n".join(lines)

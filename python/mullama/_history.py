@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from prompt_toolkit.history import History
 
 from mullama._output import plain, say
+from mullama._prompt import open_regular
+from mullama._replace import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,10 +52,7 @@ class FileHistory(History):
     def load_history_strings(self) -> Iterator[str]:
         """The entries, newest first."""
         try:
-            with self._open(os.O_RDONLY) as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(max(0, size - MAX_BYTES))
-                lines = file.read(MAX_BYTES).splitlines()
+            lines = self._tail(MAX_BYTES).splitlines()
         except FileNotFoundError:
             return
         except OSError as error:
@@ -77,7 +76,7 @@ class FileHistory(History):
             return
         try:
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with self._open(os.O_RDWR | os.O_CREAT | os.O_APPEND) as file:
+            with self._append() as file:
                 if hasattr(os, "fchmod"):
                     os.fchmod(file.fileno(), 0o600)  # an older file may have been open to others
                 file.write(line)
@@ -87,21 +86,23 @@ class FileHistory(History):
         except OSError as error:
             self._give_up(error)
 
-    def _open(self, flags: int) -> BinaryIO:
-        """Opens the file. Without waiting, because a pipe of this name may have nobody at its other end."""
-        descriptor = os.open(self._file, flags | os.O_NONBLOCK, 0o600)
+    def _append(self) -> BinaryIO:
+        """Opens the file to write at its end. Without waiting, as `open_regular` does."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(self._file, flags, 0o600)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise OSError(errno.EINVAL, "not a regular file")
-        return os.fdopen(descriptor, "rb" if flags == os.O_RDONLY else "r+b")
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        return os.fdopen(descriptor, "r+b")
 
     def _shorten(self) -> None:
         """Removes the older half, in one step: another conversation may read the file at this moment."""
-        newer = self._file.read_bytes()[-MAX_BYTES // 2 :]
-        draft = self._file.with_name(f"history.{os.getpid()}")
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(newer.partition(b"\n")[2])
-        draft.replace(self._file)
+        write_whole(self._file, self._tail(MAX_BYTES // 2).partition(b"\n")[2], mode=0o600)
+
+    def _tail(self, most: int) -> bytes:
+        with open_regular(self._file) as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - most))
+            return file.read(most)
 
     def _give_up(self, error: OSError) -> None:
         self._is_usable = False

@@ -164,8 +164,9 @@ class CommandCompleter(Completer):
             return
         command, space, rest = text[1:].partition(" ")
         if not space:
-            yield from _matching(_commands.NAMES, command)
-        elif command in {"read", "save", "load"}:
+            # One that forces is typed on purpose, and would leave /save without a single completion.
+            yield from _matching((name for name in _commands.NAMES if not name.endswith("!")), command)
+        elif command in _commands.FILE_COMMANDS:
             yield from self._files.get_completions(Document(rest, len(rest)), complete_event)
         elif command == "show":
             yield from _matching(_commands.TOPICS, rest)

@@ -42,6 +42,7 @@ def complete_setting(incomplete: str) -> list[str]:
     return [f"{name}=" for name in NAMES if name.startswith(incomplete)]
 
 
+# Numbers are texts here, so that --temperature and --set temperature are checked alike, with the same errors.
 _MODEL = "Path of a GGUF file, or demo for the small model that comes with the package."
 ModelName = Annotated[str, _argument("MODEL", _MODEL, autocompletion=complete_model)]
 MaybeModelName = Annotated[str | None, _argument("MODEL", _MODEL, autocompletion=complete_model)]
@@ -56,11 +57,11 @@ Prompt = Annotated[
 
 _GENERATION = "Generation"
 MaxTokens = Annotated[
-    int | None,
+    str | None,
     _option(_GENERATION, "-n --max-tokens", "N", "Generate at most N tokens (default: until the context is full)."),
 ]
 Temperature = Annotated[
-    float | None,
+    str | None,
     _option(
         _GENERATION,
         "-T --temperature",
@@ -69,11 +70,11 @@ Temperature = Annotated[
     ),
 ]
 TopK = Annotated[
-    int | None,
+    str | None,
     _option(_GENERATION, "-k --top-k", "N", f"Keep the N most likely tokens; 0 is off (default: {DEFAULTS.top_k})."),
 ]
 TopP = Annotated[
-    float | None,
+    str | None,
     _option(
         _GENERATION,
         "-p --top-p",
@@ -82,7 +83,7 @@ TopP = Annotated[
     ),
 ]
 MinP = Annotated[
-    float | None,
+    str | None,
     _option(
         _GENERATION,
         "--min-p",
@@ -91,7 +92,7 @@ MinP = Annotated[
     ),
 ]
 RepeatPenalty = Annotated[
-    float | None,
+    str | None,
     _option(
         _GENERATION,
         "--repeat-penalty",
@@ -99,12 +100,12 @@ RepeatPenalty = Annotated[
         f"Penalize repeated tokens by the factor X; 1.0 is off (default: {DEFAULTS.repeat_penalty}).",
     ),
 ]
-Seed = Annotated[int | None, _option(_GENERATION, "-s --seed", "N", "Set the sampling seed (default: random).")]
+Seed = Annotated[str | None, _option(_GENERATION, "-s --seed", "N", "Set the sampling seed (default: random).")]
 Stop = Annotated[
     list[str] | None, _option(_GENERATION, "--stop", "TEXT", "End before this text. Can be given several times.")
 ]
 Timeout = Annotated[
-    int | None, _option(_GENERATION, "--timeout", "MS", "Fail after MS milliseconds (default: no limit).")
+    str | None, _option(_GENERATION, "--timeout", "MS", "Fail after MS milliseconds (default: no limit).")
 ]
 Set = Annotated[
     list[str] | None,
@@ -131,7 +132,7 @@ NoHistory = Annotated[
 
 _ENGINE = "Engine"
 ContextSize = Annotated[
-    int | None,
+    str | None,
     _option(
         _ENGINE,
         "-c --ctx-size",
@@ -140,10 +141,10 @@ ContextSize = Annotated[
     ),
 ]
 Threads = Annotated[
-    int | None, _option(_ENGINE, "-t --threads", "N", "Use N threads (default: one per physical core).")
+    str | None, _option(_ENGINE, "-t --threads", "N", "Use N threads (default: one per physical core).")
 ]
 GpuLayers = Annotated[
-    int, _option(_ENGINE, "-g --gpu-layers", "N", "Put N layers on the GPU; -1 means all (default: -1).")
+    str, _option(_ENGINE, "-g --gpu-layers", "N", "Put N layers on the GPU; -1 means all (default: -1).")
 ]
 
 _OUTPUT = "Output"
@@ -155,7 +156,5 @@ Render = Annotated[
 EventsJson = Annotated[bool, _option(_OUTPUT, "-j --json", None, "Write events as JSON, one object per line.")]
 Json = Annotated[bool, _option(_OUTPUT, "-j --json", None, "Write one JSON object.")]
 Verbose = Annotated[bool, _option(_OUTPUT, "-v --verbose", None, "Print token counts, speed and timings to stderr.")]
-Seconds = Annotated[
-    float, _option(_OUTPUT, "--seconds", "S", "Spend about S seconds on each measurement (default: 2).")
-]
+Seconds = Annotated[str, _option(_OUTPUT, "--seconds", "S", "Spend about S seconds on each measurement (default: 2).")]
 Version = Annotated[bool, typer.Option("--version", "-V", help="Print the version and exit.")]

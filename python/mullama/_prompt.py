@@ -1,32 +1,51 @@
-"""The prompt of the command line: words, piped standard input, and files of text."""
+"""Text that the command reads: words, piped standard input, and files."""
 
 from __future__ import annotations
 
 import errno
+import os
+import stat
 import sys
+import threading
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from mullama._output import plain, say
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 MIB = 1 << 20
 MAX_BYTES = 64 * MIB
 """Most bytes of text that are read from a file or a pipe; no context holds as much."""
 
 
+PATIENCE = 3.0
+"""Seconds of waiting for a pipe, after which the user is told."""
+
+
 class TextError(Exception):
     """Text cannot be read; the message says why."""
 
 
-def read_prompt(words: Sequence[str]) -> str | None:
+def read_prompt(words: Sequence[str], *, is_stdin_taken: bool = False) -> str | None:
     """Returns the prompt: what is piped to standard input, then the words; None if neither is given, on a terminal.
+
+    Args:
+        words: The words of the command line; `-` as the first one is standard input.
+        is_stdin_taken: Whether standard input holds something else.
 
     Raises:
         TextError: Standard input cannot be read, or it is closed and there are no words.
     """
     asked = list(words[:1]) == ["-"]
     prompt = " ".join(words[1:] if asked else words)
+    if is_stdin_taken:
+        if asked or not words:
+            message = "standard input holds the chat template, so the prompt must be given as PROMPT"
+            raise TextError(message)
+        return prompt
     if asked or words:
         piped = read_stdin() if asked or is_piped() else ""
         # A blank line between them, as between paragraphs: models take the first for what the second speaks of.
@@ -34,6 +53,27 @@ def read_prompt(words: Sequence[str]) -> str | None:
     if sys.stdin is not None and sys.stdin.isatty():
         return None
     return read_stdin()
+
+
+def read_template(name: str) -> str:
+    """Returns the text of a chat template, which may come from a pipe.
+
+    Raises:
+        TextError: The file cannot be read, or is empty.
+    """
+    text = read_text(name, is_regular=False)
+    if not text.strip():
+        message = f"{name} holds no chat template: it is empty"
+        raise TextError(message)
+    return text
+
+
+def is_stdin(name: str) -> bool:
+    """Whether the file is standard input."""
+    try:
+        return sys.stdin is not None and os.path.samestat(Path(name).stat(), os.fstat(sys.stdin.fileno()))
+    except (OSError, ValueError):
+        return False
 
 
 def is_piped() -> bool:
@@ -53,7 +93,9 @@ def read_stdin() -> str:
         message = "no prompt: give it as PROMPT, or pipe it to standard input"
         raise TextError(message)
     try:
-        given = read_limited(sys.stdin.buffer, "standard input")
+        is_typed = sys.stdin.isatty()
+        with nullcontext() if is_typed else told("standard input to end; </dev/null leaves it out"):
+            given = read_limited(sys.stdin.buffer, "standard input")
     except OSError as error:
         if error.errno == errno.EBADF:  # nohup opens standard input for writing only
             return ""
@@ -63,15 +105,26 @@ def read_stdin() -> str:
     return given.decode(errors="surrogateescape").removesuffix("\n").removesuffix("\r")
 
 
-def read_text(name: str) -> str:
+def read_text(name: str, *, is_regular: bool = True, limit: int = MAX_BYTES) -> str:
     """Returns the text of a file.
 
+    Args:
+        name: Path of the file.
+        is_regular: Whether a pipe or a device is refused. If not, the user is told of a wait that is long.
+        limit: Most bytes that it may hold.
+
     Raises:
-        TextError: The file cannot be read, is too large, or is not UTF-8.
+        TextError: The file cannot be read, is too large, is not UTF-8, or is not a regular file.
     """
+    if not name:
+        message = "cannot read a file whose name is empty"
+        raise TextError(message)
     try:
-        with Path(name).expanduser().open("rb") as file:
-            return read_limited(file, name).decode()
+        if is_regular:
+            with open_regular(Path(name).expanduser()) as file:
+                return read_limited(file, name, limit).decode()
+        with told(f"{name} to end; Ctrl-C gives up"), Path(name).expanduser().open("rb") as file:
+            return read_limited(file, name, limit).decode()
     except UnicodeDecodeError as error:
         message = f"cannot read {name}: it is not UTF-8 (byte {error.start})"
     except (OSError, RuntimeError, ValueError) as error:  # no such file, no such home directory, no valid name
@@ -79,14 +132,43 @@ def read_text(name: str) -> str:
     raise TextError(message)
 
 
-def read_limited(file: BinaryIO, name: str) -> bytes:
+def open_regular(path: Path) -> BinaryIO:
+    """Opens a file for reading. Without waiting, because a pipe of this name may have nobody at its other end.
+
+    Raises:
+        OSError: There is no such file, or it is not a regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """Says on stderr what the command waits for, once it has waited for a while."""
+    notice = threading.Timer(PATIENCE, say, [plain(f"mullama: waiting for {what}")])
+    notice.daemon = True
+    with suppress(RuntimeError):  # no thread is left
+        notice.start()
+    try:
+        yield
+    finally:
+        notice.cancel()
+
+
+def read_limited(file: BinaryIO, name: str, limit: int = MAX_BYTES) -> bytes:
     """Reads a file to its end.
 
     Raises:
-        TextError: It holds more than `MAX_BYTES`.
+        TextError: It holds more than the limit.
     """
-    given = file.read(MAX_BYTES + 1)
-    if len(given) > MAX_BYTES:
-        message = f"{name} holds more than {MAX_BYTES // MIB} MiB, which no context holds"
+    given = file.read(limit + 1)
+    if len(given) > limit:
+        message = f"{name} holds more than {limit // MIB} MiB, the most that is read"
         raise TextError(message)
     return given

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from mullama import Context, Model
-from mullama._exceptions import ChatTemplateError, InvalidPromptError
+from mullama._chat import chat_of
+from mullama._exceptions import ChatTemplateError, ContextOverflowError, InvalidPromptError, MullamaError
+from mullama._failure import Ended
 from mullama._output import counted, say, write_event
 from mullama._terminal import Spinner
 from mullama._writer import Writer, write_pieces
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mullama import ContextParams, StreamConfig, TokenStream
+
+MAX_COUNTED = 16_000_000
+"""Characters that are tokenized within seconds, only to say how many tokens they have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +89,7 @@ def run(job: Job, prompt: str) -> None:
     try:
         with open_stream(context, job, prompt) as stream:
             if job.json:
-                write_events(stream)
+                write_events(stream, tokens=job.stream)
             else:
                 write_text(stream, job.writer())
                 if stream.finish_reason == "length":
@@ -90,6 +98,8 @@ def run(job: Job, prompt: str) -> None:
                 say(summary(stream))
     except ChatTemplateError as error:
         raise with_way_out(error, job, context.model) from None
+    except ContextOverflowError as error:
+        raise with_size(error, context, lambda: prompt_tokens(context, job, prompt), len(prompt)) from None
 
 
 def mode(job: Job, model: Model) -> str:
@@ -103,9 +113,20 @@ def open_stream(context: Context, job: Job, prompt: str) -> TokenStream:
     """Opens a stream of the reply to the prompt, or of its continuation."""
     if not job.is_chat(context.model):
         return context.generate_stream(prompt, config=job.config)
+    return context.chat_stream(messages_of(job, prompt), chat_template=job.chat_template, config=job.config)
+
+
+def messages_of(job: Job, prompt: str) -> list[dict[str, str]]:
+    """The prompt as a chat."""
     system = [] if job.system is None else [{"role": "system", "content": job.system}]
-    messages = [*system, {"role": "user", "content": prompt}]
-    return context.chat_stream(messages, chat_template=job.chat_template, config=job.config)
+    return [*system, {"role": "user", "content": prompt}]
+
+
+def prompt_tokens(context: Context, job: Job, prompt: str) -> int:
+    """Number of tokens of the whole prompt."""
+    if not job.is_chat(context.model):
+        return len(context.model.tokenize(prompt))
+    return chat_tokens(context, messages_of(job, prompt), job.chat_template)
 
 
 def with_way_out(error: ChatTemplateError, job: Job, model: Model) -> ChatTemplateError:
@@ -116,6 +137,32 @@ def with_way_out(error: ChatTemplateError, job: Job, model: Model) -> ChatTempla
     told = ChatTemplateError(message)
     told.reason, told.line = error.reason, error.line
     return told
+
+
+def with_size(
+    error: ContextOverflowError, context: Context, count: Callable[[], int], characters: int
+) -> ContextOverflowError:
+    """The error, with the context size that the prompt needs; `count` tokenizes its characters to the end."""
+    tokens, is_lower_bound = error.prompt_tokens, error.is_lower_bound
+    if is_lower_bound and characters <= MAX_COUNTED:
+        with suppress(MullamaError):
+            tokens, is_lower_bound = count(), False
+    trained = context.model.n_ctx_train
+    beyond = f" (the model was trained for {trained})" if tokens >= trained else ""
+    needs = f"a --ctx-size of more than {tokens}" if is_lower_bound else f"--ctx-size {tokens + 1} or more"
+    has = f"the prompt has {'at least ' if is_lower_bound else ''}{counted(tokens, 'token')}"
+    message = (
+        f"{has}, but the context holds {error.context_len}; it needs {needs}, plus the length of the answer{beyond}"
+    )
+    told = ContextOverflowError(message)
+    told.prompt_tokens, told.context_len, told.is_lower_bound = tokens, error.context_len, is_lower_bound
+    return told
+
+
+def chat_tokens(context: Context, messages: list[dict[str, str]], chat_template: str | None) -> int:
+    """Number of tokens of messages with the template around them."""
+    chat = chat_of(messages, None, chat_template, None)
+    return len(context.model._native.tokenize_chat(chat))  # noqa: SLF001  # two halves of one package
 
 
 def cut(stream: TokenStream, context: Context, config: StreamConfig) -> str:
@@ -133,19 +180,22 @@ def write_text(stream: TokenStream, writer: Writer) -> None:
         writer.end(stream.text)
 
 
-def write_events(stream: TokenStream) -> None:
-    """Writes one JSON object per line: a `token` event per token, then `done`. The caller reports errors.
+def write_events(stream: TokenStream, *, tokens: bool) -> None:
+    """Writes one JSON object per line: a `token` event per token if they are wanted, then `done`.
 
-    A `token` event has the logarithms of probabilities if the setting `logprobs` asks for them.
+    A `token` event has the logarithms of probabilities if the setting `logprobs` asks for them. The caller reports
+    errors.
     """
     try:
         for token in stream:
+            if not tokens:
+                continue
             likely = {} if token.logprob is None else {"logprob": token.logprob, "top_logprobs": token.top_logprobs}
             write_event(type="token", text=token.text, id=token.id, index=token.index, **likely)
     except KeyboardInterrupt:
         stream.close()
         write_end(stream)
-        raise
+        raise Ended from None
     write_end(stream)
 
 

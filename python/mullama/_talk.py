@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from _mullama_command import interrupts
 from mullama import _commands
-from mullama._conversation import Conversation
+from mullama._conversation import Conversation, Message
 from mullama._exceptions import ChatTemplateError, ContextOverflowError, MullamaError
 from mullama._introduction import demo_prompts, described, greeting, is_demo
 from mullama._output import counted, plain
-from mullama._prompt import TextError, read_text
-from mullama._run import cut, summary, with_way_out
+from mullama._prompt import MAX_BYTES, MIB, TextError, read_text
+from mullama._run import cut, summary, with_size, with_way_out
 from mullama._settings import NAMES, changed, differing, shown
 from mullama._terminal import is_capable, tell
 from mullama._typed import FENCE, Typed, line_reader, read_message
@@ -90,17 +90,16 @@ class Talk:
                 self._reply(typed.text)
             return True
         name, rest = command
+        if wrong := _commands.misuse(name, rest):
+            tell(plain(wrong))
+            return True
         if name == "bye":
             return False
-        run: Callable[[str], None] | None = getattr(self, f"_do_{name}", None) if name in _commands.NAMES else None
-        if run is None:
-            tell(plain(_commands.unknown(name)))
-            return True
-        if name in _commands.FILE_COMMANDS and not rest:
-            tell(f"mullama: /{name} requires a file name")
-            return True
         try:
-            run(rest)
+            if name == "save!":
+                self._do_save(rest, replace=True)
+            else:
+                getattr(self, f"_do_{name}")(rest)
         except TextError as error:
             tell(plain(f"mullama: {error}"))
         return True
@@ -115,6 +114,7 @@ class Talk:
 
     def _answer(self, text: str) -> bool:
         """Writes a reply and adds it to the conversation. A turn that fails is reported and not added."""
+        messages: list[Message] = []
         try:
             messages = self.conversation.ask(text, self._config.max_tokens)
             self._tell_of_dropped()
@@ -130,7 +130,9 @@ class Talk:
                     return True
                 tell("mullama: there is no answer, so the message is not part of the conversation")
         except ContextOverflowError as error:
-            tell(plain(f"mullama: {error}: shorten the message, or start with a larger --ctx-size"))
+            told = with_size(error, self._context, lambda: self.conversation.count(messages), len(text))
+            longer = "system message" if self.conversation.is_mostly_system(text) else "message"
+            tell(plain(f"mullama: {told}; shorten the {longer}, or start again with that option"))
         except MullamaError as error:
             tell(plain(f"mullama: {error}"))
         return False
@@ -243,24 +245,23 @@ class Talk:
         said = self.conversation.undo()
         tell("mullama: there is nothing to undo" if said is None else plain(f"Removed: {said}"))
 
-    def _do_save(self, file: str) -> None:
-        path = self.conversation.save(file)
+    def _do_save(self, file: str, *, replace: bool = False) -> None:
+        path = self.conversation.save(file, replace=replace)
         tell(plain(f"{counted(len(self.conversation.whole()), 'message')} saved to {path}"))
 
     def _do_load(self, file: str) -> None:
-        conversation = self.conversation
-        before = conversation.system, conversation.messages
-        conversation.load(file)
         try:
-            conversation.check()
+            self.conversation.load(file)
         except MullamaError as error:
-            conversation.system, conversation.messages = before
             tell(plain(f"mullama: cannot load {file}: {error}"))
         else:
-            tell(plain(f"{counted(len(conversation.whole()), 'message')} loaded from {file}"))
+            tell(plain(f"{counted(len(self.conversation.whole()), 'message')} loaded from {file}"))
 
     def _do_read(self, file: str) -> None:
         text = read_text(file).rstrip("\n")
+        if len(self._attached) + len(text) > MAX_BYTES:
+            message = f"cannot read {file}: with what was read before, it is more than {MAX_BYTES // MIB} MiB"
+            raise TextError(message)
         self._attached = f"{self._attached}\n\n{text}" if self._attached else text
         tell(plain(f"{len(text):,} characters of {file} precede the next message; /clear drops them."))
 

@@ -10,5 +10,5 @@ LLAMA_CPP = "0.6.0"
 
 
 def llama_cpp() -> str:
-    """The version of llama.cpp, and where it comes from."""
-    return f"{LLAMA_CPP} (llama-cpp-sys-2 {LLAMA_CPP_CRATE})"
+    """The version of the llama.cpp that is compiled in, and where its sources come from."""
+    return f"{LLAMA_CPP}, compiled in from the sources of llama-cpp-sys-2 {LLAMA_CPP_CRATE}"

@@ -1,0 +1,64 @@
+"""Failures of the command: their messages, codes and exit codes, and the event that reports one under `--json`."""
+
+from __future__ import annotations
+
+import sys
+from typing import NamedTuple
+
+from mullama._exceptions import MullamaError
+from mullama._output import OutputError, discard, plain, say, write_event
+from mullama._prompt import TextError
+
+FAILED = 1
+"""Exit code of a failure that is neither the model's nor the prompt's, such as a full disk."""
+
+WRONG = 2
+"""Exit code if what the user gave cannot be used."""
+
+
+class Ended(KeyboardInterrupt):
+    """Ctrl-C, after the last event was written."""
+
+
+class Failure(NamedTuple):
+    """What the user is told of a failure."""
+
+    message: str
+    code: str
+    exit_code: int
+
+
+def failure_of(error: Exception) -> Failure | None:
+    """What to tell of an error; None if it is a mistake of this program."""
+    if isinstance(error, MullamaError):
+        return Failure(plain(str(error)), error.code, error.exit_code)
+    if isinstance(error, TextError):
+        return Failure(plain(str(error)), "FILE", WRONG)
+    if isinstance(error, MemoryError):
+        return Failure("out of memory", "SYSTEM", FAILED)
+    if isinstance(error, OSError):
+        return Failure(plain(str(error.strerror or error)), "SYSTEM", FAILED)
+    # Newer versions of Typer bring a Click of their own, so the class of Click's errors has no name of its own.
+    if hasattr(error, "format_message"):
+        context = getattr(error, "ctx", None)
+        command = "mullama" if context is None else context.command_path
+        message = f"{error.format_message().rstrip('.')} (see {command} --help)"
+        return Failure(plain(message), "USAGE", int(getattr(error, "exit_code", FAILED)))
+    return None
+
+
+def write_error(code: str, message: str) -> None:
+    """Writes the event `error`, the last one. If that fails too, the exit code is still the first failure's."""
+    try:
+        write_event(type="error", code=code, message=message)
+    except OutputError as error:
+        told(error)
+
+
+def told(error: OutputError) -> bool:
+    """Says that stdout cannot be written to, unless its reader has left, and discards what it still buffers."""
+    discard(sys.stdout)
+    if isinstance(error.cause, BrokenPipeError):
+        return False
+    say(f"mullama: cannot write to standard output: {error.cause.strerror}")
+    return True
