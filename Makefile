@@ -49,6 +49,9 @@ NATIVE_SOURCES := Cargo.toml Cargo.lock .cargo/config.toml pyproject.toml $(wild
 
 # Steps run one after another even under -j: cargo would make them wait for each other.
 .NOTPARALLEL:
+# The server that tests and pages pull models from.
+HUB_SERVER := target/release/mullama-hub-server
+
 .PHONY: help install demo test quick format-check lint rust-test python-test docs fuzz deny fmt bench soak dist clean
 
 help:
@@ -61,9 +64,13 @@ demo: install
 
 test: format-check lint rust-test python-test docs
 
-quick: install format-check
+quick: install format-check $(HUB_SERVER)
 	cargo test $(CARGO_FLAGS) --package mullama --lib --test engine --test gguf
 	$(BIN)/pytest -m "not slow"
+
+$(HUB_SERVER): Cargo.lock $(wildcard crates/mullama-hub-server/src/*.rs)
+	cargo build $(CARGO_FLAGS) --package mullama-hub-server
+	@touch $@
 
 format-check: .venv/tools
 	cargo fmt --all --check
@@ -82,7 +89,7 @@ rust-test: install
 	cargo test $(CARGO_FLAGS) --package mullama --no-default-features
 	cargo test $(CARGO_FLAGS) --package mullama --features shuttle --lib interleavings
 
-python-test: install
+python-test: install $(HUB_SERVER)
 	$(BIN)/pytest
 
 docs: install

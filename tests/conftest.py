@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,14 +10,19 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from hub import UNSET, HubServer
 
 from mullama import Context, ContextParams, Model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 # A shell has its background jobs ignore Ctrl-C, and so would the programs that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No test asks the network for a model, whatever its name; those of the hub have a server on this machine.
+os.environ["MULLAMA_OFFLINE"] = "1"
 
 BEYOND_TRAINING = "n_ctx is 65536, but the model was trained for "
 
@@ -75,3 +81,21 @@ def script() -> Callable[[str], subprocess.CompletedProcess[str]]:
         return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def hub_server() -> Iterator[HubServer]:
+    """A server of models on this machine."""
+    with HubServer() as server:
+        yield server
+
+
+@pytest.fixture
+def hub(hub_server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HubServer:
+    """The server without faults, in the environment of this process and its children, whose stores are empty."""
+    hub_server.reset()
+    for name in UNSET:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in hub_server.environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    return hub_server

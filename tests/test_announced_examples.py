@@ -83,14 +83,12 @@ def test_a_deadline_is_told_as_the_example_expects(names: dict[str, Any], capsys
     assert capsys.readouterr().out.endswith("\nGeneration timed out\n")
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("folder", "hub")
 @pytest.mark.parametrize("block", blocks("bash", PAGE), ids=lambda block: f"line {block.line}")
 def test_the_commands_run(block: Block) -> None:
-    # The model's name is one that has to be downloaded; everything else is as it was printed.
-    code = block.code.replace("llama3.2:1b", "./model.gguf")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     ran = subprocess.run(  # the page's own
-        [shutil.which("bash") or "bash", "-euo", "pipefail", "-c", code],
+        [shutil.which("bash") or "bash", "-euo", "pipefail", "-c", block.code],
         env={**os.environ, "PATH": path},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -100,7 +98,7 @@ def test_the_commands_run(block: Block) -> None:
     )
     assert ran.returncode == 0, ran.stderr
     assert len(ran.stdout.strip()) > 10
-    if "--verbose" in code:
+    if "--verbose" in block.code:
         assert "tokens/s" in ran.stderr
 
 

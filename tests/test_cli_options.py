@@ -39,11 +39,16 @@ def test_every_option_reaches_the_job(monkeypatch: pytest.MonkeyPatch, tmp_path:
     sampling = ["--top-k", "5", "--top-p", "0.5", "--min-p", "0.1", "--temperature", "0.7", "--seed", "7"]
     more = ["--repeat-penalty", "1.1", "--set", "mirostat=2", "--set", 'logit-bias={"5": -1}']
     engine = ["--ctx-size", "256", "--threads", "1", "--gpu-layers", "0", "--timeout", "30000", "--system", "Be brief."]
-    chat = ["--chat-template", str(template), "--no-history"]
+    chat = ["--chat-template", str(template), "--no-history", "--no-pull"]
     output = ["--stop", "5", "--stop", "6", "--max-tokens", "9", "--no-stream", "--json", "--verbose", "--no-wrap"]
     words = [*sampling, "model.gguf", *engine, *more, "Count:", "1,", *chat, *output, "--render"]
     assert ordered(monkeypatch, "run", *words) == Job(
         model="model.gguf",
+        pull=False,
+        given=frozenset(
+            {"max_tokens", "temperature", "top_k", "top_p", "min_p", "repeat_penalty", "seed", "stop_sequences"}
+            | {"timeout_ms", "mirostat", "logit_bias"}
+        ),
         prompt="Count: 1,",
         system="Be brief.",
         config=StreamConfig(

@@ -7,17 +7,26 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from command import COMMAND
 from terminal import CTRL_D, Terminal
 
-from mullama import _cli, _model
+import mullama
+from mullama import _cli, _model, _models
+
+if TYPE_CHECKING:
+    from hub import HubServer
 
 pytestmark = pytest.mark.slow
 
-COMMANDS: list[list[str]] = [[], ["run"], ["bench"], ["doctor"]]
+COMMANDS: list[list[str]] = [[], *([name] for name in ("run", "bench", "doctor", "pull", "list", "show", "rm", "cp"))]
 ALL = _cli.EXAMPLES + _cli.RUN_EXAMPLES + _cli.BENCH_EXAMPLES + _cli.DOCTOR_EXAMPLES
+# Nobody serves a model at example.com.
+ALL += _models.PULL_EXAMPLES.replace("mullama pull https://example.com/models/model.gguf", "")
+ALL += _models.LIST_EXAMPLES + _models.SHOW_EXAMPLES + _models.RM_EXAMPLES + _models.CP_EXAMPLES
+NAMED = ("llama3.2:1b", "hf.co/bartowski/Llama-3.2-1B-Instruct-GGUF")
 EXAMPLES = sorted({line.strip() for line in ALL.splitlines() if line.strip()})
 
 
@@ -61,7 +70,12 @@ def test_an_example_of_every_command_is_there() -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_every_example_runs(example: str, tmp_path: Path) -> None:
+def test_every_example_runs(example: str, tmp_path: Path, hub: HubServer) -> None:
+    del hub
+    for name in NAMED:
+        mullama.pull(name)
+    if "run small" in example:
+        mullama.alias_model(NAMED[0], "small")
     (tmp_path / "model.gguf").symlink_to(_model.DEMO)
     (tmp_path / "notes.txt").write_text("The llama hums.\n", encoding="utf-8")
     words = shlex.split(example, comments=True)
@@ -85,5 +99,6 @@ def test_every_example_runs(example: str, tmp_path: Path) -> None:
         stdin=subprocess.DEVNULL,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout or (tmp_path / "speed.json").stat().st_size
+    speed = tmp_path / "speed.json"
+    assert done.stdout or done.stderr or speed.stat().st_size
     assert b"Traceback" not in done.stderr

@@ -65,7 +65,13 @@ def test_a_python_block_of_the_readme_writes_text(block: str, capsys: pytest.Cap
 
 @pytest.mark.parametrize("place", EXAMPLES)
 def test_a_docstring_example_runs_and_shows_what_it_says(model: Model, context: Context, place: str) -> None:
-    names: dict[str, object] = {"Model": Model, "Context": Context, "AsyncModel": AsyncModel, "context": context}
+    names: dict[str, object] = {
+        "mullama": mullama,
+        "Model": Model,
+        "Context": Context,
+        "AsyncModel": AsyncModel,
+        "context": context,
+    }
     names["model"] = AsyncModel(model) if place.startswith("AsyncModel") else model
     loop = asyncio.new_event_loop()
     for example in EXAMPLES[place]:

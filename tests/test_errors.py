@@ -19,6 +19,7 @@ from mullama import (
     Context,
     ContextOverflowError,
     ContextParams,
+    DownloadError,
     EngineClosedError,
     GenerationError,
     InvalidConfigError,
@@ -230,6 +231,10 @@ def no_file(_model: Model, folder: Path) -> None:
     Model.load(folder / "none.gguf")
 
 
+def no_network(_model: Model, _folder: Path) -> None:
+    mullama.pull("no-such-model")
+
+
 def no_model(_model: Model, folder: Path) -> None:
     Model.load(folder)
 
@@ -284,7 +289,8 @@ def a_template_that_refuses(model: Model, _: Path) -> None:
 
 
 TABLE: list[Row] = [
-    (ModelNotFoundError, no_file, {"path"}, FileNotFoundError),
+    (ModelNotFoundError, no_file, {"path", "name", "tried"}, FileNotFoundError),
+    (DownloadError, no_network, {"name", "reason", "url", "status"}, OSError),
     (ModelLoadError, no_model, {"path", "reason"}, OSError),
     (InvalidConfigError, a_setting_out_of_range, {"field", "value", "range"}, ValueError),
     (InvalidPromptError, an_unknown_token, {"reason", "token", "position"}, ValueError),
@@ -319,6 +325,7 @@ def test_the_table_is_complete_and_every_code_is_its_own() -> None:
 def test_every_error_has_the_exit_code_and_the_status_of_the_table() -> None:
     table = {
         ModelNotFoundError: (3, 404),
+        DownloadError: (6, 502),
         ModelLoadError: (3, 500),
         InvalidConfigError: (2, 400),
         InvalidPromptError: (2, 400),

@@ -38,7 +38,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 PROGRAM = """
 import asyncio, json, os, resource  # json as an earlier chat does
 from mullama import AsyncModel, Context, ContextParams, Model, MullamaError
-import mullama._background  # as an earlier load does
+import mullama._source  # as an earlier load does
 
 model = Model.load("demo")
 context = Context(model)

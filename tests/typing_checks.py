@@ -14,6 +14,7 @@ from mullama import (
     Context,
     ContextOverflowError,
     ContextParams,
+    DownloadError,
     EngineClosedError,
     GenerationError,
     InvalidConfigError,
@@ -158,10 +159,18 @@ def values(token: Token, completion: Completion) -> None:
     assert_type(completion.seed, int)
 
 
+def errors_of_models(error: MullamaError) -> None:
+    if isinstance(error, ModelNotFoundError):
+        assert_type((error.path, error.name), tuple["Path | None", "str | None"])
+    if isinstance(error, DownloadError):
+        assert_type((error.reason, error.url, error.status), tuple[str, "str | None", "int | None"])
+    if isinstance(error, ModelLoadError):
+        assert_type(error.path, Path)
+
+
 def errors(error: MullamaError) -> None:
     assert_type(error.code, str)
-    if isinstance(error, (ModelNotFoundError, ModelLoadError)):
-        assert_type(error.path, Path)
+    errors_of_models(error)
     if isinstance(error, InvalidConfigError):
         assert_type((error.field, error.range), tuple[str, str])
     if isinstance(error, InvalidPromptError):

@@ -6,6 +6,8 @@
 ...     print(token.text, end="", flush=True)
 """
 
+import typing as _typing
+
 from mullama import _interpreter, _processor
 
 _interpreter.check()
@@ -20,6 +22,7 @@ from mullama._context import Context  # noqa: E402
 from mullama._exceptions import (  # noqa: E402
     ChatTemplateError,
     ContextOverflowError,
+    DownloadError,
     EngineClosedError,
     GenerationError,
     InvalidConfigError,
@@ -31,6 +34,14 @@ from mullama._exceptions import (  # noqa: E402
     StreamBusyError,
     StreamTimeoutError,
 )
+from mullama._hub import (  # noqa: E402
+    alias_model,
+    list_models,
+    pull,
+    pull_async,
+    remove_model,
+    show_model,
+)
 from mullama._model import Model  # noqa: E402
 from mullama._mullama import __version__  # noqa: E402
 from mullama._stats import Stats, Steps  # noqa: E402
@@ -39,6 +50,10 @@ from mullama._stream_options import StreamOptions  # noqa: E402
 from mullama._token import Token  # noqa: E402
 from mullama._usage import Timings, Usage  # noqa: E402
 
+if _typing.TYPE_CHECKING:
+    from mullama._local_models import ListedModel, LocalModel, ModelDetails, PullProgress, RemovedModel
+    from mullama._model_defaults import ModelDefaults
+
 __all__ = [
     "AsyncModel",
     "ChatTemplateError",
@@ -46,16 +61,23 @@ __all__ = [
     "Context",
     "ContextOverflowError",
     "ContextParams",
+    "DownloadError",
     "EngineClosedError",
     "GenerationError",
     "InvalidConfigError",
     "InvalidPromptError",
+    "ListedModel",
+    "LocalModel",
     "Messages",
     "Model",
+    "ModelDefaults",
+    "ModelDetails",
     "ModelLoadError",
     "ModelNotFoundError",
     "MullamaError",
     "OverloadedError",
+    "PullProgress",
+    "RemovedModel",
     "Stats",
     "Steps",
     "StreamBusyError",
@@ -68,4 +90,25 @@ __all__ = [
     "Tools",
     "Usage",
     "__version__",
+    "alias_model",
+    "list_models",
+    "pull",
+    "pull_async",
+    "remove_model",
+    "show_model",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Values about models by name, whose classes take time to make and which few programs need."""
+    if name in __all__:
+        from mullama import _local_models  # noqa: PLC0415  # that time
+
+        return getattr(_local_models, name)
+    message = f"module 'mullama' has no attribute {name!r}"
+    raise AttributeError(message, name=name, obj=__import__("sys").modules[__name__])
+
+
+def __dir__() -> list[str]:
+    """All names, loaded or not."""
+    return sorted({*globals(), *__all__})

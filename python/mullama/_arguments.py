@@ -29,14 +29,20 @@ def expect_callable(argument: str, value: Any) -> None:  # noqa: ANN401  # of an
         raise TypeError(message)
 
 
-def merge(call: str, config: StreamConfig | None, max_tokens: object, overrides: Mapping[str, Any]) -> StreamConfig:
+def merge(
+    call: str,
+    config: StreamConfig | None,
+    max_tokens: object,
+    overrides: Mapping[str, Any],
+    defaults: StreamConfig = DEFAULTS,
+) -> StreamConfig:
     """The config of a call: `config` or the defaults, then `max_tokens`, then the keywords."""
     if isinstance(max_tokens, (StreamConfig, Mapping)):
         kind = kind_of(max_tokens)
         message = f"max_tokens must be an int, not {kind}; pass settings as config=StreamConfig(...) or as keywords"
         raise TypeError(message)
     if config is None:
-        config = DEFAULTS
+        config = defaults
     expect("config", config, StreamConfig, "StreamConfig(**settings) makes one" if isinstance(config, Mapping) else "")
     refuse_unknown(call, overrides, FIELDS)
     if max_tokens is not None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
+from mullama import _mullama
 from mullama._arguments import expect, expect_callable, merge
 from mullama._chat import Messages, Tools, chat_of
 from mullama._closing import AsyncClosing
@@ -13,10 +14,10 @@ from mullama._completion import Completion
 from mullama._config import ContextParams, StreamConfig
 from mullama._context import Context
 from mullama._display import Displayed, changed
-from mullama._exact import told
+from mullama._exact import as_bool, told
 from mullama._keywords import hinted
 from mullama._late_imports import late_import
-from mullama._model import Model, read_path
+from mullama._model import Model, label, load_options, read_path
 from mullama._pending import awaited
 from mullama._reading import read_to_end_async
 from mullama._signatures import show_settings
@@ -59,23 +60,25 @@ class AsyncModel(AsyncClosing, Displayed):
         use_mmap: bool = True,
         use_mlock: bool = False,
         check_tensors: bool = False,
+        pull: bool = True,
         progress: Callable[[float], bool | None] | None = None,
     ) -> Self:
-        """Loads a GGUF file on a thread of its own and starts an engine. Cancelling the call ends the load.
+        """Loads a model on a thread of its own and starts an engine. Cancelling the call ends the load.
 
         Args:
-            path: The file; for a split model, its first part. "demo" is the small model that comes with the package;
-                a file of that name is "./demo".
+            path: A name such as "llama3.2:1b", or the path of a GGUF file, as for `Model.load`.
             context_params: Layout of the engine.
             n_gpu_layers: Number of layers to put on a GPU, if there is one; negative means all.
             use_mmap: Map the file into memory instead of reading it.
             use_mlock: Keep the weights in RAM, as far as the system allows it.
             check_tensors: Check every weight for NaN and infinity.
-            progress: Called on the loading thread with the completed fraction, from 0.0 to 1.0. The load is cancelled
-                if it returns False or raises.
+            pull: Download a model that is not on this machine, as for `Model.load`.
+            progress: Called on the loading thread with the completed fraction, from 0.0 to 1.0, of the load without
+                the download. The load is cancelled if it returns False or raises.
 
         Raises:
-            ModelNotFoundError: There is no file at `path`.
+            ModelNotFoundError: There is no file at `path`, or no model of this name.
+            DownloadError: The model is not on this machine, and could not be downloaded.
             ModelLoadError: The file cannot be loaded as a model, or `progress` returned False.
             InvalidConfigError: `n_ctx` exceeds the positions that the model supports.
             RuntimeError: The running event loop is not asyncio's.
@@ -86,24 +89,24 @@ class AsyncModel(AsyncClosing, Displayed):
             expect_callable("progress", progress)
         file = read_path(path)
         with late_import():
+            import pathlib  # noqa: F401, PLC0415  # the native module makes paths, also those of its errors
+
             # asyncio is slow to import, and only loads need it.
-            from mullama._background import load_in_thread  # noqa: PLC0415
-
-        def load(wanted: Callable[[], bool]) -> AsyncModel:
-            def report(fraction: float) -> bool | None:
-                return wanted() and (None if progress is None else progress(fraction))
-
-            model = Model.load(
-                file,
-                n_gpu_layers=n_gpu_layers,
-                use_mmap=use_mmap,
-                use_mlock=use_mlock,
-                check_tensors=check_tensors,
-                progress=report,
-            )
-            return cls(model, context_params)
-
-        return cast("Self", await load_in_thread(file, load))
+            from mullama import _event_loop, _log, _source  # noqa: PLC0415
+        loop = _event_loop.native_loop()
+        options = load_options(n_gpu_layers, use_mmap, use_mlock, check_tensors, vocab_only=False)
+        pull = as_bool("pull", pull)
+        params = ContextParams() if context_params is None else context_params
+        await _log.flush_async()
+        source = await _source.find_async(path, file, pull=pull)
+        native = await _mullama.Model.load_async(loop, source.file, options, progress)
+        model = Model._loaded(native, source.name, source.defaults, options)  # noqa: SLF001  # one package
+        context = await _mullama.Context.open_async(loop, native, params)
+        await _log.flush_async()
+        loaded = cls.__new__(cls)
+        loaded._context = shared = Context.__new__(Context)  # noqa: SLF001  # of this class
+        shared._open_as(context, model, params)  # noqa: SLF001  # one package
+        return loaded
 
     def generate_stream(
         self,
@@ -135,7 +138,7 @@ class AsyncModel(AsyncClosing, Displayed):
         Takes the arguments of `generate_stream`. Raises what that and reading its stream raise; an error has what was
         generated before it as `error.completion`.
         """
-        config = merge("AsyncModel.generate", config, max_tokens, overrides)
+        config = merge("AsyncModel.generate", config, max_tokens, overrides, self._context._defaults)  # noqa: SLF001  # one package
         return await read_to_end_async(self._context._open(prompt, config))  # noqa: SLF001  # one package
 
     def chat_stream(  # noqa: PLR0913  # keywords, named at each call
@@ -171,7 +174,7 @@ class AsyncModel(AsyncClosing, Displayed):
         generated before it as `error.completion`.
         """
         chat = chat_of(messages, tools, chat_template, chat_template_kwargs)
-        config = merge("AsyncModel.chat", config, max_tokens, overrides)
+        config = merge("AsyncModel.chat", config, max_tokens, overrides, self._context._defaults)  # noqa: SLF001  # one package
         return await read_to_end_async(self._context._open(chat, config))  # noqa: SLF001  # one package
 
     @property
@@ -195,7 +198,7 @@ class AsyncModel(AsyncClosing, Displayed):
     def __repr__(self) -> str:
         """The model's file, and the params that are not the default."""
         params = changed(self._context.params)
-        return f"<AsyncModel on {told(self.model.path.name)}{params and ', '}{params}>"
+        return f"<AsyncModel on {told(label(self.model))}{params and ', '}{params}>"
 
 
 show_settings(AsyncModel.generate_stream, AsyncModel.generate, AsyncModel.chat_stream, AsyncModel.chat)

@@ -13,6 +13,7 @@ from mullama._exceptions import ContextOverflowError
 from mullama._introduction import described, name, quantization
 from mullama._machine import MIB, processor_name, resident
 from mullama._output import plain, say, write_event, write_table
+from mullama._pull import fetched
 from mullama._run import with_size
 from mullama._versions import LLAMA_CPP
 
@@ -29,7 +30,8 @@ class Bench:
     """What to measure.
 
     Attributes:
-        model: A GGUF file, or "demo".
+        model: A GGUF file, a name, or "demo".
+        pull: Whether a model that is missing is downloaded.
         params: Layout of the engine.
         gpu_layers: Number of layers to put on a GPU.
         seconds: Approximate time of each measurement.
@@ -37,6 +39,7 @@ class Bench:
     """
 
     model: str
+    pull: bool
     params: ContextParams
     gpu_layers: int
     seconds: float
@@ -68,8 +71,9 @@ class Figure:
 
 def bench(job: Bench) -> None:
     """Measures, and writes a table or JSON."""
+    source = fetched(job.model, pull=job.pull)
     began = time.perf_counter()
-    model = Model.load(job.model, n_gpu_layers=job.gpu_layers)
+    model = Model.load(source, n_gpu_layers=job.gpu_layers)
     context = Context(model, job.params)
     loaded = time.perf_counter() - began
     # Before anything is imported that only the measurements need.

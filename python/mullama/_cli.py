@@ -14,6 +14,7 @@ from mullama import __version__
 from mullama import _options as option
 from mullama._failure import FAILED, Ended, failure_of, told, write_error
 from mullama._help import Command, Group
+from mullama._models import register
 from mullama._output import OutputError, say, write_line
 from mullama._prompt import is_stdin, read_prompt, read_template
 from mullama._run import Job, run
@@ -23,6 +24,8 @@ EXAMPLES = """
 mullama run demo                # have a conversation
 mullama run model.gguf "Why is the sky blue?"
 cat notes.txt | mullama run model.gguf summarize this
+mullama pull llama3.2:1b        # download a model
+mullama list                    # models on this machine
 mullama bench model.gguf        # measure speed
 mullama doctor model.gguf       # check machine and model
 mullama --install-completion    # for Tab in this shell
@@ -134,6 +137,7 @@ def run_command(  # noqa: PLR0913, PLR0917  # an option each
     system: option.System = None,
     raw: option.Raw = False,  # noqa: FBT002  # an option, given by name
     chat_template: option.ChatTemplate = None,
+    no_pull: option.NoPull = False,  # noqa: FBT002  # the same
     no_history: option.NoHistory = False,  # noqa: FBT002  # the same
     ctx_size: option.ContextSize = None,
     threads: option.Threads = None,
@@ -155,6 +159,7 @@ def run_command(  # noqa: PLR0913, PLR0917  # an option each
     options |= {"--repeat-penalty": repeat_penalty, "--seed": seed, "--timeout": timeout}
     words: dict[str, Any] = {"raw": raw, "stream": not no_stream, "wrap": not no_wrap, "render": render, "json": json}
     words |= {"model": model, "system": system, "history": not no_history, "verbose": verbose}
+    words |= {"pull": not no_pull}
     if raw and system is not None:
         context.fail("--raw and --system exclude each other: a system message is part of a chat")
     if raw and chat_template is not None:
@@ -162,7 +167,8 @@ def run_command(  # noqa: PLR0913, PLR0917  # an option each
 
     def start() -> None:
         # Settings out of range are refused before anything is read or loaded.
-        config = configured({option: text for option, text in options.items() if text is not None}, stop, set or [])
+        named = {option: text for option, text in options.items() if text is not None}
+        config, chosen = configured(named, stop, set or [])
         engine = params(ctx_size, threads)
         offloaded = layers(gpu_layers)
         template = None if chat_template is None else read_template(chat_template)
@@ -171,7 +177,7 @@ def run_command(  # noqa: PLR0913, PLR0917  # an option each
             if asked is None and words[name]:
                 context.fail(f"--{name} requires a PROMPT; it is not available in a conversation")
         given: dict[str, Any] = {"prompt": asked, "chat_template": template, "gpu_layers": offloaded}
-        begin(Job(config=config, params=engine, **given, **words))
+        begin(Job(config=config, given=chosen, params=engine, **given, **words))
 
     return Order(start)
 
@@ -193,6 +199,7 @@ def bench_command(  # noqa: PLR0913  # an option each
     ctx_size: option.ContextSize = None,
     threads: option.Threads = None,
     gpu_layers: option.GpuLayers = "-1",
+    no_pull: option.NoPull = False,
     seconds: option.Seconds = "2",
     json: option.Json = False,
 ) -> Order:
@@ -202,7 +209,15 @@ def bench_command(  # noqa: PLR0913  # an option each
         from mullama._bench import Bench, bench  # noqa: PLC0415  # a prompt does not need it
 
         engine, offloaded = params(ctx_size, threads), layers(gpu_layers)
-        bench(Bench(model=model, params=engine, gpu_layers=offloaded, seconds=duration(seconds), json=json))
+        job = Bench(
+            model=model,
+            pull=not no_pull,
+            params=engine,
+            gpu_layers=offloaded,
+            seconds=duration(seconds),
+            json=json,
+        )
+        bench(job)
 
     return Order(start)
 
@@ -217,6 +232,9 @@ def doctor_command(model: option.MaybeModelName = None, *, json: option.Json = F
         doctor(model, json=json)
 
     return Order(start)
+
+
+register(app, lambda start, _json: Order(start))
 
 
 def asks_for_json(arguments: Sequence[str]) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mullama import _mullama
-from mullama._arguments import expect, merge
+from mullama._arguments import DEFAULTS, expect, merge
 from mullama._chat import Messages, Tools, chat_of
 from mullama._closing import Closing
 from mullama._completion import Completion
@@ -17,7 +17,7 @@ from mullama._display import Displayed, changed
 from mullama._exact import told
 from mullama._keywords import hinted
 from mullama._late_imports import late_import
-from mullama._model import Model
+from mullama._model import Model, label
 from mullama._mullama import Chat
 from mullama._reading import read_to_end
 from mullama._signatures import show_settings
@@ -35,7 +35,7 @@ class Context(Closing, Displayed):
         >>> print(context.generate("Count: 1, 2, 3", max_tokens=6, temperature=0))
     """
 
-    __slots__ = ("__weakref__", "_model", "_native", "_params")
+    __slots__ = ("__weakref__", "_defaults", "_model", "_native", "_params")
 
     @hinted("Context")
     def __init__(self, model: Model, params: ContextParams | None = None) -> None:
@@ -56,14 +56,20 @@ class Context(Closing, Displayed):
         is_path = isinstance(model, (str, os.PathLike))
         expect("model", model, Model, f"Context(Model.load({told(model)})) loads it" if is_path else _context_of(model))
         expect("params", params, ContextParams, _params_of(params))
+        _log.flush()
+        native = _mullama.Context(model._native, params)  # noqa: SLF001  # two halves of one package
+        _log.flush()
+        self._open_as(native, model, params)
+
+    def _open_as(self, native: _mullama.Context, model: Model, params: ContextParams) -> None:
+        """Takes the context that was opened. Warns, in its caller's caller, about a context that may be too long."""
+        self._native = native
         self._model = model
         self._params = params
-        _log.flush()
-        self._native = _mullama.Context(model._native, params)  # noqa: SLF001  # two halves of one package
-        _log.flush()
+        self._defaults = model.defaults.config() if model.defaults.settings else DEFAULTS
         if params.n_ctx is not None and params.n_ctx > model.n_ctx_train:
             trained = f"the model was trained for {model.n_ctx_train} tokens"
-            warnings.warn(f"n_ctx is {params.n_ctx}, but {trained}: text beyond that may be incoherent", stacklevel=3)
+            warnings.warn(f"n_ctx is {params.n_ctx}, but {trained}: text beyond that may be incoherent", stacklevel=4)
 
     def generate_stream(
         self,
@@ -82,7 +88,8 @@ class Context(Closing, Displayed):
         Args:
             prompt: Text, in which control tokens are parsed, or token ids, which are used as they are.
             max_tokens: Maximum number of tokens to generate; overrides `config`, whose default is 256.
-            config: All settings.
+            config: All settings. Without it, those are used that the model's publisher recommends (`Model.defaults`),
+                and the package's own for all others.
             **overrides: Any other field of `StreamConfig`; overrides `config`.
 
         Raises:
@@ -96,7 +103,7 @@ class Context(Closing, Displayed):
             >>> for token in context.generate_stream("Write a poem:", max_tokens=200):
             ...     print(token.text, end="", flush=True)
         """
-        return self._open(prompt, merge("Context.generate_stream", config, max_tokens, overrides))
+        return self._open(prompt, merge("Context.generate_stream", config, max_tokens, overrides, self._defaults))
 
     def generate(
         self,
@@ -111,7 +118,7 @@ class Context(Closing, Displayed):
         Takes the arguments of `generate_stream`. Raises what that and reading its stream raise; an error has what was
         generated before it as `error.completion`.
         """
-        return read_to_end(self._open(prompt, merge("Context.generate", config, max_tokens, overrides)))
+        return read_to_end(self._open(prompt, merge("Context.generate", config, max_tokens, overrides, self._defaults)))
 
     def chat_stream(  # noqa: PLR0913  # keywords, named at each call
         self,
@@ -150,7 +157,7 @@ class Context(Closing, Displayed):
             ...     print(token.text, end="", flush=True)
         """
         chat = chat_of(messages, tools, chat_template, chat_template_kwargs)
-        return self._open(chat, merge("Context.chat_stream", config, max_tokens, overrides))
+        return self._open(chat, merge("Context.chat_stream", config, max_tokens, overrides, self._defaults))
 
     def chat(  # noqa: PLR0913  # keywords, named at each call
         self,
@@ -172,7 +179,7 @@ class Context(Closing, Displayed):
             >>> print(context.chat([{"role": "user", "content": "Hello!"}]))
         """
         chat = chat_of(messages, tools, chat_template, chat_template_kwargs)
-        return read_to_end(self._open(chat, merge("Context.chat", config, max_tokens, overrides)))
+        return read_to_end(self._open(chat, merge("Context.chat", config, max_tokens, overrides, self._defaults)))
 
     def _open(self, prompt: str | Sequence[int] | Chat, config: StreamConfig) -> TokenStream:
         if isinstance(prompt, (list, tuple)) and prompt and isinstance(prompt[0], Mapping):
@@ -213,7 +220,7 @@ class Context(Closing, Displayed):
     def __repr__(self) -> str:
         """The model's file, and the params that are not the default."""
         params = changed(self._params)
-        return f"<Context on {told(self._model.path.name)}{params and ', '}{params}>"
+        return f"<Context on {told(label(self._model))}{params and ', '}{params}>"
 
 
 def _context_of(other: object) -> str:

@@ -11,6 +11,7 @@ from mullama._build import TARGET_FEATURES
 from mullama._introduction import name, parameters, quantization
 from mullama._machine import cores, cpu_quota, memory, memory_limit, processor_name, usable_cpus
 from mullama._output import plain, write_event, write_table
+from mullama._pull import fetched
 from mullama._versions import llama_cpp
 
 if TYPE_CHECKING:
@@ -25,17 +26,17 @@ def doctor(model: str | None, *, json: bool = False) -> None:
     """Writes information about this machine, and then about the model: as tables, or as one JSON object.
 
     Raises:
-        ModelNotFoundError: There is no file at the path.
+        ModelNotFoundError: There is no file at the path, or no model of this name on this machine.
         ModelLoadError: The file cannot be loaded as a model.
     """
     if json:
         from mullama._report import report  # noqa: PLC0415  # a table does not need it
 
-        write_event(**report(None if model is None else Model.load(model, vocab_only=True)))
+        write_event(**report(None if model is None else Model.load(fetched(model, pull=False), vocab_only=True)))
         return
     write_table(table([*versions(), *processor(), *memories(), *gpus(devices())]))
     if model is not None:
-        write_table(table([*described(Model.load(model, vocab_only=True))]))
+        write_table(table([*described(Model.load(fetched(model, pull=False), vocab_only=True))]))
 
 
 def versions() -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 MullamaError
  ├─ ModelNotFoundError     MODEL_NOT_FOUND    (FileNotFoundError)
+ ├─ DownloadError          DOWNLOAD_ERROR     (OSError)
  ├─ ModelLoadError         MODEL_LOAD         (OSError)
  ├─ InvalidConfigError     INVALID_CONFIG     (ValueError)
  ├─ InvalidPromptError     INVALID_PROMPT     (ValueError)
@@ -42,22 +43,46 @@ class MullamaError(Exception):
 
 
 class ModelNotFoundError(MullamaError, FileNotFoundError):
-    """There is no file at the path.
+    """There is no file at the path, or no model has the name.
 
     Attributes:
-        path: The path, with `~` expanded.
+        path: The path, with `~` expanded; None if it is a name that was not found.
+        name: The name; None if it is a path.
+        tried: For a name, the places that were looked at, with what was found there; None for a path.
     """
 
     code = "MODEL_NOT_FOUND"
     exit_code = 3
     http_status = 404
     errno = errno.ENOENT
-    path: pathlib.Path
+    path: pathlib.Path | None
+    name: str | None
+    tried: tuple[str, ...] | None
 
     @property
-    def filename(self) -> pathlib.Path:
+    def filename(self) -> pathlib.Path | None:
         """The path, under the name that `OSError` uses."""
         return self.path
+
+
+class DownloadError(MullamaError, OSError):
+    """A model could not be downloaded. What has arrived is kept, and the next attempt continues there.
+
+    Attributes:
+        name: The name of the model.
+        reason: The kind of failure: "network", "status", "authorization", "protocol", "digest", "disk", "file",
+            "offline" or "cancelled".
+        url: What was asked for, without credentials and query; None if the failure belongs to no address.
+        status: The HTTP status that the server answered with, if that is the failure.
+    """
+
+    code = "DOWNLOAD_ERROR"
+    exit_code = 6
+    http_status = 502
+    name: str
+    reason: str
+    url: str | None
+    status: int | None
 
 
 class ModelLoadError(MullamaError, OSError):

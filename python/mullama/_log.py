@@ -24,6 +24,10 @@ PATIENCE = 0.5
 """How many seconds a handler may take for one line before calls stop waiting for the log."""
 
 
+SECONDS_BETWEEN_LOOKS = 0.002
+"""How often an async call looks whether the handlers have seen its lines, which they usually have at once."""
+
+
 class _Listener:
     """The thread that calls the handlers, and how far it has got."""
 
@@ -59,6 +63,11 @@ class _Listener:
                 if left <= 0:
                     return
                 self._progress.wait(left)
+
+    def is_behind(self, logged: int) -> bool:
+        """Whether the handlers have not seen this many lines, but will."""
+        with self._progress:
+            return self._thread is not None and self._thread.is_alive() and self._handled < logged
 
     def stop(self) -> None:
         """Ends the thread after its current line."""
@@ -103,8 +112,24 @@ _forked = threading.Event()
 def flush() -> None:
     """Adopts the level of the loggers, and waits until the handlers have seen what was logged so far."""
     if not _forked.is_set():
-        _listener.start()
-        _listener.wait_for(_mullama.listen_to_log(_wanted()))
+        _listener.wait_for(_adopt())
+
+
+async def flush_async() -> None:
+    """As `flush`, and leaves the event loop running."""
+    if _forked.is_set():
+        return
+    import asyncio  # noqa: PLC0415  # slow to import, and the event loop has done so
+
+    logged, until = _adopt(), time.monotonic() + PATIENCE
+    while _listener.is_behind(logged) and time.monotonic() < until:  # noqa: ASYNC110  # the listener has another thread
+        await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _adopt() -> int:
+    """Adopts the level of the loggers; how many lines were logged so far."""
+    _listener.start()
+    return _mullama.listen_to_log(_wanted())
 
 
 os.register_at_fork(after_in_child=_forked.set)

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
+from typing import TypeAlias
 
 from mullama import _mullama
 from mullama._arguments import expect, expect_callable
@@ -18,10 +19,13 @@ from mullama._exact import as_bool, as_int, as_path, told
 from mullama._exceptions import invalid_config
 from mullama._keywords import hinted
 from mullama._late_imports import late_import
-from mullama._typing import Self, pathlib
+from mullama._typing import Self, model_defaults, pathlib
 
 # An engine that still runs while the interpreter shuts down would crash the process.
 atexit.register(_mullama.shutdown)
+
+Options: TypeAlias = tuple[int, bool, bool, bool, bool]
+"""`n_gpu_layers`, `use_mmap`, `use_mlock`, `check_tensors` and `vocab_only`."""
 
 DEMO = os.path.join(os.path.dirname(__file__), "models", "demo.gguf")  # noqa: PTH118, PTH120  # pathlib is slow to import
 _LONGEST_PATH = 4096
@@ -38,7 +42,9 @@ class Model(Closing, Displayed):
         'Hello'
 
     Attributes:
+        name: The name that it was found by, in full, such as "llama3.2:1b"; for a plain file, its path.
         path: The file that the model was loaded from.
+        defaults: Settings that the model's publisher recommends. They apply to every call that has no `config`.
         metadata: The file's metadata, with keys and values as text.
         description: Architecture, size and quantization in a few words.
         n_ctx_train: Context length that the model was trained with, in tokens.
@@ -53,7 +59,9 @@ class Model(Closing, Displayed):
         end_tokens: All end-of-generation tokens.
     """
 
+    name: str
     path: pathlib.Path
+    defaults: model_defaults.ModelDefaults
     metadata: dict[str, str]
     description: str
     n_ctx_train: int
@@ -79,13 +87,15 @@ class Model(Closing, Displayed):
         use_mlock: bool = False,
         check_tensors: bool = False,
         vocab_only: bool = False,
+        pull: bool = True,
         progress: Callable[[float], bool | None] | None = None,
     ) -> Self:
-        """Loads a GGUF file. Blocks until the weights are loaded, without the GIL; Ctrl-C ends it.
+        """Loads a model. Blocks until the weights are loaded, without the GIL; Ctrl-C ends it.
 
         Args:
-            path: The file; for a model in several files, the first of them. `~` is the home folder. "demo" is the small
-                model inside the package; a file of that name is "./demo".
+            path: A name such as "llama3.2:1b" or "hf.co/user/repo:Q4_K_M", or the path of a GGUF file; for a model in
+                several files, of the first of them. An existing file wins over a name. `~` is the home folder. "demo"
+                is the small model inside the package; a file of that name is "./demo".
             n_gpu_layers: Layers to offload to a GPU, if there is one; a negative number offloads all of them. A
                 positive number without a GPU is a `UserWarning`.
             use_mmap: Maps the file into memory instead of reading it, so that other processes share its pages. The file
@@ -95,10 +105,14 @@ class Model(Closing, Displayed):
             use_mlock: Keeps the weights in RAM, as far as the system allows it.
             check_tensors: Looks at every weight for a NaN or an infinity.
             vocab_only: Loads the vocabulary and the metadata alone. Such a model tokenizes and renders templates.
-            progress: Called with how far it is, from 0.0 to 1.0. The load ends if it returns False or raises.
+            pull: Downloads a model that is not on this machine, unless `MULLAMA_OFFLINE=1` is set. The logger "mullama"
+                says how far it is; `mullama.pull` has a callback of its own.
+            progress: Called with how far the load is, from 0.0 to 1.0. A download before it is not counted. The load
+                ends if it returns False or raises.
 
         Raises:
-            ModelNotFoundError: There is no file at `path`.
+            ModelNotFoundError: There is no file at `path`, or no model of this name.
+            DownloadError: The model is not on this machine, and could not be downloaded.
             InvalidConfigError: `path` is empty, or cannot be the path of a file.
             ModelLoadError: The file cannot be loaded as a model, or `progress` returned False.
         """
@@ -106,20 +120,26 @@ class Model(Closing, Displayed):
         with late_import():
             import pathlib  # noqa: F401, PLC0415  # the native module makes paths, also those of its errors
 
-            from mullama import _log  # noqa: PLC0415  # its thread is for programs that load a model
-        n_gpu_layers = as_int("n_gpu_layers", n_gpu_layers)
-        use_mmap, use_mlock = as_bool("use_mmap", use_mmap), as_bool("use_mlock", use_mlock)
-        check_tensors, vocab_only = as_bool("check_tensors", check_tensors), as_bool("vocab_only", vocab_only)
+            from mullama import _log, _source  # noqa: PLC0415  # the log's thread is for programs that load a model
+        options = load_options(n_gpu_layers, use_mmap, use_mlock, check_tensors, vocab_only=vocab_only)
+        pull = as_bool("pull", pull)
         if progress is not None:
             expect_callable("progress", progress)
         _log.flush()
-        native = _mullama.Model.load(
-            DEMO if file == "demo" else file, n_gpu_layers, use_mmap, use_mlock, check_tensors, vocab_only, progress
-        )
+        source = _source.find(path, file, pull=pull)
+        native = _mullama.Model.load(source.file, options, progress)
         _log.flush()
-        model = cls(_native=native, **native.facts())
+        return cls._loaded(native, source.name, source.defaults, options)
+
+    @classmethod
+    def _loaded(
+        cls, native: _mullama.Model, name: str, defaults: model_defaults.ModelDefaults, options: Options
+    ) -> Self:
+        """The model that was loaded. Warns, in its caller's caller, about layers that are not on a GPU."""
+        model = cls(_native=native, name=name, defaults=defaults, **native.facts())
+        n_gpu_layers, *_, vocab_only = options
         if n_gpu_layers > 0 and not vocab_only and not model.n_gpu_layers:
-            warnings.warn(no_gpu(n_gpu_layers), stacklevel=3)
+            warnings.warn(no_gpu(n_gpu_layers), stacklevel=4)
         return model
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
@@ -188,7 +208,7 @@ class Model(Closing, Displayed):
         # llama.cpp knows the names of common sizes alone.
         size = _parameters(self.n_params)
         known = [
-            told(self.path.name),
+            told(label(self)),
             shortened(" ".join(self.metadata.get("general.name", "").split())),
             " ".join(self.description.replace("?B", size).split()),
             f"{self.size / (1 << 20):,.1f} MiB" if self.size else "",
@@ -203,6 +223,29 @@ def _parameters(count: int) -> str:
         if count >= size:
             return f"{count / size:.1f}{unit}"
     return str(count or "")
+
+
+def label(model: Model) -> str:
+    """What to call a model in a few characters: its name, or that of its file."""
+    return model.path.name if model.name in {str(model.path), "demo"} else model.name
+
+
+def load_options(
+    n_gpu_layers: int,
+    use_mmap: bool,  # noqa: FBT001  # in the order of the native call
+    use_mlock: bool,  # noqa: FBT001  # the same
+    check_tensors: bool,  # noqa: FBT001  # the same
+    *,
+    vocab_only: bool,
+) -> Options:
+    """The options of a load, checked, as the native module takes them."""
+    return (
+        as_int("n_gpu_layers", n_gpu_layers),
+        as_bool("use_mmap", use_mmap),
+        as_bool("use_mlock", use_mlock),
+        as_bool("check_tensors", check_tensors),
+        as_bool("vocab_only", vocab_only),
+    )
 
 
 def read_path(path: str | os.PathLike[str]) -> str:

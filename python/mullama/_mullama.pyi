@@ -1,16 +1,22 @@
+import builtins
+from asyncio import Future
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from dataclasses import Field
-from pathlib import Path
-from typing import Any, ClassVar, Final, final
+from os import PathLike
+from typing import Any, ClassVar, Final, TypeAlias, final
 
 from typing_extensions import Buffer, Self, disjoint_base
 
 from mullama._completion import _FinishReason
 from mullama._config import ContextParams, StreamConfig
+from mullama._event_loop import NativeLoop
+from mullama._local_models import Phase
+from mullama._model import Options
 
 __all__ = [
     "Chat",
     "Context",
+    "Hub",
     "LoopNotifier",
     "Model",
     "NextToken",
@@ -33,6 +39,8 @@ __all__ = [
 ]
 
 __version__: Final[str]
+
+_Progress: TypeAlias = Callable[[Phase, str, int, int | None], bool | None]
 
 def check_stream_config(config: StreamConfig) -> None: ...
 def check_context_params(params: ContextParams) -> None: ...
@@ -129,15 +137,14 @@ class TokenStream:
 @final
 class Model:
     @staticmethod
-    def load(
-        path: str | Path,
-        n_gpu_layers: int,
-        use_mmap: bool,
-        use_mlock: bool,
-        check_tensors: bool,
-        vocab_only: bool,
+    def load(path: str | PathLike[str], options: Options, progress: Callable[[float], bool | None] | None) -> Model: ...
+    @staticmethod
+    def load_async(
+        event_loop: NativeLoop,
+        path: str | PathLike[str],
+        options: Options,
         progress: Callable[[float], bool | None] | None,
-    ) -> Model: ...
+    ) -> Future[Model]: ...
     def facts(self) -> dict[str, Any]: ...
     def tokenize(self, text: str, add_special: bool, parse_special: bool) -> list[int]: ...
     def apply_chat_template(self, chat: Chat) -> str: ...
@@ -148,9 +155,26 @@ class Model:
 @final
 class Context:
     def __new__(cls, model: Model, params: ContextParams) -> Self: ...
+    @staticmethod
+    def open_async(event_loop: NativeLoop, model: Model, params: ContextParams) -> Future[Context]: ...
     @property
     def context_len(self) -> int: ...
     @property
     def unfinished(self) -> int: ...
     def stats(self) -> tuple[dict[str, int], list[tuple[int, float, float]]]: ...
     def close(self) -> None: ...
+
+@final
+class Hub:
+    def __new__(cls, demo: str) -> Self: ...
+    def find(self, name: str) -> dict[str, Any]: ...
+    def find_async(self, event_loop: NativeLoop, name: str) -> Future[dict[str, Any]]: ...
+    def pull(self, name: str, renew: bool, progress: _Progress | None) -> dict[str, Any]: ...
+    def pull_async(
+        self, event_loop: NativeLoop, name: str, renew: bool, progress: _Progress | None
+    ) -> Future[dict[str, Any]]: ...
+    def list(self) -> builtins.list[dict[str, Any]]: ...
+    def names(self) -> builtins.list[str]: ...
+    def show(self, model: str, n_ctx: int | None) -> dict[str, Any]: ...
+    def remove(self, name: str) -> tuple[str, tuple[str, ...], int]: ...
+    def alias(self, name: str, alias: str) -> None: ...

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mullama._model_names import local_names
 from mullama._settings import DEFAULTS, NAMES
 
 
@@ -19,10 +20,10 @@ def _argument(metavar: str, words: str, **more: Any) -> Any:  # noqa: ANN401  # 
 
 
 def complete_model(incomplete: str) -> list[str]:
-    """Models that begin with what was typed: `demo`, folders, and GGUF files."""
+    """Models that begin with what was typed: `demo`, names of models on this machine, folders, and GGUF files."""
     # Not `Path.glob`: the text may hold characters that a pattern would take for its own.
     folder, _, start = incomplete.rpartition("/")
-    found = [name for name in ["demo"] if not folder and name.startswith(start)]
+    found = [name for name in ["demo"] if not folder and name.startswith(start)] + local_names(incomplete)
     try:
         entries = sorted((Path(folder + "/") if incomplete.startswith("/") else Path(folder)).expanduser().iterdir())
     except (OSError, RuntimeError):
@@ -43,7 +44,10 @@ def complete_setting(incomplete: str) -> list[str]:
 
 
 # Numbers are texts here, so that --temperature and --set temperature are checked alike, with the same errors.
-_MODEL = "Path of a GGUF file, or demo for the small model that comes with the package."
+_MODEL = (
+    "Name of a model, such as llama3.2:1b or hf.co/user/repo:Q4_K_M; path of a GGUF file; or demo for the small model "
+    "that comes with the package. A model that is missing is downloaded."
+)
 ModelName = Annotated[str, _argument("MODEL", _MODEL, autocompletion=complete_model)]
 MaybeModelName = Annotated[str | None, _argument("MODEL", _MODEL, autocompletion=complete_model)]
 Prompt = Annotated[
@@ -126,6 +130,7 @@ Raw = Annotated[
 ChatTemplate = Annotated[
     str | None, _option(_CHAT, "--chat-template", "FILE", "Use the Jinja template in FILE instead of the model's.")
 ]
+NoPull = Annotated[bool, typer.Option("--no-pull", help="Do not download a model that is missing.")]
 NoHistory = Annotated[
     bool, _option(_CHAT, "--no-history", None, "Neither read nor write the history of what was typed.")
 ]

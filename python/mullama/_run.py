@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from mullama import Context, Model
@@ -11,6 +11,7 @@ from mullama._chat import chat_of
 from mullama._exceptions import ChatTemplateError, ContextOverflowError, InvalidPromptError, MullamaError
 from mullama._failure import Ended
 from mullama._output import counted, say, write_event
+from mullama._pull import fetched
 from mullama._terminal import Spinner
 from mullama._writer import Writer, write_pieces
 
@@ -28,7 +29,9 @@ class Job:
     """What to run, and how to write its output.
 
     Attributes:
-        model: A GGUF file, or "demo".
+        model: A GGUF file, a name, or "demo".
+        pull: Whether a model that is missing is downloaded.
+        given: The settings that the command line gives; the model's publisher may recommend others.
         prompt: The prompt, or the user's message; None is a conversation.
         system: The system message.
         config: Settings of the streams.
@@ -45,6 +48,8 @@ class Job:
     """
 
     model: str
+    pull: bool = True
+    given: frozenset[str] = frozenset()
     prompt: str | None
     system: str | None = None
     config: StreamConfig
@@ -60,12 +65,20 @@ class Job:
     verbose: bool = False
 
     def load(self) -> Context:
-        """Loads the model and starts an engine."""
+        """Loads the model, after a download if it is missing, and starts an engine."""
+        source = fetched(self.model, pull=self.pull)
         with Spinner("loading the model") as spinner:
             progress = {"progress": spinner.tell} if spinner.is_shown else {}
-            model = Model.load(self.model, n_gpu_layers=self.gpu_layers, **progress)  # type: ignore[arg-type]
+            model = Model.load(source, n_gpu_layers=self.gpu_layers, **progress)  # type: ignore[arg-type]
         # It may warn, which needs a line of its own.
         return Context(model, self.params)
+
+    def recommended(self, model: Model) -> Job:
+        """The job with what the model's publisher recommends, where the command line says nothing else."""
+        defaults = model.defaults
+        settings = {name: value for name, value in defaults.settings.items() if name not in self.given}
+        system = defaults.system if self.system is None and not self.raw else self.system
+        return replace(self, config=replace(self.config, **settings), system=system)
 
     def writer(self) -> Writer:
         """A writer for one text."""
@@ -84,6 +97,7 @@ def run(job: Job, prompt: str) -> None:
         message = "the prompt is empty"
         raise InvalidPromptError(message)
     context = job.load()
+    job = job.recommended(context.model)
     if job.verbose:
         say(mode(job, context.model))
     try:

@@ -75,8 +75,10 @@ def differing(config: StreamConfig) -> list[str]:
     return [name for name in NAMES if getattr(config, name) != getattr(DEFAULTS, name)]
 
 
-def configured(options: dict[str, str], stop: list[str] | None, settings: list[str]) -> StreamConfig:
-    """The settings that the options and `--set` make.
+def configured(
+    options: dict[str, str], stop: list[str] | None, settings: list[str]
+) -> tuple[StreamConfig, frozenset[str]]:
+    """The settings that the options and `--set` make, and the names of those that they give.
 
     Raises:
         InvalidConfigError: A setting is unknown, out of range, or given twice.
@@ -104,7 +106,7 @@ def configured(options: dict[str, str], stop: list[str] | None, settings: list[s
             raise InvalidConfigError(message)
         sources[name] = f"--set {quoted(setting)}"
         config = changed(config, name, text)
-    return config
+    return config, frozenset(sources)
 
 
 def _stopped(config: StreamConfig, stop: list[str]) -> StreamConfig:

@@ -46,6 +46,7 @@ class Talk:
         """
         self._job = job
         self._context = job.load()
+        job = self._job = job.recommended(self._context.model)
         self._config = job.config
         self.conversation = Conversation(self._context, job.chat_template, job.system)
         self._attached = ""

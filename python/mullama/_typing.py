@@ -11,10 +11,13 @@ if sys.version_info >= (3, 12):
 else:  # pydantic needs the `TypedDict` of 3.12
     from typing_extensions import Self, TypedDict, Unpack
 
-__all__ = ["Self", "TypedDict", "Unpack", "pathlib"]
+__all__ = ["Self", "TypedDict", "Unpack", "local_models", "model_defaults", "pathlib"]
 
 if TYPE_CHECKING:
     import pathlib
+
+    from mullama import _local_models as local_models
+    from mullama import _model_defaults as model_defaults
 else:
 
     class _Late:
@@ -26,4 +29,6 @@ else:
         def __getattr__(self, name: str) -> object:
             return getattr(import_module(self._name), name)
 
+    local_models = _Late("mullama._local_models")
+    model_defaults = _Late("mullama._model_defaults")
     pathlib = _Late("pathlib")

@@ -235,6 +235,7 @@ def test_every_error_has_the_status_of_its_code() -> None:
     # Design, section 6.
     statuses = {
         mullama.ModelNotFoundError: 404,
+        mullama.DownloadError: 502,
         mullama.ModelLoadError: 500,
         mullama.InvalidConfigError: 400,
         mullama.InvalidPromptError: 400,

@@ -17,6 +17,7 @@ DOCS = ROOT / "docs"
 GUIDE = DOCS / "streaming.md"
 SERVERS = DOCS / "servers.md"
 CHAT = DOCS / "chat.md"
+MODELS = DOCS / "models.md"
 PAGES = [page for page in sorted(DOCS.glob("*.md")) if page.name not in {"architecture.md", "design.md"}]
 """The pages that users read."""
 

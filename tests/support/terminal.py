@@ -44,15 +44,17 @@ sys.exit(_mullama_command.main())
 class Terminal:
     """A terminal with the command in it."""
 
-    def __init__(self, *arguments: str, columns: int = 200, stdout: int | None = None, **environment: str) -> None:
-        """Starts `mullama run`; its output goes to the terminal, or stdout elsewhere."""
+    def __init__(
+        self, *arguments: str, command: str = "run", columns: int = 200, stdout: int | None = None, **environment: str
+    ) -> None:
+        """Starts `mullama run`, or another command; its output goes to the terminal, or stdout elsewhere."""
         self._primary, terminal = os.openpty()
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 50, columns, 0, 0))
-        command = [sys.executable, "-c", PROGRAM, "run", *arguments]
+        words = [sys.executable, "-c", PROGRAM, command, *arguments]
         self._state = tempfile.TemporaryDirectory()
         given = {"TERM": "xterm-256color", "INPUTRC": os.devnull, "PYTHONUTF8": "1", "XDG_STATE_HOME": self._state.name}
         self.child = subprocess.Popen(
-            command,
+            words,
             stdin=terminal,
             stdout=terminal if stdout is None else stdout,
             stderr=terminal,

@@ -64,11 +64,11 @@ pub use config::{
 pub use context::Context;
 pub use cores::usable_cores;
 pub use devices::{devices, system_info};
-pub use error::{Deadline, Fact, ModelLoadFailure, MullamaError, PromptFailure, StreamFailure};
+pub use error::{Deadline, DownloadFailure, Fact, ModelLoadFailure, MullamaError, PromptFailure, StreamFailure};
 pub use in_flight::InFlightGuard;
 pub use log::{LogLine, LogQueue};
 pub use model::{Model, ModelOptions};
-pub use mullama_ffi::{Device, DeviceKind, TokenId};
+pub use mullama_ffi::{Device, DeviceKind, PerProcess, TokenId};
 pub use request::Prompt;
 pub use shutdown::shutdown;
 pub use stats::{Stats, Steps};

@@ -1,10 +1,10 @@
 //! The two tables of settings, read from Python by the names of their fields.
 
 use mullama::{ContextParams, Limits, StreamConfig};
+use mullama_py_common::to_py;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::error::to_py;
 use crate::settings::Value;
 
 /// Reads Python's `StreamConfig`.

@@ -1,11 +1,12 @@
 //! Where streams are asked for, for the Python class of that name.
 
 use mullama::{BackgroundWork, MullamaError};
+use mullama_py_common::{awaitable, in_background, to_py, wait};
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict};
 
 use crate::held::Closable;
-use crate::{config, error::to_py, model::Model, wait};
+use crate::{config, model::Model};
 
 /// How many steps, their total and the longest in seconds.
 type Steps = (u64, f64, f64);
@@ -24,6 +25,24 @@ impl Context {
         let work = BackgroundWork::start(false, move |_| mullama::Context::new(model, params));
         let context = wait::for_started(py, work.map_err(MullamaError::no_thread), None)?;
         Ok(Self(Closable::new("context", context)))
+    }
+
+    /// As the constructor, awaited on the event loop.
+    #[staticmethod]
+    fn open_async<'py>(
+        event_loop: &Bound<'py, PyAny>,
+        model: &Model,
+        params: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = event_loop.py();
+        let params = config::context_params(params)?;
+        let model = model.0.get(py)?.arc();
+        let work = in_background(move |_| mullama::Context::new(model, params));
+        let work = work.map_err(|error| to_py(py, &MullamaError::no_thread(error)))?;
+        awaitable(event_loop, work, |py, context| {
+            let context = context.map_err(|error| to_py(py, &error))?;
+            Ok(Py::new(py, Self(Closable::new("context", context)))?.into_any())
+        })
     }
 
     #[getter]

@@ -4,9 +4,8 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mullama::MullamaError;
+use mullama_py_common::to_py;
 use pyo3::prelude::*;
-
-use crate::error::to_py;
 
 /// A shared native handle. Dropping the last one may wait for an engine's thread, so the GIL is released for that.
 pub(crate) struct Held<T: Send + Sync>(Option<Arc<T>>);

@@ -2,7 +2,6 @@
 
 mod config;
 mod context;
-mod error;
 mod held;
 mod log;
 mod model;
@@ -12,7 +11,6 @@ mod prompt;
 mod settings;
 mod stream;
 mod token;
-mod wait;
 
 /// The native half of mullama; the package has the other half, and exports what is public.
 #[pyo3::pymodule(gil_used = false)]
@@ -29,11 +27,13 @@ mod _mullama {
     use crate::{
         context::Context, model::Model, next_token::NextToken, prompt::Chat, stream::TokenStream, token::Token,
     };
+    #[pymodule_export]
+    use mullama_py_hub::Hub;
 
     /// Ends all engines: llama.cpp must not run on while the interpreter ends.
     #[pyfunction]
     fn shutdown(py: Python<'_>) {
-        crate::error::begin_exit(py);
+        mullama_py_common::begin_exit(py);
         py.detach(mullama::shutdown);
     }
 

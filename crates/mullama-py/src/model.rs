@@ -4,42 +4,81 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mullama::{BackgroundWork, Field, ModelLoadFailure, ModelOptions, MullamaError, Setting, TokenId};
+use mullama_py_common::{Callback, awaitable, in_background, to_py, wait};
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict, PyString, PyTuple};
 
+use crate::held::Closable;
 use crate::prompt::{self, Chat, Ids};
 use crate::settings::Value;
-use crate::wait;
-use crate::{error::to_py, held::Closable};
 
 /// A loaded model.
 #[pyclass(frozen)]
 pub(crate) struct Model(pub(crate) Closable<mullama::Model>);
 
+impl Model {
+    fn new(model: mullama::Model) -> Self {
+        Self(Closable::new("model", model))
+    }
+}
+
+/// How a model is loaded: Python's keywords, in the order of its call.
+#[derive(FromPyObject)]
+#[expect(clippy::struct_excessive_bools, reason = "Python's keywords")]
+struct Options<'py>(Bound<'py, PyAny>, bool, bool, bool, bool);
+
+impl Options<'_> {
+    fn read(self) -> PyResult<ModelOptions> {
+        let Self(n_gpu_layers, use_mmap, use_mlock, check_tensors, vocab_only) = self;
+        let field = Field::new("n_gpu_layers", |_| Some("-2147483648 to 2147483647"));
+        let n_gpu_layers = Setting::take(&Value(n_gpu_layers), field)?;
+        Ok(ModelOptions { n_gpu_layers, use_mmap, use_mlock, check_tensors, vocab_only })
+    }
+}
+
+/// The system refused the thread that would load this file.
+fn no_thread(path: PathBuf) -> impl FnOnce(std::io::Error) -> MullamaError {
+    |error| MullamaError::ModelLoad { path, source: ModelLoadFailure::Thread(Arc::new(error)) }
+}
+
 #[pymethods]
 impl Model {
     #[staticmethod]
-    #[expect(clippy::too_many_arguments, clippy::fn_params_excessive_bools, reason = "Python's keywords")]
     fn load(
-        path: &Bound<'_, PyAny>,
-        n_gpu_layers: &Bound<'_, PyAny>,
-        use_mmap: bool,
-        use_mlock: bool,
-        check_tensors: bool,
-        vocab_only: bool,
+        py: Python<'_>,
+        path: PathBuf,
+        options: Options<'_>,
         progress: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
-        let py = path.py();
-        let field = Field::new("n_gpu_layers", |_| Some("-2147483648 to 2147483647"));
-        let n_gpu_layers = Setting::take(&Value(n_gpu_layers.clone()), field)?;
-        let path: PathBuf = path.extract()?;
-        let options = ModelOptions { n_gpu_layers, use_mmap, use_mlock, check_tensors, vocab_only };
-        let source = path.clone();
+        let options = options.read()?;
+        let refused = no_thread(path.clone());
         let work = BackgroundWork::start(progress.is_some(), move |report| {
-            mullama::Model::load_with(source, &options, Some(report))
+            mullama::Model::load_with(path, &options, Some(report))
         });
-        let no_thread = |error| MullamaError::ModelLoad { path, source: ModelLoadFailure::Thread(Arc::new(error)) };
-        Ok(Self(Closable::new("model", wait::for_started(py, work.map_err(no_thread), progress)?)))
+        wait::for_started(py, work.map_err(refused), progress).map(Self::new)
+    }
+
+    /// As `load`, awaited on the event loop. `progress` is called on the thread that loads.
+    #[staticmethod]
+    fn load_async<'py>(
+        event_loop: &Bound<'py, PyAny>,
+        path: PathBuf,
+        options: Options<'py>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let options = options.read()?;
+        let refused = no_thread(path.clone());
+        let progress = Arc::new(Callback::new(progress));
+        let heard = Arc::clone(&progress);
+        let work = in_background(move |report| {
+            let mut goes_on = |fraction| report(fraction) && heard.goes_on(fraction);
+            mullama::Model::load_with(path, &options, Some(&mut goes_on))
+        });
+        let work = work.map_err(|error| to_py(event_loop.py(), &refused(error)))?;
+        awaitable(event_loop, work, move |py, loaded| match progress.take_error() {
+            Some(raised) => Err(raised),
+            None => Ok(Py::new(py, Self::new(loaded.map_err(|error| to_py(py, &error))?))?.into_any()),
+        })
     }
 
     /// The properties of the model by name.

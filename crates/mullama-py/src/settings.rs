@@ -1,11 +1,10 @@
 //! Python values as the core's settings take them.
 
 use mullama::{DynamicValue, MullamaError, Numeral};
+use mullama_py_common::to_py;
 use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyMapping, PyString};
-
-use crate::error::to_py;
 
 /// How many characters of a wrong value an error message shows.
 const SHOWN_CHARS: usize = 200;

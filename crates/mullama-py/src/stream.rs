@@ -5,16 +5,16 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
-use mullama::{FinishReason, StreamHandle};
+use mullama::{FinishReason, StreamHandle, TryNext};
+use mullama_py_common::{stream_busy, to_py, wait};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 
-use crate::error::{stream_busy, to_py};
 use crate::held::{Held, lock};
 use crate::next_token::{NextToken, Subscription};
 use crate::settings::Value;
 use crate::token::{Item, Token};
-use crate::{config, context::Context, prompt, wait};
+use crate::{config, context::Context, prompt};
 
 /// The native half of `TokenStream`.
 #[pyclass(frozen, subclass, weakref, module = "mullama._mullama")]
@@ -86,7 +86,7 @@ impl TokenStream {
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Token> {
         self.begin_read(py)?;
-        let item = wait::next(py, &mut lock(&self.reader));
+        let item = next(py, &mut lock(&self.reader));
         self.end_read();
         Token::from_read(py, item?, || PyStopIteration::new_err(()))
     }
@@ -165,5 +165,20 @@ impl TokenStream {
     #[getter]
     fn text(&self, py: Python<'_>) -> PyResult<String> {
         Ok(self.handle(py)?.text())
+    }
+}
+
+/// Waits for the next item; does not release the GIL if there is one. A signal handler that raises ends the stream.
+fn next(py: Python<'_>, stream: &mut mullama::TokenStream) -> PyResult<Item> {
+    let mut found = stream.next_within(Duration::ZERO);
+    loop {
+        match found {
+            TryNext::Token(token) => return Ok(Some(Ok(token))),
+            TryNext::Failed(error) => return Ok(Some(Err(error))),
+            TryNext::Ended => return Ok(None),
+            TryNext::Pending => {}
+        }
+        py.check_signals().inspect_err(|_| stream.cancel())?;
+        found = py.detach(|| stream.next_within(wait::SLICE));
     }
 }

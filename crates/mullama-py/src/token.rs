@@ -3,11 +3,10 @@
 use std::hash::{Hash, Hasher};
 
 use mullama::{MullamaError, TokenId};
+use mullama_py_common::to_py;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyTuple, PyType};
-
-use crate::error::to_py;
 
 /// One item of a stream: the text that became certain with one generated token.
 ///

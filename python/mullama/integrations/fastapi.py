@@ -98,6 +98,7 @@ def error_response(error: MullamaError) -> JSONResponse:
     | `MODEL_NOT_FOUND` | 404 |
     | `OVERLOADED` | 429, with `Retry-After` in seconds |
     | `MODEL_LOAD`, `GENERATION_ERROR`, `STREAM_BUSY` | 500 |
+    | `DOWNLOAD_ERROR` | 502 |
     | `CLOSED` | 503 |
     | `STREAM_TIMEOUT` | 504 |
 

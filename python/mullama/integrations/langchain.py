@@ -31,7 +31,7 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PrivateAttr, create_model
 
-from mullama._arguments import DEFAULTS, FIELDS, merge
+from mullama._arguments import FIELDS, merge
 from mullama._closing import AsyncClosing
 from mullama._config import ContextParams, StreamConfig
 from mullama._context import Context
@@ -144,26 +144,28 @@ class ChatMullama(BaseChatModel, _SettingFields, AsyncClosing):
         In an async program, load with `AsyncModel.load` and pass its `model`.
 
         Args:
-            model: A GGUF file, "demo" for the small model that comes with the package, or a loaded `Model` to share.
+            model: A name such as "llama3.2:1b", a GGUF file, "demo" for the small model that comes with the package, or
+                a loaded `Model` to share. A model that is missing is downloaded.
             params: Layout of the engine.
-            config: All settings of the streams.
+            config: All settings of the streams; by default those that the model's publisher recommends.
             **options: Any field of `StreamConfig`, which overrides `config`; LangChain's own names `stop` (one or
                 several stop sequences) and `timeout` (seconds; 0 is no limit); `streaming`, whether `invoke` reports
                 each token to callbacks; the fields of every LangChain model. `api_key`, `base_url` and `max_retries`
                 are accepted and have no effect. None means "not given".
 
         Raises:
-            ModelNotFoundError: There is no file at the path.
+            ModelNotFoundError: There is no file at the path, or no model of this name.
+            DownloadError: The model is not on this machine, and could not be downloaded.
             ModelLoadError: The file cannot be loaded as a model.
             InvalidConfigError: A setting is out of range.
             TypeError: There is no argument of that name.
         """
         given = {name: value for name, value in options.items() if name not in _FOR_SERVICES}
         fields = {name: given.pop(name) for name in type(self).model_fields.keys() - _SETTINGS if name in given}
-        config = DEFAULTS if config is None else config
         merge("ChatMullama", config, None, _to_our_names(given))
         params = ContextParams() if params is None else params
         loaded = model if isinstance(model, Model) else Model.load(model)
+        config = loaded.defaults.config() if config is None else config
         # As one mapping: the type checker knows only the fields of the class above.
         values: dict[str, Any] = {"model": loaded, "params": params, "config": config, **given, **fields}
         super().__init__(**values)

@@ -11,6 +11,8 @@ use super::{MullamaError, PromptFailure};
 pub enum Fact<'a> {
     /// A text.
     Text(String),
+    /// Several texts.
+    Texts(&'a [String]),
     /// A count, a position or a number of milliseconds.
     Number(i64),
     /// A yes-or-no fact.
@@ -55,7 +57,18 @@ impl MullamaError {
     /// ```
     pub fn facts(&self) -> Vec<(&'static str, Fact<'_>)> {
         match self {
-            Self::ModelNotFound { path } => vec![("path", Fact::Path(path))],
+            Self::ModelNotFound { path } => {
+                vec![("path", Fact::Path(path)), ("name", Fact::None), ("tried", Fact::None)]
+            }
+            Self::UnknownModel { name, tried, .. } => {
+                vec![("path", Fact::None), ("name", name.as_str().into()), ("tried", Fact::Texts(tried))]
+            }
+            Self::Download { name, failure } => vec![
+                ("name", name.as_str().into()),
+                ("reason", failure.reason().into()),
+                ("url", failure.url().map_or(Fact::None, Fact::from)),
+                ("status", failure.status().map(usize::from).into()),
+            ],
             Self::ModelLoad { path, source } => {
                 vec![("path", Fact::Path(path)), ("reason", Fact::Text(message(source)))]
             }

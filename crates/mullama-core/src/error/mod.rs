@@ -1,5 +1,6 @@
 //! Every way in which a request can fail, with its facts and a stable code.
 
+mod download;
 mod facts;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use crate::chat::TemplateFailure;
 use crate::gguf::GgufError;
 
+pub use download::DownloadFailure;
 pub use facts::Fact;
 
 /// The default stack size of a thread of Rust's standard library.
@@ -28,6 +30,24 @@ pub enum MullamaError {
     ModelNotFound {
         /// The path as it was given.
         path: PathBuf,
+    },
+    /// No model has this name, neither on this machine nor where it could be downloaded from.
+    #[error("no model named {name}: {}; {advice}", tried.join("; "))]
+    UnknownModel {
+        /// The name as it was given.
+        name: String,
+        /// What was looked at, and what was found there; at least one.
+        tried: Vec<String>,
+        /// What to do.
+        advice: String,
+    },
+    /// A model could not be downloaded. What has arrived is kept where it can be continued.
+    #[error("cannot {} {name}: {failure}", failure.action())]
+    Download {
+        /// The name as it was given.
+        name: String,
+        /// What went wrong.
+        failure: DownloadFailure,
     },
     /// The file exists but is not a loadable model.
     #[error("cannot load {}: {source}", path.display())]
@@ -120,7 +140,8 @@ impl MullamaError {
     /// The stable code of this error, the same in every language.
     pub const fn code(&self) -> &'static str {
         match self {
-            Self::ModelNotFound { .. } => "MODEL_NOT_FOUND",
+            Self::ModelNotFound { .. } | Self::UnknownModel { .. } => "MODEL_NOT_FOUND",
+            Self::Download { .. } => "DOWNLOAD_ERROR",
             Self::ModelLoad { .. } => "MODEL_LOAD",
             Self::InvalidConfig { .. } => "INVALID_CONFIG",
             Self::InvalidPrompt(_) => "INVALID_PROMPT",

@@ -40,7 +40,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    fn of(type_id: u32) -> Option<Self> {
+    pub(super) fn of(type_id: u32) -> Option<Self> {
         use Kind::{Array, Bool, F32, F64, I8, I16, I32, I64, Text, U8, U16, U32, U64};
         let kinds = [U8, I8, U16, I16, U32, I32, F32, Bool, Text, Array, U64, I64, F64];
         kinds.get(type_id as usize).copied()
@@ -65,7 +65,7 @@ impl Kind {
     }
 
     /// Minimum number of bytes that one value takes in the file.
-    fn len(self) -> u64 {
+    pub(super) fn len(self) -> u64 {
         match self {
             Self::U8 | Self::I8 | Self::Bool => 1,
             Self::U16 | Self::I16 => 2,

@@ -8,10 +8,12 @@
 //! Several tables here repeat knowledge of llama.cpp; `tools/compare_llama_cpp.py` compares them with its sources.
 
 mod arch;
+mod describe;
 mod error;
 mod header;
 mod hparams;
 mod metadata;
+mod names;
 mod partners;
 mod reader;
 mod shapes;
@@ -22,6 +24,7 @@ mod vocab;
 use std::path::{Path, PathBuf};
 
 use arch::Arch;
+pub use describe::{Description, MetadataValue, TensorTotal, describe};
 pub use error::GgufError;
 use header::Header;
 

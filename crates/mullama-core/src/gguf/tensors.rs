@@ -77,6 +77,11 @@ fn data_len(tensor: &str, shape: [u64; 4], dims: u32, type_id: u32) -> Result<u6
     len.ok_or_else(|| GgufError::TensorSize { tensor: tensor(), shape })
 }
 
+/// Bytes that so many elements of a type take; `None` for an unknown type.
+pub(super) fn bytes_of(type_id: u32, elements: u64) -> Option<u64> {
+    Block::of(type_id).map(|block| elements.div_ceil(block.elements).saturating_mul(block.bytes))
+}
+
 /// Checks that the tensors' data lies in the file one after another, as llama.cpp requires.
 pub(super) fn check_layout(
     tensors: &[Tensor],

@@ -4,7 +4,9 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mullama::{Deadline, ModelLoadFailure, MullamaError, PromptFailure, StreamFailure, TemplateFailure};
+use mullama::{
+    Deadline, DownloadFailure, ModelLoadFailure, MullamaError, PromptFailure, StreamFailure, TemplateFailure,
+};
 
 fn io_error() -> Arc<io::Error> {
     Arc::new(io::Error::from(io::ErrorKind::PermissionDenied))
@@ -60,9 +62,56 @@ fn of_stream(failure: &StreamFailure) -> Vec<String> {
     }
 }
 
+fn of_download(failure: &DownloadFailure) -> Vec<String> {
+    let rest = match failure {
+        DownloadFailure::Network { message, .. }
+        | DownloadFailure::Protocol { message, .. }
+        | DownloadFailure::InvalidFile { message, .. } => vec![message.clone()],
+        DownloadFailure::Stalled { seconds, .. } => vec![seconds.to_string()],
+        DownloadFailure::Status { status, message, .. } => vec![status.to_string(), message.clone()],
+        DownloadFailure::Unauthorized { status, advice, .. } => vec![status.to_string(), advice.clone()],
+        DownloadFailure::Digest { expected, actual, .. } => vec![expected.clone(), actual.clone()],
+        DownloadFailure::NoSpace { path, needed, free } => {
+            vec![path.display().to_string(), needed.to_string(), free.to_string()]
+        }
+        DownloadFailure::Store { action, path, message } => {
+            vec![(*action).to_owned(), path.display().to_string(), message.clone()]
+        }
+        DownloadFailure::Disk { path, message } => vec![path.display().to_string(), message.clone()],
+        DownloadFailure::Offline { by } => vec![by.clone()],
+        DownloadFailure::Cancelled => vec!["cancelled".into()],
+    };
+    rest.into_iter().chain(failure.url().map(str::to_owned)).collect()
+}
+
+fn downloads() -> Vec<(&'static str, MullamaError)> {
+    let (url, message) = (|| String::from("https://models.example/v2/blobs/1"), || String::from("connection reset"));
+    let path = || PathBuf::from("/models/part");
+    [
+        DownloadFailure::Network { url: url(), message: message() },
+        DownloadFailure::Stalled { url: url(), seconds: 31 },
+        DownloadFailure::Status { url: url(), status: 418, message: message() },
+        DownloadFailure::Unauthorized { url: url(), status: 401, advice: "set HF_TOKEN".into() },
+        DownloadFailure::Protocol { url: url(), message: message() },
+        DownloadFailure::Digest { url: url(), expected: "ab12".into(), actual: "cd34".into() },
+        DownloadFailure::NoSpace { path: path(), needed: 1_001, free: 77 },
+        DownloadFailure::Disk { path: path(), message: message() },
+        DownloadFailure::Store { action: "remove", path: path(), message: message() },
+        DownloadFailure::InvalidFile { url: url(), message: message() },
+        DownloadFailure::Offline { by: "MULLAMA_OFFLINE=1".into() },
+        DownloadFailure::Cancelled,
+    ]
+    .map(|failure| ("DOWNLOAD_ERROR", MullamaError::Download { name: "tiny:1b".into(), failure }))
+    .into()
+}
+
 fn facts(error: &MullamaError) -> Vec<String> {
     match error {
         MullamaError::ModelNotFound { path } => vec![path.display().to_string()],
+        MullamaError::UnknownModel { name, tried, advice } => {
+            [vec![name.clone(), advice.clone()], tried.clone()].concat()
+        }
+        MullamaError::Download { name, failure } => [vec![name.clone()], of_download(failure)].concat(),
         MullamaError::ModelLoad { path, source } => [vec![path.display().to_string()], of_model(source)].concat(),
         MullamaError::InvalidConfig { field, value, range } => vec![(*field).to_owned(), value.clone(), range.clone()],
         MullamaError::InvalidPrompt(failure) => of_prompt(failure),
@@ -143,12 +192,20 @@ fn all() -> Vec<(&'static str, MullamaError)> {
         ("GENERATION_ERROR", MullamaError::StreamingError(StreamFailure::TokenizerPanicked)),
         ("GENERATION_ERROR", MullamaError::StreamingError(StreamFailure::EngineEnded)),
         ("CLOSED", MullamaError::Closed { what: "engine" }),
+        (
+            "MODEL_NOT_FOUND",
+            MullamaError::UnknownModel {
+                name: "tiny:1b".into(),
+                tried: vec!["models.example has no such name".into()],
+                advice: "check the spelling".into(),
+            },
+        ),
     ]
 }
 
 #[test]
 fn every_error_message_contains_all_facts_and_codes_never_change() {
-    for (code, error) in all() {
+    for (code, error) in all().into_iter().chain(downloads()) {
         let said = error.to_string();
         assert_eq!(error.code(), code, "{said}");
         let missing: Vec<String> = facts(&error).into_iter().filter(|fact| !said.contains(fact.as_str())).collect();
@@ -158,7 +215,7 @@ fn every_error_message_contains_all_facts_and_codes_never_change() {
 
 #[test]
 fn messages_are_written_for_people_not_for_programmers() {
-    for (_, error) in all() {
+    for (_, error) in all().into_iter().chain(downloads()) {
         let said = error.to_string();
         assert!(
             !said.contains('{') && !said.contains("Some(") && !said.ends_with('.') && !said.contains('\n'),

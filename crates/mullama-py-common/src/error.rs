@@ -6,6 +6,7 @@ use mullama::{Fact, MullamaError as E, StreamFailure};
 use pyo3::exceptions::PySystemExit;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyTuple;
 
 /// Whether the interpreter is about to end. All threads that still run Python then are daemons.
 static EXITING: AtomicBool = AtomicBool::new(false);
@@ -17,7 +18,7 @@ pub(crate) fn begin_exit(py: Python<'_>) {
 }
 
 /// The Python exception of an error.
-pub(crate) fn to_py(py: Python<'_>, error: &E) -> PyErr {
+pub fn to_py(py: Python<'_>, error: &E) -> PyErr {
     raise(py, error).unwrap_or_else(|failed| failed)
 }
 
@@ -32,6 +33,7 @@ fn raise(py: Python<'_>, error: &E) -> PyResult<PyErr> {
     for (name, fact) in error.facts() {
         match fact {
             Fact::Text(text) => raised.setattr(name, text)?,
+            Fact::Texts(texts) => raised.setattr(name, PyTuple::new(py, texts)?)?,
             Fact::Number(number) => raised.setattr(name, number)?,
             Fact::Flag(flag) => raised.setattr(name, flag)?,
             Fact::Path(path) => raised.setattr(name, path)?,
@@ -48,7 +50,7 @@ fn exception<'py>(py: Python<'py>, class: &str, message: &str) -> PyResult<Bound
 }
 
 /// `StreamBusyError`. The core needs no such error: there the type system allows one reader only.
-pub(crate) fn stream_busy(py: Python<'_>) -> PyErr {
+pub fn stream_busy(py: Python<'_>) -> PyErr {
     let message = "another read of this stream is under way; a stream has one reader at a time";
     exception(py, "StreamBusyError", message).map_or_else(|failed| failed, PyErr::from_value)
 }
@@ -56,7 +58,8 @@ pub(crate) fn stream_busy(py: Python<'_>) -> PyErr {
 /// The name of the class. There is no `_` arm, so a new error does not compile until Python has a class for it.
 fn class(error: &E) -> &'static str {
     match error {
-        E::ModelNotFound { .. } => "ModelNotFoundError",
+        E::ModelNotFound { .. } | E::UnknownModel { .. } => "ModelNotFoundError",
+        E::Download { .. } => "DownloadError",
         E::ModelLoad { .. } => "ModelLoadError",
         E::InvalidConfig { .. } => "InvalidConfigError",
         E::InvalidPrompt(_) => "InvalidPromptError",

@@ -1,0 +1,374 @@
+//! Downloads a model: asks where its name leads, fetches the blobs, and publishes it in a store or a cache.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mullama::{DownloadFailure, MullamaError};
+use url::Url;
+
+use crate::download::{Blob, Fetched, Place, blocking, check_model, fetch};
+use crate::http::{Http, is_loopback, shown};
+use crate::hugging_face::HuggingFace;
+use crate::progress::Tracker;
+use crate::quant::{self, NoChoice, RepoFile};
+use crate::registry::{NoAnswer, Registry};
+use crate::store::Pulled;
+use crate::store::digest::Digest;
+use crate::store::files::disk;
+use crate::store::hugging_face::Repo;
+use crate::store::manifest::{Layer, LayerKind, MODEL_LAYER_LEN_MOST, Manifest};
+use crate::{Defaults, Hub, HuggingFaceName, LocalModel, Location, ModelName, Progress, RegistryName};
+
+/// See [`Hub::pull`].
+pub(crate) async fn pull<F: FnMut(&Progress) + Send>(
+    hub: &Hub,
+    name: &str,
+    mut progress: F,
+) -> Result<LocalModel, MullamaError> {
+    let parsed = ModelName::parse(name)?;
+    let target = match &parsed {
+        ModelName::Registry(registry) => alias_of(hub, registry).await,
+        _ => None,
+    };
+    let parsed = target.unwrap_or(parsed);
+    if matches!(parsed, ModelName::Demo | ModelName::Path(_)) {
+        return found(hub, name).await;
+    }
+    if let Some(by) = &hub.config().offline {
+        return Err(MullamaError::Download {
+            name: name.to_owned(),
+            failure: DownloadFailure::Offline { by: by.clone() },
+        });
+    }
+    let canonical = parsed.without_query();
+    let mut tracker = Tracker::new(&canonical, &mut progress);
+    let http = Arc::new(Http::new(hub.config().stall_limit));
+    let pull = Pull { hub, http, name: canonical.clone() };
+    let pulled = match &parsed {
+        ModelName::Registry(name) => pull.pull_registry(name, &mut tracker).await,
+        ModelName::HuggingFace(name) => pull.pull_hugging_face(name, &mut tracker).await,
+        ModelName::Url(url) => pull.pull_url(url, &mut tracker).await,
+        ModelName::Demo | ModelName::Path(_) => unreachable!("these are not downloaded"),
+    };
+    let model = pulled.map_err(|ended| ended.error(canonical))?;
+    tracker.done();
+    Ok(model)
+}
+
+/// See [`Hub::find_or_pull`].
+pub(crate) async fn find_or_pull<F: FnMut(&Progress) + Send>(
+    hub: &Hub,
+    name: &str,
+    progress: F,
+) -> Result<LocalModel, MullamaError> {
+    let mut looked_at = match found(hub, name).await {
+        Err(MullamaError::UnknownModel { tried, .. }) if ModelName::parse(name)? != ModelName::Demo => tried,
+        found => return found,
+    };
+    match pull(hub, name, progress).await {
+        Err(MullamaError::UnknownModel { name, tried, advice }) => {
+            looked_at.extend(tried);
+            Err(MullamaError::UnknownModel { name, tried: looked_at, advice })
+        }
+        pulled => pulled,
+    }
+}
+
+async fn found(hub: &Hub, name: &str) -> Result<LocalModel, MullamaError> {
+    let (hub, name) = (hub.clone(), name.to_owned());
+    blocking(move || hub.find(&name)).await
+}
+
+async fn alias_of(hub: &Hub, name: &RegistryName) -> Option<ModelName> {
+    let (store, name) = (hub.store(), name.clone());
+    blocking(move || store.alias(&name)).await
+}
+
+/// Why there is no model.
+#[derive(Debug)]
+enum Ended {
+    Unknown(NoChoice),
+    Failed(DownloadFailure),
+}
+
+impl Ended {
+    fn error(self, name: String) -> MullamaError {
+        match self {
+            Self::Unknown(NoChoice { found, advice }) => {
+                MullamaError::UnknownModel { name, tried: vec![found], advice }
+            }
+            Self::Failed(failure) => MullamaError::Download { name, failure },
+        }
+    }
+
+    /// There is nothing at this address.
+    fn missing(url: &str, status: u16, advice: String) -> Self {
+        Self::Unknown(NoChoice { found: format!("{url} answered {status}"), advice })
+    }
+
+    /// Puts in what to do about a refusal.
+    fn advised(self, advice: impl FnOnce() -> String) -> Self {
+        match self {
+            Self::Failed(DownloadFailure::Unauthorized { url, status, .. }) => {
+                Self::Failed(DownloadFailure::Unauthorized { url, status, advice: advice() })
+            }
+            other => other,
+        }
+    }
+}
+
+impl From<DownloadFailure> for Ended {
+    fn from(failure: DownloadFailure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// One pull.
+struct Pull<'a> {
+    hub: &'a Hub,
+    http: Arc<Http>,
+    /// The canonical name.
+    name: String,
+}
+
+impl Pull<'_> {
+    async fn pull_registry(&self, name: &RegistryName, tracker: &mut Tracker<'_>) -> Result<LocalModel, Ended> {
+        let registry = Registry::new(&self.http, self.registry(name)?);
+        let (bytes, manifest) = registry.manifest(name).await.map_err(|no_answer| match no_answer {
+            NoAnswer::Missing { url, status } => Ended::missing(&url, status, registry_advice(name)),
+            NoAnswer::Failed(failure) => Ended::Failed(failure),
+        })?;
+        let unusable = |message| DownloadFailure::Protocol { url: shown(&registry.manifest_address(name)), message };
+        let model = manifest.model().map_err(unusable)?;
+        let store = self.hub.store();
+        let preparing = store.clone();
+        blocking(move || preparing.prepare_blobs()).await?;
+        // The small layers come first, so that the last file is the one that takes long.
+        let mut layers = manifest.wanted();
+        layers.sort_by_key(|layer| layer.kind == LayerKind::Model);
+        tracker.expect(layers.len(), Some(layers.iter().map(|layer| layer.len).sum()));
+        for layer in layers {
+            let path = store.blob(&layer.digest);
+            let blob = Blob {
+                url: registry.blob(name, &layer.digest),
+                file: self.name.clone(),
+                digest: Some(layer.digest.clone()),
+                len: Some(layer.len),
+                most: layer.len,
+                is_model: layer.kind == LayerKind::Model,
+                lock: beside(&path, ".lock"),
+                place: Place::Path(path),
+            };
+            fetch(&self.http, &blob, tracker).await?;
+        }
+        let defaults = self.publish_manifest(name, bytes, &manifest).await?;
+        Ok(self.model(store.blob(&model.digest), Location::Mullama, defaults))
+    }
+
+    /// Publishes a manifest whose blobs are there, and reads what it recommends.
+    async fn publish_manifest(
+        &self,
+        name: &RegistryName,
+        bytes: Vec<u8>,
+        manifest: &Manifest,
+    ) -> Result<Defaults, DownloadFailure> {
+        let (store, name) = (self.hub.store(), name.clone());
+        let path = |kind| manifest.layer(kind).map(|layer: &Layer| store.blob(&layer.digest));
+        let layers = [path(LayerKind::Params), path(LayerKind::System)];
+        blocking(move || {
+            store.write_manifest(&name, &bytes)?;
+            let read = |path: &Option<PathBuf>| match path {
+                Some(path) => fs::read(path).map_err(|error| disk(path, &error)),
+                None => Ok(Vec::new()),
+            };
+            Ok(Defaults::from_layers(&read(&layers[0])?, &read(&layers[1])?))
+        })
+        .await
+    }
+
+    /// The registry that a name belongs to: the configured one, or the host in the name.
+    fn registry(&self, name: &RegistryName) -> Result<Url, Ended> {
+        let Some(host) = &name.host else { return Ok(self.hub.config().registry.clone()) };
+        let invalid = |error: url::ParseError| {
+            let message = format!("it is no valid address ({error})");
+            DownloadFailure::Protocol { url: format!("https://{host}"), message }
+        };
+        let url = Url::parse(&format!("https://{host}")).map_err(invalid)?;
+        // As container tools do: what stays on this machine needs no encryption.
+        if is_loopback(&url) { Ok(Url::parse(&format!("http://{host}")).map_err(invalid)?) } else { Ok(url) }
+    }
+
+    async fn pull_hugging_face(&self, name: &HuggingFaceName, tracker: &mut Tracker<'_>) -> Result<LocalModel, Ended> {
+        let token = self.hub.config().hugging_face_token.as_deref();
+        let advice = || HuggingFace::advice(name, token.is_some());
+        let client = HuggingFace::new(&self.http, self.hub.config().hugging_face.clone(), token);
+        let revision = client.revision(name).await.map_err(|no_answer| match no_answer {
+            NoAnswer::Missing { url, status } => Ended::missing(&url, status, advice()),
+            NoAnswer::Failed(failure) => Ended::Failed(failure).advised(advice),
+        })?;
+        let chosen = match &name.file {
+            Some(path) => quant::named(&revision.files, path),
+            None => quant::choose(&revision.files, name.quant.as_deref()),
+        };
+        let chosen = chosen.map_err(Ended::Unknown)?;
+        let repo = self.hub.hugging_face().repo(&name.user, &name.repo);
+        let files = chosen.iter().map(|file| {
+            let url = client.file(name, &revision.commit, &file.path);
+            // Refused before anything is downloaded.
+            repo.snapshot(&revision.commit, &file.path)?;
+            RepoBlob::new(&repo, file, url, chosen.len() == 1)
+        });
+        let files = files.collect::<Result<Vec<_>, _>>()?;
+        self.record(name, &repo, &revision.commit, &files).await?;
+        tracker.expect(files.len(), files.iter().map(|file| file.blob.len).sum());
+        for file in &files {
+            fetch(&self.http, &file.blob, tracker).await.map_err(|failure| Ended::Failed(failure).advised(advice))?;
+        }
+        let path = publish_files(repo, revision.commit, files).await?;
+        Ok(self.model(path, Location::HuggingFace, Defaults::default()))
+    }
+
+    /// Records which files of the shared cache are about to be downloaded by mullama.
+    async fn record(
+        &self,
+        name: &HuggingFaceName,
+        repo: &Repo,
+        commit: &str,
+        files: &[RepoBlob],
+    ) -> Result<(), DownloadFailure> {
+        let (store, name, repo, commit) = (self.hub.store(), name.clone(), repo.clone(), commit.to_owned());
+        let files = files.iter().map(|file| (file.path.clone(), file.etag.clone())).collect::<Vec<_>>();
+        blocking(move || {
+            repo.prepare()?;
+            let mut missing = Vec::new();
+            for (path, etag) in files {
+                if !repo.blob(&etag)?.exists() {
+                    missing.push((path, etag));
+                }
+            }
+            if missing.is_empty() { Ok(()) } else { store.record_pull(&name, &Pulled { commit, files: missing }) }
+        })
+        .await
+    }
+
+    async fn pull_url(&self, url: &Url, tracker: &mut Tracker<'_>) -> Result<LocalModel, Ended> {
+        let store = self.hub.store();
+        let preparing = store.clone();
+        blocking(move || preparing.prepare_blobs()).await?;
+        let file = url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default().to_owned();
+        let blob = Blob {
+            url: url.clone(),
+            file,
+            digest: None,
+            len: None,
+            most: MODEL_LAYER_LEN_MOST,
+            is_model: true,
+            lock: beside(&store.url_blob(url), ".lock"),
+            place: Place::Url(store),
+        };
+        let Fetched { path, .. } = fetch(&self.http, &blob, tracker).await.map_err(|failure| match failure {
+            DownloadFailure::Status { url, status: status @ (404 | 410), .. } => {
+                Ended::missing(&url, status, "check the address".to_owned())
+            }
+            failure => Ended::Failed(failure),
+        })?;
+        Ok(self.model(path, Location::Mullama, Defaults::default()))
+    }
+
+    fn model(&self, path: PathBuf, location: Location, defaults: Defaults) -> LocalModel {
+        LocalModel { name: self.name.clone(), path, location, defaults }
+    }
+}
+
+fn registry_advice(name: &RegistryName) -> String {
+    if name.host.is_none() && name.namespace != "library" {
+        format!("for a repository on Hugging Face, use hf.co/{}/{}", name.namespace, name.model)
+    } else {
+        format!("check the name and the tag ({} was looked for)", name.tag)
+    }
+}
+
+/// A file of a repository and where it goes.
+struct RepoBlob {
+    path: String,
+    etag: String,
+    blob: Blob,
+}
+
+impl RepoBlob {
+    fn new(repo: &Repo, file: &RepoFile, url: Url, is_model: bool) -> Result<Self, DownloadFailure> {
+        let Some(etag) = file.etag.clone() else {
+            let message = "the repository does not say which content the file has".to_owned();
+            return Err(DownloadFailure::Protocol { url: shown(&url), message });
+        };
+        if let Some(len) = file.len.filter(|len| *len > MODEL_LAYER_LEN_MOST) {
+            let message = format!("it has {len} bytes, but at most {MODEL_LAYER_LEN_MOST} are downloaded");
+            return Err(DownloadFailure::Protocol { url: shown(&url), message });
+        }
+        let blob = Blob {
+            url,
+            file: file.path.clone(),
+            digest: Digest::parse(&etag),
+            len: file.len,
+            most: file.len.unwrap_or(MODEL_LAYER_LEN_MOST).min(MODEL_LAYER_LEN_MOST),
+            is_model,
+            lock: repo.lock(&etag)?,
+            place: Place::Path(repo.blob(&etag)?),
+        };
+        Ok(Self { path: file.path.clone(), etag, blob })
+    }
+}
+
+/// Publishes the files of a revision, all of which are there, and returns the path of the first.
+async fn publish_files(repo: Repo, commit: String, files: Vec<RepoBlob>) -> Result<PathBuf, DownloadFailure> {
+    blocking(move || {
+        if files.len() > 1 {
+            check_parts(&repo, &files)?;
+        }
+        let mut first = None;
+        for file in &files {
+            let path = repo.publish(&commit, &file.path, &file.etag)?;
+            first.get_or_insert(path);
+        }
+        repo.write_ref("main", &commit)?;
+        Ok(first.expect("a model has at least one file"))
+    })
+    .await
+}
+
+/// Checks a model in several files before it is published, which needs them under their names side by side.
+fn check_parts(repo: &Repo, files: &[RepoBlob]) -> Result<(), DownloadFailure> {
+    let root = repo.folder();
+    let failed = |error: std::io::Error| disk(&root, &error);
+    let folder = tempfile::Builder::new().prefix(".mullama-check-").tempdir_in(&root).map_err(failed)?;
+    let mut first = None;
+    for file in files {
+        let name = file.path.rsplit('/').next().unwrap_or(&file.path);
+        let path = folder.path().join(name);
+        link(&repo.blob(&file.etag)?, &path).map_err(failed)?;
+        first.get_or_insert(path);
+    }
+    let url = files.first().map(|file| shown(&file.blob.url)).unwrap_or_default();
+    let checked = check_model(&first.expect("there are several files"), &url);
+    if checked.is_err() {
+        for file in files {
+            let blob = repo.blob(&file.etag)?;
+            fs::remove_file(&blob).map_err(|error| disk(&blob, &error))?;
+        }
+    }
+    checked
+}
+
+fn link(blob: &Path, path: &Path) -> std::io::Result<()> {
+    #[cfg(unix)]
+    return std::os::unix::fs::symlink(blob, path);
+    #[cfg(not(unix))]
+    fs::hard_link(blob, path)
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}

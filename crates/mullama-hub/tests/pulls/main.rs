@@ -1,0 +1,18 @@
+//! Pulls from a real server that misbehaves: every fault ends in the right file or in an error that says what is wrong,
+//! and never spoils the next pull.
+
+mod answers;
+mod cancel;
+mod changes;
+mod connections;
+mod crashes;
+#[cfg(unix)]
+mod disk;
+mod names;
+mod program;
+mod refusals;
+mod resume;
+mod secrets;
+mod setup;
+mod stores;
+mod together;

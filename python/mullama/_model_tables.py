@@ -1,0 +1,142 @@
+"""What `mullama list`, `show`, `rm` and `cp` write.
+
+The columns are plain text: importing Rich would take longer than reading the stores.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from mullama import _hub
+from mullama._output import plain, say, write_event, write_line
+from mullama._sizes import ago, size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from mullama._local_models import ModelDetails
+
+HEAD = ("NAME", "SIZE", "QUANTIZATION", "PARAMETERS", "CONTEXT", "LOCATION", "LAST USED")
+NUMBERS = frozenset({"SIZE", "PARAMETERS", "CONTEXT"})
+"""Columns that are aligned to the right."""
+
+PLACES = {
+    "file": "file",
+    "mullama": "mullama",
+    "hugging_face": "Hugging Face",
+    "ollama": "Ollama",
+    "lm_studio": "LM Studio",
+}
+UNITS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
+LICENCE_LINES = 3
+"""Lines of a licence that `show` writes; `--json` has all of it."""
+
+
+def write_list(*, json: bool) -> None:
+    """Writes the models on this machine."""
+    # As they are in `list_models`, but without its classes, which take longer to make than the stores to read.
+    models = _hub.hub().list()
+    if json:
+        write_event(models=[{**each, "path": str(each["path"])} for each in models])
+        return
+    if not models:
+        say("mullama: there are no models on this machine; mullama pull llama3.2:1b downloads one")
+        return
+    now = time.time()
+    for line in columns([HEAD, *(row(each, now) for each in models)]):
+        write_line(line)
+
+
+def row(model: Mapping[str, Any], now: float) -> tuple[str, ...]:
+    """The cells of a model."""
+    name = plain(model["name"])
+    if model["aliases"]:
+        name += f" ({', '.join(map(plain, model['aliases']))})"
+    return (
+        name,
+        size(model["size"]),
+        plain(model["quantization"] or "?"),
+        count(model["parameters"]) if model["parameters"] else "?",
+        "?" if model["context_length"] is None else str(model["context_length"]),
+        PLACES[model["location"]],
+        "never" if model["last_used"] is None else ago(now - model["last_used"]),
+    )
+
+
+def columns(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """The rows with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for each in rows:
+        cells = [
+            cell.rjust(width) if head in NUMBERS else cell.ljust(width)
+            for head, cell, width in zip(HEAD, each, widths, strict=True)
+        ]
+        yield "  ".join(cells).rstrip()
+
+
+def count(number: int) -> str:
+    """A number of parameters as names of models have it, such as 1.24B."""
+    for unit, letter in UNITS:
+        if number >= unit:
+            return f"{number / unit:.3g}{letter}"
+    return str(number)
+
+
+def write_model(model: str, *, n_ctx: int | None, only_template: bool, json: bool) -> None:
+    """Writes what is known about a model."""
+    shown = _hub.show_model(model, n_ctx=n_ctx)
+    if json:
+        write_event(**shown.to_dict())
+    elif only_template:
+        write_line(shown.template or "")
+    else:
+        for head, words in facts(shown):
+            write_line(f"{head:<18}{plain(words)}")
+
+
+def facts(model: ModelDetails) -> Iterator[tuple[str, str]]:
+    """The rows of `show`."""
+    yield "name", model.name
+    yield "path", str(model.path)
+    yield "location", PLACES[model.location]
+    yield "size", size(model.size)
+    yield "architecture", model.architecture or "unknown"
+    yield "parameters", count(model.parameters)
+    yield "quantization", model.quantization or "unknown"
+    yield "tensors", ", ".join(f"{number} {kind}" for kind, number in model.tensors.items())
+    yield "tokenizer", f"{model.tokenizer or 'unknown'}, {model.vocabulary or 0} tokens"
+    yield "context length", "unknown" if model.context_length is None else f"{model.context_length} tokens"
+    memory = "unknown" if model.memory is None else f"about {size(model.memory)}"
+    yield "memory", f"{memory} for a context of {model.n_ctx} tokens"
+    for name, value in model.defaults.settings.items():
+        yield "recommended", f"{name} {value!r}"
+    if model.defaults.n_ctx is not None:
+        yield "recommended", f"n_ctx {model.defaults.n_ctx}"
+    if model.defaults.system is not None:
+        yield "system message", model.defaults.system
+    yield "chat template", "yes (--template writes it)" if model.template else "none"
+    for number, line in enumerate((model.license or "none").strip().splitlines()):
+        if number == LICENCE_LINES:
+            yield "", "… (--json writes all of it)"
+            break
+        yield "licence" if number == 0 else "", line
+
+
+def remove(names: Sequence[str], *, json: bool) -> None:
+    """Removes models."""
+    for name in names:
+        removed = _hub.remove_model(name)
+        if json:
+            write_event(type="removed", **removed.to_dict())
+        else:
+            say(plain(f"mullama: {removed.name} is removed; {size(removed.size)} became free"))
+
+
+def alias(source: str, name: str, *, json: bool) -> None:
+    """Gives a model another name."""
+    _hub.alias_model(source, name)
+    if json:
+        write_event(type="aliased", name=source, alias=name)
+    else:
+        say(plain(f"mullama: {name} is now a name of {source}"))
