@@ -156,3 +156,10 @@ def test_a_handle_refuses_to_be_copied_and_says_what_to_do(model: Model, context
     with pytest.raises(TypeError, match=r"cannot pickle or copy a call of AsyncModel.load\(\); await it"):
         WAYS[way](load)
     load.close()
+
+
+def test_settings_show_what_differs_from_the_defaults() -> None:
+    config = StreamConfig(max_tokens=7, stop_sequences=["END"], logit_bias={3: -1})
+    assert repr(config) == "StreamConfig(max_tokens=7, logit_bias={3: -1.0}, stop_sequences=('END',))"
+    assert eval(repr(config)) == config  # noqa: S307  # our own
+    assert (repr(StreamConfig()), repr(ContextParams(n_ctx=99))) == ("StreamConfig()", "ContextParams(n_ctx=99)")

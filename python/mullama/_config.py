@@ -15,7 +15,7 @@ _KvType: TypeAlias = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1
 
 
 @hinting
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class StreamConfig(Settings):
     """How a stream is generated and delivered. Configs are frozen values: they compare, hash, copy and pickle.
 
@@ -118,7 +118,7 @@ class StreamConfig(Settings):
 
 
 @hinting
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ContextParams(Settings):
     """Layout of an engine. Contexts with equal params on one model share one engine and its KV pool.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mullama import _mullama
+from mullama._display import changed
 
 _EXACT = 2**53
 """Larger limits are those of a number type, not of a setting, and JSON does not carry them exactly."""
@@ -13,12 +14,16 @@ _ITEMS = {"array": "maxItems", "object": "maxProperties"}
 
 
 class Settings:
-    """A class of settings, whose schema states their limits. Values are checked by the class itself.
+    """A dataclass of settings, whose schema states their limits. Values are checked by the class itself.
 
     pydantic is not needed; where it is installed, it calls this.
     """
 
     __slots__ = ()
+
+    def __repr__(self) -> str:
+        """The fields that differ from their defaults, as the constructor takes them."""
+        return f"{type(self).__name__}({changed(self)})"  # type: ignore[arg-type]  # each subclass is a dataclass
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> dict[str, Any]:  # noqa: ANN401  # pydantic's
