@@ -53,7 +53,7 @@ def test_a_file_and_the_demo_have_details_too(hub: HubServer, tmp_path: Path) ->
     assert mullama.show_model("demo").architecture == "llama"
     with pytest.raises(ModelNotFoundError):
         mullama.show_model("tiny")
-    with pytest.raises(TypeError, match="n_ctx must be a int"):
+    with pytest.raises(TypeError, match="n_ctx must be an int"):
         mullama.show_model("demo", n_ctx="512")  # type: ignore[arg-type]
     assert hub.requests() == []
 

@@ -73,7 +73,7 @@ def bench(job: Bench) -> None:
     """Measures, and writes a table or JSON."""
     source = fetched(job.model, pull=job.pull)
     began = time.perf_counter()
-    model = Model.load(source, n_gpu_layers=job.gpu_layers)
+    model = Model.load(source, n_gpu_layers=job.gpu_layers, pull=False)
     context = Context(model, job.params)
     loaded = time.perf_counter() - began
     # Before anything is imported that only the measurements need.

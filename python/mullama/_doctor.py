@@ -32,11 +32,13 @@ def doctor(model: str | None, *, json: bool = False) -> None:
     if json:
         from mullama._report import report  # noqa: PLC0415  # a table does not need it
 
-        write_event(**report(None if model is None else Model.load(fetched(model, pull=False), vocab_only=True)))
+        write_event(
+            **report(None if model is None else Model.load(fetched(model, pull=False), vocab_only=True, pull=False))
+        )
         return
     write_table(table([*versions(), *processor(), *memories(), *gpus(devices())]))
     if model is not None:
-        write_table(table([*described(Model.load(fetched(model, pull=False), vocab_only=True))]))
+        write_table(table([*described(Model.load(fetched(model, pull=False), vocab_only=True, pull=False))]))
 
 
 def versions() -> Iterator[tuple[str, str]]:

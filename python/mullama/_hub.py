@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
 from mullama import _mullama
-from mullama._arguments import expect
+from mullama._arguments import expect, expect_callable
+from mullama._exact import as_int
+from mullama._exceptions import ModelNotFoundError, invalid_config
 from mullama._keywords import hinted
 from mullama._late_imports import late_import
 from mullama._model import DEMO
 from mullama._pending import awaited
 from mullama._typing import local_models
+
+MOST_TOKENS = 2**32 - 1
+"""No context is longer."""
+
+CO_COROUTINE = 0x80
+"""The flag of the code of an `async def`: `inspect.CO_COROUTINE`, without that slow import."""
 
 
 def hub() -> _mullama.Hub:
@@ -45,6 +54,7 @@ def pull(
         'demo'
     """
     expect("name", name, str)
+    expect_progress(progress)
     with late_import():
         from mullama._local_models import local_model  # noqa: PLC0415  # few programs need it
     return local_model(**hub().pull(name, True, reporting(progress)))  # noqa: FBT003  # the native module has no keywords
@@ -67,6 +77,7 @@ async def pull_async(
         RuntimeError: The running event loop is not asyncio's.
     """
     expect("name", name, str)
+    expect_progress(progress)
     return await _pulled(name, renew=True, progress=progress)
 
 
@@ -120,7 +131,10 @@ def show_model(model: str | os.PathLike[str], *, n_ctx: int | None = None) -> lo
         'llama'
     """
     if n_ctx is not None:
-        expect("n_ctx", n_ctx, int)
+        n_ctx = as_int("n_ctx", n_ctx)
+        if not 1 <= n_ctx <= MOST_TOKENS:
+            wrong = invalid_config("n_ctx", str(n_ctx), f"1 to {MOST_TOKENS}")
+            raise wrong
     found = hub().show(os.fspath(model), n_ctx)
     from mullama._local_models import model_details  # noqa: PLC0415  # few programs need it
 
@@ -160,6 +174,22 @@ def alias_model(name: str, alias: str) -> None:
     hub().alias(name, alias)
 
 
+def without_query(name: str) -> str:
+    """The name for people. The query of an address may hold a secret, such as a signature."""
+    return name.partition("?")[0].partition("#")[0] if "://" in name else name
+
+
+def expect_progress(progress: object) -> None:
+    """Raises `TypeError` for what cannot be called, or whose answer would have to be awaited."""
+    if progress is None:
+        return
+    expect_callable("progress", progress)
+    code = getattr(progress, "__code__", None)
+    if code is not None and code.co_flags & CO_COROUTINE:
+        message = "progress must be a plain function; the call of an async one would not be awaited"
+        raise TypeError(message)
+
+
 def reporting(
     progress: Callable[[local_models.PullProgress], bool | None] | None,
 ) -> Callable[[str, str, int, int | None], bool | None] | None:
@@ -188,6 +218,9 @@ def find_or_pull(
     """Finds a model on this machine, and downloads it if it is missing. Takes and raises the same as `pull`."""
     from mullama._local_models import local_model  # noqa: PLC0415  # few programs need it
 
+    with suppress(ModelNotFoundError):
+        # What is here needs neither the network nor the threads for it.
+        return local_model(**hub().find(name))
     return local_model(**hub().pull(name, False, reporting(progress)))  # noqa: FBT003  # the native module has no keywords
 
 

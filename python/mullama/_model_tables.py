@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mullama import _hub
+from mullama._display import shortened
 from mullama._output import plain, say, write_event, write_line
 from mullama._sizes import ago, size
 
@@ -110,7 +111,7 @@ def facts(model: ModelDetails) -> Iterator[tuple[str, str]]:
     memory = "unknown" if model.memory is None else f"about {size(model.memory)}"
     yield "memory", f"{memory} for a context of {model.n_ctx} tokens"
     for name, value in model.defaults.settings.items():
-        yield "recommended", f"{name} {value!r}"
+        yield "recommended", f"{name} {shortened(repr(value))}"
     if model.defaults.n_ctx is not None:
         yield "recommended", f"n_ctx {model.defaults.n_ctx}"
     if model.defaults.system is not None:
@@ -130,12 +131,14 @@ def remove(names: Sequence[str], *, json: bool) -> None:
         if json:
             write_event(type="removed", **removed.to_dict())
         else:
-            say(plain(f"mullama: {removed.name} is removed; {size(removed.size)} became free"))
+            others = "".join(f", and its other name {alias}" for alias in removed.aliases)
+            say(plain(f"mullama: {removed.name} is removed{others}; {size(removed.size)} became free"))
 
 
 def alias(source: str, name: str, *, json: bool) -> None:
     """Gives a model another name."""
     _hub.alias_model(source, name)
+    source = _hub.without_query(source)
     if json:
         write_event(type="aliased", name=source, alias=name)
     else:

@@ -143,6 +143,7 @@ class Events:
 
 def display(name: str) -> Display:
     """How people see a download, depending on where stderr goes."""
+    name = _hub.without_query(name)
     return Bar(name) if is_capable(sys.stderr) else Lines(name)
 
 
@@ -183,7 +184,7 @@ def fetched(model: str, *, pull: bool) -> str | LocalModel:
         ModelNotFoundError: No model has this name.
         DownloadError: It is not on this machine, and could not be downloaded.
     """
-    if model in {"", "demo"} or os.path.exists(os.path.expanduser(model)):  # noqa: PTH110, PTH111  # pathlib is slow to import
+    if model in {"", "demo"} or os.path.isfile(os.path.expanduser(model)):  # noqa: PTH111, PTH113  # pathlib is slow to import
         return model
     if not pull:
         return _hub.find(model)

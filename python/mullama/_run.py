@@ -69,7 +69,7 @@ class Job:
         source = fetched(self.model, pull=self.pull)
         with Spinner("loading the model") as spinner:
             progress = {"progress": spinner.tell} if spinner.is_shown else {}
-            model = Model.load(source, n_gpu_layers=self.gpu_layers, **progress)  # type: ignore[arg-type]
+            model = Model.load(source, n_gpu_layers=self.gpu_layers, pull=False, **progress)  # type: ignore[arg-type]
         # It may warn, which needs a line of its own.
         return Context(model, self.params)
 

@@ -62,7 +62,8 @@ def _without_search(model: str | os.PathLike[str], file: str) -> Source | None:
             return Source(file, model.name, model.defaults)
     if not isinstance(model, str) or not file or file.startswith((".", os.sep)) or "\0" in file or not _is_utf8(file):
         return Source(file, file, ModelDefaults())
-    return None
+    # An existing file needs no search, and none of the settings for one.
+    return Source(file, file, ModelDefaults()) if os.path.isfile(file) else None  # noqa: PTH113  # pathlib is slow to import
 
 
 def _is_utf8(text: str) -> bool:
@@ -79,6 +80,7 @@ def _of(found: LocalModel) -> Source:
 
 def _logging(name: str) -> Callable[[PullProgress], None]:
     """A progress function that writes a line to the log now and then."""
+    name = _hub.without_query(name)
     last = time.monotonic() - SECONDS_BETWEEN_LINES
 
     def tell(progress: PullProgress) -> None:
