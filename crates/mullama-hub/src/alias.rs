@@ -32,7 +32,8 @@ fn alias(hub: &Hub, from: &str, to: &str) -> Result<(), MullamaError> {
         }
         name => name,
     };
-    hub.store().write_alias(&alias, &target).map_err(|failure| disk_error("name", from, failure))
+    let _lock = hub.store().lock().map_err(|failure| disk_error("give a name to", &found.name, failure))?;
+    hub.store().write_alias(&alias, &target).map_err(|failure| disk_error("give a name to", &found.name, failure))
 }
 
 impl Hub {

@@ -216,9 +216,10 @@ impl Variables<'_> {
 
     fn offline(&self) -> Option<String> {
         ["MULLAMA_OFFLINE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].into_iter().find_map(|name| {
-            let value = self.get(name)?.into_string().ok()?;
-            let is_on = ["1", "on", "true", "yes"].contains(&value.to_ascii_lowercase().as_str());
-            is_on.then(|| format!("{name}={value}"))
+            let value = self.get(name)?.to_string_lossy().into_owned();
+            // Who sets it to anything else does not want to be online.
+            let is_off = ["", "0", "off", "false", "no"].contains(&value.trim().to_ascii_lowercase().as_str());
+            (!is_off).then(|| format!("{name}={value}"))
         })
     }
 }
@@ -300,6 +301,14 @@ mod tests {
         assert_eq!(config.offline.as_deref(), Some("HF_HUB_OFFLINE=True"));
         assert_eq!(config.hugging_face_token.as_deref(), Some("hf_secret"));
         assert!(!format!("{config:?}").contains("hf_secret"));
+    }
+
+    #[test]
+    fn downloads_are_turned_off_by_any_word_that_does_not_say_no() {
+        for (value, is_off) in [("1", true), ("2", true), ("banana", true), ("0", false), ("No", false), ("", false)] {
+            let config = of(&[("HOME", "/home/x"), ("MULLAMA_OFFLINE", value)]).unwrap();
+            assert_eq!(config.offline.is_some(), is_off, "{value:?}");
+        }
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Finds a model on this machine: the one order in which names are looked up, and the one error if there is none.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use mullama::MullamaError;
+use mullama::gguf::GgufError;
+use mullama::{ModelLoadFailure, MullamaError};
 
 use crate::store::lm_studio;
 use crate::store::ollama::{Layout, Stored};
@@ -36,10 +38,10 @@ pub(crate) fn find(hub: &Hub, text: &str) -> Result<Found, MullamaError> {
     let name = ModelName::parse(text)?;
     if let ModelName::Path(path) = &name {
         let path = expand_home(path);
-        return if path.exists() {
-            Ok(Found::file(&name, path, Location::File))
-        } else {
-            Err(MullamaError::ModelNotFound { path })
+        return match (path.is_file(), path.exists()) {
+            (true, _) => Ok(Found::file(&name, path, Location::File)),
+            (false, true) => Err(refused(path.clone(), GgufError::NotAFile { path })),
+            (false, false) => Err(MullamaError::ModelNotFound { path }),
         };
     }
     let (target, mut tried) = match &name {
@@ -179,6 +181,11 @@ fn unknown(config: &HubConfig, name: &ModelName, target: &ModelName, tried: Trie
         _ => pull,
     };
     MullamaError::UnknownModel { name: name.without_query(), tried, advice }
+}
+
+/// A path that leads to something else than a model.
+pub(crate) fn refused(path: PathBuf, error: GgufError) -> MullamaError {
+    MullamaError::ModelLoad { path, source: ModelLoadFailure::Gguf(Arc::new(error)) }
 }
 
 fn expand_home(path: &Path) -> PathBuf {

@@ -42,7 +42,7 @@ pub use defaults::Defaults;
 pub use hub::Hub;
 pub use list::Listed;
 pub use local::{LocalModel, Location};
-pub use name::{HuggingFaceName, ModelName, RegistryName};
+pub use name::{HuggingFaceName, ModelName, RegistryName, shown_name};
 pub use progress::{Phase, Progress};
 pub use remove::Removed;
 pub use show::{Memory, Shown, TensorsOfType};

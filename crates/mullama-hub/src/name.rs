@@ -93,6 +93,11 @@ impl ModelName {
     }
 }
 
+/// A name as it may be shown: in its canonical form, and without the query of an address, which may be secret.
+pub fn shown_name(text: &str) -> String {
+    ModelName::parse(text).map_or_else(|_| parse::shown(text), |name| name.without_query())
+}
+
 /// An address without its query and fragment, and without a user and password.
 pub(crate) fn bare_url(url: &Url) -> String {
     let mut bare = url.clone();

@@ -4,20 +4,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mullama::{DownloadFailure, MullamaError};
+use mullama::{DownloadFailure, MullamaError, gguf};
 use url::Url;
 
 use crate::download::{Blob, Fetched, Place, blocking, check_model, fetch};
+use crate::find::refused;
 use crate::http::{Http, is_loopback, shown};
 use crate::hugging_face::HuggingFace;
 use crate::progress::Tracker;
 use crate::quant::{self, NoChoice, RepoFile};
 use crate::registry::{NoAnswer, Registry};
-use crate::store::Pulled;
 use crate::store::digest::Digest;
 use crate::store::files::disk;
 use crate::store::hugging_face::Repo;
 use crate::store::manifest::{Layer, LayerKind, MODEL_LAYER_LEN_MOST, Manifest};
+use crate::store::{Pulled, Store};
 use crate::{Defaults, Hub, HuggingFaceName, LocalModel, Location, ModelName, Progress, RegistryName};
 
 /// See [`Hub::pull`].
@@ -33,15 +34,17 @@ pub(crate) async fn pull<F: FnMut(&Progress) + Send>(
     };
     let parsed = target.unwrap_or(parsed);
     if matches!(parsed, ModelName::Demo | ModelName::Path(_)) {
-        return found(hub, name).await;
-    }
-    if let Some(by) = &hub.config().offline {
-        return Err(MullamaError::Download {
-            name: name.to_owned(),
-            failure: DownloadFailure::Offline { by: by.clone() },
-        });
+        return checked(found(hub, name).await?).await;
     }
     let canonical = parsed.without_query();
+    if let Some(by) = &hub.config().offline {
+        return found(hub, name).await.map_err(|error| match error {
+            MullamaError::UnknownModel { tried, .. } => {
+                MullamaError::Download { name: canonical, failure: DownloadFailure::Offline { tried, by: by.clone() } }
+            }
+            error => error,
+        });
+    }
     let mut tracker = Tracker::new(&canonical, &mut progress);
     let http = Arc::new(Http::new(hub.config().stall_limit));
     let pull = Pull { hub, http, name: canonical.clone() };
@@ -78,6 +81,15 @@ pub(crate) async fn find_or_pull<F: FnMut(&Progress) + Send>(
 async fn found(hub: &Hub, name: &str) -> Result<LocalModel, MullamaError> {
     let (hub, name) = (hub.clone(), name.to_owned());
     blocking(move || hub.find(&name)).await
+}
+
+/// A file that was named by its path, if it is a model.
+async fn checked(model: LocalModel) -> Result<LocalModel, MullamaError> {
+    blocking(move || match gguf::check(&model.path) {
+        Ok(_) => Ok(model),
+        Err(error) => Err(refused(model.path, error)),
+    })
+    .await
 }
 
 async fn alias_of(hub: &Hub, name: &RegistryName) -> Option<ModelName> {
@@ -132,6 +144,14 @@ struct Pull<'a> {
     name: String,
 }
 
+/// How often a model is downloaded that another process removes meanwhile.
+const ROUNDS: usize = 64;
+
+fn always_removed(path: PathBuf) -> Ended {
+    let message = format!("it was removed by another process while it was downloaded, {ROUNDS} times");
+    Ended::Failed(DownloadFailure::Disk { path, message })
+}
+
 impl Pull<'_> {
     async fn pull_registry(&self, name: &RegistryName, tracker: &mut Tracker<'_>) -> Result<LocalModel, Ended> {
         let registry = Registry::new(&self.http, self.registry(name)?);
@@ -144,6 +164,26 @@ impl Pull<'_> {
         let store = self.hub.store();
         let preparing = store.clone();
         blocking(move || preparing.prepare_blobs()).await?;
+        let path = store.blob(&model.digest);
+        for _ in 0..ROUNDS {
+            self.fetch_layers(&registry, name, &manifest, tracker).await?;
+            // Another process may have removed a blob that was there, or has just arrived.
+            if let Some(defaults) = self.publish_manifest(name, &bytes, &manifest).await? {
+                return Ok(self.model(path, Location::Mullama, defaults));
+            }
+        }
+        Err(always_removed(path))
+    }
+
+    /// Downloads the blobs of a manifest that are not there.
+    async fn fetch_layers(
+        &self,
+        registry: &Registry<'_>,
+        name: &RegistryName,
+        manifest: &Manifest,
+        tracker: &mut Tracker<'_>,
+    ) -> Result<(), DownloadFailure> {
+        let store = self.hub.store();
         // The small layers come first, so that the last file is the one that takes long.
         let mut layers = manifest.wanted();
         layers.sort_by_key(|layer| layer.kind == LayerKind::Model);
@@ -162,27 +202,33 @@ impl Pull<'_> {
             };
             fetch(&self.http, &blob, tracker).await?;
         }
-        let defaults = self.publish_manifest(name, bytes, &manifest).await?;
-        Ok(self.model(store.blob(&model.digest), Location::Mullama, defaults))
+        Ok(())
     }
 
-    /// Publishes a manifest whose blobs are there, and reads what it recommends.
+    /// Publishes a manifest, and reads what it recommends; `None` if one of its blobs is missing.
     async fn publish_manifest(
         &self,
         name: &RegistryName,
-        bytes: Vec<u8>,
+        bytes: &[u8],
         manifest: &Manifest,
-    ) -> Result<Defaults, DownloadFailure> {
-        let (store, name) = (self.hub.store(), name.clone());
+    ) -> Result<Option<Defaults>, DownloadFailure> {
+        let (store, name, bytes) = (self.hub.store(), name.clone(), bytes.to_owned());
+        let blobs = manifest.wanted().into_iter().map(|layer| (store.blob(&layer.digest), layer.len));
+        let blobs = blobs.collect::<Vec<_>>();
         let path = |kind| manifest.layer(kind).map(|layer: &Layer| store.blob(&layer.digest));
         let layers = [path(LayerKind::Params), path(LayerKind::System)];
         blocking(move || {
+            let _lock = store.lock()?;
+            let is_there = |(blob, len): &(PathBuf, u64)| fs::metadata(blob).is_ok_and(|found| found.len() == *len);
+            if !blobs.iter().all(is_there) {
+                return Ok(None);
+            }
             store.write_manifest(&name, &bytes)?;
             let read = |path: &Option<PathBuf>| match path {
                 Some(path) => fs::read(path).map_err(|error| disk(path, &error)),
                 None => Ok(Vec::new()),
             };
-            Ok(Defaults::from_layers(&read(&layers[0])?, &read(&layers[1])?))
+            Ok(Some(Defaults::from_layers(&read(&layers[0])?, &read(&layers[1])?)))
         })
         .await
     }
@@ -220,13 +266,21 @@ impl Pull<'_> {
             RepoBlob::new(&repo, file, url, chosen.len() == 1)
         });
         let files = files.collect::<Result<Vec<_>, _>>()?;
-        self.record(name, &repo, &revision.commit, &files).await?;
+        let files = Arc::new(files);
         tracker.expect(files.len(), files.iter().map(|file| file.blob.len).sum());
-        for file in &files {
-            fetch(&self.http, &file.blob, tracker).await.map_err(|failure| Ended::Failed(failure).advised(advice))?;
+        for _ in 0..ROUNDS {
+            self.record(name, &repo, &revision.commit, &files).await?;
+            for file in files.iter() {
+                fetch(&self.http, &file.blob, tracker)
+                    .await
+                    .map_err(|failure| Ended::Failed(failure).advised(advice))?;
+            }
+            // Another process may have removed a file that was there, or has just arrived.
+            if let Some(path) = publish_files(self.hub.store(), repo.clone(), &revision.commit, &files).await? {
+                return Ok(self.model(path, Location::HuggingFace, Defaults::default()));
+            }
         }
-        let path = publish_files(repo, revision.commit, files).await?;
-        Ok(self.model(path, Location::HuggingFace, Defaults::default()))
+        Err(always_removed(repo.folder()))
     }
 
     /// Records which files of the shared cache are about to be downloaded by mullama.
@@ -240,6 +294,7 @@ impl Pull<'_> {
         let (store, name, repo, commit) = (self.hub.store(), name.clone(), repo.clone(), commit.to_owned());
         let files = files.iter().map(|file| (file.path.clone(), file.etag.clone())).collect::<Vec<_>>();
         blocking(move || {
+            let _lock = store.lock()?;
             repo.prepare()?;
             let mut missing = Vec::new();
             for (path, etag) in files {
@@ -320,19 +375,32 @@ impl RepoBlob {
     }
 }
 
-/// Publishes the files of a revision, all of which are there, and returns the path of the first.
-async fn publish_files(repo: Repo, commit: String, files: Vec<RepoBlob>) -> Result<PathBuf, DownloadFailure> {
+/// Publishes the files of a revision, and returns the path of the first; `None` if one of them is missing.
+async fn publish_files(
+    store: Store,
+    repo: Repo,
+    commit: &str,
+    files: &Arc<Vec<RepoBlob>>,
+) -> Result<Option<PathBuf>, DownloadFailure> {
+    let (commit, files) = (commit.to_owned(), Arc::clone(files));
     blocking(move || {
+        let _lock = store.lock()?;
+        for file in files.iter() {
+            let is_published = repo.snapshot(&commit, &file.path)?.is_file();
+            if !is_published && !repo.blob(&file.etag)?.is_file() {
+                return Ok(None);
+            }
+        }
         if files.len() > 1 {
             check_parts(&repo, &files)?;
         }
         let mut first = None;
-        for file in &files {
+        for file in files.iter() {
             let path = repo.publish(&commit, &file.path, &file.etag)?;
             first.get_or_insert(path);
         }
         repo.write_ref("main", &commit)?;
-        Ok(first.expect("a model has at least one file"))
+        Ok(Some(first.expect("a model has at least one file")))
     })
     .await
 }

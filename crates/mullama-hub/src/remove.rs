@@ -33,6 +33,8 @@ pub struct Removed {
     pub bytes: u64,
     /// Names that stood for the model, and are gone too.
     pub aliases: Vec<String>,
+    /// Why files stay that may not be needed any more.
+    pub kept: Option<String>,
 }
 
 impl Removed {
@@ -44,6 +46,12 @@ impl Removed {
             self.files.push(path.to_owned());
         }
         Ok(())
+    }
+
+    /// Notes why the blobs stay.
+    fn keep(&mut self, why: String) {
+        tracing::warn!(name = self.name, %why, "the files of the model stay, for other models may need them");
+        self.kept = Some(why);
     }
 
     /// Removes a blob, unless another process is downloading it.
@@ -68,6 +76,7 @@ fn remove(hub: &Hub, text: &str) -> Result<Removed, MullamaError> {
     let name = ModelName::parse(text)?;
     let shown = name.without_query();
     let on_disk = |failure| disk_error("remove", &shown, failure);
+    let _lock = hub.store().lock_if_there().map_err(on_disk)?;
     let mut removed = Removed { name: shown.clone(), ..Removed::default() };
     match &name {
         ModelName::Registry(registry) => {
@@ -123,7 +132,13 @@ fn of_registry(hub: &Hub, name: &RegistryName, removed: &mut Removed) -> Result<
     if let Some(folder) = path.parent() {
         files::remove_empty_folders(folder, &manifests);
     }
-    let used = used_blobs(hub);
+    let used = match used_blobs(hub) {
+        Ok(used) => used,
+        Err(why) => {
+            removed.keep(why);
+            return Ok(());
+        }
+    };
     let layers = stored.iter().flat_map(|stored| stored.manifest.layers.iter().chain(&stored.manifest.config));
     let unused = layers.map(|layer| &layer.digest).filter(|digest| !used.contains(*digest)).collect::<HashSet<_>>();
     for digest in unused {
@@ -136,12 +151,19 @@ fn of_registry(hub: &Hub, name: &RegistryName, removed: &mut Removed) -> Result<
 }
 
 /// The digests that are still needed by some model of the store.
-fn used_blobs(hub: &Hub) -> HashSet<Digest> {
+///
+/// # Errors
+///
+/// Why it is not known which are needed: then none may be removed.
+fn used_blobs(hub: &Hub) -> Result<HashSet<Digest>, String> {
     let layout = hub.store().layout();
-    let manifests = layout.names().into_iter().filter_map(|parts| layout.manifest(&parts).ok().flatten());
-    let layers = manifests.flat_map(|stored| stored.manifest.layers.into_iter().chain(stored.manifest.config));
-    let urls = hub.store().url_models().into_iter().map(|model| model.digest);
-    layers.map(|layer| layer.digest).chain(urls).collect()
+    let mut used = hub.store().url_digests()?.into_iter().collect::<HashSet<_>>();
+    for parts in layout.all_names()? {
+        let layers =
+            layout.manifest(&parts)?.map(|stored| stored.manifest.layers.into_iter().chain(stored.manifest.config));
+        used.extend(layers.into_iter().flatten().map(|layer| layer.digest));
+    }
+    Ok(used)
 }
 
 /// The record beside an unfinished file, as far as it matters here.
@@ -179,8 +201,10 @@ fn of_url(hub: &Hub, url: &Url, removed: &mut Removed) -> Result<(), DownloadFai
     removed.blob(&store.url_blob(url))?;
     if let Some(model) = store.url_model(url) {
         removed.file(&model.record)?;
-        if !used_blobs(hub).contains(&model.digest) {
-            removed.blob(&store.blob(&model.digest))?;
+        match used_blobs(hub) {
+            Ok(used) if used.contains(&model.digest) => {}
+            Ok(_) => removed.blob(&store.blob(&model.digest))?,
+            Err(why) => removed.keep(why),
         }
     }
     Ok(())
@@ -214,6 +238,7 @@ fn of_hugging_face(hub: &Hub, name: &HuggingFaceName, removed: &mut Removed) -> 
                 removed.blob(&blob)?;
             }
         }
+        repo.forget(&record.pulled.commit)?;
         removed.file(&record.path)?;
         if let Some(folder) = record.path.parent() {
             files::remove_empty_folders(folder, hub.store().root());

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mullama::{DownloadFailure, MullamaError};
-use mullama_hub::{LocalModel, Phase, Progress};
+use mullama_hub::{LocalModel, Phase, Progress, shown_name};
 use mullama_py_common::{attach, awaitable, deliver, to_py, wait, wants_more};
 use pyo3::prelude::*;
 use tokio::sync::oneshot;
@@ -63,7 +63,7 @@ fn cancelled(name: String) -> MullamaError {
 
 /// Waits for a model in slices. `progress` is called on this thread.
 pub(crate) fn blocking(py: Python<'_>, wanted: Wanted, progress: Option<&Bound<'_, PyAny>>) -> PyResult<LocalModel> {
-    let (latest, name) = (Latest::default(), wanted.name.clone());
+    let (latest, name) = (Latest::default(), shown_name(&wanted.name));
     let heard = latest.clone();
     let future = wanted.get(move |progress| {
         latest.set(progress);
@@ -81,7 +81,7 @@ pub(crate) fn awaited<'py>(
     wanted: Wanted,
     progress: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let (name, latest) = (wanted.name.clone(), Latest::default());
+    let (name, latest) = (shown_name(&wanted.name), Latest::default());
     let (stop, stopped) = oneshot::channel();
     let reporter = Reporter { progress, latest: latest.clone(), stop: Mutex::new(Some(stop)) };
     let shared = Arc::new((event_loop.clone().unbind(), Py::new(event_loop.py(), reporter)?));

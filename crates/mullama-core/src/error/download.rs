@@ -96,8 +96,13 @@ pub enum DownloadFailure {
         message: String,
     },
     /// Downloads are turned off.
-    #[error("it is not on this machine, and downloads are turned off ({by})")]
+    #[error(
+        "it is not on this machine ({}), and downloads are turned off ({by}); turn them on, or name a GGUF file by its path",
+        tried.join("; ")
+    )]
     Offline {
+        /// What was looked at on this machine, and what was found there.
+        tried: Vec<String>,
         /// What turned them off, such as `MULLAMA_OFFLINE=1`.
         by: String,
     },

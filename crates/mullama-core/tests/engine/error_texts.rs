@@ -78,7 +78,7 @@ fn of_download(failure: &DownloadFailure) -> Vec<String> {
             vec![(*action).to_owned(), path.display().to_string(), message.clone()]
         }
         DownloadFailure::Disk { path, message } => vec![path.display().to_string(), message.clone()],
-        DownloadFailure::Offline { by } => vec![by.clone()],
+        DownloadFailure::Offline { tried, by } => [tried.clone(), vec![by.clone()]].concat(),
         DownloadFailure::Cancelled => vec!["cancelled".into()],
     };
     rest.into_iter().chain(failure.url().map(str::to_owned)).collect()
@@ -98,7 +98,7 @@ fn downloads() -> Vec<(&'static str, MullamaError)> {
         DownloadFailure::Disk { path: path(), message: message() },
         DownloadFailure::Store { action: "remove", path: path(), message: message() },
         DownloadFailure::InvalidFile { url: url(), message: message() },
-        DownloadFailure::Offline { by: "MULLAMA_OFFLINE=1".into() },
+        DownloadFailure::Offline { tried: vec!["it is not in /models".into()], by: "MULLAMA_OFFLINE=1".into() },
         DownloadFailure::Cancelled,
     ]
     .map(|failure| ("DOWNLOAD_ERROR", MullamaError::Download { name: "tiny:1b".into(), failure }))

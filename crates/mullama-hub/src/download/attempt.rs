@@ -14,7 +14,6 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::answer::{Extent, Identity, extent};
 use super::hashing::{self, NoDigest};
-use super::lock::Lock;
 use super::part::{self, Content, Trouble, Writer};
 use super::part_file::PartFile;
 use super::plan::Parts;
@@ -25,6 +24,7 @@ use crate::http::{Answer, Http, Kind, Tries, jittered, shown};
 use crate::progress::Tracker;
 use crate::store::digest::Digest;
 use crate::store::files::disk;
+use crate::store::lock::Lock;
 
 const CONNECTIONS: usize = 8;
 const PART_LEN: u64 = 16 << 20;

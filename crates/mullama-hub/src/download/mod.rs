@@ -34,10 +34,10 @@ use crate::store::Store;
 use crate::store::digest::Digest;
 use crate::store::files::disk;
 use attempt::{Attempt, Complete};
-use lock::Lock;
 use part_file::PartFile;
 
 pub(crate) use publish::check_model;
+pub(crate) use record::open;
 
 /// Tries in a row that may bring nothing.
 const TRIES: u32 = 6;
@@ -96,17 +96,21 @@ pub(crate) async fn fetch(
     tracker: &mut Tracker<'_>,
 ) -> Result<Fetched, DownloadFailure> {
     tracker.file(&blob.file);
-    if let Some(found) = existing(blob).await? {
+    let part = blob.part();
+    if let Some(found) = existing(blob).await?
+        && !PartFile::has_record(&part)
+    {
         tracker.file_done(found.len);
         return Ok(found);
     }
-    let lock = Arc::new(Lock::acquire(&blob.lock, tracker).await?);
-    // Whoever had the lock may have downloaded it.
+    let lock = Arc::new(lock::acquire(&blob.lock, tracker).await?);
+    let attempt = Attempt { http, blob, part, lock, has_ranges: true };
+    // Whoever had the lock may have downloaded it, or was ended before it removed its record.
     if let Some(found) = existing(blob).await? {
+        attempt.delete().await?;
         tracker.file_done(found.len);
         return Ok(found);
     }
-    let attempt = Attempt { http, blob, part: blob.part(), lock, has_ranges: true };
     let fetched = download(attempt, tracker).await?;
     tracker.file_done(fetched.len);
     Ok(fetched)
@@ -171,6 +175,11 @@ fn publish(blob: &Blob, complete: &Complete, digest: &Digest) -> Result<Fetched,
         Place::Path(path) => path.clone(),
         Place::Url(store) => store.blob(digest),
     };
+    // From here on nobody may remove the blob, until its address is known to lead to it.
+    let _lock = match &blob.place {
+        Place::Url(store) => Some(store.lock()?),
+        Place::Path(_) => None,
+    };
     publish::publish(part, file, &path)?;
     PartFile::forget(part).map_err(failed)?;
     if let Place::Url(store) = &blob.place {
@@ -195,15 +204,17 @@ impl Blob {
 
 /// The blob, if it is there: a file of the right length, whose bytes were verified before it got its name.
 async fn existing(blob: &Blob) -> Result<Option<Fetched>, DownloadFailure> {
-    let (place, url, len) = (blob.place.clone(), blob.url.clone(), blob.len);
-    blocking(move || match place {
+    let (place, url, len, is_model) = (blob.place.clone(), blob.url.clone(), blob.len, blob.is_model);
+    let found = move || match place {
         Place::Path(path) => file_at(path, len),
         Place::Url(store) => match store.url_model(&url) {
             Some(model) => file_at(store.blob(&model.digest), Some(model.len)),
             None => Ok(None),
         },
-    })
-    .await
+    };
+    // One that was damaged later, so that no program can load it, is downloaded again.
+    let is_usable = move |found: &Fetched| !is_model || check_model(&found.path, "").is_ok();
+    blocking(move || Ok(found()?.filter(is_usable))).await
 }
 
 fn file_at(path: PathBuf, len: Option<u64>) -> Result<Option<Fetched>, DownloadFailure> {

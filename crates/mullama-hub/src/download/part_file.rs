@@ -11,9 +11,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::answer::Identity;
 use super::hashing::hex;
-use super::lock::Lock;
 use super::plan::Ranges;
 use super::record::{self, Prefix, Record};
+use crate::store::lock::Lock;
 
 /// An open part file. Blocking work holds it too, so that the lock outlives every write.
 #[derive(Debug)]
@@ -77,6 +77,11 @@ impl PartFile {
     pub(super) fn delete(path: &Path) -> io::Result<()> {
         remove(&record_path(path))?;
         remove(path)
+    }
+
+    /// Whether there is a record of the file, which stays if a process is killed just after the file has become the blob.
+    pub(super) fn has_record(path: &Path) -> bool {
+        record_path(path).is_file()
     }
 
     /// Deletes the record of a part file that has become the blob.

@@ -77,7 +77,7 @@ impl Record {
 }
 
 /// Opens a file, but not what a symbolic link at its path leads to.
-pub(super) fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+pub(crate) fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::custom_flags(options, libc::O_NOFOLLOW);
     options.open(path)

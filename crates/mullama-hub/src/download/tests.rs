@@ -232,3 +232,13 @@ async fn a_link_in_the_place_of_a_part_file_is_refused() {
     assert!(matches!(failure, DownloadFailure::Disk { .. }), "{failure}");
     assert_eq!(std::fs::read_to_string(setting.path("elsewhere")).unwrap(), "precious");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_record_of_a_process_that_was_killed_at_the_end_goes_with_the_next_download() {
+    let setting = Setting::new(LEN);
+    setting.fetch().await.unwrap();
+    std::fs::write(setting.path("x.part.json"), "{}").unwrap();
+    setting.fetch().await.unwrap();
+    setting.assert_right();
+    assert_eq!(setting.sent(), LEN, "nothing was downloaded again");
+}

@@ -32,7 +32,7 @@ pub(super) fn name(text: &str) -> Result<ModelName, MullamaError> {
 }
 
 /// A name in an error: in one line, not too long, and without what an address may keep secret.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     let public = match Url::parse(text) {
         Ok(url) if url.has_host() => bare_url(&url),
         _ if text.contains("://") => text.split(['?', '#']).next().unwrap_or_default().to_owned(),

@@ -9,6 +9,9 @@ use mullama::DownloadFailure;
 /// Most entries of one folder that are looked at.
 pub(crate) const ENTRIES_MOST: usize = 20_000;
 
+/// How often folders are made, while somebody else removes them.
+const FOLDER_TRIES: u32 = 8;
+
 /// The content of a regular file of at most `most` bytes.
 pub(crate) fn read_small(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     // Opening a pipe would wait forever.
@@ -25,6 +28,16 @@ pub(crate) fn read_small(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 
 /// Creates the folders `parts` below `root`, which may be a link, and refuses those that are links. Returns the last.
 pub(crate) fn make_folders<S: AsRef<str>>(root: &Path, parts: &[S]) -> Result<PathBuf, DownloadFailure> {
+    // Whoever removes the last file of a folder removes the folder, maybe before the next one is in it.
+    for _ in 1..FOLDER_TRIES {
+        if let Ok(folder) = make_folders_once(root, parts) {
+            return Ok(folder);
+        }
+    }
+    make_folders_once(root, parts)
+}
+
+fn make_folders_once<S: AsRef<str>>(root: &Path, parts: &[S]) -> Result<PathBuf, DownloadFailure> {
     fs::create_dir_all(root).map_err(|error| disk(root, &error))?;
     let mut folder = root.to_owned();
     for part in parts {
@@ -92,6 +105,30 @@ pub(crate) fn remove_empty_folders(folder: &Path, root: &Path) {
             return;
         }
     }
+}
+
+/// All names in a folder, without hidden ones; none if there is no such folder.
+///
+/// # Errors
+///
+/// Why it is not known what is in the folder.
+pub(crate) fn all_names_in(folder: &Path) -> Result<Vec<String>, String> {
+    let unreadable = |error: io::Error| format!("{} cannot be read: {error}", folder.display());
+    let entries = match fs::read_dir(folder) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        entries => entries.map_err(unreadable)?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(unreadable)?.file_name();
+        names.extend(name.into_string().ok().filter(|name| !name.starts_with('.')));
+        if names.len() > ENTRIES_MOST {
+            return Err(format!("{} has more than {ENTRIES_MOST} entries", folder.display()));
+        }
+    }
+    Ok(names)
 }
 
 /// The names in a folder, without hidden ones, in order; none if it cannot be read.

@@ -108,6 +108,23 @@ impl Repo {
         files::write(&folder, revision, commit.as_bytes())
     }
 
+    /// Removes what stands for the revision `commit` once none of its files is left, and the folders that are empty then.
+    pub(crate) fn forget(&self, commit: &str) -> Result<(), DownloadFailure> {
+        let (folder, refs) = (self.folder(), self.folder().join("refs"));
+        if !folder.join("snapshots").join(self.hex(commit)?).exists() {
+            for name in names_in(&refs) {
+                let at = refs.join(name);
+                if read_small(&at, 128).is_ok_and(|found| found.trim_ascii() == commit.as_bytes()) {
+                    files::remove(&at)?;
+                }
+            }
+        }
+        for inner in ["refs", "snapshots", "blobs"] {
+            files::remove_empty_folders(&folder.join(inner), &self.cache);
+        }
+        Ok(())
+    }
+
     /// The revisions on this machine: that of `main` first, then the newest.
     pub(crate) fn snapshots(&self) -> Vec<LocalRepo> {
         let folder = self.folder().join("snapshots");

@@ -10,6 +10,7 @@ pub(crate) mod files;
 pub(crate) mod hugging_face;
 pub(crate) mod last_used;
 pub(crate) mod lm_studio;
+pub(crate) mod lock;
 pub(crate) mod manifest;
 pub(crate) mod ollama;
 pub(crate) mod pulls;

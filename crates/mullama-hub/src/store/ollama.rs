@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::digest::Digest;
-use super::files::{ENTRIES_MOST, names_in, read_small};
+use super::files::{ENTRIES_MOST, all_names_in, names_in, read_small};
 use super::manifest::{Layer, LayerKind, MANIFEST_LEN_MOST, Manifest, SMALL_LAYER_LEN_MOST};
 use crate::Defaults;
 
@@ -119,6 +119,27 @@ impl Layout {
             }
         }
         names
+    }
+
+    /// The folders and files of all manifests.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not known which there are.
+    pub(crate) fn all_names(&self) -> Result<Vec<[String; 4]>, String> {
+        let mut names = vec![Vec::new()];
+        for _ in 0..4 {
+            let mut longer = Vec::new();
+            for parts in names {
+                let folder = parts.iter().fold(self.root.join("manifests"), |path, part: &String| path.join(part));
+                longer.extend(all_names_in(&folder)?.into_iter().map(|name| [parts.clone(), vec![name]].concat()));
+                if longer.len() > ENTRIES_MOST {
+                    return Err(format!("{} has more than {ENTRIES_MOST} manifests", self.root.display()));
+                }
+            }
+            names = longer;
+        }
+        Ok(names.into_iter().filter_map(|parts| parts.try_into().ok()).collect())
     }
 
     /// Where a blob is: with a hyphen, or with the colon of old versions of Ollama.

@@ -60,6 +60,20 @@ impl Store {
         names_in(&self.root().join("urls")).iter().filter_map(|key| self.read_url(key)).collect()
     }
 
+    /// The blobs of all models that were downloaded from addresses.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not known which there are.
+    pub(crate) fn url_digests(&self) -> Result<Vec<Digest>, String> {
+        let folder = self.root().join("urls");
+        let read = |key: String| match self.read_url(&key) {
+            Some(model) => Ok(model.digest),
+            None => Err(format!("{} cannot be read", folder.join(key).display())),
+        };
+        files::all_names_in(&folder)?.into_iter().map(read).collect()
+    }
+
     fn read_url(&self, key: &str) -> Option<UrlModel> {
         let path = self.root().join("urls").join(key);
         let record = serde_json::from_slice::<Record>(&read_small(&path, RECORD_LEN_MOST).ok()?).ok()?;

@@ -11,6 +11,7 @@ mod disk;
 mod names;
 mod program;
 mod refusals;
+mod removal;
 mod resume;
 mod secrets;
 mod setup;
