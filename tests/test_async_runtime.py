@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     Script = Callable[[str], CompletedProcess[str]]
 
+pytestmark = pytest.mark.slow
+
 THREADS = """
 from pathlib import Path
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     Script = Callable[[str], CompletedProcess[str]]
     Eventually = Callable[[Callable[[], bool]], bool]
 
+pytestmark = pytest.mark.slow
+
 SLOW = {"trickle": {"bytes": 65_536, "ms": 50}}
 """A fault that makes a large model take some minutes."""
 
