@@ -12,14 +12,14 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from coroutines import LOOPS, run
 from hub import DEMO, LARGE
 
 import mullama
-from mullama import AsyncModel, Context, DownloadError, LocalModel, Model, ModelNotFoundError, PullProgress
+from mullama import AsyncModel, Context, DownloadError, LocalModel, Model, ModelNotFoundError, PullProgress, TokenStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -392,6 +392,25 @@ def test_what_the_publisher_recommends_applies_where_nothing_else_is_said(hub: H
         at_06 = plain.generate("Once upon a time", temperature=0.6, **options).text  # type: ignore[arg-type]
         at_10 = plain.generate("Once upon a time", **options).text  # type: ignore[arg-type]
     assert as_recommended == at_06 != at_10
+
+
+def test_every_call_of_an_async_model_heeds_what_the_publisher_recommends(hub: HubServer) -> None:
+    del hub
+    options: dict[str, Any] = {"max_tokens": 12, "seed": 1, "deterministic": True, "ignore_eos": True}
+    asked = [{"role": "user", "content": "Once upon a time"}]
+
+    async def text_of(stream: TokenStream) -> str:
+        return "".join([token.text async for token in stream])
+
+    async def main() -> tuple[list[str], list[str]]:
+        async with await AsyncModel.load("llama3.2:1b") as model:
+            streams = [model.generate_stream("Once upon a time", **options), model.chat_stream(asked, **options)]
+            streamed = [await text_of(stream) for stream in streams]
+            whole = [await model.generate("Once upon a time", **options), await model.chat(asked, **options)]
+            return streamed, [answer.text for answer in whole]
+
+    streamed, whole = run(main())
+    assert streamed == whole
 
 
 def test_a_config_and_a_keyword_override_what_the_publisher_recommends(hub: HubServer) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mullama import _mullama
-from mullama._arguments import expect, expect_callable, merge
+from mullama._arguments import expect, expect_callable
 from mullama._chat import Messages, Tools, chat_of
 from mullama._closing import AsyncClosing
 from mullama._completion import Completion
@@ -122,7 +122,7 @@ class AsyncModel(AsyncClosing, Displayed):
             >>> async for token in model.generate_stream("Write a poem:", max_tokens=200):
             ...     print(token.text, end="", flush=True)
         """
-        config = merge("AsyncModel.generate_stream", config, max_tokens, overrides)
+        config = self._context._settings("AsyncModel.generate_stream", config, max_tokens, overrides)  # noqa: SLF001  # one package
         return self._context._open(prompt, config)  # noqa: SLF001  # one package
 
     async def generate(
@@ -138,7 +138,7 @@ class AsyncModel(AsyncClosing, Displayed):
         Takes the arguments of `generate_stream`. Raises what that and reading its stream raise; an error has what was
         generated before it as `error.completion`.
         """
-        config = merge("AsyncModel.generate", config, max_tokens, overrides, self._context._defaults)  # noqa: SLF001  # one package
+        config = self._context._settings("AsyncModel.generate", config, max_tokens, overrides)  # noqa: SLF001  # one package
         return await read_to_end_async(self._context._open(prompt, config))  # noqa: SLF001  # one package
 
     def chat_stream(  # noqa: PLR0913  # keywords, named at each call
@@ -154,7 +154,7 @@ class AsyncModel(AsyncClosing, Displayed):
     ) -> TokenStream:
         """Opens a stream of the reply to a conversation. Takes and raises the same as `Context.chat_stream`."""
         chat = chat_of(messages, tools, chat_template, chat_template_kwargs)
-        config = merge("AsyncModel.chat_stream", config, max_tokens, overrides)
+        config = self._context._settings("AsyncModel.chat_stream", config, max_tokens, overrides)  # noqa: SLF001  # one package
         return self._context._open(chat, config)  # noqa: SLF001  # one package
 
     async def chat(  # noqa: PLR0913  # keywords, named at each call
@@ -174,7 +174,7 @@ class AsyncModel(AsyncClosing, Displayed):
         generated before it as `error.completion`.
         """
         chat = chat_of(messages, tools, chat_template, chat_template_kwargs)
-        config = merge("AsyncModel.chat", config, max_tokens, overrides, self._context._defaults)  # noqa: SLF001  # one package
+        config = self._context._settings("AsyncModel.chat", config, max_tokens, overrides)  # noqa: SLF001  # one package
         return await read_to_end_async(self._context._open(chat, config))  # noqa: SLF001  # one package
 
     @property

@@ -103,7 +103,7 @@ class Context(Closing, Displayed):
             >>> for token in context.generate_stream("Write a poem:", max_tokens=200):
             ...     print(token.text, end="", flush=True)
         """
-        return self._open(prompt, merge("Context.generate_stream", config, max_tokens, overrides, self._defaults))
+        return self._open(prompt, self._settings("Context.generate_stream", config, max_tokens, overrides))
 
     def generate(
         self,
@@ -118,7 +118,7 @@ class Context(Closing, Displayed):
         Takes the arguments of `generate_stream`. Raises what that and reading its stream raise; an error has what was
         generated before it as `error.completion`.
         """
-        return read_to_end(self._open(prompt, merge("Context.generate", config, max_tokens, overrides, self._defaults)))
+        return read_to_end(self._open(prompt, self._settings("Context.generate", config, max_tokens, overrides)))
 
     def chat_stream(  # noqa: PLR0913  # keywords, named at each call
         self,
@@ -157,7 +157,7 @@ class Context(Closing, Displayed):
             ...     print(token.text, end="", flush=True)
         """
         chat = chat_of(messages, tools, chat_template, chat_template_kwargs)
-        return self._open(chat, merge("Context.chat_stream", config, max_tokens, overrides, self._defaults))
+        return self._open(chat, self._settings("Context.chat_stream", config, max_tokens, overrides))
 
     def chat(  # noqa: PLR0913  # keywords, named at each call
         self,
@@ -179,7 +179,13 @@ class Context(Closing, Displayed):
             >>> print(context.chat([{"role": "user", "content": "Hello!"}]))
         """
         chat = chat_of(messages, tools, chat_template, chat_template_kwargs)
-        return read_to_end(self._open(chat, merge("Context.chat", config, max_tokens, overrides, self._defaults)))
+        return read_to_end(self._open(chat, self._settings("Context.chat", config, max_tokens, overrides)))
+
+    def _settings(
+        self, call: str, config: StreamConfig | None, max_tokens: int | None, overrides: Mapping[str, Any]
+    ) -> StreamConfig:
+        """The config of a call, for which the model's publisher recommends what neither `config` nor a keyword says."""
+        return merge(call, config, max_tokens, overrides, self._defaults)
 
     def _open(self, prompt: str | Sequence[int] | Chat, config: StreamConfig) -> TokenStream:
         if isinstance(prompt, (list, tuple)) and prompt and isinstance(prompt[0], Mapping):
