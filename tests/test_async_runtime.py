@@ -28,7 +28,6 @@ def threads():
 """
 
 
-@pytest.mark.slow
 def test_the_runtime_starts_with_the_first_awaited_load_and_has_two_threads(script: Script) -> None:
     done = script(f"""
 import asyncio
@@ -45,7 +44,6 @@ print(threads())
     assert done.stdout == "[]\n['mullama-async', 'mullama-deliver']\n"
 
 
-@pytest.mark.slow
 def test_a_forked_child_loads_with_a_runtime_of_its_own(script: Script) -> None:
     done = script("""
 import asyncio, os, signal, threading, traceback, warnings
@@ -107,7 +105,6 @@ def test_a_result_costs_one_call_from_another_thread() -> None:
     assert loops[0].calls == 2
 
 
-@pytest.mark.slow
 def test_a_loop_that_is_closed_before_the_load_is_done_hears_nothing_more(script: Script) -> None:
     done = script("""
 import asyncio, gc, threading, time, warnings
@@ -167,7 +164,6 @@ def test_a_context_that_cannot_be_opened_is_an_error_of_the_awaited_load() -> No
     run(main())
 
 
-@pytest.mark.slow
 def test_awaited_loads_that_come_and_go_or_are_cancelled_leave_no_model_behind(script: Script) -> None:
     done = script("""
 import asyncio, gc, time

@@ -244,7 +244,6 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fault", [SLOW, {"stall": {"bytes": 1_000_000}}], ids=["slow", "stalled"])
 def test_ctrl_c_ends_a_pull_within_100_ms_and_leaves_what_has_arrived(
     hub: HubServer, tmp_path: Path, fault: dict[str, dict[str, int]]
@@ -268,7 +267,6 @@ def test_ctrl_c_ends_a_pull_within_100_ms_and_leaves_what_has_arrived(
     assert digest(local.path) in local.path.name
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("face", ["pull", "asyncio.run(mullama.pull_async", "daemon"])
 def test_the_program_ends_during_a_pull(hub: HubServer, script: Script, face: str) -> None:
     hub.fault("/cdn/*", SLOW)
@@ -304,7 +302,6 @@ print("end")
     assert time.monotonic() - began < 10
 
 
-@pytest.mark.slow
 def test_a_forked_child_pulls_with_a_runtime_of_its_own(hub: HubServer, script: Script) -> None:
     del hub
     done = script("""
@@ -423,7 +420,6 @@ def test_a_config_and_a_keyword_override_what_the_publisher_recommends(hub: HubS
     assert by_config == by_keyword
 
 
-@pytest.mark.slow
 def test_a_load_says_in_the_log_how_far_its_download_is(hub: HubServer, script: Script) -> None:
     hub.fault("/cdn/*", {"trickle": {"bytes": 4_194_304, "ms": 50}})
     done = script("""

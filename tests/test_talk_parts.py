@@ -15,10 +15,11 @@ from mullama import Context, ContextParams, InvalidConfigError, Model, StreamCon
 from mullama._commands import BARE_COMMANDS, misuse, split_command
 from mullama._conversation import Conversation
 from mullama._history import FileHistory
-from mullama._introduction import PROMPTS, TOY, parameters
+from mullama._introduction import PROMPTS, TOY
 from mullama._markdown import complete_blocks
 from mullama._output import without_controls
 from mullama._settings import DEFAULTS, NAMES, changed, shown
+from mullama._sizes import parameters
 from mullama._terminal import Wrapper
 from mullama._typed import Typed, is_complete, typed_of
 

@@ -234,7 +234,7 @@ def doctor_command(model: option.MaybeModelName = None, *, json: option.Json = F
     return Order(start)
 
 
-register(app, lambda start, _json: Order(start))
+register(app, Order)
 
 
 def asks_for_json(arguments: Sequence[str]) -> bool:

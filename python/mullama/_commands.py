@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, NamedTuple
 
+from mullama._display import shortened
 from mullama._values import MAX_SHOWN, quoted
 
 if TYPE_CHECKING:
@@ -93,5 +94,5 @@ def unknown(name: str) -> str:
     """What to say of a command that does not exist."""
     close = [] if name[:1].isspace() else difflib.get_close_matches(name.lower(), NAMES, n=1)
     guess = f"; did you mean /{close[0]}?" if close else ""
-    name = name if len(name) <= MAX_SHOWN else name[: MAX_SHOWN - 1] + "…"
+    name = shortened(name, MAX_SHOWN)
     return f'mullama: unknown command /{name}{guess}\n/help lists all commands; """ around a message sends it as it is.'

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from mullama import Model, __version__, _mullama, _processor
 from mullama._build import TARGET_FEATURES
-from mullama._introduction import name, parameters, quantization
+from mullama._introduction import name, quantization
 from mullama._machine import cores, cpu_quota, memory, memory_limit, processor_name, usable_cpus
 from mullama._output import plain, write_event, write_table
 from mullama._pull import fetched
+from mullama._sizes import parameters
 from mullama._versions import llama_cpp
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mullama._model import DEMO
 from mullama._output import plain
+from mullama._sizes import parameters
 
 if TYPE_CHECKING:
     from mullama._model import Model
@@ -37,8 +38,6 @@ FILE_TYPES = {
 # fmt: on
 """llama.cpp's `llama_ftype`, as the metadata hold it."""
 
-UNITS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
-
 
 def is_demo(model: Model) -> bool:
     """Whether it is the model inside the package."""
@@ -64,14 +63,6 @@ def name(model: Model) -> str:
 def quantization(model: Model) -> str:
     """How most of the weights are stored, for example Q4_K_M; "unknown" if the file does not say it."""
     return FILE_TYPES.get(model.metadata.get("general.file_type", ""), "unknown")
-
-
-def parameters(count: int) -> str:
-    """A number of parameters, rounded, for example 1.2B."""
-    for unit, letter in UNITS:
-        if count >= unit:
-            return f"{count / unit:.3g}{letter}"
-    return str(count)
 
 
 def described(model: Model) -> str:

@@ -81,7 +81,7 @@ class ListedModel:
     Attributes:
         name: The name that loads it.
         path: The GGUF file; for a model in several files, the first of them.
-        location: Whose file it is: "mullama", "huggingface" (the shared cache), "ollama" or "lm_studio".
+        location: Whose file it is, as in `LocalModel`.
         size: Size of all its files, in bytes.
         quantization: Type of most weights, such as "Q4_K_M"; None if the file does not say.
         parameters: Number of parameters; 0 if the file cannot be read.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mullama import _hub
 from mullama._display import shortened
 from mullama._output import plain, say, write_event, write_line
-from mullama._sizes import ago, size
+from mullama._sizes import ago, parameters, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +29,6 @@ PLACES = {
     "ollama": "Ollama",
     "lm_studio": "LM Studio",
 }
-UNITS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
 LICENCE_LINES = 3
 """Lines of a licence that `show` writes; `--json` has all of it."""
 
@@ -58,7 +57,7 @@ def row(model: Mapping[str, Any], now: float) -> tuple[str, ...]:
         name,
         size(model["size"]),
         plain(model["quantization"] or "?"),
-        count(model["parameters"]) if model["parameters"] else "?",
+        parameters(model["parameters"]) if model["parameters"] else "?",
         "?" if model["context_length"] is None else str(model["context_length"]),
         PLACES[model["location"]],
         "never" if model["last_used"] is None else ago(now - model["last_used"]),
@@ -74,14 +73,6 @@ def columns(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
             for head, cell, width in zip(HEAD, each, widths, strict=True)
         ]
         yield "  ".join(cells).rstrip()
-
-
-def count(number: int) -> str:
-    """A number of parameters as names of models have it, such as 1.24B."""
-    for unit, letter in UNITS:
-        if number >= unit:
-            return f"{number / unit:.3g}{letter}"
-    return str(number)
 
 
 def write_model(model: str, *, n_ctx: int | None, only_template: bool, json: bool) -> None:
@@ -103,7 +94,7 @@ def facts(model: ModelDetails) -> Iterator[tuple[str, str]]:
     yield "location", PLACES[model.location]
     yield "size", size(model.size)
     yield "architecture", model.architecture or "unknown"
-    yield "parameters", count(model.parameters)
+    yield "parameters", parameters(model.parameters)
     yield "quantization", model.quantization or "unknown"
     yield "tensors", ", ".join(f"{number} {kind}" for kind, number in model.tensors.items())
     yield "tokenizer", f"{model.tokenizer or 'unknown'}, {model.vocabulary or 0} tokens"

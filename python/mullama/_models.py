@@ -132,17 +132,17 @@ COMMANDS: dict[str, tuple[Callable[..., Start], str]] = {
 }
 
 
-def register(app: typer.Typer, order: Callable[[Start, bool], object]) -> None:
-    """Adds the commands. `order` makes what they return of what they run and whether it writes JSON."""
+def register(app: typer.Typer, order: Callable[[Start], object]) -> None:
+    """Adds the commands. `order` makes what they return of what they run."""
     for name, (command, examples) in COMMANDS.items():
         app.command(name, cls=Command, epilog=examples)(ordered(command, order))
 
 
-def ordered(command: Callable[..., Start], order: Callable[[Start, bool], object]) -> Callable[..., object]:
+def ordered(command: Callable[..., Start], order: Callable[[Start], object]) -> Callable[..., object]:
     """The command as Typer calls it."""
 
     @wraps(command)
     def run(**arguments: Any) -> object:  # noqa: ANN401  # those of the command
-        return order(command(**arguments), arguments["json"])
+        return order(command(**arguments))
 
     return run

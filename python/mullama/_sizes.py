@@ -5,6 +5,9 @@ from __future__ import annotations
 UNITS = ("B", "kB", "MB", "GB", "TB")
 """Powers of a thousand, as disks and download pages count."""
 
+COUNTS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
+"""Units of numbers of parameters, as the names of models have them."""
+
 MINUTE, HOUR, DAY = 60, 3600, 86_400
 
 
@@ -15,6 +18,14 @@ def size(count: float) -> str:
         count /= 1000
         unit += 1
     return f"{count:.{0 if unit == 0 or count >= 99.95 else 1 if count >= 9.995 else 2}f} {UNITS[unit]}"  # noqa: PLR2004  # three digits
+
+
+def parameters(count: int) -> str:
+    """A number of parameters, rounded, for example 1.24B."""
+    for unit, letter in COUNTS:
+        if count >= unit:
+            return f"{count / unit:.3g}{letter}"
+    return str(count)
 
 
 def span(seconds: float) -> str:

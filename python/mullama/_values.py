@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from mullama._config import StreamConfig
+from mullama._display import shortened
 from mullama._exceptions import InvalidConfigError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def quoted(text: str) -> str:
         return "empty"
     if re.fullmatch(r"[\w.+=-]+", text) and len(text) <= MAX_SHOWN:
         return text
-    shown = text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
+    shown = shortened(text, MAX_SHOWN)
     return f"'{shown}'" if shown.isprintable() and "'" not in shown else json.dumps(shown, ensure_ascii=False)
 
 
