@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::time::MissedTickBehavior;
 
 use crate::pull::{find_or_pull, pull};
-use crate::{Hub, LocalModel, Phase, Progress};
+use crate::{Hub, LocalModel, Phase, Progress, shown_name};
 
 /// Progress is reported this often, so that a caller can cancel while nothing arrives.
 const INTERVAL: Duration = Duration::from_millis(90);
@@ -67,7 +67,8 @@ async fn cancellable<F: FnMut(&Progress) -> bool + Send>(
     existing: Existing,
     progress: F,
 ) -> Result<LocalModel, MullamaError> {
-    let first = Progress { phase: Phase::Resolving, file: name.to_owned(), done: 0, total: None };
+    let shown = shown_name(name);
+    let first = Progress { phase: Phase::Resolving, file: shown.clone(), done: 0, total: None };
     let caller = Mutex::new(Caller { progress, latest: first, has_cancelled: false });
     let report = |progress: &Progress| caller.lock().unwrap_or_else(PoisonError::into_inner).report(progress);
     let pulling = async {
@@ -80,7 +81,7 @@ async fn cancellable<F: FnMut(&Progress) -> bool + Send>(
         biased;
         pulled = pulling => pulled,
         () = cancelled(&caller) => {
-            Err(MullamaError::Download { name: name.to_owned(), failure: DownloadFailure::Cancelled })
+            Err(MullamaError::Download { name: shown, failure: DownloadFailure::Cancelled })
         }
     }
 }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mullama::{DownloadFailure, MullamaError};
-use mullama_hub::{LocalModel, Phase, Progress, shown_name};
+use mullama_hub::{LocalModel, Progress, shown_name};
 use mullama_py_common::{attach, awaitable, deliver, to_py, wait, wants_more};
 use pyo3::prelude::*;
 use tokio::sync::oneshot;
@@ -47,14 +47,7 @@ impl Latest {
 
 /// The arguments of a progress function of the package.
 fn arguments(progress: Progress) -> (&'static str, String, u64, Option<u64>) {
-    let phase = match progress.phase {
-        Phase::Resolving => "resolving",
-        Phase::Waiting => "waiting",
-        Phase::Downloading => "downloading",
-        Phase::Verifying => "verifying",
-        Phase::Done => "done",
-    };
-    (phase, progress.file, progress.done, progress.total)
+    (progress.phase.as_str(), progress.file, progress.done, progress.total)
 }
 
 fn cancelled(name: String) -> MullamaError {

@@ -7,25 +7,15 @@ use std::fs::{self, File};
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 
-use super::metadata::{Kind, read_name};
+use super::metadata::{ARRAY_MOST, KEY_LEN_MOST, KEYS_MOST, Kind, TEXT_LEN_MOST, read_name};
 use super::names::{file_type_name, tensor_type_name};
 use super::reader::{ReadError, Reader};
 use super::{GgufError, shards, tensors};
 
-/// Most keys of a file, as in the check.
-const KEYS_MOST: u64 = 65_536;
-/// Most bytes of a key or a tensor's name.
-const NAME_LEN_MOST: u64 = 65_535;
-/// Most bytes of a text, as in the check.
-const TEXT_LEN_MOST: u64 = 16 << 20;
-/// Most elements of an array.
-const ARRAY_MOST: u64 = 1 << 26;
 /// Most elements of an array that are kept, which is one per layer (`LLAMA_MAX_LAYERS`).
 const KEPT_MOST: u64 = 512;
 /// Most elements of an array of texts that are kept.
 const TEXTS_KEPT_MOST: u64 = 16;
-/// Most tensors of a file.
-const TENSORS_MOST: u64 = 1 << 18;
 /// Most files of a split model.
 const SHARDS_MOST: u64 = 4096;
 
@@ -150,11 +140,11 @@ fn parse<R: Read + Seek>(
     reader.count("metadata keys", keys, 14, KEYS_MOST)?;
     let (mut metadata, mut name) = (Vec::new(), Vec::new());
     for _ in 0..keys {
-        let key = read_name(&mut reader, "a metadata key", NAME_LEN_MOST, &mut name)?;
+        let key = read_name(&mut reader, "a metadata key", KEY_LEN_MOST, &mut name)?;
         let value = read_value(&mut reader, &key)?;
         metadata.push((key, value));
     }
-    reader.count("tensors", tensors, 25, TENSORS_MOST)?;
+    reader.count("tensors", tensors, 25, tensors::TENSORS_MOST)?;
     for _ in 0..tensors {
         read_tensor(&mut reader, totals, &mut name)?;
     }
@@ -230,7 +220,7 @@ fn read_tensor<R: Read + Seek>(
     totals: &mut BTreeMap<u32, TensorTotal>,
     name: &mut Vec<u8>,
 ) -> Result<(), ReadError> {
-    let tensor = read_name(reader, "a tensor's name", NAME_LEN_MOST, name)?;
+    let tensor = read_name(reader, "a tensor's name", KEY_LEN_MOST, name)?;
     let dims = reader.u32("a tensor's dimensions")?;
     if dims > 4 {
         return Err(GgufError::TensorDims { tensor, dims, limit: 4 }.into());

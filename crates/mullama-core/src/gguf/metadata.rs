@@ -7,15 +7,15 @@ use super::GgufError;
 use super::reader::{ReadError, Reader};
 
 /// Real files have tens of keys, and llama.cpp finds a key by a linear search.
-const KEYS_MOST: u64 = 65_536;
+pub(super) const KEYS_MOST: u64 = 65_536;
 /// The GGUF specification's own limit on the length of a key.
-const KEY_LEN_MOST: u64 = 65_535;
+pub(super) const KEY_LEN_MOST: u64 = 65_535;
 /// Chat templates and licences have tens of kilobytes.
-const TEXT_LEN_MOST: u64 = 16 << 20;
+pub(super) const TEXT_LEN_MOST: u64 = 16 << 20;
 /// Some tokenizers of llama.cpp use one stack frame per byte of a token; real tokens have at most a few hundred bytes.
 const TOKEN_LEN_MOST: u64 = 4096;
 /// Vocabularies and merge lists have at most a few million entries.
-const ARRAY_MOST: u64 = 1 << 26;
+pub(super) const ARRAY_MOST: u64 = 1 << 26;
 /// Per-layer arrays have at most 512 elements (`LLAMA_MAX_LAYERS`); the values of longer ones are not kept.
 const NUMBERS_KEPT_MOST: u64 = 1024;
 /// The one string array whose values are kept.

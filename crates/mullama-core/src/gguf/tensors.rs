@@ -8,7 +8,7 @@ use super::metadata::read_name;
 use super::reader::{ReadError, Reader};
 
 /// The largest models have a few thousand tensors.
-const TENSORS_MOST: u64 = 1 << 18;
+pub(super) const TENSORS_MOST: u64 = 1 << 18;
 /// `GGML_MAX_NAME`, which includes the NUL.
 const NAME_LEN_MOST: u64 = 63;
 /// `GGML_MAX_DIMS`.

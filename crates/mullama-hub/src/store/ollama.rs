@@ -1,5 +1,6 @@
 //! Reads a store in Ollama's layout: Ollama's own, or mullama's.
 
+use std::convert::Infallible;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -104,20 +105,8 @@ impl Layout {
 
     /// The folders and files of all manifests, as far as this user may read them.
     pub(crate) fn names(&self) -> Vec<[String; 4]> {
-        let root = self.root.join("manifests");
-        let mut names = Vec::new();
-        for host in names_in(&root) {
-            for namespace in names_in(&root.join(&host)) {
-                let models = root.join(&host).join(&namespace);
-                for model in names_in(&models) {
-                    let tags = names_in(&models.join(&model)).into_iter();
-                    names.extend(tags.map(|tag| [host.clone(), namespace.clone(), model.clone(), tag]));
-                    if names.len() > ENTRIES_MOST {
-                        return names;
-                    }
-                }
-            }
-        }
+        let Ok((mut names, _)) = self.walk(|folder| Ok::<_, Infallible>(names_in(folder)));
+        names.truncate(ENTRIES_MOST);
         names
     }
 
@@ -127,19 +116,29 @@ impl Layout {
     ///
     /// Why it is not known which there are.
     pub(crate) fn all_names(&self) -> Result<Vec<[String; 4]>, String> {
-        let mut names = vec![Vec::new()];
+        match self.walk(all_names_in)? {
+            (names, true) => Ok(names),
+            (_, false) => Err(format!("{} has more than {ENTRIES_MOST} manifests", self.root.display())),
+        }
+    }
+
+    /// The folders and files of all manifests, by the entries of each folder, and whether those are all: no more folders
+    /// are looked into once there are too many.
+    fn walk<E>(&self, entries: impl Fn(&Path) -> Result<Vec<String>, E>) -> Result<(Vec<[String; 4]>, bool), E> {
+        let (mut names, mut is_whole) = (vec![Vec::new()], true);
         for _ in 0..4 {
             let mut longer = Vec::new();
             for parts in names {
                 let folder = parts.iter().fold(self.root.join("manifests"), |path, part: &String| path.join(part));
-                longer.extend(all_names_in(&folder)?.into_iter().map(|name| [parts.clone(), vec![name]].concat()));
+                longer.extend(entries(&folder)?.into_iter().map(|name| [parts.clone(), vec![name]].concat()));
                 if longer.len() > ENTRIES_MOST {
-                    return Err(format!("{} has more than {ENTRIES_MOST} manifests", self.root.display()));
+                    is_whole = false;
+                    break;
                 }
             }
             names = longer;
         }
-        Ok(names.into_iter().filter_map(|parts| parts.try_into().ok()).collect())
+        Ok((names.into_iter().filter_map(|parts| parts.try_into().ok()).collect(), is_whole))
     }
 
     /// Where a blob is: with a hyphen, or with the colon of old versions of Ollama.

@@ -164,11 +164,23 @@ fn a_password_in_an_address_is_neither_shown_nor_stored() {
     let address = setup.server.url().replace("http://", "http://user:hidden-password@");
     let name = format!("{address}/files/nothing.gguf?token=hidden-query");
     let error = setup.pull(&name).unwrap_err();
-    let mullama::MullamaError::Download { failure, .. } = &error else { return };
-    let text = failure.to_string();
+    let text = format!("{error} {error:?}");
     assert!(!text.contains("hidden"), "{text}");
     for path in files(setup.folder.path()) {
         let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
         assert!(!text.contains("hidden"), "{}: {text}", path.display());
     }
+}
+
+#[test]
+fn a_cancelled_pull_does_not_repeat_the_query_of_its_address() {
+    let setup = Setup::new();
+    let name = format!("{}/files/demo.gguf?token=hidden-query", setup.server.url());
+    let mut shown = String::new();
+    let pulled = setup.hub().pull_blocking(&name, |progress| {
+        shown += &progress.file;
+        false
+    });
+    let text = format!("{shown} {:?}", pulled.unwrap_err());
+    assert!(text.contains("Cancelled") && !text.contains("hidden"), "{text}");
 }
