@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mullama import _mullama
 from mullama._model import DEMO
 from mullama._output import plain
 from mullama._sizes import parameters
@@ -25,18 +26,6 @@ PROMPTS = (
 TOY = """\
 It is a 2 MB toy. It knows poems, stories, lists, facts, sums and JSON, and it
 can call tools; it makes up everything else."""
-
-# fmt: off
-FILE_TYPES = {
-    "0": "F32", "1": "F16", "2": "Q4_0", "3": "Q4_1", "7": "Q8_0", "8": "Q5_0", "9": "Q5_1",
-    "10": "Q2_K", "11": "Q3_K_S", "12": "Q3_K_M", "13": "Q3_K_L", "14": "Q4_K_S", "15": "Q4_K_M", "16": "Q5_K_S",
-    "17": "Q5_K_M", "18": "Q6_K", "19": "IQ2_XXS", "20": "IQ2_XS", "21": "Q2_K_S", "22": "IQ3_XS", "23": "IQ3_XXS",
-    "24": "IQ1_S", "25": "IQ4_NL", "26": "IQ3_S", "27": "IQ3_M", "28": "IQ2_S", "29": "IQ2_M", "30": "IQ4_XS",
-    "31": "IQ1_M", "32": "BF16", "36": "TQ1_0", "37": "TQ2_0", "38": "MXFP4", "39": "NVFP4", "40": "Q1_0",
-    "41": "Q2_0",
-}
-# fmt: on
-"""llama.cpp's `llama_ftype`, as the metadata hold it."""
 
 
 def is_demo(model: Model) -> bool:
@@ -62,7 +51,7 @@ def name(model: Model) -> str:
 
 def quantization(model: Model) -> str:
     """How most of the weights are stored, for example Q4_K_M; "unknown" if the file does not say it."""
-    return FILE_TYPES.get(model.metadata.get("general.file_type", ""), "unknown")
+    return _mullama.file_type_name(model.metadata.get("general.file_type", "")) or "unknown"
 
 
 def described(model: Model) -> str:

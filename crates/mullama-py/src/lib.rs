@@ -50,6 +50,12 @@ mod _mullama {
         devices.map(|it| (it.name, it.description, it.kind.name(), it.memory_free, it.memory_total)).collect()
     }
 
+    /// The name of a value of `general.file_type`, which metadata have as text.
+    #[pyfunction]
+    fn file_type_name(file_type: &str) -> Option<&'static str> {
+        mullama::gguf::file_type_name(file_type.parse().ok()?)
+    }
+
     /// Threads that an engine has where nobody names a number.
     #[pyfunction]
     fn usable_cores() -> usize {

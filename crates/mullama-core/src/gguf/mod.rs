@@ -27,6 +27,7 @@ use arch::Arch;
 pub use describe::{Description, MetadataValue, TensorTotal, describe};
 pub use error::GgufError;
 use header::Header;
+pub use names::file_type_name;
 
 /// Facts about the model in a file that passed the check.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,8 +18,8 @@ pub(super) fn tensor_type_name(type_id: u32) -> Option<&'static str> {
     }
 }
 
-/// The name of a value of `general.file_type` (`llama_ftype`).
-pub(super) fn file_type_name(file_type: i128) -> Option<&'static str> {
+/// The name of a value of `general.file_type` (`llama_ftype`), such as `Q4_K_M` for 15.
+pub fn file_type_name(file_type: i128) -> Option<&'static str> {
     const NAMES: [&str; 42] = [
         "F32",
         "F16",
