@@ -5,16 +5,12 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from guide import ROOT, Block, blocks
+from guide import ROOT, Block, blocks, run_in_shell
 
 import mullama
 
@@ -86,16 +82,7 @@ def test_a_deadline_is_told_as_the_example_expects(names: dict[str, Any], capsys
 @pytest.mark.usefixtures("folder", "hub")
 @pytest.mark.parametrize("block", blocks("bash", PAGE), ids=lambda block: f"line {block.line}")
 def test_the_commands_run(block: Block) -> None:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    ran = subprocess.run(  # the page's own
-        [shutil.which("bash") or "bash", "-euo", "pipefail", "-c", block.code],
-        env={**os.environ, "PATH": path},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    ran = run_in_shell(block.code)
     assert ran.returncode == 0, ran.stderr
     assert len(ran.stdout.strip()) > 10
     if "--verbose" in block.code:

@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from coroutines import run
+from coroutines import caught, run
 
 from mullama import AsyncModel, ModelLoadError, ModelNotFoundError
 from mullama._model import DEMO
@@ -61,15 +61,11 @@ def test_a_load_ends_with_what_its_progress_raises(error: type[BaseException]) -
         raise error
 
     async def main() -> BaseException:
-        try:
-            await AsyncModel.load("demo", progress=fail)
-        except BaseException as caught:  # noqa: BLE001  # that is what it is about
-            return caught
-        return AssertionError()
+        return await caught(AsyncModel.load("demo", progress=fail))
 
-    caught = run(main())
+    raised = run(main())
     # A coroutine that raises StopIteration would have returned.
-    assert type(caught.__cause__ if error is StopIteration else caught) is error
+    assert type(raised.__cause__ if error is StopIteration else raised) is error
 
 
 def test_a_cancelled_load_ends(eventually: Eventually) -> None:

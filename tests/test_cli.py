@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from command import COMMAND, STEADY, mullama
+from command import COMMAND, INTERRUPTED_LOAD, STEADY, mullama
 
 from mullama import Context, MullamaError, _cli, _model
 
@@ -291,20 +291,7 @@ sys.exit(_mullama_command.main())
 
 
 def test_ctrl_c_while_the_model_loads_ends_it_without_a_traceback() -> None:
-    program = """
-import os, signal, sys
-from mullama import Model
-import _mullama_command
-
-load = Model.load
-
-def interrupt(fraction):
-    os.kill(os.getpid(), signal.SIGINT)
-
-Model.load = lambda path, **options: load(path, progress=interrupt, **options)
-sys.exit(_mullama_command.main())
-"""
-    command = [sys.executable, "-c", program, *GREEDY]
+    command = [sys.executable, "-c", INTERRUPTED_LOAD, *GREEDY]
     done = subprocess.run(command, capture_output=True, timeout=30, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import COMMAND, mullama
+from command import COMMAND, INTERRUPTED_LOAD, mullama
 
 from mullama._cli import asks_for_json
 
@@ -84,20 +84,7 @@ sys.exit(_cli.main(["run", "demo", "A", "-vj"]))
 
 
 def test_ctrl_c_before_the_first_token_is_an_event_too() -> None:
-    program = """
-import os, signal, sys
-from mullama import Model
-import _mullama_command
-
-load = Model.load
-
-def interrupt(fraction):
-    os.kill(os.getpid(), signal.SIGINT)
-
-Model.load = lambda path, **options: load(path, progress=interrupt, **options)
-sys.exit(_mullama_command.main())
-"""
-    command = [sys.executable, "-c", program, "run", "demo", "A", "--json"]
+    command = [sys.executable, "-c", INTERRUPTED_LOAD, "run", "demo", "A", "--json"]
     done = subprocess.run(command, capture_output=True, timeout=30, check=False, input=b"")
     assert (done.returncode, done.stderr) == (130, b"")
     assert json.loads(done.stdout) == {"type": "error", "code": "INTERRUPTED", "message": "interrupted"}

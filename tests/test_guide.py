@@ -9,13 +9,11 @@ import logging
 import math
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from guide import CHAT, DOCS, GUIDE, MODELS, PAGES, ROOT, SERVERS, Block, Program, blocks, name
+from guide import CHAT, DOCS, GUIDE, MODELS, PAGES, ROOT, SERVERS, Block, Program, blocks, name, run_in_shell
 from hub import UNSET, HubServer, fresh
 
 import mullama
@@ -167,21 +165,10 @@ def test_a_patient_caller_gets_its_place_when_another_reader_leaves(
 @pytest.mark.slow
 @pytest.mark.parametrize("block", blocks("sh", *PAGES), ids=name)
 def test_a_shell_block_runs_as_it_stands(block: Block, tmp_path: Path, hub_server: HubServer) -> None:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    # Without a terminal Rich takes the width of the test's own.
     hub_server.reset()
-    environment = {**fresh(hub_server, tmp_path), "PATH": path, "COLUMNS": "100"}
-    command = ["bash", "-euo", "pipefail", "-c", block.code]
-    ran = subprocess.run(  # what it is for
-        command,
-        cwd=with_a_model(tmp_path),
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    # Without a terminal Rich takes the width of the test's own.
+    environment = {**fresh(hub_server, tmp_path), "COLUMNS": "100"}
+    ran = run_in_shell(block.code, folder=with_a_model(tmp_path), environment=environment)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.strip()
     if "exit code" in block.code:

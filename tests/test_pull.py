@@ -15,7 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from coroutines import LOOPS, run
+from coroutines import LOOPS, caught, run
 from hub import DEMO, LARGE
 
 import mullama
@@ -157,15 +157,11 @@ def test_a_pull_ends_with_what_its_progress_raises(hub: HubServer, error: type[B
         mullama.pull("large", progress=fail)
 
     async def main() -> BaseException:
-        try:
-            await mullama.pull_async("large", progress=fail)
-        except BaseException as caught:  # noqa: BLE001  # that is what it is about
-            return caught
-        return AssertionError()
+        return await caught(mullama.pull_async("large", progress=fail))
 
-    caught = run(main())
+    raised = run(main())
     # A coroutine that raises StopIteration would have returned.
-    assert type(caught.__cause__ if error is StopIteration else caught) is error
+    assert type(raised.__cause__ if error is StopIteration else raised) is error
 
 
 @pytest.mark.parametrize("face", ["sync", "async"])

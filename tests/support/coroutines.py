@@ -11,7 +11,7 @@ import uvloop
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
     from contextvars import Context
 
     Loops = Callable[[], AbstractEventLoop]
@@ -90,3 +90,12 @@ async def soon(holds: Callable[[], bool]) -> bool:
 async def _until(holds: Callable[[], bool]) -> None:
     while not holds():  # noqa: ASYNC110  # what is waited for knows no event
         await asyncio.sleep(0.001)
+
+
+async def caught(work: Awaitable[object]) -> BaseException:
+    """What the work raises, of any kind; an `AssertionError` if it raises nothing."""
+    try:
+        await work
+    except BaseException as error:  # noqa: BLE001  # that is what it is about
+        return error
+    return AssertionError()
