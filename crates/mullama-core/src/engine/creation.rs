@@ -62,7 +62,15 @@ impl Drop for WakeWhenOver {
 
 /// A context that is created when it is first needed.
 #[derive(Debug)]
-pub(super) enum Creation<B> {
+pub(super) struct Creation<B> {
+    workers: Workers,
+    /// Woken when a creation is over.
+    inbox: Arc<Inbox>,
+    state: State<B>,
+}
+
+#[derive(Debug)]
+enum State<B> {
     Absent,
     /// The system refused it at this time.
     Refused(Duration, Error),
@@ -71,62 +79,65 @@ pub(super) enum Creation<B> {
 }
 
 impl<B: Send + 'static> Creation<B> {
+    /// Creates nothing yet.
+    pub(super) fn new(workers: Workers, inbox: Arc<Inbox>) -> Self {
+        Self { workers, inbox, state: State::Absent }
+    }
+
     /// Starts the creation if it has not been started, or was refused long ago; wakes the engine when it is over.
     pub(super) fn start(
         &mut self,
         now: Duration,
-        workers: &Workers,
-        inbox: &Arc<Inbox>,
         create: impl FnOnce() -> Box<dyn FnOnce() -> Result<B, Error> + Send>,
     ) {
-        match self {
-            Self::Absent => {}
-            Self::Refused(at, _) if now.saturating_sub(*at) >= REFUSAL_HOLDS => {}
+        match &self.state {
+            State::Absent => {}
+            State::Refused(at, _) if now.saturating_sub(*at) >= REFUSAL_HOLDS => {}
             _ => return,
         }
         let (send, receive) = sync_channel(1);
-        let (create, wake) = (create(), WakeWhenOver(Arc::clone(inbox)));
+        let (create, wake) = (create(), WakeWhenOver(Arc::clone(&self.inbox)));
         let work = move || {
             // Dropped in the reverse order: the engine is woken after there is something to receive.
             let (_wake, send) = (wake, send);
             let _ = send.send(create());
         };
-        *self = match (workers.0)(Box::new(work)) {
-            Ok(()) => Self::Running(receive),
-            Err(error) => Self::Refused(now, Error::ThreadSpawn { stack_bytes: STACK_BYTES, source: Arc::new(error) }),
+        self.state = match (self.workers.0)(Box::new(work)) {
+            Ok(()) => State::Running(receive),
+            Err(error) => State::Refused(now, Error::ThreadSpawn { stack_bytes: STACK_BYTES, source: Arc::new(error) }),
         };
     }
 
     /// Whether the creation is over, for better or worse.
     pub(super) fn is_over(&mut self, now: Duration) -> bool {
-        let Self::Running(receive) = self else { return !matches!(self, Self::Absent) };
-        *self = match receive.try_recv() {
-            Ok(Ok(context)) => Self::Done(context),
-            Ok(Err(error)) => Self::Refused(now, error),
+        let State::Running(receive) = &self.state else { return !matches!(self.state, State::Absent) };
+        self.state = match receive.try_recv() {
+            Ok(Ok(context)) => State::Done(context),
+            Ok(Err(error)) => State::Refused(now, error),
             Err(TryRecvError::Empty) => return false,
-            Err(TryRecvError::Disconnected) => Self::Refused(now, Error::Poisoned),
+            Err(TryRecvError::Disconnected) => State::Refused(now, Error::Poisoned),
         };
         true
     }
 
     /// The context, or why there is none.
     pub(super) fn get(&mut self) -> Result<&mut B, Error> {
-        match self {
-            Self::Done(context) => Ok(context),
-            Self::Refused(_, error) => Err(error.clone()),
-            Self::Absent | Self::Running(_) => Err(Error::Poisoned),
+        match &mut self.state {
+            State::Done(context) => Ok(context),
+            State::Refused(_, error) => Err(error.clone()),
+            State::Absent | State::Running(_) => Err(Error::Poisoned),
         }
     }
 
     /// The context, if there is one.
     pub(super) fn done(&self) -> Option<&B> {
-        if let Self::Done(context) = self { Some(context) } else { None }
+        if let State::Done(context) = &self.state { Some(context) } else { None }
     }
 
     /// Drops the context; the next stream gets a new one. A refusal is remembered.
     pub(super) fn lose(&mut self) {
-        if !matches!(self, Self::Refused(..)) {
-            *self = Self::Absent;
+        if !matches!(self.state, State::Refused(..)) {
+            self.state = State::Absent;
         }
     }
 }

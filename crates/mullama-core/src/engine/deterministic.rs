@@ -135,7 +135,7 @@ impl<B: Backend> Engine<B> {
     /// Computes the next rows of a deterministic stream; `false` if none is ready, or their context is still being made.
     pub(super) fn run_deterministic(&mut self, now: Duration) -> bool {
         let wanted = self.sequences.iter_mut().any(|one| one.is_deterministic() && one.is_ready(now));
-        if wanted && !self.isolated.prepare(self.pool.backend(), &self.parts, now) {
+        if wanted && !self.isolated.prepare(self.pool.backend(), now) {
             return false;
         }
         let next = self.turns.next(&mut self.sequences, self.isolated.holder(), now);

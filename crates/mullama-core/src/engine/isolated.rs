@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use mullama_ffi::{CpuContention, Error, TokenId};
 
-use crate::engine::Parts;
 use crate::engine::creation::Creation;
 use crate::engine::sequence::Sequence;
 use crate::kv::backend::{Backend, Row};
@@ -35,6 +34,8 @@ pub(super) struct Isolated<B> {
     context: Creation<B>,
     /// The number of compute threads that was last requested for the context.
     threads: u32,
+    /// Maximum number of tokens of one sequence.
+    context_len: usize,
     /// Tokens of a prompt per decode call.
     chunk: usize,
     /// The running stream whose tokens are in the cells.
@@ -63,9 +64,10 @@ pub(super) struct Handover {
 }
 
 impl<B: Backend> Isolated<B> {
-    pub(super) fn new(chunk: usize, limit: usize) -> Self {
+    pub(super) fn new(context: Creation<B>, context_len: usize, chunk: usize, limit: usize) -> Self {
         Self {
-            context: Creation::Absent,
+            context,
+            context_len,
             threads: 0,
             chunk,
             holder: None,
@@ -94,9 +96,9 @@ impl<B: Backend> Isolated<B> {
 
     /// Creates a context like `other`'s beside the running streams, if there is none and none was refused a moment ago.
     /// Returns whether that is over, so that a stream can be computed or told why not.
-    pub(super) fn prepare(&mut self, other: &B, parts: &Parts, now: Duration) -> bool {
-        let (context_len, chunk) = (parts.context_len, self.chunk);
-        self.context.start(now, &parts.workers, &parts.inbox, || other.isolated(context_len, chunk));
+    pub(super) fn prepare(&mut self, other: &B, now: Duration) -> bool {
+        let (context_len, chunk) = (self.context_len, self.chunk);
+        self.context.start(now, || other.isolated(context_len, chunk));
         self.context.is_over(now)
     }
 

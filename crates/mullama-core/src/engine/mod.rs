@@ -35,7 +35,7 @@ use crate::stream::usage::FinishReason;
 use crate::stream::{StreamId, wakeups};
 use crate::text::sampler::SampledToken;
 use crate::text::vocabulary::Vocabulary;
-use creation::Workers;
+use creation::{Creation, Workers};
 use deterministic::Turns;
 use inbox::Inbox;
 use isolated::Isolated;
@@ -128,11 +128,12 @@ impl<B: Backend> Engine<B> {
     pub(crate) fn new(backend: B, parts: Parts) -> Self {
         let mut end_tokens = parts.vocabulary.end_tokens();
         end_tokens.sort_unstable();
+        let creation = Creation::new(parts.workers.clone(), Arc::clone(&parts.inbox));
         Self {
             end_tokens,
             pool: KvPool::new(backend, parts.prefix_cache_bytes, Arc::clone(&parts.clock)),
             scheduler: Scheduler::default(),
-            isolated: Isolated::new(parts.chunks.deterministic, parts.prefix_cache_bytes),
+            isolated: Isolated::new(creation, parts.context_len, parts.chunks.deterministic, parts.prefix_cache_bytes),
             turns: Turns::default(),
             prefill_budget: PrefillBudget::new(parts.chunks.alone),
             thread_tuner: ThreadTuner::new(parts.threads),
