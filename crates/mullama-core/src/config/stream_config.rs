@@ -187,6 +187,18 @@ macro_rules! stream_config {
                 Ok(config)
             }
 
+            /// Sets one field from a value of another language. Returns `false` if there is no field of this name.
+            ///
+            /// # Errors
+            /// As [`Setting::take`]. The range is checked by [`validate`](Self::validate).
+            pub fn set<V: DynamicValue>(&mut self, name: &str, value: &V) -> Result<bool, V::Error> {
+                $(if name == stringify!($name) {
+                    self.$name = Setting::take(value, Field::new(stringify!($name), Self::range))?;
+                    return Ok(true);
+                })*
+                Ok(false)
+            }
+
             /// The allowed values of a numeric field as text, for a value that the field cannot hold.
             fn range(field: &str) -> Option<&'static str> {
                 $(if field == stringify!($name) {

@@ -1,0 +1,50 @@
+//! OpenAI's API: <https://platform.openai.com/docs/api-reference>.
+
+mod chat;
+mod fields;
+mod logprobs;
+mod models;
+mod usage;
+
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::error::ApiError;
+
+pub(crate) use chat::chat_completions;
+pub(crate) use models::{model, models};
+
+/// The error document: `{"error": {"message", "type", "param", "code"}}`.
+#[derive(Debug, Serialize)]
+pub(crate) struct ErrorDocument {
+    error: ErrorBody,
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorBody {
+    message: String,
+    r#type: &'static str,
+    param: Option<String>,
+    code: &'static str,
+}
+
+impl ErrorDocument {
+    pub(crate) fn of(error: &ApiError) -> Self {
+        let r#type = match error.status.as_u16() {
+            401 => "authentication_error",
+            403 => "permission_error",
+            404 => "not_found_error",
+            429 => "rate_limit_error",
+            400..=499 => "invalid_request_error",
+            _ => "server_error",
+        };
+        Self {
+            error: ErrorBody { message: error.message.clone(), r#type, param: error.field.clone(), code: error.code },
+        }
+    }
+}
+
+/// The response of an error.
+pub(crate) fn error_response(error: &ApiError) -> Response {
+    (error.status, axum::Json(ErrorDocument::of(error))).into_response()
+}

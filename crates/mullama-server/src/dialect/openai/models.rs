@@ -1,0 +1,25 @@
+//! `/v1/models`.
+
+use axum::extract::{Path, State as Shared};
+use axum::response::IntoResponse;
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use crate::error::ApiError;
+use crate::state::State;
+
+fn document(name: &str) -> Value {
+    json!({"id": name, "object": "model", "created": 0, "owned_by": "mullama"})
+}
+
+/// All models, loaded or not.
+pub(crate) async fn models(Shared(state): Shared<State>) -> Response {
+    let data: Vec<Value> = state.models().names().map(document).collect();
+    axum::Json(json!({"object": "list", "data": data})).into_response()
+}
+
+/// One model.
+pub(crate) async fn model(Shared(state): Shared<State>, Path(name): Path<String>) -> Result<Response, ApiError> {
+    let name = state.models().resolve(&name)?;
+    Ok(axum::Json(document(name)).into_response())
+}

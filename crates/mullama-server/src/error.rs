@@ -1,0 +1,84 @@
+//! Errors of requests: an HTTP status, a stable code and a message that names the field.
+
+use axum::http::StatusCode;
+use mullama::{DownloadFailure, Fact, MullamaError};
+
+/// An error that a client is told. Each dialect writes it in its own shape.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ApiError {
+    pub(crate) status: StatusCode,
+    /// The stable code, the same in every language.
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+    /// The path of the field of the request that is wrong, such as `messages[2].content`.
+    pub(crate) field: Option<String>,
+    /// Seconds after which the request may succeed.
+    pub(crate) retry_after: Option<u64>,
+}
+
+impl ApiError {
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), field: None, retry_after: None }
+    }
+
+    /// The request cannot be understood.
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "INVALID_REQUEST", message)
+    }
+
+    /// A field of the request has a wrong value. The message continues the path of the field.
+    pub(crate) fn field(path: impl Into<String>, message: impl std::fmt::Display) -> Self {
+        let path = path.into();
+        Self { message: format!("{path} {message}"), field: Some(path), ..Self::invalid("") }
+    }
+
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
+    }
+}
+
+/// The HTTP status of an error: the same table as in Python's exceptions.
+pub(crate) fn status(error: &MullamaError) -> StatusCode {
+    match error {
+        MullamaError::ModelNotFound { .. } | MullamaError::UnknownModel { .. } => StatusCode::NOT_FOUND,
+        MullamaError::Download { .. } => StatusCode::BAD_GATEWAY,
+        MullamaError::ModelLoad { .. } | MullamaError::StreamingError(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        MullamaError::InvalidConfig { .. }
+        | MullamaError::InvalidPrompt(_)
+        | MullamaError::ChatTemplate(_)
+        | MullamaError::ContextOverflow { .. } => StatusCode::BAD_REQUEST,
+        MullamaError::Overloaded { .. } | MullamaError::PromptsOverloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
+        MullamaError::StreamTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+        MullamaError::Closed { .. } => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+impl From<MullamaError> for ApiError {
+    fn from(error: MullamaError) -> Self {
+        let field = match &error {
+            MullamaError::InvalidConfig { field, .. } => Some((*field).to_owned()),
+            MullamaError::ContextOverflow { .. } | MullamaError::InvalidPrompt(_) => Some("prompt".to_owned()),
+            MullamaError::ChatTemplate(_) => Some("messages".to_owned()),
+            _ => None,
+        };
+        Self { field, ..Self::new(status(&error), error.code(), public_message(&error)) }
+    }
+}
+
+/// The message without paths of this machine, which are nobody's business over the network.
+fn public_message(error: &MullamaError) -> String {
+    match error {
+        MullamaError::ModelNotFound { .. } => "the file of the model is missing on the server".to_owned(),
+        MullamaError::ModelLoad { .. } => "the server cannot load the model; its log says why".to_owned(),
+        MullamaError::UnknownModel { name, .. } => format!("the server knows no model named {name}"),
+        MullamaError::Download { name, failure } => {
+            let reason = match failure {
+                DownloadFailure::Offline { .. } => "downloads are turned off on the server",
+                failure => failure.reason(),
+            };
+            format!("the server cannot download {name}: {reason}")
+        }
+        error if error.facts().iter().any(|(_, fact)| matches!(fact, Fact::Path(_))) => error.code().to_owned(),
+        error => error.message(),
+    }
+}

@@ -1,0 +1,135 @@
+//! The response of a request: a whole document, or a body that is computed while the client reads it.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http_body::Frame;
+use tokio::time::{Instant, Sleep};
+
+use super::Dialect;
+use super::answer::collect;
+use super::event::Event;
+use super::frames::Frames;
+use super::streams::Streams;
+use crate::error::ApiError;
+
+/// Most events that one piece of a body holds. A client that keeps up gets each by itself.
+const EVENTS_AT_ONCE: usize = 16;
+/// A piece of a body has no further event once it has this many bytes.
+const PIECE_BYTES: usize = 2048;
+
+/// How long a connection may be silent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct KeepAlive(pub(crate) Duration);
+
+/// The answer of `streams`, in this dialect: all at once, or streamed.
+pub(crate) async fn respond(
+    mut streams: Streams,
+    mut dialect: impl Dialect,
+    is_streamed: bool,
+    keep_alive: KeepAlive,
+) -> Result<Response, ApiError> {
+    let model = std::sync::Arc::clone(streams.model());
+    if !is_streamed {
+        let count = streams.count();
+        let answers = collect(streams, count).await.map_err(|error| model.refused(error))?;
+        return Ok(axum::Json(dialect.whole(&answers)).into_response());
+    }
+    // A request that fails before its first token gets a status of its own, not an error inside a stream.
+    let first = tokio::time::timeout(keep_alive.0, poll_fn(|cx| streams.poll_event(cx))).await;
+    let mut frames = Frames::default();
+    match first {
+        Ok(Some(Event::Failed { error })) => return Err(model.refused(error)),
+        Ok(Some(event)) => {
+            dialect.start(&mut frames);
+            dialect.event(&event, &mut frames);
+        }
+        Ok(None) | Err(_) => dialect.start(&mut frames),
+    }
+    let content_type = HeaderValue::from_static(dialect.content_type());
+    let body = StreamedBody {
+        streams,
+        dialect,
+        frames,
+        keep_alive: keep_alive.0,
+        silence: Box::pin(tokio::time::sleep(keep_alive.0)),
+        has_ended: false,
+    };
+    let headers = [
+        (header::CONTENT_TYPE, content_type),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        // nginx would otherwise collect a response before it passes it on.
+        (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ];
+    Ok((headers, Body::new(body)).into_response())
+}
+
+/// A body whose pieces are computed when the connection asks for them: a client that does not read pauses its streams.
+struct StreamedBody<D> {
+    streams: Streams,
+    dialect: D,
+    frames: Frames,
+    keep_alive: Duration,
+    silence: Pin<Box<Sleep>>,
+    has_ended: bool,
+}
+
+impl<D: Dialect> StreamedBody<D> {
+    /// Writes the events that are ready into frames, up to the size of one piece.
+    fn fill(&mut self, cx: &mut Context<'_>) {
+        for _ in 0..EVENTS_AT_ONCE {
+            if self.has_ended || self.frames.len() >= PIECE_BYTES {
+                return;
+            }
+            match self.streams.poll_event(cx) {
+                Poll::Pending => return,
+                Poll::Ready(None) => {
+                    self.dialect.finish(&mut self.frames);
+                    self.has_ended = true;
+                }
+                Poll::Ready(Some(Event::Failed { error })) => {
+                    let error = self.streams.model().refused(error);
+                    self.dialect.failed(&error, &mut self.frames);
+                    self.has_ended = true;
+                }
+                Poll::Ready(Some(event)) => self.dialect.event(&event, &mut self.frames),
+            }
+        }
+    }
+
+    /// Breaks a silence that is too long for proxies and clients.
+    fn poll_silence(&mut self, cx: &mut Context<'_>) {
+        while self.frames.is_empty() && !self.has_ended && self.silence.as_mut().poll(cx).is_ready() {
+            self.dialect.keep_alive(&mut self.frames);
+            let deadline = Instant::now() + self.keep_alive;
+            self.silence.as_mut().reset(deadline);
+        }
+    }
+}
+
+impl<D: Dialect> http_body::Body for StreamedBody<D> {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.get_mut();
+        if this.frames.is_empty() {
+            this.fill(cx);
+        }
+        if this.frames.is_empty() {
+            this.poll_silence(cx);
+        }
+        if !this.frames.is_empty() {
+            let deadline = Instant::now() + this.keep_alive;
+            this.silence.as_mut().reset(deadline);
+            return Poll::Ready(Some(Ok(Frame::data(Bytes::from(this.frames.take())))));
+        }
+        if this.has_ended { Poll::Ready(None) } else { Poll::Pending }
+    }
+}

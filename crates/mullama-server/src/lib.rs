@@ -1,0 +1,23 @@
+//! HTTP over mullama's streams: the dialects of `OpenAI`, Anthropic, Ollama and llama-server over one engine.
+//!
+//! A client that reads slowly pauses its own stream only, and a client that leaves frees its slot within one step.
+
+#![forbid(unsafe_code)]
+
+mod config;
+mod dialect;
+mod error;
+mod generation;
+mod ids;
+mod json;
+mod models;
+mod router;
+mod server;
+mod state;
+mod transport;
+
+pub use config::{ServerConfig, TlsFiles};
+pub use models::{LoadOptions, ModelSource, ModelSpec};
+pub use router::router;
+pub use server::{Listen, Server};
+pub use state::State;
