@@ -36,8 +36,7 @@ pub(super) async fn serve(
 ) {
     match (accepted, tls) {
         (Accepted::Tcp(stream), tls) => {
-            // A peer that is gone already has no options.
-            let _ = socket::set_tcp_options(&stream);
+            let stream = socket::PacedTcp::new(stream);
             match tls {
                 None => serve_http(stream, router, limits, stopping).await,
                 Some(tls) => {

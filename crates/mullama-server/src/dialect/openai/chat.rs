@@ -20,6 +20,8 @@ use crate::json::{Json, fields};
 use crate::models::Loaded;
 use crate::state::State;
 
+/// What computes the answers.
+const FINGERPRINT: &str = concat!("mullama-", env!("CARGO_PKG_VERSION"));
 /// Most answers of one request.
 const MOST_CHOICES: i64 = 128;
 
@@ -128,6 +130,7 @@ struct Document<'a, C> {
     object: &'static str,
     created: u64,
     model: &'a str,
+    system_fingerprint: &'static str,
     choices: C,
     #[serde(skip_serializing_if = "Option::is_none")]
     usage: Option<Option<UsageBody>>,
@@ -185,7 +188,16 @@ impl ChatDialect {
         // With usage asked for, every chunk but the last has it as null.
         let usage = (self.options.stream && self.options.include_usage).then_some(None);
         let model = self.model.name();
-        Document { id: &self.id, object, created: self.created, model, choices, usage, timings: None }
+        Document {
+            id: &self.id,
+            object,
+            created: self.created,
+            model,
+            system_fingerprint: FINGERPRINT,
+            choices,
+            usage,
+            timings: None,
+        }
     }
 
     fn chunk(&self, choice: ChunkChoice<'_>, timings: Option<TimingsBody>, frames: &mut Frames) {
