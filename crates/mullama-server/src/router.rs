@@ -1,24 +1,25 @@
-//! Which path is answered by which dialect.
+//! Which path is answered by which module.
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 
-use crate::dialect::openai;
+use crate::dialect::{RequestId, openai, with_errors};
 use crate::error::ApiError;
+use crate::ids;
 use crate::state::State;
 
 /// All endpoints over these models, to be served alone or mounted in a program's own router.
 pub fn router(state: State) -> Router {
+    let own =
+        Router::new().route("/health", get(health)).fallback(async || ApiError::not_found("there is no such path"));
     Router::new()
-        .route("/health", get(health))
-        .route("/v1/models", get(openai::models))
-        .route("/v1/models/{*name}", get(openai::model))
-        .route("/v1/chat/completions", post(openai::chat_completions))
-        .layer(middleware::from_fn(write_error))
+        .merge(with_errors(own, openai::error_response))
+        .merge(openai::routes())
+        .layer(middleware::from_fn(with_id))
         .with_state(state)
 }
 
@@ -27,22 +28,14 @@ async fn health() -> Response {
     axum::Json(serde_json::json!({"status": "ok"})).into_response()
 }
 
-/// An error on its way to the client, in the shape of the path's dialect.
-async fn write_error(request: Request, next: Next) -> Response {
+/// Gives each request an id.
+async fn with_id(mut request: Request, next: Next) -> Response {
+    let id = ids::new("req_");
+    let value = HeaderValue::from_str(&id);
+    request.extensions_mut().insert(RequestId(id));
     let mut response = next.run(request).await;
-    let Some(error) = response.extensions_mut().remove::<ApiError>() else { return response };
-    let mut written = openai::error_response(&error);
-    if let Some(seconds) = error.retry_after {
-        written.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    if let Ok(value) = value {
+        response.headers_mut().insert(HeaderName::from_static("x-request-id"), value);
     }
-    written
-}
-
-impl IntoResponse for ApiError {
-    /// A response that carries the error; [`write_error`] gives it its shape.
-    fn into_response(self) -> Response {
-        let mut response = self.status.into_response();
-        response.extensions_mut().insert(self);
-        response
-    }
+    response
 }

@@ -1,4 +1,56 @@
 //! One module per dialect: the fields of its requests, and the frames of its answers.
 
+mod messages;
 pub(crate) mod openai;
+mod prompts;
 mod sampling;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+
+use crate::error::ApiError;
+use crate::state::State;
+
+/// Writes an error as one dialect does. `request_id` is the id of the response's header.
+pub(crate) type WriteError = fn(&ApiError, request_id: &str) -> Response;
+
+/// A dialect's routes, whose errors are written in its own shape.
+pub(crate) fn with_errors(routes: Router<State>, write: WriteError) -> Router<State> {
+    let routes = routes.method_not_allowed_fallback(async || {
+        ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "this path takes another method")
+    });
+    routes.layer(middleware::from_fn(move |request: Request, next: Next| written(write, request, next)))
+}
+
+async fn written(write: WriteError, request: Request, next: Next) -> Response {
+    let id = request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default();
+    let mut response = next.run(request).await;
+    let Some(error) = response.extensions_mut().remove::<ApiError>() else { return response };
+    let mut shaped = write(&error, &id);
+    // Headers that the error's response has already, such as `allow`, stay.
+    for (name, value) in response.headers() {
+        if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
+            shaped.headers_mut().insert(name.clone(), value.clone());
+        }
+    }
+    if let Some(seconds) = error.retry_after {
+        shaped.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    shaped
+}
+
+/// The id of a request, which its response repeats in `x-request-id`.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(pub(crate) String);
+
+impl IntoResponse for ApiError {
+    /// A response that carries the error; [`with_errors`] gives it the shape of its dialect.
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}

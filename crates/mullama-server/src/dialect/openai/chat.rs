@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State as Shared};
 use axum::response::Response;
-use mullama::{Chat, FinishReason, Message, Prompt, StreamConfig};
+use mullama::{Chat, FinishReason, Prompt, StreamConfig};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ use super::ErrorDocument;
 use super::fields::CHAT_TABLES;
 use super::logprobs::LogprobsBody;
 use super::usage::{TimingsBody, UsageBody};
-use crate::dialect::sampling;
+use crate::dialect::{messages, sampling};
 use crate::error::ApiError;
 use crate::generation::{Answer, Dialect, Event, Frames, Progress, Streams, respond};
 use crate::ids;
@@ -89,18 +89,7 @@ fn read_config(body: &Json<'_>, config: &mut StreamConfig) -> Result<(), ApiErro
 }
 
 fn read_chat(body: &Json<'_>, model: &Loaded) -> Result<Chat, ApiError> {
-    let mut messages = Vec::new();
-    for message in body.require("messages")?.list()? {
-        messages.push(Message::from(message.object()?.clone()));
-    }
-    let role = |message: &Message| message.fields().get("role").and_then(Value::as_str).map(str::to_owned);
-    let is_system = |message: &Message| matches!(role(message).as_deref(), Some("system" | "developer"));
-    if let Some(system) = model.system()
-        && !messages.iter().any(is_system)
-    {
-        messages.insert(0, Message::system(system));
-    }
-    let mut chat = Chat::new(messages);
+    let mut chat = messages::read_chat(&body.require("messages")?, model)?;
     if let Some(flag) = body.get("add_generation_prompt")? {
         chat.add_generation_prompt = flag.flag()?;
     }

@@ -6,13 +6,23 @@ mod logprobs;
 mod models;
 mod usage;
 
+use axum::Router;
 use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
 use serde::Serialize;
 
+use super::with_errors;
 use crate::error::ApiError;
+use crate::state::State;
 
-pub(crate) use chat::chat_completions;
-pub(crate) use models::{model, models};
+/// The routes of OpenAI's API.
+pub(crate) fn routes() -> Router<State> {
+    let routes = Router::new()
+        .route("/v1/models", get(models::models))
+        .route("/v1/models/{*name}", get(models::model))
+        .route("/v1/chat/completions", post(chat::chat_completions));
+    with_errors(routes, error_response)
+}
 
 /// The error document: `{"error": {"message", "type", "param", "code"}}`.
 #[derive(Debug, Serialize)]
@@ -45,6 +55,6 @@ impl ErrorDocument {
 }
 
 /// The response of an error.
-pub(crate) fn error_response(error: &ApiError) -> Response {
+pub(crate) fn error_response(error: &ApiError, _request_id: &str) -> Response {
     (error.status, axum::Json(ErrorDocument::of(error))).into_response()
 }

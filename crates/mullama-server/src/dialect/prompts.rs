@@ -1,0 +1,42 @@
+//! Prompts of requests that continue a text.
+
+use mullama::{Prompt, TokenId};
+use serde_json::Value;
+
+use crate::error::ApiError;
+use crate::json::Json;
+
+/// Most prompts of one request.
+const MOST_PROMPTS: usize = 128;
+
+/// A text, a list of token ids, or a list of these.
+pub(crate) fn read_prompts(value: &Json<'_>) -> Result<Vec<Prompt>, ApiError> {
+    let prompts = match value.value() {
+        Value::Array(items) if items.first().is_some_and(|first| !first.is_number()) => {
+            if items.len() > MOST_PROMPTS {
+                return Err(
+                    value.error(format_args!("has {} prompts, but must have at most {MOST_PROMPTS}", items.len()))
+                );
+            }
+            value.list()?.iter().map(read_prompt).collect()
+        }
+        _ => read_prompt(value).map(|prompt| vec![prompt]),
+    };
+    prompts
+}
+
+/// A text, or a list of token ids.
+pub(crate) fn read_prompt(value: &Json<'_>) -> Result<Prompt, ApiError> {
+    match value.value() {
+        Value::String(text) => Ok(Prompt::from(text.as_str())),
+        Value::Array(_) => read_tokens(value).map(Prompt::from),
+        _ => Err(value.must_be("a string or a list of token ids")),
+    }
+}
+
+/// A list of token ids.
+pub(crate) fn read_tokens(value: &Json<'_>) -> Result<Vec<TokenId>, ApiError> {
+    let token =
+        |item: &Json<'_>| item.integer(0, TokenId::MAX.into()).map(|id| TokenId::try_from(id).unwrap_or_default());
+    value.list()?.iter().map(token).collect()
+}
