@@ -53,6 +53,7 @@ from mullama._usage import Timings, Usage  # noqa: E402
 if _typing.TYPE_CHECKING:
     from mullama._local_models import ListedModel, LocalModel, ModelDetails, PullProgress, RemovedModel
     from mullama._model_defaults import ModelDefaults
+    from mullama._server import ServerOptions, serve
 
 __all__ = [
     "AsyncModel",
@@ -78,6 +79,7 @@ __all__ = [
     "OverloadedError",
     "PullProgress",
     "RemovedModel",
+    "ServerOptions",
     "Stats",
     "Steps",
     "StreamBusyError",
@@ -95,14 +97,19 @@ __all__ = [
     "pull",
     "pull_async",
     "remove_model",
+    "serve",
     "show_model",
 ]
 
 
 def __getattr__(name: str) -> object:
-    """Values about models by name, whose classes take time to make and which few programs need."""
+    """What few programs need and what takes time to make: the server, and values about models by name."""
+    if name in {"ServerOptions", "serve"}:
+        from mullama import _server  # noqa: PLC0415  # that time
+
+        return getattr(_server, name)
     if name in __all__:
-        from mullama import _local_models  # noqa: PLC0415  # that time
+        from mullama import _local_models  # noqa: PLC0415  # the same
 
         return getattr(_local_models, name)
     message = f"module 'mullama' has no attribute {name!r}"

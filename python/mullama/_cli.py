@@ -12,6 +12,7 @@ import typer
 
 from mullama import __version__
 from mullama import _options as option
+from mullama import _serve_command as serve_option
 from mullama._failure import FAILED, Ended, failure_of, told, write_error
 from mullama._help import Command, Group
 from mullama._models import register
@@ -26,6 +27,7 @@ mullama run model.gguf "Why is the sky blue?"
 cat notes.txt | mullama run model.gguf summarize this
 mullama pull llama3.2:1b        # download a model
 mullama list                    # models on this machine
+mullama serve --model demo      # an HTTP server
 mullama bench model.gguf        # measure speed
 mullama doctor model.gguf       # check machine and model
 mullama --install-completion    # for Tab in this shell
@@ -230,6 +232,88 @@ def doctor_command(model: option.MaybeModelName = None, *, json: option.Json = F
         from mullama._doctor import doctor  # noqa: PLC0415  # a prompt does not need it
 
         doctor(model, json=json)
+
+    return Order(start)
+
+
+@app.command("serve", cls=Command, epilog=serve_option.SERVE_EXAMPLES)
+def serve_command(  # noqa: PLR0913  # an option each
+    context: typer.Context,
+    *,
+    model: serve_option.Models = None,
+    max_loaded: serve_option.MaxLoaded = 0,
+    idle_unload: serve_option.IdleUnload = None,
+    ctx_size: option.ContextSize = None,
+    threads: option.Threads = None,
+    gpu_layers: option.GpuLayers = "-1",
+    host: serve_option.Host = "127.0.0.1",
+    port: serve_option.Port = 8080,
+    listen: serve_option.Listen = None,
+    websocket: serve_option.Websocket = False,
+    tls_cert: serve_option.TlsCert = None,
+    tls_key: serve_option.TlsKey = None,
+    api_key: serve_option.ApiKey = None,
+    allow_origin: serve_option.AllowOrigin = None,
+    allow_host: serve_option.AllowHost = None,
+    show_prompts: serve_option.ShowPrompts = False,
+    no_metrics: serve_option.NoMetrics = False,
+    parallel: serve_option.Parallel = None,
+    max_queue: serve_option.MaxQueue = None,
+    timeout: serve_option.RequestTimeout = None,
+    max_connections: serve_option.MaxConnections = 512,
+    drain_timeout: serve_option.DrainTimeout = 30.0,
+) -> Order:
+    """Serve models over HTTP: the APIs of OpenAI, Anthropic, Ollama and llama-server."""
+    if not model:
+        context.fail("--model is missing: say what to serve, such as --model demo")
+
+    def start() -> None:
+        from mullama._serve import Wanted, serve  # noqa: PLC0415  # a prompt does not need it
+
+        words: dict[str, Any] = {"max_loaded": max_loaded, "idle_unload": idle_unload, "host": host, "port": port}
+        words |= {"websocket": websocket, "tls_cert": tls_cert, "tls_key": tls_key, "api_keys": api_key or ()}
+        words |= {"allowed_origins": allow_origin or (), "allowed_hosts": allow_host or ()}
+        words |= {"show_prompts": show_prompts, "metrics": not no_metrics, "request_timeout": timeout}
+        words |= {"max_connections": max_connections, "drain_timeout": drain_timeout}
+        words |= {"context_params": params(ctx_size, threads, parallel, max_queue), "n_gpu_layers": layers(gpu_layers)}
+        serve(Wanted(models=model, listen=listen, options=words))
+
+    return Order(start)
+
+
+@app.command(
+    "launch", cls=Command, epilog=serve_option.LAUNCH_EXAMPLES, context_settings={"ignore_unknown_options": True}
+)
+def launch_command(  # noqa: PLR0913  # an option each
+    context: typer.Context,
+    client: serve_option.Client,
+    program: serve_option.Program = None,
+    *,
+    url: serve_option.Url = "http://127.0.0.1:8080",
+    api_key: serve_option.ServerKey = None,
+    model: serve_option.ServerModel = None,
+    only_print: serve_option.OnlyPrint = False,
+    json: option.Json = False,
+) -> Order:
+    """Point a client at a running server: write its environment, or run a program in it."""
+
+    def start() -> None:
+        from mullama._launch import CLIENTS, Launch, launch  # noqa: PLC0415  # a prompt does not need it
+
+        if client not in CLIENTS:
+            context.fail(f"CLIENT is {client!r}, but must be one of {', '.join(CLIENTS)}")
+        own = CLIENTS[client].program
+        asked = program or ([own] if own else [])
+        launch(
+            Launch(
+                client=client,
+                program=[] if only_print else asked,
+                url=url,
+                api_key=api_key,
+                model=model,
+                json=json,
+            )
+        )
 
     return Order(start)
 

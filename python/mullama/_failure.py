@@ -16,6 +16,10 @@ WRONG = 2
 """Exit code if what the user gave cannot be used."""
 
 
+class ServerError(Exception):
+    """A server does not answer, or not as it should; the message says why."""
+
+
 class Ended(KeyboardInterrupt):
     """Ctrl-C, after the last event was written."""
 
@@ -32,8 +36,9 @@ def failure_of(error: Exception) -> Failure | None:
     """What to tell of an error; None if it is a mistake of this program."""
     if isinstance(error, MullamaError):
         return Failure(plain(str(error)), error.code, error.exit_code)
-    if isinstance(error, TextError):
-        return Failure(plain(str(error)), "FILE", WRONG)
+    if isinstance(error, TextError | ServerError):
+        is_text = isinstance(error, TextError)
+        return Failure(plain(str(error)), "FILE" if is_text else "SERVER", WRONG if is_text else FAILED)
     if isinstance(error, MemoryError):
         return Failure("out of memory", "SYSTEM", FAILED)
     if isinstance(error, OSError):

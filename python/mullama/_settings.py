@@ -116,13 +116,16 @@ def _stopped(config: StreamConfig, stop: list[str]) -> StreamConfig:
     return replace(config, stop_sequences=stop)
 
 
-def params(ctx_size: str | None, threads: str | None) -> ContextParams:
+def params(
+    ctx_size: str | None, threads: str | None, parallel: str | None = None, max_queue: str | None = None
+) -> ContextParams:
     """The layout of an engine by its options.
 
     Raises:
         InvalidConfigError: An option is not a number, or out of range.
     """
     options = {"n_ctx": ("--ctx-size", ctx_size), "n_threads": ("--threads", threads)}
+    options |= {"n_parallel": ("--parallel", parallel), "max_queue": ("--max-queue", max_queue)}
     given = {
         name: read_number(lambda value, name=name: ContextParams(**{name: value}), text, option)  # type: ignore[misc]
         for name, (option, text) in options.items()

@@ -7,6 +7,7 @@ mod error;
 mod exit;
 mod progress;
 mod runtime;
+pub mod settings;
 pub mod wait;
 
 pub use asynchronous::{awaitable, in_background};

@@ -1,21 +1,10 @@
 //! The two tables of settings, read from Python by the names of their fields.
 
 use mullama::{ContextParams, Limits, StreamConfig};
+use mullama_py_common::settings::{context_params, stream_config};
 use mullama_py_common::to_py;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-
-use crate::settings::Value;
-
-/// Reads Python's `StreamConfig`.
-pub(crate) fn stream_config(python: &Bound<'_, PyAny>) -> PyResult<StreamConfig> {
-    StreamConfig::read(|name| python.getattr(name).map(Value))
-}
-
-/// Reads Python's `ContextParams`.
-pub(crate) fn context_params(python: &Bound<'_, PyAny>) -> PyResult<ContextParams> {
-    ContextParams::read(|name| python.getattr(name).map(Value))
-}
 
 macro_rules! defaults {
     ($($(#[$doc:meta])* $name:ident: $type:ty, $setter:ty, $default:expr, $range:tt;)*) => {

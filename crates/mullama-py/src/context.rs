@@ -1,12 +1,12 @@
 //! Where streams are asked for, for the Python class of that name.
 
 use mullama::{BackgroundWork, MullamaError};
-use mullama_py_common::{awaitable, in_background, to_py, wait};
+use mullama_py_common::{awaitable, in_background, settings, to_py, wait};
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict};
 
 use crate::held::Closable;
-use crate::{config, model::Model};
+use crate::model::Model;
 
 /// How many steps, their total and the longest in seconds.
 type Steps = (u64, f64, f64);
@@ -19,7 +19,7 @@ pub(crate) struct Context(pub(crate) Closable<mullama::Context>);
 impl Context {
     #[new]
     fn new(py: Python<'_>, model: &Model, params: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let params = config::context_params(params)?;
+        let params = settings::context_params(params)?;
         let model = model.0.get(py)?.arc();
         // A context that is half made cannot be given up; it is dropped when it is made.
         let work = BackgroundWork::start(false, move |_| mullama::Context::new(model, params));
@@ -35,7 +35,7 @@ impl Context {
         params: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = event_loop.py();
-        let params = config::context_params(params)?;
+        let params = settings::context_params(params)?;
         let model = model.0.get(py)?.arc();
         let work = in_background(move |_| mullama::Context::new(model, params));
         let work = work.map_err(|error| to_py(py, &MullamaError::no_thread(error)))?;

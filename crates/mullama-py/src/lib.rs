@@ -8,7 +8,6 @@ mod model;
 mod next_token;
 mod notifier;
 mod prompt;
-mod settings;
 mod stream;
 mod token;
 
@@ -29,6 +28,8 @@ mod _mullama {
     };
     #[pymodule_export]
     use mullama_py_hub::Hub;
+    #[pymodule_export]
+    use mullama_py_server::Server;
 
     /// Ends all engines: llama.cpp must not run on while the interpreter ends.
     #[pyfunction]

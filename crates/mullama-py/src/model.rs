@@ -10,7 +10,7 @@ use pyo3::types::{IntoPyDict, PyDict, PyString, PyTuple};
 
 use crate::held::Closable;
 use crate::prompt::{self, Chat, Ids};
-use crate::settings::Value;
+use mullama_py_common::settings::Value;
 
 /// A loaded model.
 #[pyclass(frozen)]

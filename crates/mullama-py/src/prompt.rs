@@ -5,7 +5,7 @@ use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::settings::Value;
+use mullama_py_common::settings::Value;
 
 /// How many token ids are converted between two checks for signals, which also let other threads run.
 const IDS_PER_SLICE: usize = 16_384;

@@ -6,15 +6,15 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
 use mullama::{FinishReason, StreamHandle, TryNext};
+use mullama_py_common::settings::{self, Value};
 use mullama_py_common::{stream_busy, to_py, wait};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 
 use crate::held::{Held, lock};
 use crate::next_token::{NextToken, Subscription};
-use crate::settings::Value;
 use crate::token::{Item, Token};
-use crate::{config, context::Context, prompt};
+use crate::{context::Context, prompt};
 
 /// The native half of `TokenStream`.
 #[pyclass(frozen, subclass, weakref, module = "mullama._mullama")]
@@ -70,7 +70,7 @@ impl TokenStream {
     fn new(context: &Context, prompt: &Bound<'_, PyAny>, config: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = config.py();
         let context = context.0.get(py)?;
-        let config = config::stream_config(config)?;
+        let config = settings::stream_config(config)?;
         let buffer_size = config.buffer_size;
         let prompt = prompt::read(&Value(prompt.clone()), &context)?;
         let stream = context.stream(prompt, config).map_err(|error| to_py(py, &error))?;

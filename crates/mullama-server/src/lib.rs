@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod background;
 mod config;
 mod dialect;
 mod error;
@@ -16,6 +17,7 @@ mod server;
 mod state;
 mod transport;
 
+pub use background::RunningServer;
 pub use config::{ServerConfig, TlsFiles};
 pub use models::{LoadOptions, ModelSource, ModelSpec};
 pub use router::router;

@@ -1,21 +1,26 @@
 //! Python values as the core's settings take them.
 
-use mullama::{DynamicValue, MullamaError, Numeral};
-use mullama_py_common::to_py;
+use mullama::{ContextParams, DynamicValue, MullamaError, Numeral, StreamConfig};
 use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyByteArray, PyBytes, PyMapping, PyString};
+
+use crate::to_py;
 
 /// How many characters of a wrong value an error message shows.
 const SHOWN_CHARS: usize = 200;
 
 /// A Python object whose type is not known yet.
-#[derive(FromPyObject)]
-pub(crate) struct Value<'py>(pub(crate) Bound<'py, PyAny>);
+#[derive(Debug, FromPyObject)]
+pub struct Value<'py>(pub Bound<'py, PyAny>);
 
 impl<'py> Value<'py> {
     /// A number that is not a bool.
-    pub(crate) fn number<T: for<'a> FromPyObject<'a, 'py, Error = PyErr>>(&self) -> PyResult<Numeral<T>> {
+    ///
+    /// # Errors
+    ///
+    /// What the object's own code raises.
+    pub fn number<T: for<'a> FromPyObject<'a, 'py, Error = PyErr>>(&self) -> PyResult<Numeral<T>> {
         if self.0.is_instance_of::<PyBool>() {
             return Ok(Numeral::NotANumber);
         }
@@ -97,4 +102,22 @@ impl DynamicValue for Value<'_> {
     fn raised(&self, error: MullamaError) -> PyErr {
         to_py(self.0.py(), &error)
     }
+}
+
+/// Reads Python's `StreamConfig`.
+///
+/// # Errors
+///
+/// `TypeError` or `InvalidConfigError` for the first field that is wrong.
+pub fn stream_config(python: &Bound<'_, PyAny>) -> PyResult<StreamConfig> {
+    StreamConfig::read(|name| python.getattr(name).map(Value))
+}
+
+/// Reads Python's `ContextParams`.
+///
+/// # Errors
+///
+/// `TypeError` or `InvalidConfigError` for the first field that is wrong.
+pub fn context_params(python: &Bound<'_, PyAny>) -> PyResult<ContextParams> {
+    ContextParams::read(|name| python.getattr(name).map(Value))
 }

@@ -1,0 +1,152 @@
+"""The command `mullama launch`: points well-known clients at a running server through their environment."""
+
+from __future__ import annotations
+
+import json as _json
+import os
+import shlex
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mullama._failure import ServerError
+from mullama._output import write_event, write_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+LIMIT = 5.0
+"""Seconds that a server has to answer."""
+
+MOST_BYTES = 1 << 20
+"""Most bytes of the list of models that are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A client, and how it is pointed at a server.
+
+    Attributes:
+        words: What it is, in a few words.
+        environment: Variables; `{url}`, `{host}`, `{key}` and `{model}` are filled in.
+        program: The program that is run if the command line names none.
+    """
+
+    words: str
+    environment: Mapping[str, str]
+    program: str | None = None
+
+
+_OPENAI = {"OPENAI_BASE_URL": "{url}/v1", "OPENAI_API_KEY": "{key}"}
+_ANTHROPIC = {"ANTHROPIC_BASE_URL": "{url}", "ANTHROPIC_AUTH_TOKEN": "{key}"}
+
+CLIENTS: dict[str, Client] = {
+    "openai": Client("OpenAI's SDKs", _OPENAI),
+    "anthropic": Client("Anthropic's SDKs", {"ANTHROPIC_BASE_URL": "{url}", "ANTHROPIC_API_KEY": "{key}"}),
+    "ollama": Client("Ollama's SDKs and command", {"OLLAMA_HOST": "{url}"}),
+    "langchain": Client("LangChain's ChatOpenAI", {**_OPENAI, "OPENAI_API_BASE": "{url}/v1"}),
+    "aider": Client(
+        "aider", {"OPENAI_API_BASE": "{url}/v1", "OPENAI_API_KEY": "{key}", "AIDER_MODEL": "openai/{model}"}, "aider"
+    ),
+    "claude": Client(
+        "Claude Code",
+        {**_ANTHROPIC, "ANTHROPIC_MODEL": "{model}", "ANTHROPIC_SMALL_FAST_MODEL": "{model}"},
+        "claude",
+    ),
+    "goose": Client(
+        "goose",
+        {"GOOSE_PROVIDER": "openai", "GOOSE_MODEL": "{model}", "OPENAI_HOST": "{url}", "OPENAI_API_KEY": "{key}"},
+        "goose",
+    ),
+    "qwen": Client("Qwen Code", {**_OPENAI, "OPENAI_MODEL": "{model}"}, "qwen"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What the command line asks for.
+
+    Attributes:
+        client: The client's name.
+        program: The program and its arguments; if there is none, the environment is written.
+        url: The address of the server.
+        api_key: The key of the server.
+        model: The model; None is the server's first.
+        json: Write the environment as one JSON object.
+    """
+
+    client: str
+    program: Sequence[str]
+    url: str
+    api_key: str | None
+    model: str | None
+    json: bool
+
+
+def launch(wanted: Launch) -> None:
+    """Writes the environment of a client, or runs a program in it and exits with its exit code.
+
+    Raises:
+        ServerError: The server does not answer, or has no such model.
+        OSError: The program cannot be run.
+    """
+    environment = environment_of(wanted)
+    if wanted.json:
+        write_event(**environment)
+    elif wanted.program:
+        # The user's own program, with the user's own arguments.
+        sys.exit(subprocess.call([*wanted.program], env={**os.environ, **environment}))  # noqa: S603
+    else:
+        for name, value in environment.items():
+            write_line(assignment(name, value))
+
+
+def environment_of(wanted: Launch) -> dict[str, str]:
+    """The variables of the client, for this server."""
+    url = wanted.url.rstrip("/")
+    models = models_of(url, wanted.api_key)
+    model = wanted.model or next(iter(models), "")
+    if model not in models:
+        names = ", ".join(models) or "none"
+        message = f"the server at {url} has no model named {model}; it has {names}"
+        raise ServerError(message)
+    # Clients refuse to start without a key, even where the server needs none.
+    facts = {"url": url, "host": url.partition("://")[2], "key": wanted.api_key or "mullama", "model": model}
+    return {name: text.format(**facts) for name, text in CLIENTS[wanted.client].environment.items()}
+
+
+def models_of(url: str, key: str | None) -> list[str]:
+    """The models of the server."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    if not url.startswith(("http://", "https://")):
+        message = f"--url must begin with http:// or https://, not {url!r}"
+        raise ServerError(message)
+    request = urllib.request.Request(f"{url}/v1/models", headers=headers)  # noqa: S310  # checked above
+    try:
+        with urllib.request.urlopen(request, timeout=LIMIT) as answer:  # noqa: S310  # the same
+            document: Any = _json.loads(answer.read(MOST_BYTES))
+        return [str(each["id"]) for each in document["data"]]
+    except urllib.error.HTTPError as error:
+        hint = "; pass its key with --api-key" if error.code == 401 else ""  # noqa: PLR2004  # HTTP's number
+        message = f"the server at {url} answered with the status {error.code}{hint}"
+        raise ServerError(message) from None
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        message = f"no server answers at {url} ({reason}); start one with mullama serve, or pass --url"
+        raise ServerError(message) from None
+    except (ValueError, LookupError, TypeError):
+        message = f"the server at {url} does not list its models"
+        raise ServerError(message) from None
+
+
+def assignment(name: str, value: str) -> str:
+    """The line that sets a variable, in the language of the user's shell."""
+    shell = os.path.split(os.environ.get("SHELL", ""))[1]
+    if shell == "fish":
+        return f"set -gx {name} {shlex.quote(value)};"
+    if sys.platform == "win32":
+        return f"$env:{name} = '{value.replace(chr(39), chr(39) * 2)}'"
+    return f"export {name}={shlex.quote(value)}"

@@ -1,0 +1,106 @@
+"""The command `mullama serve`: runs the server until a signal ends it."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from mullama._exceptions import invalid_config
+from mullama._output import say
+from mullama._server import ServerOptions, model_sources, started
+from mullama._values import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import FrameType
+
+LONGEST_PORT = 5
+"""Digits of the largest port."""
+
+
+class Terminated(BaseException):
+    """The signal that asks for an orderly end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What the command line asks for.
+
+    Attributes:
+        models: Names and paths, or `NAME=MODEL`.
+        listen: Where to listen, in place of host and port.
+        options: The other options by name.
+    """
+
+    models: Sequence[str]
+    listen: str | None
+    options: Mapping[str, Any]
+
+
+def serve(wanted: Wanted) -> None:
+    """Serves until SIGINT or SIGTERM; then running requests may end. A second signal closes everything at once."""
+    models = named(wanted.models)
+    server = started(models, ServerOptions(**{**wanted.options, **_listen(wanted.listen)}))
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        # A signal may come at any time from here on, and Python raises its exception wherever it then is.
+        try:
+            say(f"mullama: serving {', '.join(models)} at {server.url()}")
+            server.wait()
+        except (KeyboardInterrupt, Terminated):
+            server.drain()
+            say("mullama: stopping when running requests have ended; another signal stops at once")
+            server.wait()
+    except (KeyboardInterrupt, Terminated):
+        server.abort()
+        server.wait()
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def named(models: Sequence[str]) -> dict[str, str]:
+    """The models by the names that clients use.
+
+    Raises:
+        InvalidConfigError: Two models have one name, or a name or a model is empty.
+    """
+    found: dict[str, str] = {}
+    for text in models:
+        name, equals, source = text.partition("=")
+        # An equals sign may be part of an address or a path; a name has neither a slash nor a colon before it.
+        if not equals or "://" in name:
+            ((name, source),) = model_sources(text)
+        if not name or not source:
+            wrong = invalid_config("--model", quoted(text), "a model, or NAME=MODEL")
+            raise wrong
+        if name in found:
+            wrong = invalid_config(
+                "--model", quoted(text), f"named otherwise: {quoted(name)} is taken; write NAME=MODEL"
+            )
+            raise wrong
+        found[name] = source
+    return found
+
+
+def _listen(where: str | None) -> dict[str, Any]:
+    """The options of `--listen`.
+
+    Raises:
+        InvalidConfigError: It is none of the three forms.
+    """
+    if where is None:
+        return {}
+    if where == "systemd":
+        return {"systemd": True}
+    if where.startswith("unix:") and where != "unix:":
+        return {"unix": where.removeprefix("unix:")}
+    host, colon, port = where.rpartition(":")
+    if colon and host and port.isascii() and port.isdecimal() and len(port) <= LONGEST_PORT:
+        return {"host": host.removeprefix("[").removesuffix("]"), "port": int(port)}
+    wrong = invalid_config("--listen", quoted(where), "unix:PATH, HOST:PORT or systemd")
+    raise wrong
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise Terminated

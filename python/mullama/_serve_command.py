@@ -1,0 +1,129 @@
+"""The commands `mullama serve` and `mullama launch`: their options."""
+
+# Typer evaluates the annotations when the command starts, so they are not postponed.
+from typing import Annotated, Any
+
+import typer
+
+from mullama import _options as option
+
+SERVE_EXAMPLES = """
+mullama serve --model demo
+mullama serve --model llama3.2:1b --websocket
+mullama serve -m small=model.gguf -m hf.co/user/repo --max-loaded 1
+mullama serve -m demo --host 0.0.0.0 --api-key "$KEY"
+mullama serve -m demo --listen unix:/run/mullama.sock
+"""
+
+
+def _option(panel: str, names: str, metavar: str | None, words: str, **more: Any) -> Any:  # noqa: ANN401  # as typer.Option itself
+    # The help text states the default.
+    return typer.Option(*names.split(), metavar=metavar, help=words, rich_help_panel=panel, show_default=False, **more)
+
+
+_MODELS = "Models"
+Models = Annotated[
+    list[str] | None,
+    _option(
+        _MODELS,
+        "-m --model",
+        "MODEL",
+        "Serve this model: a name, a path, or NAME=MODEL to choose the name for clients. May be repeated; the first is "
+        "the default. A model is loaded when it is first used.",
+        autocompletion=option.complete_model,
+    ),
+]
+MaxLoaded = Annotated[
+    int, _option(_MODELS, "--max-loaded", "N", "Keep at most N models in memory; 0 is no limit (default: 0).")
+]
+IdleUnload = Annotated[
+    float | None,
+    _option(_MODELS, "--idle-unload", "SECONDS", "Unload a model after this time without a request (default: never)."),
+]
+_LISTEN = "Connections"
+Host = Annotated[str, _option(_LISTEN, "--host", "HOST", "Listen on this address (default: 127.0.0.1).")]
+Port = Annotated[int, _option(_LISTEN, "-p --port", "PORT", "Listen on this port; 0 picks one (default: 8080).")]
+Listen = Annotated[
+    str | None,
+    _option(_LISTEN, "--listen", "WHERE", "Listen on unix:PATH, on HOST:PORT, or on systemd's socket (systemd)."),
+]
+Websocket = Annotated[bool, _option(_LISTEN, "--websocket", None, "Serve WebSocket clients at /ws.")]
+TlsCert = Annotated[str | None, _option(_LISTEN, "--tls-cert", "FILE", "Use TLS with this certificate chain (PEM).")]
+TlsKey = Annotated[str | None, _option(_LISTEN, "--tls-key", "FILE", "Use TLS with this private key (PEM).")]
+_ACCESS = "Access"
+ApiKey = Annotated[
+    list[str] | None,
+    _option(_ACCESS, "--api-key", "KEY", "Require this key. May be repeated.", envvar="MULLAMA_API_KEY"),
+]
+AllowOrigin = Annotated[
+    list[str] | None,
+    _option(_ACCESS, "--allow-origin", "ORIGIN", "Let web pages of this origin call the server. May be repeated."),
+]
+AllowHost = Annotated[
+    list[str] | None,
+    _option(_ACCESS, "--allow-host", "NAME", "Let clients call the server by this name. May be repeated."),
+]
+ShowPrompts = Annotated[bool, _option(_ACCESS, "--show-prompts", None, "Show prompts in /slots.")]
+NoMetrics = Annotated[bool, _option(_ACCESS, "--no-metrics", None, "Do not serve /metrics.")]
+_BOUNDS = "Bounds"
+Parallel = Annotated[
+    str | None, _option(_BOUNDS, "--parallel", "N", "Generate at most N streams of a model at once (default: 8).")
+]
+MaxQueue = Annotated[
+    str | None, _option(_BOUNDS, "--max-queue", "N", "Let at most N streams wait for a slot (default: 64).")
+]
+RequestTimeout = Annotated[
+    float | None, _option(_BOUNDS, "--timeout", "SECONDS", "End a generation after this time (default: no limit).")
+]
+MaxConnections = Annotated[
+    int, _option(_BOUNDS, "--max-connections", "N", "Keep at most N connections open (default: 512).")
+]
+DrainTimeout = Annotated[
+    float,
+    _option(
+        _BOUNDS, "--drain-timeout", "SECONDS", "Give running requests this time when the server stops (default: 30)."
+    ),
+]
+
+LAUNCH_EXAMPLES = """
+eval "$(mullama launch openai)"        # for programs of this shell
+mullama launch claude                  # runs Claude Code with this server
+mullama launch openai python chat.py   # runs a program with this server
+"""
+
+
+def complete_client(incomplete: str) -> list[str]:
+    """Clients that begin with what was typed."""
+    from mullama._launch import CLIENTS  # noqa: PLC0415  # a prompt does not need it
+
+    return [name for name in CLIENTS if name.startswith(incomplete)]
+
+
+Client = Annotated[
+    str,
+    typer.Argument(
+        metavar="CLIENT",
+        help="openai, anthropic, ollama, langchain, aider, claude, goose or qwen.",
+        show_default=False,
+        autocompletion=complete_client,
+    ),
+]
+Program = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="PROGRAM",
+        help="Program to run in this environment, with its arguments. Without one, the environment is written, unless "
+        "the client is a program itself.",
+        show_default=False,
+    ),
+]
+_SERVER = "Server"
+Url = Annotated[
+    str,
+    _option(_SERVER, "--url", "URL", "Address of the server (default: http://127.0.0.1:8080).", envvar="MULLAMA_URL"),
+]
+ServerKey = Annotated[str | None, _option(_SERVER, "--api-key", "KEY", "Key of the server.", envvar="MULLAMA_API_KEY")]
+ServerModel = Annotated[
+    str | None, _option(_SERVER, "-m --model", "MODEL", "Model for the client (default: the server's first).")
+]
+OnlyPrint = Annotated[bool, _option(_SERVER, "--print", None, "Write the environment, and run nothing.")]

@@ -1,0 +1,253 @@
+"""The HTTP server: the dialects of OpenAI, Anthropic, Ollama and llama-server over one engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mullama import _mullama
+from mullama._arguments import expect
+from mullama._config import ContextParams
+from mullama._exact import as_bool, as_int, as_number
+from mullama._exceptions import invalid_config
+from mullama._keywords import refuse_unknown
+from mullama._late_imports import late_import
+from mullama._model import DEMO
+from mullama._typing import TypedDict, Unpack
+
+Models = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str, str | os.PathLike[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """Where a server listens, and its bounds. The defaults are safe on a machine that others can reach.
+
+    Attributes:
+        host: Address or name to listen on.
+        port: TCP port; 0 lets the system choose one.
+        unix: Path of a Unix socket, in place of host and port.
+        systemd: Listen on the socket that systemd passed, in place of all of these.
+        context_params: Layout of each model's engine.
+        n_gpu_layers: Number of layers to put on a GPU, if there is one; negative means all.
+        use_mmap: Map the file into memory instead of reading it.
+        use_mlock: Keep the weights in RAM, as far as the system allows it.
+        max_loaded: Maximum number of models in memory at once; 0 is no limit.
+        idle_unload: Seconds without a request after which a model is unloaded; None is never.
+        api_keys: Clients must send one of these keys; without any, no key is needed.
+        allowed_origins: Web pages of these origins may call the server; "*" means all.
+        allowed_hosts: Names by which clients may call the server, besides addresses and localhost; "*" means all.
+        websocket: Serve `/ws`.
+        metrics: Serve `/metrics`.
+        show_prompts: Show prompts in `/slots`.
+        tls_cert: Certificate chain as a PEM file.
+        tls_key: Private key as a PEM file.
+        max_connections: Maximum number of open connections.
+        max_body_bytes: Maximum bytes of a request's body.
+        header_timeout: Seconds until the headers of a request are complete; also ends idle connections.
+        body_timeout: Seconds until the body of a request is complete.
+        write_timeout: Seconds that an answer may wait for a client that takes no byte of it.
+        drain_timeout: Seconds that running requests have when the server stops.
+        request_timeout: Maximum seconds of one generation; None is no limit.
+        keep_alive: Longest silence of a streamed answer in seconds, before a comment keeps the connection alive.
+        threads: Threads for connections; 0 chooses by the number of cores.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    unix: str | os.PathLike[str] | None = None
+    systemd: bool = False
+    context_params: ContextParams = field(default_factory=ContextParams)
+    n_gpu_layers: int = -1
+    use_mmap: bool = True
+    use_mlock: bool = False
+    max_loaded: int = 0
+    idle_unload: float | None = None
+    api_keys: Sequence[str] = ()
+    allowed_origins: Sequence[str] = ()
+    allowed_hosts: Sequence[str] = ()
+    websocket: bool = False
+    metrics: bool = True
+    show_prompts: bool = False
+    tls_cert: str | os.PathLike[str] | None = None
+    tls_key: str | os.PathLike[str] | None = None
+    max_connections: int = 512
+    max_body_bytes: int = 8 << 20
+    header_timeout: float = 60.0
+    body_timeout: float = 60.0
+    write_timeout: float = 600.0
+    drain_timeout: float = 30.0
+    request_timeout: float | None = None
+    keep_alive: float = 10.0
+    threads: int = 0
+
+    def settings(self) -> dict[str, Any]:
+        """The options as the native module takes them.
+
+        Raises:
+            TypeError: An option has the wrong type.
+            InvalidConfigError: An option is out of range.
+        """
+        return {name: self._read(name) for name in self.__dataclass_fields__}
+
+    def _read(self, name: str) -> Any:  # noqa: ANN401  # of many types
+        value = getattr(self, name)
+        if name in COUNTS:
+            least, most = COUNTS[name]
+            return _within(name, as_int(name, value), least, most)
+        if name in SECONDS:
+            if value is None and name in {"idle_unload", "request_timeout"}:
+                return None
+            return _within(name, float(as_number(name, value)), *SECONDS[name])
+        if name in {"api_keys", "allowed_origins", "allowed_hosts"}:
+            return _texts(name, value)
+        if name in {"unix", "tls_cert", "tls_key"}:
+            return None if value is None else os.fspath(value)
+        if name == "context_params":
+            expect(name, value, ContextParams)
+        elif name == "host":
+            expect(name, value, str)
+        else:
+            value = as_bool(name, value)
+        return value
+
+
+class ServerKeywords(TypedDict, total=False):
+    """The fields of `ServerOptions` as keywords of a call."""
+
+    host: str
+    port: int
+    unix: str | os.PathLike[str] | None
+    systemd: bool
+    context_params: ContextParams
+    n_gpu_layers: int
+    use_mmap: bool
+    use_mlock: bool
+    max_loaded: int
+    idle_unload: float | None
+    api_keys: Sequence[str]
+    allowed_origins: Sequence[str]
+    allowed_hosts: Sequence[str]
+    websocket: bool
+    metrics: bool
+    show_prompts: bool
+    tls_cert: str | os.PathLike[str] | None
+    tls_key: str | os.PathLike[str] | None
+    max_connections: int
+    max_body_bytes: int
+    header_timeout: float
+    body_timeout: float
+    write_timeout: float
+    drain_timeout: float
+    request_timeout: float | None
+    keep_alive: float
+    threads: int
+
+
+COUNTS = {
+    "port": (0, 65535),
+    "n_gpu_layers": (-(2**31), 2**31 - 1),
+    "max_loaded": (0, 1024),
+    "max_connections": (1, 65536),
+    "max_body_bytes": (1024, 1 << 30),
+    "threads": (0, 64),
+}
+"""The least and the largest number of each option that counts."""
+
+DAY = 86400.0
+SECONDS = {
+    "idle_unload": (0.1, 365 * DAY),
+    "request_timeout": (0.001, 365 * DAY),
+    "header_timeout": (0.1, DAY),
+    "body_timeout": (0.1, DAY),
+    "write_timeout": (0.1, 365 * DAY),
+    "drain_timeout": (0.0, DAY),
+    "keep_alive": (0.1, DAY),
+}
+"""The least and the largest number of each option in seconds."""
+
+
+def _within(name: str, value: Any, least: Any, most: Any) -> Any:  # noqa: ANN401  # an int or a float
+    if least <= value <= most:  # NaN is refused too
+        return value
+    raise invalid_config(name, value, f"{least:g} to {most:g}" if isinstance(least, float) else f"{least} to {most}")
+
+
+def _texts(name: str, value: Sequence[str]) -> list[str]:
+    if isinstance(value, str):
+        expect(name, value, list, f"a list of texts, such as [{value!r}]")
+    texts = list(value)
+    for index, text in enumerate(texts):
+        expect(f"{name}[{index}]", text, str)
+    return texts
+
+
+def model_sources(models: Models) -> list[tuple[str, str]]:
+    """The name of each model for clients, and what it is loaded from.
+
+    A mapping gives the names; otherwise the name of a model is its own, and a file is named after itself.
+    """
+    if isinstance(models, Mapping):
+        return [(name, os.fspath(source)) for name, source in models.items()]
+    sources = [models] if isinstance(models, str | os.PathLike) else list(models)
+    return [(_name_of(os.fspath(source)), os.fspath(source)) for source in sources]
+
+
+def _name_of(source: str) -> str:
+    """The name of a source: a file without folder and suffix, and a name as it is."""
+    is_file = source.endswith(".gguf") and "://" not in source
+    return os.path.split(source)[1].removesuffix(".gguf") if is_file else source
+
+
+def started(models: Models, options: ServerOptions) -> _mullama.Server:
+    """A server that runs on threads of its own."""
+    with late_import():
+        import pathlib  # noqa: F401, PLC0415  # the native module makes paths, also those of its errors
+    settings = options.settings()
+    settings["models"] = model_sources(models)
+    settings["demo"] = DEMO
+    settings["threads"] = settings["threads"] or max(1, min(4, _mullama.usable_cores() // 4))
+    return _mullama.Server(settings)
+
+
+async def serve(models: Models, options: ServerOptions | None = None, **keywords: Unpack[ServerKeywords]) -> None:
+    """Serves models over HTTP until the call is cancelled. Connections have threads of their own, and the loop is free.
+
+    When the call is cancelled, the server accepts nothing more and waits for running requests, at most for
+    `drain_timeout`; when it is cancelled once more, it closes everything at once.
+
+    Args:
+        models: A name or a path, or several; a mapping gives the names by which clients ask for them. A model is loaded
+            when it is first asked for, and downloaded if it is missing.
+        options: Where to listen, and the bounds.
+        **keywords: Single options, which replace those of `options`.
+
+    Raises:
+        OSError: The address cannot be listened on, or a file of TLS cannot be used.
+        TypeError: An option has the wrong type.
+        InvalidConfigError: An option is out of range.
+        RuntimeError: The running event loop is not asyncio's.
+
+    Example:
+        >>> task = asyncio.create_task(mullama.serve("demo", port=8080))
+    """
+    with late_import():
+        import asyncio  # noqa: PLC0415  # slow to import
+
+        from mullama._event_loop import native_loop  # noqa: PLC0415  # imports asyncio
+    refuse_unknown("serve", keywords, ServerOptions.__dataclass_fields__)
+    options = ServerOptions() if options is None else options
+    expect("options", options, ServerOptions)
+    loop = native_loop()
+    server = started(models, replace(options, **keywords) if keywords else options)
+    try:
+        await server.wait_async(loop)
+    except asyncio.CancelledError:
+        server.drain()
+        try:
+            await server.wait_async(loop)
+        except asyncio.CancelledError:
+            server.abort()
+            raise
+        raise
