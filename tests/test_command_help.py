@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-COMMANDS: list[list[str]] = [[], *([name] for name in ("run", "bench", "doctor", "pull", "list", "show", "rm", "cp"))]
+NAMES = ("run", "bench", "doctor", "serve", "launch", "pull", "list", "show", "rm", "cp")
+COMMANDS: list[list[str]] = [[], *([name] for name in NAMES)]
 ALL = _cli.EXAMPLES + _cli.RUN_EXAMPLES + _cli.BENCH_EXAMPLES + _cli.DOCTOR_EXAMPLES
 # Nobody serves a model at example.com.
 ALL += _models.PULL_EXAMPLES.replace("mullama pull https://example.com/models/model.gguf", "")
 ALL += _models.LIST_EXAMPLES + _models.SHOW_EXAMPLES + _models.RM_EXAMPLES + _models.CP_EXAMPLES
 NAMED = ("llama3.2:1b", "hf.co/bartowski/Llama-3.2-1B-Instruct-GGUF")
-EXAMPLES = sorted({line.strip() for line in ALL.splitlines() if line.strip()})
+# A server runs until a signal ends it; tests/test_server_command.py runs its examples.
+EXAMPLES = sorted({line.strip() for line in ALL.splitlines() if line.strip() and "mullama serve" not in line})
 
 
 def shown(command: list[str], columns: int, flag: str = "--help") -> str:

@@ -75,3 +75,5 @@ def serving(*options: str, env: Mapping[str, str] | None = None) -> Iterator[Ser
             process.kill()
         process.wait(LIMIT)
         reader.join(LIMIT)
+        assert process.stderr is not None
+        process.stderr.close()
