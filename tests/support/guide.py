@@ -23,8 +23,11 @@ GUIDE = DOCS / "streaming.md"
 SERVERS = DOCS / "servers.md"
 CHAT = DOCS / "chat.md"
 MODELS = DOCS / "models.md"
-PAGES = [page for page in sorted(DOCS.glob("*.md")) if page.name not in {"architecture.md", "design.md"}]
-"""The pages that users read."""
+HTTP_PAGES = [DOCS / "server.md"]
+"""The pages whose blocks need a running server."""
+OTHERS = {"architecture.md", "design.md", *(page.name for page in HTTP_PAGES)}
+PAGES = [page for page in sorted(DOCS.glob("*.md")) if page.name not in OTHERS]
+"""The other pages that users read."""
 
 
 class Block(NamedTuple):

@@ -44,7 +44,8 @@ class Serving:
 def serving(*options: str, env: Mapping[str, str] | None = None) -> Iterator[Serving]:
     """`mullama serve` with these options, on a port of its own unless they say where to listen.
 
-    Without `--model` among the options it serves the demo model. The process ends with the block.
+    Without `--model` among the options it serves the demo model. The process ends with the block. `env` is its whole
+    environment; None is that of this process.
     """
     words = [*options]
     if "--model" not in words and "-m" not in words:
@@ -52,7 +53,7 @@ def serving(*options: str, env: Mapping[str, str] | None = None) -> Iterator[Ser
     if not {"--listen", "--port", "-p"} & set(words):
         words += ["--port", "0"]
     command = [sys.executable, "-m", "mullama", "serve", *words]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ if env is None else env)
     found: Queue[str | None] = Queue()
     lines: list[str] = []
 

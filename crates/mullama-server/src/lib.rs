@@ -23,3 +23,7 @@ pub use models::{LoadOptions, ModelSource, ModelSpec};
 pub use router::router;
 pub use server::{Listen, Server};
 pub use state::State;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/server.md")]
+struct Page;
