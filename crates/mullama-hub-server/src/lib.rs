@@ -17,6 +17,7 @@
 //!
 //! Blobs and LFS files are redirected to [`Server::cdn_url`], another origin, where their path is `/cdn/<sha256>`; faults
 //! of their bytes belong to that path, unless [`Server::set_direct`] turns the redirection off.
+//! [`Server::start_encrypted`] starts a server with `https` addresses instead.
 
 mod answer;
 mod connection;
@@ -31,6 +32,7 @@ mod send;
 mod server;
 mod site;
 mod split;
+mod tls;
 
 pub use content::Content;
 pub use fault::{Fault, Rule};
@@ -39,3 +41,4 @@ pub use request::Request;
 pub use server::Server;
 pub use site::{Access, HUGGING_FACE_TOKEN, LARGE_LEN, Layer, RegistryModel, Repo};
 pub use split::{shard_names, split};
+pub use tls::Certificate;

@@ -13,7 +13,8 @@ use crate::answer::Answer;
 use crate::connection;
 use crate::request::Request;
 use crate::site::{RegistryModel, Repo, Site};
-use crate::{Content, Fault, Rule};
+use crate::tls::Front;
+use crate::{Certificate, Content, Fault, Rule};
 
 /// Connections that are served at the same time; more wait in the listener's queue.
 const CONNECTIONS: usize = 128;
@@ -61,6 +62,8 @@ impl State {
 pub(crate) struct Shared {
     main: SocketAddr,
     cdn: SocketAddr,
+    /// The encrypted addresses, which are those that answers name if there are any.
+    encrypted: Option<Front>,
     state: Mutex<State>,
     /// Signalled when a connection ends and when the server stops.
     changed: Condvar,
@@ -74,11 +77,19 @@ impl Shared {
     }
 
     pub(crate) fn url(&self) -> String {
+        self.encrypted.as_ref().map_or_else(|| self.plain_url(), |front| format!("https://{}", front.main))
+    }
+
+    fn plain_url(&self) -> String {
         format!("http://{}", self.main)
     }
 
-    pub(crate) fn cdn_url(&self) -> String {
+    fn plain_cdn_url(&self) -> String {
         format!("http://{}", self.cdn)
+    }
+
+    pub(crate) fn cdn_url(&self) -> String {
+        self.encrypted.as_ref().map_or_else(|| self.plain_cdn_url(), |front| format!("https://{}", front.cdn))
     }
 
     /// Waits, or returns true early if the server stops.
@@ -177,12 +188,27 @@ impl Server {
     ///
     /// If the file cannot be read, or no port is free.
     pub fn start(demo: &Path) -> io::Result<Self> {
+        Self::start_with(demo, None)
+    }
+
+    /// Starts a server like [`start`](Self::start) whose addresses are encrypted, with this certificate.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`start`](Self::start).
+    pub fn start_encrypted(demo: &Path, certificate: Certificate) -> io::Result<Self> {
+        Self::start_with(demo, Some(certificate))
+    }
+
+    fn start_with(demo: &Path, certificate: Option<Certificate>) -> io::Result<Self> {
         let site = Site::of_demo(&Content::bytes(std::fs::read(demo)?));
         let (main, cdn) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
         let state = Mutex::new(State { site, ..State::default() });
         let (stopped, stop) = (Mutex::new(false), Condvar::new());
-        let shared =
-            Shared { main: main.local_addr()?, cdn: cdn.local_addr()?, state, changed: Condvar::new(), stopped, stop };
+        let plain = [main.local_addr()?, cdn.local_addr()?];
+        let encrypted = certificate.map(|certificate| Front::start(certificate, plain)).transpose()?;
+        let changed = Condvar::new();
+        let shared = Shared { main: plain[0], cdn: plain[1], encrypted, state, changed, stopped, stop };
         let shared = Arc::new(shared);
         let listeners = [("main", main), ("cdn", cdn)].map(|(origin, listener)| {
             let shared = Arc::clone(&shared);
@@ -199,6 +225,16 @@ impl Server {
     /// The address that blobs are redirected to: another origin.
     pub fn cdn_url(&self) -> String {
         self.shared.cdn_url()
+    }
+
+    /// The main address without encryption; [`url`](Self::url) unless the server is encrypted.
+    pub fn plain_url(&self) -> String {
+        self.shared.plain_url()
+    }
+
+    /// The CA certificate of an encrypted server, in PEM format; `None` if the server is not encrypted.
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.shared.encrypted.as_ref().map(|front| front.ca_pem.as_str())
     }
 
     /// Lets the next `times` requests for `path` fail; a path that ends in `*` stands for all that begin so.

@@ -1,4 +1,4 @@
-//! The client of Hugging Face's API: a repository leads to a commit and its files, with the SHA-256 of each.
+//! The client of Hugging Face's API: gets the newest commit of a repository and its files, with the SHA-256 of each.
 
 use mullama::DownloadFailure;
 use serde::Deserialize;
@@ -9,9 +9,9 @@ use crate::http::{Ask, Http, shown};
 use crate::quant::RepoFile;
 use crate::registry::{NoAnswer, extended, small};
 
-/// Most bytes of the API's answer about one repository.
+/// The most bytes of the API's answer about a repository.
 const ANSWER_LEN_MOST: usize = 16 << 20;
-/// Most files that are looked at in one repository.
+/// The most files of a repository.
 const FILES_MOST: usize = 100_000;
 
 /// Hugging Face or a mirror of it.
@@ -21,7 +21,7 @@ pub(crate) struct HuggingFace<'a> {
     base: Url,
 }
 
-/// A repository at one moment.
+/// A repository at one commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Revision {
     /// The commit, in hexadecimal.
@@ -53,7 +53,7 @@ struct Lfs {
 }
 
 impl<'a> HuggingFace<'a> {
-    /// Hugging Face at `base`, with a token that is sent to no other host.
+    /// Hugging Face at `base`, with a token that is sent to this host only.
     pub(crate) fn new(http: &'a Http, base: Url, token: Option<&str>) -> Self {
         if let Some(token) = token {
             http.authorize(&base, token.to_owned());
@@ -61,7 +61,7 @@ impl<'a> HuggingFace<'a> {
         Self { http, base }
     }
 
-    /// What the main branch of a repository has now.
+    /// The newest commit of the main branch.
     pub(crate) async fn revision(&self, name: &HuggingFaceName) -> Result<Revision, NoAnswer> {
         let mut url = extended(&self.base, ["api", "models", &name.user, &name.repo, "revision", "main"]);
         url.set_query(Some("blobs=true"));
@@ -74,16 +74,19 @@ impl<'a> HuggingFace<'a> {
         extended(&self.base, [&*name.user, &name.repo, "resolve", commit].into_iter().chain(path.split('/')))
     }
 
-    /// What to do when it does not let us in.
+    /// What to do when access is refused, or when the repository does not seem to exist.
     pub(crate) fn advice(name: &HuggingFaceName, has_token: bool) -> String {
         let page = format!("https://huggingface.co/{}/{}", name.user, name.repo);
         if has_token {
             format!(
-                "check the name, accept the licence at {page} if it has one, or use a token (HF_TOKEN) that may read it"
+                "check the name; if {page} asks you to accept a licence, accept it there; otherwise the token (HF_TOKEN, or \
+                 that of `hf auth login`) may not read this repository, or is not valid, which is refused for public \
+                 models too"
             )
         } else {
             format!(
-                "check the name; if {page} is private or has a licence to accept, set HF_TOKEN to a token that may read it"
+                "check the name; if {page} is private or asks you to accept a licence, accept it there and set HF_TOKEN to a \
+                 token that may read it"
             )
         }
     }
@@ -91,15 +94,14 @@ impl<'a> HuggingFace<'a> {
 
 /// Reads the API's answer.
 fn parse(bytes: &[u8]) -> Result<Revision, String> {
-    let answer: ApiAnswer = serde_json::from_slice(bytes).map_err(|error| format!("the answer is invalid: {error}"))?;
+    let answer: ApiAnswer = serde_json::from_slice(bytes).map_err(|error| {
+        format!("the answer is not that of Hugging Face ({error}); a proxy or a login page may have answered instead")
+    })?;
     if !(is_hex(&answer.sha) && answer.sha.len() <= 64) {
-        return Err("the answer has no valid commit".to_owned());
+        return Err("the answer does not contain a valid commit; check HF_ENDPOINT if it is set".to_owned());
     }
     if answer.siblings.len() > FILES_MOST {
-        return Err(format!(
-            "the repository has {} files, but at most {FILES_MOST} are looked at",
-            answer.siblings.len()
-        ));
+        return Err(format!("the repository has {} files, but must have at most {FILES_MOST}", answer.siblings.len()));
     }
     Ok(Revision { commit: answer.sha, files: answer.siblings.into_iter().map(RepoFile::from).collect() })
 }
@@ -143,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_no_repository_is_refused() {
+    fn an_answer_that_does_not_describe_a_repository_is_refused() {
         for answer in ["", "[]", "{}", r#"{"sha":""}"#, r#"{"sha":"../x"}"#, r#"{"sha":"ab","siblings":3}"#] {
             assert!(parse(answer.as_bytes()).is_err(), "{answer}");
         }

@@ -1,4 +1,4 @@
-//! Names of models: what a text may stand for, decided without looking at any disk or network.
+//! Names of models: what a text refers to, decided without access to a disk or the network.
 
 mod component;
 mod parse;
@@ -18,7 +18,7 @@ const DEFAULT_NAMESPACE: &str = "library";
 /// The tag of a name without one.
 const DEFAULT_TAG: &str = "latest";
 
-/// What the name of a model stands for.
+/// What the name of a model refers to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ModelName {
     /// `demo`: the small model that comes with the Python package.
@@ -62,7 +62,7 @@ pub struct HuggingFaceName {
 impl ModelName {
     /// Reads a name.
     ///
-    /// It also reads what people paste: `ollama://…`, `hf://…`, and the addresses of pages of ollama.com and
+    /// It also accepts what people paste: `ollama://…`, `hf://…`, and the addresses of pages of ollama.com and
     /// huggingface.co. Hosts are in lower case afterwards.
     ///
     /// # Errors
@@ -144,8 +144,8 @@ impl RegistryName {
 }
 
 impl ModelName {
-    /// The name whose folders and file below `manifests` these are; `None` if they are none of a name. Ollama keeps what
-    /// it pulls from Hugging Face there too.
+    /// The name for these folders and file below `manifests`; `None` if they do not belong to a name. Ollama keeps what it
+    /// pulls from Hugging Face there too.
     pub(crate) fn from_parts(parts: [&str; 4]) -> Option<Self> {
         let [host, namespace, model, tag] = parts;
         let host = host.replace('+', ":");

@@ -97,7 +97,7 @@ async fn alias_of(hub: &Hub, name: &RegistryName) -> Option<ModelName> {
     blocking(move || store.alias(&name)).await
 }
 
-/// Why there is no model.
+/// Why a pull did not bring the model.
 #[derive(Debug)]
 enum Ended {
     Unknown(NoChoice),
@@ -114,16 +114,16 @@ impl Ended {
         }
     }
 
-    /// There is nothing at this address.
+    /// Nothing exists at this address.
     fn missing(url: &str, status: u16, advice: String) -> Self {
         Self::Unknown(NoChoice { found: format!("{url} answered {status}"), advice })
     }
 
-    /// Puts in what to do about a refusal.
+    /// Adds what to do when access is refused.
     fn advised(self, advice: impl FnOnce() -> String) -> Self {
         match self {
-            Self::Failed(DownloadFailure::Unauthorized { url, status, .. }) => {
-                Self::Failed(DownloadFailure::Unauthorized { url, status, advice: advice() })
+            Self::Failed(DownloadFailure::Unauthorized { url, status, message, .. }) => {
+                Self::Failed(DownloadFailure::Unauthorized { url, status, message, advice: advice() })
             }
             other => other,
         }
@@ -237,7 +237,7 @@ impl Pull<'_> {
     fn registry(&self, name: &RegistryName) -> Result<Url, Ended> {
         let Some(host) = &name.host else { return Ok(self.hub.config().registry.clone()) };
         let invalid = |error: url::ParseError| {
-            let message = format!("it is no valid address ({error})");
+            let message = format!("the host of this name is not valid ({error})");
             DownloadFailure::Protocol { url: format!("https://{host}"), message }
         };
         let url = Url::parse(&format!("https://{host}")).map_err(invalid)?;
@@ -340,7 +340,7 @@ fn registry_advice(name: &RegistryName) -> String {
     if name.host.is_none() && name.namespace != "library" {
         format!("for a repository on Hugging Face, use hf.co/{}/{}", name.namespace, name.model)
     } else {
-        format!("check the name and the tag ({} was looked for)", name.tag)
+        format!("check the name and its tag ({})", name.tag)
     }
 }
 
@@ -354,11 +354,11 @@ struct RepoBlob {
 impl RepoBlob {
     fn new(repo: &Repo, file: &RepoFile, url: Url, is_model: bool) -> Result<Self, DownloadFailure> {
         let Some(etag) = file.etag.clone() else {
-            let message = "the repository does not say which content the file has".to_owned();
+            let message = "the repository does not give the digest of the file".to_owned();
             return Err(DownloadFailure::Protocol { url: shown(&url), message });
         };
         if let Some(len) = file.len.filter(|len| *len > MODEL_LAYER_LEN_MOST) {
-            let message = format!("it has {len} bytes, but at most {MODEL_LAYER_LEN_MOST} are downloaded");
+            let message = format!("the file has {len} bytes, but must have at most {MODEL_LAYER_LEN_MOST}");
             return Err(DownloadFailure::Protocol { url: shown(&url), message });
         }
         let blob = Blob {

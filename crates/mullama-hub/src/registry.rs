@@ -1,4 +1,4 @@
-//! The client of registries that speak Ollama's protocol: a name leads to a manifest, and that to blobs.
+//! The client of registries that speak Ollama's protocol: gets the manifest of a name, which lists its blobs.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use crate::http::{Ask, Http, Kind, RequestError, Tries, jittered, shown};
 use crate::store::digest::Digest;
 use crate::store::manifest::{MANIFEST_LEN_MOST, Manifest};
 
-/// Tries for what is small. Without a network, the error comes within a second.
+/// Tries of a small request. Without a network, the error comes within a second.
 pub(crate) const SMALL_TRIES: u32 = 3;
-/// The longest time for what is small.
+/// The time limit of a small request.
 const SMALL_LIMIT: Duration = Duration::from_mins(5);
 const MANIFEST_TYPE: &str =
     "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json";
@@ -24,12 +24,12 @@ pub(crate) struct Registry<'a> {
     base: Url,
 }
 
-/// Why there is no answer.
+/// Why a request got no usable answer.
 #[derive(Debug)]
 pub(crate) enum NoAnswer {
-    /// The server knows no such thing. Its address, for the list of what was tried.
+    /// It does not exist on the server. The address goes into the list of what was tried.
     Missing { url: String, status: u16 },
-    /// Everything else.
+    /// Any other failure.
     Failed(DownloadFailure),
 }
 
@@ -65,14 +65,14 @@ impl<'a> Registry<'a> {
     }
 }
 
-/// An address below `base`; what is special in a segment is escaped.
+/// An address below `base`, with special characters of the segments escaped.
 pub(crate) fn extended<'s>(base: &Url, segments: impl IntoIterator<Item = &'s str>) -> Url {
     let mut url = base.clone();
     url.path_segments_mut().expect("an http address has a path").pop_if_empty().extend(segments);
     url
 }
 
-/// The answer to a request for something small, of at most `limit` bytes.
+/// The answer to a small request, of at most `limit` bytes.
 pub(crate) async fn small(http: &Http, ask: &Ask<'_>, limit: usize) -> Result<Vec<u8>, NoAnswer> {
     let mut tries = Tries::new(SMALL_TRIES, 0);
     let answered = async {
@@ -86,22 +86,23 @@ pub(crate) async fn small(http: &Http, ask: &Ask<'_>, limit: usize) -> Result<Ve
             };
             match tries.failed(error.kind, 0) {
                 Some(delay) => tokio::time::sleep(jittered(delay)).await,
-                None => return Err(no_answer(error)),
+                None => return Err(no_answer(error, &tries)),
             }
         }
     };
     let too_slow = || {
         let (url, seconds) = (shown(ask.url), SMALL_LIMIT.as_secs());
-        let message = format!("the answer took longer than {seconds} seconds");
-        NoAnswer::Failed(DownloadFailure::Network { url, message })
+        let host = ask.url.host_str().unwrap_or_default();
+        let message = format!("cannot get a complete answer from {host} within {seconds} s");
+        NoAnswer::Failed(DownloadFailure::Network { url, message, tries: 1 })
     };
     tokio::time::timeout(SMALL_LIMIT, answered).await.unwrap_or_else(|_| Err(too_slow()))
 }
 
-fn no_answer(error: RequestError) -> NoAnswer {
+fn no_answer(error: RequestError, tries: &Tries) -> NoAnswer {
     match (error.kind, error.failure) {
         (Kind::Missing, DownloadFailure::Status { url, status, .. }) => NoAnswer::Missing { url, status },
-        (_, failure) => NoAnswer::Failed(failure),
+        (_, failure) => NoAnswer::Failed(tries.exhausted(failure)),
     }
 }
 

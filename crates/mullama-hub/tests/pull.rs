@@ -107,7 +107,7 @@ async fn a_file_at_an_address_is_pulled_once() {
 }
 
 #[tokio::test]
-async fn what_is_no_model_is_refused_and_deleted() {
+async fn a_file_that_is_not_a_model_is_refused_and_deleted() {
     let setting = Setting::new();
     let url = format!("{}/files/not-a-model.gguf", setting.server.url());
     for name in ["not-a-model", "hf.co/mullama/not-a-model-GGUF", &url] {

@@ -64,12 +64,17 @@ fn of_stream(failure: &StreamFailure) -> Vec<String> {
 
 fn of_download(failure: &DownloadFailure) -> Vec<String> {
     let rest = match failure {
-        DownloadFailure::Network { message, .. }
+        DownloadFailure::Certificate { message, .. }
         | DownloadFailure::Protocol { message, .. }
         | DownloadFailure::InvalidFile { message, .. } => vec![message.clone()],
-        DownloadFailure::Stalled { seconds, .. } => vec![seconds.to_string()],
-        DownloadFailure::Status { status, message, .. } => vec![status.to_string(), message.clone()],
-        DownloadFailure::Unauthorized { status, advice, .. } => vec![status.to_string(), advice.clone()],
+        DownloadFailure::Network { message, tries, .. } => vec![message.clone(), format!("{tries} tries")],
+        DownloadFailure::Stalled { seconds, tries, .. } => vec![format!("{seconds} s"), format!("{tries} tries")],
+        DownloadFailure::Status { status, message, tries, .. } => {
+            vec![status.to_string(), message.clone(), format!("{tries} tries")]
+        }
+        DownloadFailure::Unauthorized { status, message, advice, .. } => {
+            vec![status.to_string(), message.clone(), advice.clone()]
+        }
         DownloadFailure::Digest { expected, actual, .. } => vec![expected.clone(), actual.clone()],
         DownloadFailure::NoSpace { path, needed, free } => {
             vec![path.display().to_string(), needed.to_string(), free.to_string()]
@@ -88,10 +93,11 @@ fn downloads() -> Vec<(&'static str, MullamaError)> {
     let (url, message) = (|| String::from("https://models.example/v2/blobs/1"), || String::from("connection reset"));
     let path = || PathBuf::from("/models/part");
     [
-        DownloadFailure::Network { url: url(), message: message() },
-        DownloadFailure::Stalled { url: url(), seconds: 31 },
-        DownloadFailure::Status { url: url(), status: 418, message: message() },
-        DownloadFailure::Unauthorized { url: url(), status: 401, advice: "set HF_TOKEN".into() },
+        DownloadFailure::Network { url: url(), message: message(), tries: 6 },
+        DownloadFailure::Certificate { url: url(), message: message() },
+        DownloadFailure::Stalled { url: url(), seconds: 31, tries: 4 },
+        DownloadFailure::Status { url: url(), status: 418, message: message(), tries: 3 },
+        DownloadFailure::Unauthorized { url: url(), status: 401, message: message(), advice: "set HF_TOKEN".into() },
         DownloadFailure::Protocol { url: url(), message: message() },
         DownloadFailure::Digest { url: url(), expected: "ab12".into(), actual: "cd34".into() },
         DownloadFailure::NoSpace { path: path(), needed: 1_001, free: 77 },

@@ -15,7 +15,7 @@ pub(super) enum Extent {
     Whole { len: Option<u64> },
 }
 
-/// What tells one content from another that is at the same address.
+/// What distinguishes one version of the file at an address from another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Identity {
     /// The `ETag`, or else `Last-Modified`.
@@ -31,10 +31,10 @@ impl Identity {
         Self { validator, url: shown(&answer.url) }
     }
 
-    /// Whether another answer is about the same content, as far as can be told.
+    /// Whether another answer is about the same version of the file, as far as the headers tell.
     ///
-    /// A content with a digest may come from several servers, and each may have an `ETag` of its own for it.
-    pub(super) fn admits(&self, other: &Self, has_digest: bool) -> bool {
+    /// A file with a digest may come from several servers, each of which may have its own `ETag` for it.
+    pub(super) fn matches(&self, other: &Self, has_digest: bool) -> bool {
         match (&self.validator, &other.validator) {
             (Some(one), Some(other)) if one == other => true,
             (Some(_), Some(_)) => has_digest && self.url != other.url,
@@ -53,22 +53,25 @@ pub(super) fn extent(answer: &Answer) -> Result<Extent, RequestError> {
     let wrong =
         |message: String| RequestError::transient(DownloadFailure::Protocol { url: shown(&answer.url), message });
     if let Some(coding) = answer.header(&CONTENT_ENCODING).filter(|coding| !coding.eq_ignore_ascii_case("identity")) {
-        return Err(wrong(format!("it sent the content in the coding {coding:?}, which nobody asked for")));
+        return Err(wrong(format!(
+            "the server sent the file with Content-Encoding {coding:?}, which was not requested"
+        )));
     }
     match answer.status() {
         200 | 203 => Ok(Extent::Whole { len: answer.content_length() }),
         206 => {
             let value = answer.header(&CONTENT_RANGE).unwrap_or_default();
-            let range = content_range(value)
-                .ok_or_else(|| wrong(format!("it sent a range with the invalid Content-Range {value:?}")))?;
+            let range = content_range(value).ok_or_else(|| {
+                wrong(format!("the server sent a range with the Content-Range {value:?}, which is not valid"))
+            })?;
             match (range, answer.content_length()) {
-                (Extent::Range { begin, end, .. }, Some(len)) if len != end - begin => {
-                    Err(wrong(format!("it sent a range of {len} bytes with the Content-Range {value:?}")))
-                }
+                (Extent::Range { begin, end, .. }, Some(len)) if len != end - begin => Err(wrong(format!(
+                    "the server sent {len} bytes with the Content-Range {value:?}, which has another length"
+                ))),
                 _ => Ok(range),
             }
         }
-        status => Err(wrong(format!("it answered {status} without content"))),
+        status => Err(wrong(format!("the server answered {status} instead of sending the file"))),
     }
 }
 
@@ -125,11 +128,11 @@ mod tests {
     #[test]
     fn a_validator_that_differs_is_another_content() {
         let old = identity(Some("\"a\""), "https://a/");
-        assert!(old.admits(&identity(Some("\"a\""), "https://b/"), false));
-        assert!(!old.admits(&identity(Some("\"b\""), "https://a/"), true));
-        assert!(!old.admits(&identity(Some("\"b\""), "https://b/"), false));
-        assert!(old.admits(&identity(Some("\"b\""), "https://b/"), true));
-        assert!(old.admits(&identity(None, "https://a/"), false));
+        assert!(old.matches(&identity(Some("\"a\""), "https://b/"), false));
+        assert!(!old.matches(&identity(Some("\"b\""), "https://a/"), true));
+        assert!(!old.matches(&identity(Some("\"b\""), "https://b/"), false));
+        assert!(old.matches(&identity(Some("\"b\""), "https://b/"), true));
+        assert!(old.matches(&identity(None, "https://a/"), false));
     }
 
     #[test]

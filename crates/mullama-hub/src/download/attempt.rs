@@ -26,7 +26,12 @@ use crate::store::digest::Digest;
 use crate::store::files::disk;
 use crate::store::lock::Lock;
 
-const CONNECTIONS: usize = 8;
+/// Connections of a fast download, and of a slow one. On a fast network more of them only compete for the processor and
+/// for the file.
+const CONNECTIONS: [usize; 2] = [4, 8];
+/// A download that is slower than this after [`SPEED_TIME`] gets more connections, in bytes per second.
+const FAST: u64 = 200 << 20;
+const SPEED_TIME: Duration = Duration::from_millis(500);
 const PART_LEN: u64 = 16 << 20;
 /// How often the record is brought up to date: what a crash can cost. The data is synchronized with the disk each time.
 const SAVE_INTERVAL: Duration = Duration::from_secs(2);
@@ -57,14 +62,14 @@ pub(super) struct Complete {
 enum Opened {
     /// Everything is there.
     Nothing { len: u64 },
-    /// The server has ranges; the answer is the first of them.
+    /// The server supports ranges; the answer is the first of them.
     Ranges(Box<Content>, Box<Answer>),
     /// The server sends everything in one piece.
     Whole(Box<Answer>, Option<u64>),
 }
 
 impl Attempt<'_> {
-    /// Downloads what lacks.
+    /// Downloads what is missing.
     pub(super) async fn run(&self, tracker: &mut Tracker<'_>) -> Result<Complete, Ended> {
         let (file, record) = self.open().await?;
         let mut follower = Follower::new(&file, record.as_ref())?;
@@ -137,7 +142,9 @@ impl Attempt<'_> {
                 (Kind::Range, None) if self.has_ranges => return Err(Ended::NoRanges),
                 _ => {}
             }
-            let delay = tries.failed(error.kind, 0).ok_or(Ended::Failed(error.failure))?;
+            let Some(delay) = tries.failed(error.kind, 0) else {
+                return Err(Ended::Failed(tries.exhausted(error.failure)));
+            };
             tokio::time::sleep(jittered(delay)).await;
         }
     }
@@ -162,9 +169,9 @@ impl Attempt<'_> {
                 // Without the length, nobody knows when the content is complete.
                 let Some(len) = total.or(self.blob.len) else { return Err(Ended::NoRanges) };
                 self.check_len(&answer, Some(len))?;
-                let same = |record: &Record| record.len == len && record.identity.admits(&identity, has_digest);
+                let same = |record: &Record| record.len == len && record.identity.matches(&identity, has_digest);
                 if !record.is_none_or(same) {
-                    let message = "the content changed since the download began".to_owned();
+                    let message = "the file on the server changed after the download had begun".to_owned();
                     return Err(Ended::StartOver(DownloadFailure::Protocol { url: shown(&answer.url), message }));
                 }
                 let (file, identity) = (Arc::clone(file), Mutex::new(identity));
@@ -177,11 +184,11 @@ impl Attempt<'_> {
         let url = || shown(&answer.url);
         match (len, self.blob.len) {
             (Some(len), Some(wanted)) if len != wanted => {
-                let message = format!("it has {len} bytes, but must have {wanted}");
+                let message = format!("the file on the server has {len} bytes, but must have {wanted}");
                 Err(Ended::StartOver(DownloadFailure::Protocol { url: url(), message }))
             }
             (Some(len), _) if len > self.blob.most => {
-                let message = format!("it has {len} bytes, but at most {} are downloaded", self.blob.most);
+                let message = format!("the file has {len} bytes, but must have at most {}", self.blob.most);
                 Err(Ended::Failed(DownloadFailure::Protocol { url: url(), message }))
             }
             _ => Ok(()),
@@ -192,7 +199,7 @@ impl Attempt<'_> {
         space::check(&self.part, needed).map_err(Ended::Failed)
     }
 
-    /// Takes the content in one piece, whose length the server may have told. Returns its length.
+    /// Receives the file in one piece, of a length that the server may have sent. Returns the length.
     async fn fetch_whole(
         &self,
         file: &Arc<PartFile>,
@@ -220,7 +227,7 @@ impl Attempt<'_> {
             Err(Trouble::Request(error)) => Err(Ended::Broke(error, written)),
             Err(Trouble::Ended(ended)) => Err(ended),
             Ok(()) if written > most => {
-                let message = format!("it sends more than {most} bytes");
+                let message = format!("the server sends more than the {most} bytes of the file");
                 Err(Ended::Failed(DownloadFailure::Protocol { url: shown(&answer.url), message }))
             }
             Ok(()) if len.is_some_and(|len| written < len) => Err(Ended::Broke(part::broke_off(&answer), written)),
@@ -241,8 +248,10 @@ async fn fetch_parts(
     let mut parts = FuturesUnordered::new();
     let mut first = Some(first);
     let mut ticks = ticks();
+    let [mut connections, most] = CONNECTIONS;
+    let (begun, before) = (Instant::now(), content.file.covered());
     loop {
-        while parts.len() < CONNECTIONS
+        while parts.len() < connections
             && let Some(range) = missing.next()
         {
             parts.push(part::fetch(content, range, first.take()));
@@ -256,9 +265,17 @@ async fn fetch_parts(
             _ = ticks.tick() => {
                 tracker.arrived(content.file.covered(), Some(content.len));
                 saver.advance().await?;
+                if is_slow(content.file.covered() - before, begun.elapsed()) {
+                    connections = most;
+                }
             }
         }
     }
+}
+
+/// Whether a download that brought so many bytes in this time should get more connections.
+fn is_slow(bytes: u64, time: Duration) -> bool {
+    time >= SPEED_TIME && u128::from(bytes) * 1000 < u128::from(FAST) * time.as_millis()
 }
 
 /// Ten times a second: for the progress, and for what is done now and then.
@@ -325,7 +342,7 @@ impl<'a> Saver<'a> {
 }
 
 impl Drop for Saver<'_> {
-    /// The download is cancelled: what has arrived since the last record is saved beside the caller, who does not wait.
+    /// The download is cancelled: what has arrived since the last record is saved in the background.
     fn drop(&mut self) {
         let covered = self.content.file.covered();
         if !self.is_finished && covered > self.saved.1 && tokio::runtime::Handle::try_current().is_ok() {
@@ -372,7 +389,7 @@ impl Follower {
         match error {
             NoDigest::Disk(error) => Ended::Failed(disk(self.file.path(), &error)),
             NoDigest::Damaged | NoDigest::Stopped => {
-                let message = "the bytes of an earlier attempt are no longer what was downloaded".to_owned();
+                let message = "the part that was downloaded earlier has been damaged on the disk".to_owned();
                 Ended::StartOver(DownloadFailure::Protocol { url: self.url.clone(), message })
             }
         }

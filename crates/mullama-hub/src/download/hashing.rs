@@ -1,7 +1,7 @@
-//! The digest of a file that is still being written: follows the bytes that are there without a gap.
+//! The digest of a file that is still being written: follows its contiguous bytes from the start.
 //!
-//! The bytes are read back from the file, where the system's page cache has them. What is verified is therefore what a
-//! reader of the file will get, also for the bytes of an earlier attempt.
+//! The bytes are read back from the file, which the system's page cache holds. So the digest covers what a reader of the
+//! file will get, including the bytes of earlier attempts.
 
 use std::fmt::Write;
 use std::io;
@@ -11,15 +11,15 @@ use sha2::{Digest as _, Sha256};
 use super::part_file::PartFile;
 use super::record::Prefix;
 
-/// Bytes that are read at once: few enough for the processor's cache.
+/// Bytes per read: few enough for the processor's cache.
 const CHUNK_LEN: usize = 256 << 10;
 
-/// Why there is no digest.
+/// Why the digest could not be computed.
 #[derive(Debug)]
 pub(super) enum NoDigest {
     /// The file cannot be read.
     Disk(io::Error),
-    /// The file no longer has the bytes that its record tells of.
+    /// The file no longer has the bytes that its record lists.
     Damaged,
     /// The attempt ended before the file was complete.
     Stopped,

@@ -1,4 +1,4 @@
-//! One download of a blob at a time, across all processes: a lock on a file beside it.
+//! One download of a blob at a time, across all processes: a lock on a file next to it.
 
 use std::path::Path;
 use std::time::Duration;

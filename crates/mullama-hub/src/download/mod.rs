@@ -3,7 +3,7 @@
 //! Flow: lock → part file and its record → [`attempt`]: parts ∥ digest ∥ record → digest and GGUF check → rename.
 //!
 //! An attempt ends with the whole content, with a failure, or with the wish to start over: when the server's content
-//! changed, or when the file does not have the bytes that its record tells of.
+//! changed, or when the file does not have the bytes that its record lists.
 
 mod answer;
 mod attempt;
@@ -39,16 +39,16 @@ use part_file::PartFile;
 pub(crate) use publish::check_model;
 pub(crate) use record::open;
 
-/// Tries in a row that may bring nothing.
+/// Tries in a row without new bytes before the download fails.
 const TRIES: u32 = 6;
-/// How often the content may change, or turn out to be damaged, before that is an error.
+/// How often the file may change on the server, or turn out to be damaged, before the download fails.
 const MOST_STARTS: u32 = 4;
 
 /// A blob to be downloaded.
 #[derive(Debug, Clone)]
 pub(crate) struct Blob {
     pub(crate) url: Url,
-    /// Its name for people.
+    /// The name that progress shows.
     pub(crate) file: String,
     pub(crate) digest: Option<Digest>,
     /// Its length, if it is known.
@@ -61,16 +61,16 @@ pub(crate) struct Blob {
     pub(crate) lock: PathBuf,
 }
 
-/// Where a blob will be. The part file is beside it.
+/// Where a blob goes. The part file is next to it.
 #[derive(Debug, Clone)]
 pub(crate) enum Place {
     /// At this path.
     Path(PathBuf),
-    /// Where the store keeps what it has from an address; the digest tells where, once it is known.
+    /// Where the store keeps files from addresses; the path follows from the digest, once that is known.
     Url(Store),
 }
 
-/// A blob that is there.
+/// A blob that is complete.
 #[derive(Debug, Clone)]
 pub(crate) struct Fetched {
     pub(crate) path: PathBuf,
@@ -80,16 +80,16 @@ pub(crate) struct Fetched {
 /// How an attempt ended, if not with the whole content.
 #[derive(Debug)]
 enum Ended {
-    /// What was downloaded is no use: begin with an empty file.
+    /// What was downloaded cannot be used: start again with an empty file.
     StartOver(DownloadFailure),
-    /// The server has no ranges, so the content must come in one piece, from the beginning.
+    /// The server does not support ranges, so the file must come in one piece, from the start.
     NoRanges,
-    /// The one piece broke off after so many bytes.
+    /// The connection was lost after this many bytes of the one piece.
     Broke(RequestError, u64),
     Failed(DownloadFailure),
 }
 
-/// Downloads a blob, unless it is there.
+/// Downloads a blob, unless it exists.
 pub(crate) async fn fetch(
     http: &Arc<Http>,
     blob: &Blob,
@@ -105,7 +105,7 @@ pub(crate) async fn fetch(
     }
     let lock = Arc::new(lock::acquire(&blob.lock, tracker).await?);
     let attempt = Attempt { http, blob, part, lock, has_ranges: true };
-    // Whoever had the lock may have downloaded it, or was ended before it removed its record.
+    // Another process that held the lock may have downloaded it, or was killed before it removed its record.
     if let Some(found) = existing(blob).await? {
         attempt.delete().await?;
         tracker.file_done(found.len);
@@ -134,7 +134,7 @@ async fn download(mut attempt: Attempt<'_>, tracker: &mut Tracker<'_>) -> Result
                 attempt.delete().await?;
                 continue;
             }
-            Err(Ended::Broke(error, arrived)) => (pieces.failed(error.kind, arrived), error.failure),
+            Err(Ended::Broke(error, arrived)) => (pieces.failed(error.kind, arrived), pieces.exhausted(error.failure)),
             Err(Ended::StartOver(failure)) => (starts.failed(RequestError::SOON, 0), failure),
         };
         tracing::debug!(file = attempt.blob.file, %failure, "the download begins again");
@@ -175,7 +175,7 @@ fn publish(blob: &Blob, complete: &Complete, digest: &Digest) -> Result<Fetched,
         Place::Path(path) => path.clone(),
         Place::Url(store) => store.blob(digest),
     };
-    // From here on nobody may remove the blob, until its address is known to lead to it.
+    // From here on no process may remove the blob, until the store has recorded its address.
     let _lock = match &blob.place {
         Place::Url(store) => Some(store.lock()?),
         Place::Path(_) => None,
@@ -183,7 +183,7 @@ fn publish(blob: &Blob, complete: &Complete, digest: &Digest) -> Result<Fetched,
     publish::publish(part, file, &path)?;
     PartFile::forget(part).map_err(failed)?;
     if let Place::Url(store) = &blob.place {
-        // While the lock is held, so that whoever waits for it finds the blob.
+        // While the lock is held, so that the next holder finds the blob.
         store.write_url(&blob.url, digest, len)?;
     }
     Ok(Fetched { path, len })
@@ -202,7 +202,7 @@ impl Blob {
     }
 }
 
-/// The blob, if it is there: a file of the right length, whose bytes were verified before it got its name.
+/// The blob, if it exists: a file of the right length, whose bytes were verified before it got its name.
 async fn existing(blob: &Blob) -> Result<Option<Fetched>, DownloadFailure> {
     let (place, url, len, is_model) = (blob.place.clone(), blob.url.clone(), blob.len, blob.is_model);
     let found = move || match place {
@@ -229,7 +229,7 @@ fn file_at(path: PathBuf, len: Option<u64>) -> Result<Option<Fetched>, DownloadF
     }
 }
 
-/// Runs blocking work beside the runtime. It is not cancelled with the caller, so it owns all that it uses.
+/// Runs blocking work on a thread for it. It is not cancelled with the caller, so it owns all that it uses.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     joined(tokio::task::spawn_blocking(work).await)
 }

@@ -38,23 +38,26 @@ impl Content {
 
     async fn ask(&self, range: &Range<u64>) -> Result<Answer, RequestError> {
         let identity = self.identity();
-        // With a digest, another server's ETag does not make the content another one.
+        // With a digest, a different ETag of another server does not mean that the file differs.
         let if_range = identity.if_range().filter(|_| !self.has_digest);
         self.source.get(Some((range.start, Some(range.end))), if_range).await
     }
 
-    /// Checks that an answer is about this content, and begins where it should. Returns where it ends.
+    /// Checks that an answer is about this file and begins at the right offset. Returns the offset where it ends.
     fn admit(&self, answer: &Answer, wanted: &Range<u64>) -> Result<u64, Trouble> {
         let (begin, end, total) = match extent(answer)? {
             Extent::Range { begin, end, total } => (begin, end, total.unwrap_or(self.len)),
-            Extent::Whole { .. } => return Err(changed(answer, "it sent the whole content instead of a range")),
+            Extent::Whole { .. } => {
+                return Err(changed(answer, "the server sent the whole file instead of the requested range"));
+            }
         };
         let identity = Identity::of(answer);
-        if total != self.len || !self.identity().admits(&identity, self.has_digest) {
-            return Err(changed(answer, "the content changed while it was downloaded"));
+        if total != self.len || !self.identity().matches(&identity, self.has_digest) {
+            return Err(changed(answer, "the file on the server changed during the download"));
         }
         if begin != wanted.start {
-            let message = format!("it sent the bytes from {begin} on, but was asked for those from {}", wanted.start);
+            let message =
+                format!("the server sent a range from offset {begin}, but must send one from offset {}", wanted.start);
             let failure = DownloadFailure::Protocol { url: shown(&answer.url), message };
             return Err(RequestError::transient(failure).into());
         }
@@ -86,7 +89,7 @@ fn changed(answer: &Answer, message: &str) -> Trouble {
     Trouble::Ended(Ended::StartOver(failure))
 }
 
-/// Fetches a part. `first` is an answer that is there already.
+/// Fetches a part. `first` is an answer that has arrived already.
 pub(super) async fn fetch(content: &Content, mut range: Range<u64>, mut first: Option<Answer>) -> Result<(), Ended> {
     let mut tries = Tries::new(TRIES, content.file.covered());
     while !range.is_empty() {
@@ -98,16 +101,16 @@ pub(super) async fn fetch(content: &Content, mut range: Range<u64>, mut first: O
         if error.kind == Kind::Range {
             return Err(Ended::StartOver(error.failure));
         }
-        // Bytes of other parts count as well: a server that lets in only some connections at a time serves all in turn.
+        // Bytes of other parts count as well: a server that accepts only a few connections at a time serves all in turn.
         match tries.failed(error.kind, content.file.covered()) {
             Some(delay) => tokio::time::sleep(jittered(delay)).await,
-            None => return Err(Ended::Failed(error.failure)),
+            None => return Err(Ended::Failed(tries.exhausted(error.failure))),
         }
     }
     Ok(())
 }
 
-/// One try; moves the beginning of the range past the bytes that it brought.
+/// One try; moves the start of the range past the bytes that arrived.
 async fn attempt(content: &Content, range: &mut Range<u64>, first: Option<Answer>) -> Result<(), Trouble> {
     let mut answer = match first {
         Some(answer) => answer,
@@ -124,8 +127,9 @@ async fn attempt(content: &Content, range: &mut Range<u64>, first: Option<Answer
 
 /// The connection ended before the content did.
 pub(super) fn broke_off(answer: &Answer) -> RequestError {
-    let message = "the connection ended before the content did".to_owned();
-    RequestError::transient(DownloadFailure::Network { url: shown(&answer.url), message })
+    let host = answer.url.host_str().unwrap_or_default();
+    let message = format!("lost the connection to {host} (it ended before the file did)");
+    RequestError::transient(DownloadFailure::Network { url: shown(&answer.url), message, tries: 1 })
 }
 
 /// Writes what an answer brings, up to the position `end`.
@@ -133,7 +137,7 @@ pub(super) async fn receive(answer: &mut Answer, writer: &mut Writer, end: u64) 
     while let Some(mut chunk) = answer.chunk().await? {
         let left = end - writer.received();
         if chunk.len() as u64 > left {
-            // More than was promised: the rest belongs to nothing that was asked for.
+            // The server sent more than it promised; the rest is ignored.
             chunk.truncate(usize::try_from(left).expect("it is less than the length of the chunk"));
         }
         answer.stall.extend(writer.push(chunk).await?);
@@ -144,7 +148,7 @@ pub(super) async fn receive(answer: &mut Answer, writer: &mut Writer, end: u64) 
     Ok(())
 }
 
-/// Writes batches of chunks, each while the next one is being received.
+/// Writes chunks in batches; each batch is written while the next one is being received.
 #[derive(Debug)]
 pub(super) struct Writer {
     file: Arc<PartFile>,
@@ -163,7 +167,7 @@ impl Writer {
         Self { file, at, batch: Vec::new(), batch_len: 0, since: Instant::now(), writing: None, len }
     }
 
-    /// The position behind the last byte that was pushed.
+    /// The offset after the last byte that was pushed.
     pub(super) const fn received(&self) -> u64 {
         self.at + self.batch_len as u64
     }
@@ -181,7 +185,7 @@ impl Writer {
         Ok(self.since - before)
     }
 
-    /// Waits until everything is written, and returns the position behind it.
+    /// Waits until everything is written, and returns the offset after it.
     pub(super) async fn finish(&mut self) -> Result<u64, Ended> {
         self.flush().await?;
         self.written().await?;

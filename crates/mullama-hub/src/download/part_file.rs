@@ -1,4 +1,4 @@
-//! The part file: where parts are written in any order, while the digest follows them and the record tells of them.
+//! The part file: parts are written to it in any order, while the digest follows them and the record lists them.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -26,6 +26,9 @@ pub(super) struct PartFile {
     changed: Condvar,
     /// Held while a record is saved, so that an older one never replaces a newer one.
     saving: Mutex<()>,
+    /// Held while bytes are written: the kernel writes to a file one call at a time, and threads that wait for that in the
+    /// kernel keep the processor busy.
+    writing: Mutex<()>,
     _lock: Arc<Lock>,
 }
 
@@ -40,7 +43,7 @@ struct State {
 }
 
 impl PartFile {
-    /// Opens the part file at `path`, and keeps of it what its record tells of, if `fits` accepts the record.
+    /// Opens the part file at `path`, and keeps the bytes that its record lists, if `fits` accepts the record.
     pub(super) fn open(
         path: &Path,
         lock: Arc<Lock>,
@@ -60,7 +63,16 @@ impl PartFile {
         let state = State { ranges, complete: None, stopped: false, hashed: 0, hasher: Sha256::new() };
         let (path, state) = (path.to_owned(), Mutex::new(state));
         Ok((
-            Self { file, path, record_path, state, changed: Condvar::new(), saving: Mutex::new(()), _lock: lock },
+            Self {
+                file,
+                path,
+                record_path,
+                state,
+                changed: Condvar::new(),
+                saving: Mutex::new(()),
+                writing: Mutex::new(()),
+                _lock: lock,
+            },
             record,
         ))
     }
@@ -73,7 +85,7 @@ impl PartFile {
         &self.file
     }
 
-    /// Deletes the file and its record. The record goes first: it must not tell of bytes that are not there.
+    /// Deletes the file and its record. The record goes first: it must not list bytes that do not exist.
     pub(super) fn delete(path: &Path) -> io::Result<()> {
         remove(&record_path(path))?;
         remove(path)
@@ -89,13 +101,15 @@ impl PartFile {
         remove(&record_path(path))
     }
 
-    /// Writes chunks one behind the other, from `at`. Blocks.
+    /// Writes chunks one after the other, from the offset `at`. Blocks.
     pub(super) fn write(&self, at: u64, chunks: &[Bytes]) -> io::Result<()> {
         let mut end = at;
+        let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         for chunk in chunks {
             write_all_at(&self.file, chunk, end)?;
             end += chunk.len() as u64;
         }
+        drop(writing);
         self.state().ranges.insert(at..end);
         self.changed.notify_one();
         Ok(())
@@ -126,8 +140,8 @@ impl PartFile {
         self.changed.notify_one();
     }
 
-    /// Waits until the file has more than its first `at` bytes, and returns how many it has without a gap; `None` when
-    /// there will not be more.
+    /// Waits until more than the first `at` bytes are contiguous, and returns how many are; `None` if there will not be
+    /// more.
     pub(super) fn wait_for_bytes(&self, at: u64) -> Option<u64> {
         let state = self.state();
         let waits = |state: &mut State| !state.stopped && state.ranges.frontier() <= at && state.complete != Some(at);

@@ -1,4 +1,4 @@
-//! Which bytes of a file are there, and in which parts the others are fetched. Nothing here does any input or output.
+//! Which bytes of a file have arrived, and in which parts the others are fetched. Nothing here does any input or output.
 
 use std::ops::Range;
 
@@ -23,7 +23,7 @@ impl Ranges {
         self.0.splice(first..behind, std::iter::once(start..end));
     }
 
-    /// The number of bytes without a gap from the beginning of the file.
+    /// The number of contiguous bytes from the start of the file.
     pub(super) fn frontier(&self) -> u64 {
         self.0.first().filter(|range| range.start == 0).map_or(0, |range| range.end)
     }
@@ -33,12 +33,12 @@ impl Ranges {
         self.0.iter().map(|range| range.end - range.start).sum()
     }
 
-    /// The position behind the last byte.
+    /// The offset after the last byte.
     pub(super) fn end(&self) -> u64 {
         self.0.last().map_or(0, |range| range.end)
     }
 
-    /// What lacks of a file of `len` bytes, in ascending order.
+    /// The gaps in a file of `len` bytes, in ascending order.
     pub(super) fn missing(&self, len: u64) -> Vec<Range<u64>> {
         let starts = std::iter::once(0).chain(self.0.iter().map(|range| range.end));
         let ends = self.0.iter().map(|range| range.start).chain(std::iter::once(len));
@@ -64,7 +64,7 @@ impl From<Ranges> for Vec<(u64, u64)> {
     }
 }
 
-/// The parts that are still to be fetched, from the beginning of the file to its end.
+/// The parts that are still to be fetched, in ascending order.
 #[derive(Debug, Clone)]
 pub(super) struct Parts {
     gaps: std::vec::IntoIter<Range<u64>>,
@@ -124,12 +124,12 @@ mod tests {
         }
 
         #[test]
-        fn the_parts_are_what_lacks_each_byte_once_and_in_order(inserted in ranges(), longest in 1..50_u64) {
+        fn the_parts_cover_each_missing_byte_once_and_in_order(inserted in ranges(), longest in 1..50_u64) {
             let (mut set, bytes) = filled(&inserted);
             let parts = Parts::new(set.missing(LEN), longest).collect::<Vec<_>>();
             let fetched = parts.iter().cloned().flatten().collect::<Vec<_>>();
-            let lacking = (0..LEN).filter(|at| !bytes[usize::try_from(*at).unwrap()]).collect::<Vec<_>>();
-            prop_assert_eq!(fetched, lacking);
+            let missing = (0..LEN).filter(|at| !bytes[usize::try_from(*at).unwrap()]).collect::<Vec<_>>();
+            prop_assert_eq!(fetched, missing);
             prop_assert!(parts.iter().all(|part| !part.is_empty() && part.end - part.start <= longest));
             for part in parts {
                 set.insert(part);
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_lacks_of_an_empty_file() {
+    fn an_empty_file_has_no_gaps() {
         assert!(Ranges::default().missing(0).is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! Makes a complete part file the blob: after it is on the disk, and after it proved to be a model.
+//! Turns a complete part file into the blob, once it is on the disk and has passed the GGUF check.
 
 use std::fs::{self, File};
 use std::io;
@@ -10,8 +10,8 @@ use mullama::gguf;
 use super::space;
 use crate::store::files::{disk, sync_folder};
 
-/// Renames the part file to `blob`. The data is synchronized before, the folder after it, so that a crash at any moment
-/// leaves the part file or a complete blob.
+/// Renames the part file to `blob`. The data is synchronized before and the folder after that, so that a crash at any
+/// moment leaves the part file or a complete blob.
 pub(super) fn publish(part: &Path, file: &File, blob: &Path) -> Result<(), DownloadFailure> {
     let failed = |error: io::Error| space::write_failure(part, 0, &error);
     file.sync_all().map_err(failed)?;
@@ -19,7 +19,7 @@ pub(super) fn publish(part: &Path, file: &File, blob: &Path) -> Result<(), Downl
     blob.parent().map_or(Ok(()), sync_folder).map_err(|error| disk(blob, &error))
 }
 
-/// Refuses a file that could not be loaded as a model. `url` is where it came from.
+/// Refuses a file that could not be loaded as a model. `url` is its address.
 pub(crate) fn check_model(path: &Path, url: &str) -> Result<(), DownloadFailure> {
     match gguf::check(path) {
         Ok(_) => Ok(()),
@@ -27,7 +27,7 @@ pub(crate) fn check_model(path: &Path, url: &str) -> Result<(), DownloadFailure>
     }
 }
 
-/// What is wrong with the file, without the path of the part file, which the user does not know.
+/// What is wrong with the file, without the path of the part file, which means nothing to the user.
 fn message(error: &gguf::GgufError, path: &Path) -> String {
     error.to_string().replace(&path.display().to_string(), "it")
 }

@@ -1,4 +1,4 @@
-//! The record beside a part file: what the file is a part of, and which of its bytes are on the disk for certain.
+//! The record of a part file: which download the file belongs to, and which of its bytes are certainly on the disk.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -64,15 +64,15 @@ impl Record {
 
     /// Replaces the record at `path`. A crash leaves the old one or the new one.
     pub(super) fn save(&self, path: &Path) -> io::Result<()> {
-        let beside = path.with_extension("json.new");
-        match fs::remove_file(&beside) {
+        let replacement = path.with_extension("json.new");
+        match fs::remove_file(&replacement) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = open(OpenOptions::new().write(true).create_new(true), &beside)?;
+        let mut file = open(OpenOptions::new().write(true).create_new(true), &replacement)?;
         file.write_all(&serde_json::to_vec(self)?)?;
         file.sync_all()?;
-        fs::rename(&beside, path)
+        fs::rename(&replacement, path)
     }
 }
 

@@ -1,11 +1,11 @@
-//! The token that a registry hands out to everybody: its challenge, and where to ask.
+//! The token that a registry gives to everybody: its challenge, and the address to get the token from.
 
 use serde::Deserialize;
 use url::Url;
 
 use super::redirect;
 
-/// What a registry answers to those who come without a token: `Bearer realm="…",service="…",scope="…"`.
+/// What a registry answers to requests without a token: `Bearer realm="…",service="…",scope="…"`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Challenge {
     realm: String,
@@ -32,10 +32,10 @@ impl Challenge {
         (!challenge.realm.is_empty()).then_some(challenge)
     }
 
-    /// Where the token is, if a server at `from` may send us there.
+    /// The address of the token, if a server at `from` may refer to it.
     pub(super) fn address(&self, from: &Url) -> Result<Url, String> {
-        let mut url =
-            Url::parse(&self.realm).map_err(|error| format!("its token service has no valid address ({error})"))?;
+        let mut url = Url::parse(&self.realm)
+            .map_err(|error| format!("the address of its token service is not valid ({error})"))?;
         redirect::allowed(from, &url)?;
         for (key, value) in [("service", &self.service), ("scope", &self.scope)] {
             if let Some(value) = value {
@@ -46,7 +46,7 @@ impl Challenge {
     }
 }
 
-/// The parameters of a challenge: `key=value` or `key="value"`, with commas between them, perhaps inside the quotes too.
+/// The parameters of a challenge: `key=value` or `key="value"`, separated by commas; quoted values may contain commas.
 fn parameters(text: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut rest = text;

@@ -11,11 +11,11 @@ use url::Url;
 use super::client::network;
 use super::{Answer, RequestError, shown};
 
-/// Fewer bytes than this within the stall limit count as nothing, so that a server cannot hold a client with a byte now
-/// and then.
+/// Fewer bytes than this within the stall limit count as none, so that a server cannot keep a client waiting by sending a
+/// byte occasionally.
 const LEAST_BYTES: u64 = 1024;
 
-/// Watches that bytes keep arriving.
+/// Checks that bytes keep arriving.
 #[derive(Debug, Clone)]
 pub(crate) struct Stall {
     limit: Duration,
@@ -28,7 +28,7 @@ impl Stall {
         Self { limit, deadline: now + limit, bytes: 0 }
     }
 
-    /// Bytes have arrived: when they are enough, the server has the whole limit again.
+    /// Bytes have arrived: once there are enough of them, the limit starts again.
     fn arrived(&mut self, bytes: usize, now: Instant) {
         self.bytes += bytes as u64;
         if self.bytes >= LEAST_BYTES {
@@ -36,18 +36,18 @@ impl Stall {
         }
     }
 
-    /// Time that was spent on writing is not the server's.
+    /// Adds time that was spent on writing, which is not the server's fault.
     pub(crate) fn extend(&mut self, time: Duration) {
         self.deadline += time;
     }
 
     pub(super) fn failure(limit: Duration, url: &Url) -> RequestError {
-        RequestError::transient(DownloadFailure::Stalled { url: shown(url), seconds: limit.as_secs() })
+        RequestError::transient(DownloadFailure::Stalled { url: shown(url), seconds: limit.as_secs(), tries: 1 })
     }
 }
 
 impl Answer {
-    /// The next piece of the body; `None` at its end.
+    /// The next chunk of the body; `None` at its end.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, RequestError> {
         match timeout_at(self.stall.deadline, self.response.chunk()).await {
             Ok(Ok(chunk)) => {
@@ -62,7 +62,7 @@ impl Answer {
     /// The whole body, of at most `limit` bytes.
     pub(crate) async fn bytes(mut self, limit: usize) -> Result<Vec<u8>, RequestError> {
         let too_long = |url: &Url| {
-            let message = format!("the answer is longer than {limit} bytes");
+            let message = format!("the answer must have at most {limit} bytes, but is longer");
             Err(RequestError::permanent(DownloadFailure::Protocol { url: shown(url), message }))
         };
         if self.response.content_length().is_some_and(|length| length > limit as u64) {
@@ -79,7 +79,7 @@ impl Answer {
     }
 }
 
-/// The beginning of what a server said about an error; what is not there within two seconds is left out.
+/// The beginning of the body of an error; what does not arrive within two seconds is left out.
 pub(super) async fn beginning(mut response: Response) -> Vec<u8> {
     const ENOUGH: usize = 4096;
     let deadline = Instant::now() + Duration::from_secs(2);

@@ -1,6 +1,8 @@
 //! The client: one try of a GET, with the redirects and the token challenge that belong to it.
 
 use std::error::Error;
+use std::io;
+use std::iter;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -9,6 +11,7 @@ use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderName, IF_RANGE, LOCATION, RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use reqwest::{Client, Response};
+use rustls::CertificateError;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
@@ -21,24 +24,27 @@ const USER_AGENT: &str = concat!("mullama/", env!("CARGO_PKG_VERSION"));
 const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 /// The most bytes of a token service's answer.
 const MOST_TOKEN_BYTES: usize = 64 << 10;
+/// What to do when a server refuses access, unless there is better advice for it.
+const NO_CREDENTIALS: &str = "check the name or the address; mullama sends credentials to Hugging Face only, so download \
+                              a private model with another program and load its file by its path";
 
-/// Sends requests. One belongs to one `pull`, because its connections live in the runtime that opened them.
+/// Sends requests. Each `pull` has its own, because connections belong to the runtime that opened them.
 pub(crate) struct Http {
     stall_limit: Duration,
-    /// Made when they are needed, for reading the system's certificates takes a while and fails where there are none.
+    /// Created on first use, because reading the system's certificates takes time, and fails where there are none.
     clients: [OnceLock<Client>; Route::COUNT],
-    /// Which token belongs to which origin.
+    /// Tokens by origin.
     tokens: Mutex<Vec<(Url, String)>>,
 }
 
-/// What is asked for.
+/// A request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ask<'a> {
     pub(crate) url: &'a Url,
     pub(crate) accept: Option<&'static str>,
-    /// The first byte and, if not all are wanted, the one behind the last.
+    /// The first byte and, unless the rest of the file is wanted, the offset after the last one.
     pub(crate) range: Option<(u64, Option<u64>)>,
-    /// The `ETag` without which the range is not wanted.
+    /// The `ETag` that the file must still have for the range to be useful.
     pub(crate) if_range: Option<&'a str>,
 }
 
@@ -51,7 +57,7 @@ impl<'a> Ask<'a> {
 /// A successful answer; its body has not been read.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// Where it came from, after all redirects.
+    /// The address that answered, after all redirects.
     pub(crate) url: Url,
     pub(super) response: Response,
     pub(crate) stall: Stall,
@@ -83,7 +89,7 @@ impl Http {
         tokens.push((url.clone(), token));
     }
 
-    /// One try. Redirects are followed; a registry's challenge for a token is answered once.
+    /// One try. It follows redirects, and answers a registry's challenge for a token once.
     pub(crate) async fn get(&self, ask: &Ask<'_>) -> Result<Answer, RequestError> {
         let mut url = ask.url.clone();
         let (mut redirects, mut challenged) = (0, false);
@@ -98,7 +104,10 @@ impl Http {
                 redirects += 1;
                 url = match redirect::target(&url, location.as_bytes()) {
                     Ok(_) if redirects > redirect::MOST => {
-                        return Err(protocol(&url, format!("it redirects more than {} times", redirect::MOST)));
+                        return Err(protocol(
+                            &url,
+                            format!("the server redirects more than {} times in a row", redirect::MOST),
+                        ));
                     }
                     Ok(to) => to,
                     Err(message) => return Err(protocol(&url, message)),
@@ -135,7 +144,7 @@ impl Http {
         }
     }
 
-    /// The token that a challenge asks for. The service gets no credentials: this is the token for everybody.
+    /// The token that a challenge asks for. The service gets no credentials, because it gives this token to everybody.
     async fn token(&self, challenge: &Challenge, from: &Url) -> Result<String, RequestError> {
         let url = challenge.address(from).map_err(|message| protocol(from, message))?;
         let response = self.send(&url, &Ask::new(&url)).await?;
@@ -145,15 +154,15 @@ impl Http {
         let answer = Answer { url, response, stall: Stall::new(self.stall_limit, Instant::now()) };
         let url = answer.url.clone();
         let bytes = answer.bytes(MOST_TOKEN_BYTES).await?;
-        auth::token(&bytes).ok_or_else(|| protocol(&url, "the token service answered without a token".to_owned()))
+        auth::token(&bytes).ok_or_else(|| protocol(&url, "the token service sent no token that can be used".to_owned()))
     }
 
-    /// The error for an answer that is no success.
+    /// The error for a status other than success.
     async fn refusal(&self, url: &Url, response: Response) -> RequestError {
         let status = response.status().as_u16();
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let after = header(RETRY_AFTER.as_str()).and_then(|value| retry::retry_after(&value, SystemTime::now()));
-        // Hugging Face answers 401 for what does not exist, and says so here.
+        // Hugging Face answers 401 for repositories that do not exist, and says so in this header.
         let not_found = header("x-error-code").is_some_and(|code| code.ends_with("NotFound"));
         let kind = if not_found { Kind::Missing } else { retry::kind(status, after) };
         let said = header("x-error-message").map(String::into_bytes);
@@ -161,19 +170,16 @@ impl Http {
             Some(said) => said,
             None => body::beginning(response).await,
         };
-        let mut message = self.redacted(&spoken(&said), url);
-        if let Some(after) = after {
-            let seconds = after.as_secs();
-            message = one_line(&format!("{message} (it asks to wait for {seconds} seconds)"));
-        }
+        let message = self.redacted(&spoken(&said), url);
+        let (url, advice) = (shown(url), NO_CREDENTIALS.to_owned());
         let failure = match kind {
-            Kind::Refused => DownloadFailure::Unauthorized { url: shown(url), status, advice: refused(&message) },
-            _ => DownloadFailure::Status { url: shown(url), status, message },
+            Kind::Refused => DownloadFailure::Unauthorized { url, status, message, advice },
+            _ => DownloadFailure::Status { url, status, message: with_wait(message, after), tries: 1 },
         };
         RequestError { failure, kind }
     }
 
-    /// A server's words without the secrets that it may repeat.
+    /// A server's message without secrets that it may repeat.
     fn redacted(&self, message: &str, url: &Url) -> String {
         let mut message = message.to_owned();
         let tokens = self.tokens();
@@ -205,10 +211,8 @@ impl Http {
 
     fn build(&self, route: Route, url: &Url) -> Result<Client, RequestError> {
         let tls = if route.encrypted { tls::system() } else { tls::none() };
-        let tls = tls.map_err(|error| {
-            let message =
-                format!("the certificates that this system trusts cannot be used: {}", one_line(&error.to_string()));
-            RequestError::permanent(DownloadFailure::Network { url: shown(url), message })
+        let tls = tls.map_err(|message| {
+            RequestError::permanent(DownloadFailure::Certificate { url: shown(url), message: one_line(&message) })
         })?;
         let client = Client::builder()
             .tls_backend_preconfigured(tls)
@@ -221,11 +225,11 @@ impl Http {
     }
 }
 
-/// The kinds of connections that need a client of their own.
+/// The kinds of connections that need separate clients.
 #[derive(Debug, Clone, Copy)]
 struct Route {
     encrypted: bool,
-    /// To this machine, so never through the proxy that the environment names.
+    /// To this machine itself, so never through the proxy of the environment.
     direct: bool,
 }
 
@@ -250,41 +254,55 @@ fn challenge(response: &Response) -> Option<Challenge> {
     Challenge::parse(response.headers().get(WWW_AUTHENTICATE)?.to_str().ok()?)
 }
 
-/// The error of a request that brought no answer, or of a body that broke off.
+/// The error of a request without an answer, or of a body that broke off.
 pub(super) fn network(error: reqwest::Error, url: &Url) -> RequestError {
     let error = error.without_url();
-    let permanent = error.is_builder() || is_about_certificates(&error);
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let more = error.to_string();
-        if !message.contains(&more) {
-            message = format!("{message}: {more}");
-        }
-        source = error.source();
+    let host = url.host_str().unwrap_or_default();
+    if let Some(cause) = certificate_error(&error) {
+        let message = one_line(&tls::refusal(cause, host));
+        return RequestError::permanent(DownloadFailure::Certificate { url: shown(url), message });
     }
-    let failure = DownloadFailure::Network { url: shown(url), message: one_line(&message) };
-    if permanent { RequestError::permanent(failure) } else { RequestError::transient(failure) }
+    let action = if error.is_connect() { "cannot reach" } else { "lost the connection to" };
+    let message = one_line(&format!("{action} {host} ({})", innermost(&error)));
+    let failure = DownloadFailure::Network { url: shown(url), message, tries: 1 };
+    if error.is_builder() { RequestError::permanent(failure) } else { RequestError::transient(failure) }
 }
 
-/// Whether the server has no certificate that the system trusts: another try would meet the same one.
-fn is_about_certificates(error: &reqwest::Error) -> bool {
-    let mut source = error.source();
-    while let Some(error) = source {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if inner.is_some_and(|inner| matches!(inner.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))) {
-            return true;
-        }
-        source = error.source();
+/// The innermost cause, which is what the system or the TLS library said; the others only repeat which layer failed.
+fn innermost(error: &reqwest::Error) -> String {
+    let text = causes(error).last().map_or_else(|| error.to_string(), ToString::to_string);
+    // What getaddrinfo says has this prefix in Rust's standard library.
+    let text = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
+    // The number of the system's error says nothing to most people.
+    text.split_once(" (os error").map_or(text, |(text, _)| text).to_owned()
+}
+
+/// Why the certificate of the server was refused, if that is the error: another try would get the same certificate.
+fn certificate_error(error: &reqwest::Error) -> Option<&CertificateError> {
+    causes(error).find_map(|cause| match cause.downcast_ref() {
+        Some(rustls::Error::InvalidCertificate(cause)) => Some(cause),
+        _ => None,
+    })
+}
+
+/// The causes of an error, from the outermost to the innermost.
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    iter::successors(error.source(), |cause| cause_of(*cause))
+}
+
+fn cause_of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        // `source` would skip it, and return its source.
+        Some(inner) => Some(inner),
+        None => error.source(),
     }
-    false
 }
 
 fn protocol(url: &Url, message: String) -> RequestError {
     RequestError::permanent(DownloadFailure::Protocol { url: shown(url), message })
 }
 
-/// What a server said, in one line: the message in a registry's or Hugging Face's JSON, or a text; pages are left out.
+/// What a server said, in one line: the message in JSON of a registry or of Hugging Face, or plain text. HTML is left out.
 fn spoken(body: &[u8]) -> String {
     if let Ok(json) = serde_json::from_slice::<serde_json::Value>(body) {
         let places = ["/errors/0/message", "/error/message", "/error", "/message"];
@@ -295,8 +313,12 @@ fn spoken(body: &[u8]) -> String {
     if text.trim_start().starts_with('<') { String::new() } else { one_line(&text) }
 }
 
-fn refused(message: &str) -> String {
-    if message.is_empty() { "it lets in only those whom it knows".to_owned() } else { format!("it says: {message}") }
+/// What a server said, with the time that it asks to wait.
+fn with_wait(message: String, after: Option<Duration>) -> String {
+    let Some(seconds) = after.map(|after| after.as_secs()) else { return message };
+    let unit = if seconds == 1 { "second" } else { "seconds" };
+    let wait = format!("it asks to wait {seconds} {unit}");
+    if message.is_empty() { wait } else { one_line(&format!("{message} ({wait})")) }
 }
 
 #[cfg(test)]
@@ -310,6 +332,14 @@ mod tests {
         assert_eq!(spoken(b" plain \r\n text"), "plain text");
         assert_eq!(spoken(b" <html>page"), "");
         assert_eq!(spoken(b"[1]"), "");
+    }
+
+    #[test]
+    fn the_time_to_wait_is_part_of_the_message() {
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(with_wait("busy".to_owned(), None), "busy");
+        assert_eq!(with_wait(String::new(), seconds(1)), "it asks to wait 1 second");
+        assert_eq!(with_wait("busy".to_owned(), seconds(2)), "busy (it asks to wait 2 seconds)");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use url::Url;
 pub(crate) use client::{Answer, Ask, Http};
 pub(crate) use retry::{Tries, jittered};
 
-/// Why one request brought nothing.
+/// Why a request failed.
 #[derive(Debug)]
 pub(crate) struct RequestError {
     pub(crate) failure: DownloadFailure,
@@ -25,20 +25,20 @@ pub(crate) struct RequestError {
 /// What can be done about a failed request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// It may work later: the network, a server that is overloaded, a stall. The server may say when.
+    /// Another try may succeed: the network failed, or the server is overloaded or stalled. The server may say when.
     Transient { after: Option<Duration> },
-    /// There is nothing at this address (404 or 410).
+    /// Nothing exists at this address (404 or 410).
     Missing,
-    /// Whoever asks is not let in (401 or 403).
+    /// The server refuses access (401 or 403).
     Refused,
-    /// The range begins behind the end of the content (416).
+    /// The range begins after the end of the file (416).
     Range,
-    /// Asking again would not help.
+    /// Another try would fail as well.
     Permanent,
 }
 
 impl RequestError {
-    /// For what is tried again although no request failed.
+    /// For a new try although no request failed.
     pub(crate) const SOON: Kind = Kind::Transient { after: None };
 
     pub(crate) fn transient(failure: DownloadFailure) -> Self {
@@ -61,7 +61,7 @@ pub(crate) fn shown(url: &Url) -> String {
     url.into()
 }
 
-/// Whether a host is this machine.
+/// Whether a host is this machine itself.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),

@@ -1,28 +1,36 @@
-//! Redirects, followed by hand: where they may lead, and who still gets credentials there.
+//! Redirects: which addresses they may lead to, and which of those get credentials.
 
 use url::Url;
 
-/// Redirects that are followed for one request.
+/// The most redirects that are followed for one request.
 pub(super) const MOST: usize = 10;
 
-/// The address that a `Location` header leads to, or why it is not followed.
+/// The address in a `Location` header, or the reason why it is not followed.
 pub(super) fn target(from: &Url, location: &[u8]) -> Result<Url, String> {
-    let location =
-        std::str::from_utf8(location).map_err(|_| "it redirects to an address that is no text".to_owned())?;
-    let mut to = from.join(location).map_err(|error| format!("it redirects to an invalid address ({error})"))?;
+    let location = std::str::from_utf8(location)
+        .map_err(|_| "the server redirects to an address that is not valid UTF-8".to_owned())?;
+    let mut to = from
+        .join(location)
+        .map_err(|error| format!("the server redirects to an address that is not valid ({error})"))?;
     to.set_fragment(None);
     allowed(from, &to)?;
     Ok(to)
 }
 
-/// Refuses what a server must not send us to: another protocol, or from an encrypted connection to one that is not.
+/// Refuses addresses that a server must not refer to: those of another protocol, and unencrypted ones if the server was
+/// asked over TLS. Nothing but the weights has a digest, so everything else would be open to changes on the way.
 pub(super) fn allowed(from: &Url, to: &Url) -> Result<(), String> {
     let host = to.host_str().unwrap_or_default();
     match (from.scheme(), to.scheme()) {
-        _ if host.is_empty() => Err("it redirects to an address without a host".to_owned()),
+        _ if host.is_empty() => Err("the server refers to an address without a host".to_owned()),
         (_, "https") | ("http", "http") => Ok(()),
-        (_, "http") => Err(format!("it redirects to {host} without encryption")),
-        (_, scheme) => Err(format!("it redirects to an address of type {scheme}:")),
+        (_, "http") => Err(format!(
+            "the server refers from https:// to http://{host}, which is not encrypted; this is not followed, so use an \
+             address or a mirror that stays with https://"
+        )),
+        (_, scheme) => {
+            Err(format!("the server refers to an address that begins with {scheme}:, but only https:// is followed"))
+        }
     }
 }
 

@@ -1,15 +1,17 @@
-//! What is tried again, and when.
+//! Which failed requests are tried again, and when.
 
 use std::time::{Duration, SystemTime};
 
+use mullama::DownloadFailure;
+
 use super::Kind;
 
-/// The longest `Retry-After` that is waited for; a server that wants more gets no further request.
+/// The longest `Retry-After` that is waited for; a longer one ends the download.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(2);
 const FIRST_DELAY: Duration = Duration::from_millis(250);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
 
-/// Counts the tries that brought nothing.
+/// Counts the tries in a row that brought no new bytes.
 #[derive(Debug, Clone)]
 pub(crate) struct Tries {
     most: u32,
@@ -18,13 +20,22 @@ pub(crate) struct Tries {
 }
 
 impl Tries {
-    /// At most `most` tries in a row may bring nothing. `arrived` is what is there before the first of them.
+    /// Allows at most `most` tries in a row without new bytes. `arrived` is the number of bytes before the first of them.
     pub(crate) const fn new(most: u32, arrived: u64) -> Self {
         Self { most, failures: 0, seen: arrived }
     }
 
-    /// A try failed when `arrived` bytes were there. Returns how long to wait before the next one, or `None` when it is
-    /// time to give up. Bytes that are new since the last failure make the count begin again.
+    /// The failure for giving up, with the number of tries.
+    pub(crate) fn exhausted(&self, mut failure: DownloadFailure) -> DownloadFailure {
+        use DownloadFailure::{Network, Stalled, Status};
+        if let Network { tries, .. } | Stalled { tries, .. } | Status { tries, .. } = &mut failure {
+            *tries = self.failures.max(1);
+        }
+        failure
+    }
+
+    /// Counts a try that failed when `arrived` bytes were there. Returns how long to wait before the next one, or `None`
+    /// to give up. Bytes that have arrived since the last failure restart the count.
     pub(crate) fn failed(&mut self, kind: Kind, arrived: u64) -> Option<Duration> {
         let Kind::Transient { after } = kind else { return None };
         if arrived > self.seen {
@@ -39,12 +50,12 @@ impl Tries {
     }
 }
 
-/// A delay with up to a quarter more by chance, so that clients which failed together do not come back together.
+/// A delay with a random extra of up to a quarter, so that clients that failed together do not all retry together.
 pub(crate) fn jittered(delay: Duration) -> Duration {
     delay + delay.mul_f64(fastrand::f64() / 4.0)
 }
 
-/// What an HTTP status other than success means for the request.
+/// The kind of failure for an HTTP status other than success.
 pub(super) fn kind(status: u16, after: Option<Duration>) -> Kind {
     match status {
         404 | 410 => Kind::Missing,

@@ -1,12 +1,12 @@
-//! What one component of a name may be, so that paths made of it stay where they belong on every system.
+//! What one component of a name may be, so that the paths made from it stay inside the store on every system.
 
-/// Most bytes of a component.
+/// The most bytes of a component.
 const COMPONENT_LEN_MOST: usize = 80;
-/// Most bytes of a repository's name on Hugging Face.
+/// The most bytes of a repository's name on Hugging Face.
 const REPO_LEN_MOST: usize = 96;
-/// Most bytes of the path of a file in a repository.
+/// The most bytes of the path of a file in a repository.
 const FILE_PATH_LEN_MOST: usize = 512;
-/// Most folders and files in such a path.
+/// The most folders and files in such a path.
 const FILE_PATH_PARTS_MOST: usize = 16;
 
 /// Why a component is refused.
@@ -14,7 +14,7 @@ pub(super) type Reason = &'static str;
 
 /// Checks a namespace, model, tag or quantization.
 pub(super) fn check(text: &str) -> Result<(), Reason> {
-    check_text(text, COMPONENT_LEN_MOST, "at most 80 characters in each part of a name")
+    check_text(text, COMPONENT_LEN_MOST, "a name with at most 80 characters in each part")
 }
 
 /// Whether this can be the user or the repository of a name on Hugging Face.
@@ -24,19 +24,19 @@ pub(crate) fn is_repo_name(text: &str) -> bool {
 
 fn check_text(text: &str, most: usize, too_long: Reason) -> Result<(), Reason> {
     if text.is_empty() {
-        return Err("a name without empty parts");
+        return Err("a name whose parts are not empty");
     }
     if text.len() > most {
         return Err(too_long);
     }
     if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
-        return Err("ASCII letters, digits, '.', '_' and '-' in each part of a name");
+        return Err("a name of ASCII letters, digits, '.', '_' and '-' (with '/' and ':' between its parts)");
     }
     if text.starts_with(['.', '-']) || text.ends_with('.') || text.contains("..") {
-        return Err("parts that do not begin with '.' or '-', end with '.', or contain '..'");
+        return Err("a name whose parts do not begin with '.' or '-', do not end with '.', and do not contain '..'");
     }
     if is_reserved(text) {
-        return Err("parts that Windows does not reserve for devices");
+        return Err("a name without the device names of Windows, such as con, nul or com1");
     }
     Ok(())
 }
@@ -63,8 +63,8 @@ pub(super) fn check_host(text: &str) -> Result<(), Reason> {
     }
 }
 
-/// Whether this can be the path of a file in a repository, joined with `/`. Printable ASCII that every system allows in
-/// names of files.
+/// Whether this can be the path of a file in a repository, joined with `/`: printable ASCII characters that every system
+/// allows in file names.
 pub(crate) fn is_file_path(path: &str) -> bool {
     let is_part = |part: &str| {
         let is_plain = part.bytes().all(|byte| matches!(byte, b' '..=b'~') && !b"\\:*?\"<>|".contains(&byte));
@@ -74,7 +74,7 @@ pub(crate) fn is_file_path(path: &str) -> bool {
     path.len() <= FILE_PATH_LEN_MOST && path.split('/').count() <= FILE_PATH_PARTS_MOST && path.split('/').all(is_part)
 }
 
-/// Whether Windows takes a file of this name for a device, with any extension.
+/// Whether Windows reserves this name for a device, with any extension.
 fn is_reserved(text: &str) -> bool {
     let stem = text.split('.').next().unwrap_or_default().trim_end().to_ascii_lowercase();
     match stem.as_str() {

@@ -1,4 +1,4 @@
-//! Reads names. The order of the questions is: `demo`, address, path, Hugging Face, registry.
+//! Parses names. They are tried as, in this order: `demo`, address, path, Hugging Face, registry.
 
 use std::path::PathBuf;
 
@@ -8,9 +8,9 @@ use url::{Host, Url};
 use super::component::{self, Reason, is_file_path, is_repo_name};
 use super::{DEFAULT_HOST, DEFAULT_NAMESPACE, DEFAULT_TAG, HuggingFaceName, ModelName, RegistryName, bare_url};
 
-/// Most bytes of a name or path; Linux has this limit for paths.
+/// The most bytes of a name or path; Linux has this limit for paths.
 const NAME_LEN_MOST: usize = 4096;
-/// Most characters of a name in an error.
+/// The most characters of a name in an error.
 const SHOWN_MOST: usize = 200;
 
 /// Hosts that stand for Hugging Face.
@@ -26,12 +26,12 @@ pub(super) fn name(text: &str) -> Result<ModelName, MullamaError> {
         Err(MullamaError::InvalidConfig { field: "model", value, range: reason.to_owned() })
     };
     if text.len() > NAME_LEN_MOST {
-        return refuse(format!("a text of {} bytes", text.len()), "at most 4096 bytes");
+        return refuse(format!("a text of {} bytes", text.len()), "at most 4096 bytes long");
     }
     parse(text).or_else(|reason| refuse(shown(text), reason))
 }
 
-/// A name in an error: in one line, not too long, and without what an address may keep secret.
+/// A name as errors show it: in one line, not too long, and without the secrets that an address may contain.
 pub(super) fn shown(text: &str) -> String {
     let public = match Url::parse(text) {
         Ok(url) if url.has_host() => bare_url(&url),
@@ -54,7 +54,7 @@ fn parse(text: &str) -> Parsed {
         return Err("a name such as llama3.2:1b, hf.co/user/repo:Q4_K_M, or the path of a GGUF file");
     }
     if text.contains('\0') {
-        return Err("text without NUL characters");
+        return Err("a text without NUL characters");
     }
     if text == "demo" {
         return Ok(ModelName::Demo);
@@ -81,7 +81,7 @@ fn parse(text: &str) -> Parsed {
     registry(text, Some(first))
 }
 
-/// Whether a text is a path wherever it occurs, whatever else it could be.
+/// Whether a text can only be a path.
 fn starts_like_path(text: &str) -> bool {
     let has_drive = matches!(text.as_bytes(), [drive, b':', b'/' | b'\\', ..] if drive.is_ascii_alphabetic());
     text.starts_with(['/', '.', '~']) || text.contains('\\') || has_drive
@@ -107,9 +107,9 @@ fn address(text: &str, scheme: &str, rest: &str) -> Parsed {
 }
 
 fn web_address(text: &str) -> Parsed {
-    let url = Url::parse(text).map_err(|_| "a valid address")?;
+    let url = Url::parse(text).map_err(|_| "a valid address such as https://example.com/model.gguf")?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("an address without a user and password");
+        return Err("an address without a user name and password");
     }
     let host = url.host_str().unwrap_or_default();
     if url.port().is_none()
@@ -128,7 +128,7 @@ fn web_address(text: &str) -> Parsed {
         None => false,
     };
     if url.scheme() == "http" && !is_loopback {
-        return Err("an address that begins with https:// (http:// is for this machine only)");
+        return Err("an address that begins with https:// (http:// works for loopback addresses only)");
     }
     if !is_gguf(url.path()) {
         return Err("the address of a file that ends in .gguf");
@@ -138,10 +138,10 @@ fn web_address(text: &str) -> Parsed {
     Ok(ModelName::Url(url))
 }
 
-/// What the address of a page or file on Hugging Face stands for; `None` for a file of another revision than `main`,
+/// The name for the address of a page or file on Hugging Face; `None` for a file of another revision than `main`,
 /// which is downloaded like any other address.
 fn hugging_face_page(url: &Url) -> Result<Option<ModelName>, Reason> {
-    let path = decode(url.path()).ok_or("an address whose percent-encoding is valid")?;
+    let path = decode(url.path()).ok_or("an address with valid percent-encoding")?;
     let parts = path.trim_matches('/').split('/').collect::<Vec<_>>();
     let shown_file = url.query_pairs().find(|(key, _)| key == "show_file_info").map(|(_, file)| file.into_owned());
     match (&parts[..], shown_file) {
@@ -151,7 +151,9 @@ fn hugging_face_page(url: &Url) -> Result<Option<ModelName>, Reason> {
         ([user, repo] | [user, repo, "tree", "main"], None) => hugging_face(&format!("{user}/{repo}")).map(Some),
         ([_, _, "blob" | "resolve", "main", ..], _) => hugging_face(&parts.join("/")).map(Some),
         ([_, _, "resolve", ..], _) => Ok(None),
-        ([_, _, "blob", ..], _) => Err("the address of a file in main, or one with /resolve/ instead of /blob/"),
+        ([_, _, "blob", ..], _) => {
+            Err("the address of a file in the branch main, or one with /resolve/ instead of /blob/")
+        }
         _ => Err("the address of a model or of a GGUF file"),
     }
 }
@@ -175,7 +177,7 @@ fn decode(path: &str) -> Option<String> {
 
 /// Reads what follows `hf.co/`.
 fn hugging_face(rest: &str) -> Parsed {
-    let wanted = "hf.co/user/repo, optionally with :quantization or a file such as /folder/file.gguf";
+    let wanted = "hf.co/user/repo, optionally followed by :quantization or by a file such as /folder/file.gguf";
     let (user, rest) = rest.split_once('/').ok_or(wanted)?;
     let rest = rest.trim_end_matches('/');
     if let Some((repo, file)) = rest.split_once('/') {
@@ -190,7 +192,7 @@ fn hugging_face(rest: &str) -> Parsed {
         return file_of(user, repo, quant.unwrap_or_default());
     }
     if !is_repo_name(user) || !is_repo_name(repo) {
-        return Err("hf.co/user/repo with names that Hugging Face allows");
+        return Err("hf.co/user/repo with a user and a repository that Hugging Face allows");
     }
     if let Some(quant) = quant {
         component::check(quant)?;
@@ -201,7 +203,7 @@ fn hugging_face(rest: &str) -> Parsed {
 
 fn file_of(user: &str, repo: &str, file: &str) -> Parsed {
     if !is_repo_name(user) || !is_repo_name(repo) {
-        return Err("hf.co/user/repo with names that Hugging Face allows");
+        return Err("hf.co/user/repo with a user and a repository that Hugging Face allows");
     }
     if !is_gguf(file) || !is_file_path(file) {
         return Err("hf.co/user/repo/file.gguf, with a file name of printable ASCII characters");
@@ -216,7 +218,7 @@ fn registry(text: &str, host: Option<&str>) -> Parsed {
     let (host, namespace, last) = match (&parts[..], host) {
         ([model], _) => (None, DEFAULT_NAMESPACE, *model),
         ([first, _], Some(_)) if first.contains([':', '.']) => {
-            return Err("host/namespace/model:tag; the namespace may be \"library\"");
+            return Err("host/namespace/model:tag (the namespace may be \"library\")");
         }
         ([namespace, model], _) => (None, *namespace, *model),
         ([host, namespace, model], Some(_)) => (Some(host.to_ascii_lowercase()), *namespace, *model),
@@ -227,7 +229,7 @@ fn registry(text: &str, host: Option<&str>) -> Parsed {
         component::check(part)?;
     }
     if is_gguf(last) {
-        return Err("a model and tag that do not end in .gguf, which is for files");
+        return Err("a name that does not end in .gguf, or the path of a file that exists");
     }
     match host.as_deref() {
         Some(host) if HUGGING_FACE_HOSTS.contains(&host) => {
@@ -235,7 +237,7 @@ fn registry(text: &str, host: Option<&str>) -> Parsed {
         }
         Some(host) if !OLLAMA_HOSTS.contains(&host) => component::check_host(host)?,
         // A dot would make it a host when the name is read again.
-        _ if namespace.contains('.') => return Err("a namespace without dots"),
+        _ if namespace.contains('.') => return Err("a name whose namespace has no dots"),
         _ => {}
     }
     let host = host.filter(|host| !OLLAMA_HOSTS.contains(&host.as_str()));

@@ -139,7 +139,7 @@ fn a_stream_without_end_is_cut_off() {
 }
 
 #[test]
-fn a_file_that_is_no_model_is_refused_and_deleted() {
+fn a_file_that_is_not_a_model_is_refused_and_deleted() {
     let setup = Setup::new();
     let url = format!("{}/files/not-a-model.gguf", setup.server.url());
     for name in ["not-a-model", "hf.co/mullama/not-a-model-GGUF", &url] {
@@ -155,7 +155,7 @@ fn a_file_that_is_no_model_is_refused_and_deleted() {
 }
 
 #[test]
-fn an_empty_file_is_no_model() {
+fn an_empty_file_is_not_a_model() {
     let setup = Setup::new();
     setup.server.add_file("/empty.gguf", Content::bytes(*b""));
     let failure = setup.failure(&format!("{}/empty.gguf", setup.server.url()));

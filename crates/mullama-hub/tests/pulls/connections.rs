@@ -95,3 +95,39 @@ fn a_server_that_does_not_exist_is_a_network_error() {
         "nothing is there"
     );
 }
+
+#[test]
+fn a_network_error_names_the_host_the_innermost_cause_the_tries_and_the_way_out() {
+    let setup = Setup::new();
+    let mut config = setup.config();
+    let Setup { server, folder: _folder } = setup;
+    let address = server.url();
+    drop(server);
+    let advice = " after 3 tries; check the network or the proxy, then try again to continue the download";
+    let message = |config| crate::setup::pull(&mullama_hub::Hub::new(config).unwrap(), "tiny").unwrap_err().to_string();
+    let refused = message(config.clone());
+    let url = format!("{address}/v2/library/tiny/manifests/latest");
+    assert_eq!(
+        refused,
+        format!("cannot download tiny:latest: {url}: cannot reach 127.0.0.1 (Connection refused){advice}")
+    );
+    config.registry = "http://unknown.invalid".parse().unwrap();
+    let unknown = message(config);
+    assert!(unknown.contains(": cannot reach unknown.invalid (") && unknown.ends_with(advice), "{unknown}");
+    assert!(!unknown.contains("dns error") && !unknown.contains("lookup"), "{unknown}");
+}
+
+#[test]
+fn a_connection_that_breaks_or_stalls_says_how_often_it_was_tried() {
+    let cases = [
+        ("reset", (Fault::Reset, "lost the connection to 127.0.0.1 (")),
+        ("cut off", (Fault::Cut { bytes: 0 }, "lost the connection to 127.0.0.1 (")),
+        ("stalled", (Fault::NoAnswer, "the server sent nothing for 1 s")),
+    ];
+    all_at_once(&cases, |(fault, said)| {
+        let setup = Setup::new();
+        setup.fault("/cdn/*", fault.clone(), ALWAYS);
+        let text = setup.failure("tiny").to_string();
+        assert!(text.contains(said) && text.contains(" after 6 tries; check the network"), "{text}");
+    });
+}

@@ -8,6 +8,7 @@ mod connections;
 mod crashes;
 #[cfg(unix)]
 mod disk;
+mod encryption;
 mod names;
 mod program;
 mod refusals;

@@ -1,4 +1,4 @@
-//! Statuses that are no success: what is tried again, and which error each one is.
+//! Statuses other than success: what is tried again, and which error each one is.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -51,7 +51,8 @@ fn a_time_that_is_too_long_is_an_error_at_once() {
     let started = Instant::now();
     let failure = setup.failure("tiny");
     assert_eq!(failure.status(), Some(503));
-    assert!(failure.to_string().contains("86400"), "{failure}");
+    let said = "the server answered 503: it asks to wait 86400 seconds; try again later";
+    assert!(failure.to_string().ends_with(said), "{failure}");
     assert!(started.elapsed() < Duration::from_secs(1));
 }
 
@@ -74,6 +75,9 @@ fn a_status_that_stays_is_an_error_with_its_number() {
         let failure = setup.failure("tiny");
         assert_eq!((failure.reason(), failure.status()), (*reason, Some(*code)), "{failure}");
         assert!(failure.to_string().contains("the reason"), "{failure}");
+        let text = failure.to_string();
+        assert_eq!(text.ends_with("try again later"), matches!(code, 429 | 500), "{text}");
+        assert_eq!(text.contains("sends credentials to Hugging Face only"), *reason == "authorization", "{text}");
         let url = format!("{}{}", setup.server.url(), path.trim_end_matches('*'));
         assert!(failure.url().unwrap().starts_with(&url), "{failure}");
         setup.server.clear_faults();
@@ -125,7 +129,7 @@ fn a_token_challenge_is_answered_and_an_expired_token_renewed() {
 }
 
 #[test]
-fn hugging_face_lets_in_those_with_the_right_token() {
+fn hugging_face_accepts_only_the_right_token() {
     let setup = Setup::new();
     let hub = |token: Option<&str>| {
         mullama_hub::Hub::new(mullama_hub::HubConfig { hugging_face_token: token.map(str::to_owned), ..setup.config() })
@@ -141,6 +145,8 @@ fn hugging_face_lets_in_those_with_the_right_token() {
         (Some("hf_wrong"), "hf.co/mullama/private-GGUF", 401),
     ] {
         let failure = failure(token, name);
+        let advice = if token.is_some() { "is not valid" } else { "set HF_TOKEN" };
+        assert!(failure.to_string().contains(advice), "{failure}");
         assert!(
             matches!(&failure, DownloadFailure::Unauthorized { status: found, .. } if *found == status),
             "{failure}"
