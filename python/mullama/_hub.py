@@ -107,7 +107,7 @@ def list_models() -> list[local_models.ListedModel]:
         >>> for model in mullama.list_models():
         ...     print(model.name, model.size)
     """
-    found = hub().list()
+    found, _ = hub().list()
     from mullama._local_models import ListedModel  # noqa: PLC0415  # few programs need it
 
     return [ListedModel(**each) for each in found]

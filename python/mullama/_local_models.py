@@ -25,18 +25,17 @@ class LocalModel:
         name: The name in full, such as "llama3.2:1b" or "hf.co/user/repo:Q4_K_M"; for a file, its path.
         path: The GGUF file; for a model in several files, the first of them.
         location: Whose file it is: "mullama", "hugging_face" (the shared cache), "ollama", "lm_studio" or "file".
+        size: Size of all its files, in bytes.
+        alias: The alias by which it was asked for; None if it was asked for by its own name.
         defaults: Settings that the model's publisher recommends.
     """
 
     name: str
     path: pathlib.Path
     location: Location
+    size: int
+    alias: str | None = None
     defaults: ModelDefaults = field(default_factory=ModelDefaults)
-
-    @property
-    def size(self) -> int:
-        """Size of the file in bytes; of a model in several files, of the first."""
-        return self.path.stat().st_size
 
     def __fspath__(self) -> str:
         """The path of the file."""
@@ -48,6 +47,8 @@ class LocalModel:
             "name": self.name,
             "path": str(self.path),
             "location": self.location,
+            "size": self.size,
+            "alias": self.alias,
             "defaults": self.defaults.to_dict(),
         }
 
@@ -89,6 +90,8 @@ class ListedModel:
         architecture: llama.cpp's name of the architecture, such as "llama"; None if the file cannot be read.
         last_used: When mullama loaded it last, in seconds since 1970; None if it never did.
         aliases: Other names of it.
+        missing: Whether there is no such model on this machine, so that only aliases name it, which `remove_model`
+            removes. `path` is then where it was looked for.
     """
 
     name: str
@@ -101,6 +104,7 @@ class ListedModel:
     architecture: str | None = None
     last_used: float | None = None
     aliases: tuple[str, ...] = ()
+    missing: bool = False
 
     def __fspath__(self) -> str:
         """The path of the file."""
@@ -188,15 +192,19 @@ class RemovedModel:
         name: The name in full.
         aliases: Other names that are gone with it.
         size: Bytes that became free; 0 if only a name was removed.
+        kept: Why files stay that may not be needed any more: what is in the way, and the reason, which continues a
+            sentence about it. None if nothing stays without need.
     """
 
     name: str
     aliases: tuple[str, ...]
     size: int
+    kept: tuple[pathlib.Path, str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name, as JSON can hold them."""
-        return {"name": self.name, "aliases": list(self.aliases), "size": self.size}
+        kept = None if self.kept is None else {"path": str(self.kept[0]), "reason": self.kept[1]}
+        return {"name": self.name, "aliases": list(self.aliases), "size": self.size, "kept": kept}
 
 
 def local_model(*, defaults: dict[str, Any], **facts: Any) -> LocalModel:  # noqa: ANN401  # the native module's

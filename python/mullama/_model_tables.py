@@ -36,7 +36,7 @@ LICENCE_LINES = 3
 def write_list(*, json: bool) -> None:
     """Writes the models on this machine."""
     # As they are in `list_models`, but without its classes, which take longer to make than the stores to read.
-    models = _hub.hub().list()
+    models, _ = _hub.hub().list()
     if json:
         write_event(models=[{**each, "path": str(each["path"])} for each in models])
         return

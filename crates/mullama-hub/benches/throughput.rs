@@ -48,6 +48,7 @@ fn pull(server: &Server, len: u64) -> Duration {
         offline: None,
         demo: None,
         stall_limit: Duration::from_secs(30),
+        unusable: Vec::new(),
     };
     let hub = Hub::new(config).expect("the configuration is valid");
     let started = Instant::now();

@@ -13,6 +13,12 @@ const TOKEN_LEN_MOST: u64 = 4096;
 /// The limit on a server's silence that a configuration has by default.
 const STALL_LIMIT: Duration = Duration::from_secs(30);
 
+const REGISTRY: &str = "MULLAMA_OLLAMA_REGISTRY";
+const ENDPOINT: &str = "HF_ENDPOINT";
+const TOKEN: &str = "HF_TOKEN";
+const OLD_TOKEN: &str = "HUGGING_FACE_HUB_TOKEN";
+const TOKEN_PATH: &str = "HF_TOKEN_PATH";
+
 /// Where a hub looks for models, and whom it asks for those that are missing.
 #[derive(Clone)]
 pub struct HubConfig {
@@ -36,6 +42,39 @@ pub struct HubConfig {
     pub demo: Option<PathBuf>,
     /// How long a server may send nothing before the connection is given up; default 30 seconds.
     pub stall_limit: Duration,
+    /// Variables about the network whose values cannot be used, each of which is an error of the downloads that need it.
+    /// What is on this machine needs none of them.
+    pub unusable: Vec<UnusableVariable>,
+}
+
+/// A variable of the environment whose value cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnusableVariable {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value, as far as it may be shown.
+    pub value: String,
+    /// What the value must be.
+    pub range: String,
+}
+
+/// What a download needs to know of the environment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// The address of the registry.
+    Registry,
+    /// The address of Hugging Face and the token for it.
+    HuggingFace,
+}
+
+impl Needs {
+    const fn variables(self) -> &'static [&'static str] {
+        match self {
+            Self::Registry => &[REGISTRY],
+            Self::HuggingFace => &[ENDPOINT, TOKEN, OLD_TOKEN, TOKEN_PATH],
+        }
+    }
 }
 
 impl HubConfig {
@@ -43,37 +82,50 @@ impl HubConfig {
     ///
     /// # Errors
     ///
-    /// [`MullamaError::InvalidConfig`] names the variable whose value cannot be used.
+    /// [`MullamaError::InvalidConfig`] names the variable about folders whose value cannot be used. Those about the
+    /// network are in [`unusable`](Self::unusable).
     pub fn from_env() -> Result<Self, MullamaError> {
         Self::from_variables(&|name| std::env::var_os(name))
     }
 
     /// The configuration that the variables ask for which `variable` returns.
     fn from_variables(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Self, MullamaError> {
-        let variables = Variables { read: variable, home: std::env::home_dir() };
+        let home = std::env::home_dir().filter(|home| home.is_absolute());
+        let variables = Variables { read: variable, home };
+        let mut unusable = Vec::new();
         let hf_home = variables.hf_home();
         let hugging_face_cache = variables.folder("HF_HUB_CACHE")?.or(variables.folder("HUGGINGFACE_HUB_CACHE")?);
         Ok(Self {
             store: variables.store()?,
-            registry: variables.address("MULLAMA_OLLAMA_REGISTRY", "https://registry.ollama.ai")?,
-            hugging_face: variables.address("HF_ENDPOINT", "https://huggingface.co")?,
+            registry: variables.address(REGISTRY, "https://registry.ollama.ai", &mut unusable),
+            hugging_face: variables.address(ENDPOINT, "https://huggingface.co", &mut unusable),
             hugging_face_cache: hugging_face_cache.unwrap_or_else(|| hf_home.join("hub")),
-            hugging_face_token: variables.token(&hf_home)?,
+            hugging_face_token: variables.token(&hf_home).unwrap_or_else(|why| {
+                unusable.push(why);
+                None
+            }),
             ollama_stores: variables.ollama_stores()?,
             lm_studio_folders: variables.in_home(&[".lmstudio/models", ".cache/lm-studio/models"]),
             offline: variables.offline(),
             demo: None,
             stall_limit: STALL_LIMIT,
+            unusable,
         })
+    }
+
+    /// Refuses a download that needs a variable whose value cannot be used.
+    pub(crate) fn check(&self, needs: Needs) -> Result<(), MullamaError> {
+        let wrong = self.unusable.iter().find(|each| needs.variables().contains(&each.name));
+        wrong.map_or(Ok(()), |wrong| Err(wrong.clone().into()))
     }
 
     /// Refuses values that cannot be used.
     pub(crate) fn validate(&self) -> Result<(), MullamaError> {
-        check_address("registry", &self.registry)?;
-        check_address("hugging_face", &self.hugging_face)?;
+        check_address("registry", &self.registry).map_err(MullamaError::from)?;
+        check_address("hugging_face", &self.hugging_face).map_err(MullamaError::from)?;
         for (field, path) in [("store", &self.store), ("hugging_face_cache", &self.hugging_face_cache)] {
             if !path.is_absolute() {
-                return Err(invalid(field, path.display().to_string(), "an absolute path"));
+                return Err(invalid(field, path.display().to_string(), "an absolute path").into());
             }
         }
         if let Some(token) = &self.hugging_face_token {
@@ -81,7 +133,7 @@ impl HubConfig {
         }
         if self.stall_limit.is_zero() || self.stall_limit > Duration::from_hours(24) {
             let value = format!("{} seconds", self.stall_limit.as_secs());
-            return Err(invalid("stall_limit", value, "above 0 and at most 86400 seconds"));
+            return Err(invalid("stall_limit", value, "above 0 and at most 86400 seconds").into());
         }
         Ok(())
     }
@@ -99,7 +151,7 @@ impl fmt::Debug for HubConfig {
         shown.field("ollama_stores", &self.ollama_stores);
         shown.field("lm_studio_folders", &self.lm_studio_folders);
         shown.field("offline", &self.offline).field("demo", &self.demo);
-        shown.field("stall_limit", &self.stall_limit).finish()
+        shown.field("stall_limit", &self.stall_limit).field("unusable", &self.unusable).finish()
     }
 }
 
@@ -114,13 +166,13 @@ impl Variables<'_> {
         (self.read)(name).filter(|value| !value.is_empty())
     }
 
-    fn text(&self, name: &'static str) -> Result<Option<String>, MullamaError> {
+    fn text(&self, name: &'static str) -> Result<Option<String>, UnusableVariable> {
         let not_text = |value: OsString| invalid(name, value.to_string_lossy().into_owned(), "valid UTF-8");
         self.get(name).map(OsString::into_string).transpose().map_err(not_text)
     }
 
     /// The folder that a variable names; `~` is the home folder.
-    fn folder(&self, name: &'static str) -> Result<Option<PathBuf>, MullamaError> {
+    fn folder(&self, name: &'static str) -> Result<Option<PathBuf>, UnusableVariable> {
         let Some(path) = self.get(name).map(PathBuf::from) else {
             return Ok(None);
         };
@@ -148,20 +200,25 @@ impl Variables<'_> {
         self.home_folder().iter().flat_map(|home| folders.iter().map(|folder| home.join(folder))).collect()
     }
 
-    fn store(&self) -> Result<PathBuf, MullamaError> {
+    fn store(&self) -> Result<PathBuf, UnusableVariable> {
         if let Some(store) = self.folder("MULLAMA_MODELS")? {
             return Ok(store);
         }
         let data = if cfg!(windows) {
-            self.get("LOCALAPPDATA").map(PathBuf::from)
+            self.get("LOCALAPPDATA").map(PathBuf::from).filter(|path| path.is_absolute())
         } else if cfg!(target_os = "macos") {
             self.home_folder().map(|home| home.join("Library").join("Application Support"))
         } else {
             let of_variable = self.get("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
             of_variable.or_else(|| Some(self.home_folder()?.join(".local/share")))
         };
-        let none = || invalid("MULLAMA_MODELS", "not set".to_owned(), "set, because this user has no home folder");
-        data.map(|data| data.join("mullama").join("models")).ok_or_else(none)
+        data.map(|data| data.join("mullama").join("models")).ok_or_else(|| match self.get("HOME") {
+            Some(home) => {
+                let range = "an absolute path; or set MULLAMA_MODELS to the folder of the models";
+                invalid("HOME", home.to_string_lossy().into_owned(), range)
+            }
+            None => invalid("MULLAMA_MODELS", "not set".to_owned(), "set, because this user has no home folder"),
+        })
     }
 
     fn hf_home(&self) -> PathBuf {
@@ -173,7 +230,7 @@ impl Variables<'_> {
         std::path::absolute(&home).unwrap_or(home)
     }
 
-    fn ollama_stores(&self) -> Result<Vec<PathBuf>, MullamaError> {
+    fn ollama_stores(&self) -> Result<Vec<PathBuf>, UnusableVariable> {
         let mut stores = self.folder("OLLAMA_MODELS")?.into_iter().collect::<Vec<_>>();
         stores.extend(self.in_home(&[".ollama/models"]));
         if cfg!(unix) {
@@ -184,23 +241,26 @@ impl Variables<'_> {
         Ok(stores)
     }
 
-    fn address(&self, name: &'static str, default: &str) -> Result<Url, MullamaError> {
-        let text = self.text(name)?;
-        let text = text.as_deref().unwrap_or(default).trim_end_matches('/');
-        // What cannot be read may contain a password, so it is not shown.
-        let unreadable = |_| invalid(name, "not an address".to_owned(), "an address such as https://example.com");
-        let url = Url::parse(text).map_err(unreadable)?;
-        check_address(name, &url)?;
-        Ok(url)
+    /// The address in a variable. One that cannot be used is noted, and then nobody is asked at the default.
+    fn address(&self, name: &'static str, default: &str, unusable: &mut Vec<UnusableVariable>) -> Url {
+        let given = self.text(name).and_then(|text| text.map(|text| address(name, &text)).transpose());
+        let given = given.unwrap_or_else(|why| {
+            unusable.push(why);
+            None
+        });
+        given.unwrap_or_else(|| Url::parse(default).expect("the default is an address"))
     }
 
-    fn token(&self, hf_home: &Path) -> Result<Option<String>, MullamaError> {
-        let of_variable = self.text("HF_TOKEN")?.or(self.text("HUGGING_FACE_HUB_TOKEN")?);
-        if let Some(token) = of_variable.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()) {
-            check_token("HF_TOKEN", &token)?;
-            return Ok(Some(token));
+    fn token(&self, hf_home: &Path) -> Result<Option<String>, UnusableVariable> {
+        for name in [TOKEN, OLD_TOKEN] {
+            let hidden = |why: UnusableVariable| UnusableVariable { value: "(hidden)".to_owned(), ..why };
+            let token = self.text(name).map_err(hidden)?.unwrap_or_default().trim().to_owned();
+            if !token.is_empty() {
+                check_token(name, &token)?;
+                return Ok(Some(token));
+            }
         }
-        let path = self.folder("HF_TOKEN_PATH")?.unwrap_or_else(|| hf_home.join("token"));
+        let path = self.folder(TOKEN_PATH)?.unwrap_or_else(|| hf_home.join("token"));
         let Some(token) =
             crate::store::files::read_small(&path, TOKEN_LEN_MOST).ok().and_then(|bytes| String::from_utf8(bytes).ok())
         else {
@@ -210,7 +270,7 @@ impl Variables<'_> {
         if token.is_empty() {
             return Ok(None);
         }
-        check_token("HF_TOKEN_PATH", &token)?;
+        check_token(TOKEN_PATH, &token)?;
         Ok(Some(token))
     }
 
@@ -224,12 +284,26 @@ impl Variables<'_> {
     }
 }
 
-fn invalid(field: &'static str, value: String, range: &str) -> MullamaError {
-    MullamaError::InvalidConfig { field, value, range: range.to_owned() }
+fn invalid(name: &'static str, value: String, range: &str) -> UnusableVariable {
+    UnusableVariable { name, value, range: range.to_owned() }
+}
+
+impl From<UnusableVariable> for MullamaError {
+    fn from(UnusableVariable { name, value, range }: UnusableVariable) -> Self {
+        Self::InvalidConfig { field: name, value, range }
+    }
+}
+
+fn address(name: &'static str, text: &str) -> Result<Url, UnusableVariable> {
+    // What cannot be read may contain a password, so it is not shown.
+    let unreadable = |_| invalid(name, "not an address".to_owned(), "an address such as https://example.com");
+    let url = Url::parse(text.trim_end_matches('/')).map_err(unreadable)?;
+    check_address(name, &url)?;
+    Ok(url)
 }
 
 /// Checks a base address: its scheme, and that it contains no secret that would end up in messages.
-fn check_address(field: &'static str, url: &Url) -> Result<(), MullamaError> {
+fn check_address(field: &'static str, url: &Url) -> Result<(), UnusableVariable> {
     let is_web = matches!(url.scheme(), "http" | "https") && url.host().is_some_and(|host| host != Host::Domain(""));
     if !is_web {
         return Err(invalid(field, format!("an address with the scheme {}", url.scheme()), "http:// or https://"));
@@ -242,7 +316,7 @@ fn check_address(field: &'static str, url: &Url) -> Result<(), MullamaError> {
 }
 
 /// A token must fit into one line of a request. It is never shown.
-fn check_token(field: &'static str, token: &str) -> Result<(), MullamaError> {
+fn check_token(field: &'static str, token: &str) -> Result<(), UnusableVariable> {
     let is_plain = token.bytes().all(|byte| byte.is_ascii_graphic());
     if is_plain && token.len() as u64 <= TOKEN_LEN_MOST {
         return Ok(());
@@ -259,7 +333,7 @@ mod tests {
 
     use mullama::MullamaError;
 
-    use super::HubConfig;
+    use super::{HubConfig, Needs, Variables};
 
     fn of(variables: &[(&str, &str)]) -> Result<HubConfig, MullamaError> {
         let variables = variables.iter().copied().collect::<HashMap<_, _>>();
@@ -312,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unusable_value_names_its_variable_and_no_secret() {
+    fn an_unusable_value_is_an_error_of_the_downloads_that_need_it_and_names_no_secret() {
         let long = "x".repeat(5000);
         for (variable, value) in [
             ("HF_ENDPOINT", "not an address"),
@@ -323,11 +397,47 @@ mod tests {
             ("HF_TOKEN", "hunter2 hunter2"),
             ("HF_TOKEN", "hunter2\u{e9}"),
             ("HF_TOKEN", &long),
+            ("HUGGING_FACE_HUB_TOKEN", "hunter2 hunter2"),
         ] {
-            let error = of(&[("HOME", "/home/x"), (variable, value)]).unwrap_err();
+            let config = of(&[("HOME", "/home/x"), (variable, value)]).unwrap();
+            config.validate().unwrap();
+            let needs = if variable == "MULLAMA_OLLAMA_REGISTRY" {
+                [Needs::Registry, Needs::HuggingFace]
+            } else {
+                [Needs::HuggingFace, Needs::Registry]
+            };
+            config.check(needs[1]).unwrap();
+            let error = config.check(needs[0]).unwrap_err();
             let MullamaError::InvalidConfig { field, .. } = &error else { panic!("{error}") };
             assert_eq!(*field, variable);
+            assert!(!format!("{config:?}").contains("hunter2"));
             assert!(!error.to_string().contains("hunter2") && error.to_string().len() < 300, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_home_that_is_no_absolute_path_is_named_by_the_error() {
+        let variables = HashMap::from([("HOME", "rel")]);
+        let read = |name: &str| variables.get(name).map(OsString::from);
+        let variables = Variables { read: &read, home: None };
+        let error = MullamaError::from(variables.store().unwrap_err()).to_string();
+        assert!(error.contains("HOME") && error.contains("rel") && error.contains("MULLAMA_MODELS"), "{error}");
+        let config = of(&[("HOME", "rel"), ("MULLAMA_MODELS", "/srv/models")]).unwrap();
+        assert_eq!(config.store, PathBuf::from("/srv/models"));
+    }
+
+    #[test]
+    fn a_bad_variable_about_the_network_is_in_the_way_of_no_local_model() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().to_str().unwrap();
+        let config = of(&[("HOME", home), ("HF_TOKEN", "two words"), ("MULLAMA_OLLAMA_REGISTRY", "junk")]).unwrap();
+        let hub = crate::Hub::new(config).unwrap();
+        assert_eq!(hub.list().unwrap().models, []);
+        assert_eq!(hub.find("tiny").unwrap_err().code(), "MODEL_NOT_FOUND");
+        assert_eq!(hub.remove("tiny").unwrap_err().code(), "MODEL_NOT_FOUND");
+        for (name, variable) in [("hf.co/user/repo", "HF_TOKEN"), ("tiny", "MULLAMA_OLLAMA_REGISTRY")] {
+            let error = hub.find_or_pull_blocking(name, |_| true).unwrap_err();
+            assert!(matches!(error, MullamaError::InvalidConfig { field, .. } if field == variable), "{error}");
         }
     }
 }

@@ -6,6 +6,9 @@ use serde_json::{Map, Value};
 /// Most bytes of a layer that are read. Real ones have less than a kilobyte.
 const LAYER_LEN_MOST: usize = 1 << 20;
 
+/// Most bytes of a system message.
+const SYSTEM_LEN_MOST: usize = 32 << 10;
+
 /// Settings that a model's publisher recommends.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
 pub struct Defaults {
@@ -14,7 +17,7 @@ pub struct Defaults {
     pub stream: Map<String, Value>,
     /// The context length that is recommended (`num_ctx`), in tokens.
     pub n_ctx: Option<u32>,
-    /// The system message.
+    /// The system message; one that is longer than 32 KiB is left out, for it would fill the context.
     pub system: Option<String>,
 }
 
@@ -29,7 +32,7 @@ impl Defaults {
     /// assert_eq!((defaults.stream.len(), defaults.system.as_deref()), (2, Some("Be brief.")));
     /// ```
     pub fn from_layers(params: &[u8], system: &[u8]) -> Self {
-        let mut defaults = Self { system: text(system), ..Self::default() };
+        let mut defaults = Self { system: system_message(system), ..Self::default() };
         if params.len() > LAYER_LEN_MOST {
             return defaults;
         }
@@ -48,8 +51,12 @@ impl Defaults {
     }
 }
 
-fn text(bytes: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(bytes).ok().filter(|text| text.len() <= LAYER_LEN_MOST)?.trim();
+fn system_message(bytes: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(bytes).ok()?.trim();
+    if text.len() > SYSTEM_LEN_MOST {
+        tracing::warn!(bytes = text.len(), most = SYSTEM_LEN_MOST, "the recommended system message is left out");
+        return None;
+    }
     (!text.is_empty()).then(|| text.to_owned())
 }
 
@@ -167,6 +174,13 @@ mod tests {
         assert_eq!(Value::Object(defaults.stream), expected);
         assert_eq!(defaults.n_ctx, Some(8192));
         assert_eq!(of(&json!({"stop": "END"})).stream["stop_sequences"], json!(["END"]));
+    }
+
+    #[test]
+    fn a_system_message_that_would_fill_the_context_is_left_out() {
+        let system = |len: usize| Defaults::from_layers(b"", "x".repeat(len).as_bytes()).system;
+        assert_eq!(system(32 << 10).map(|text| text.len()), Some(32 << 10));
+        assert_eq!(system((32 << 10) + 1), None);
     }
 
     #[test]

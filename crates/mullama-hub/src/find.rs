@@ -6,9 +6,10 @@ use std::sync::Arc;
 use mullama::gguf::GgufError;
 use mullama::{ModelLoadFailure, MullamaError};
 
+use crate::store::files::Problems;
 use crate::store::lm_studio;
 use crate::store::ollama::{Layout, Stored};
-use crate::{Defaults, Hub, HubConfig, HuggingFaceName, LocalModel, Location, ModelName, RegistryName};
+use crate::{Hub, HubConfig, HuggingFaceName, LocalModel, Location, ModelName, RegistryName};
 
 /// What was looked at without success, in whole sentences.
 type Tried = Vec<String>;
@@ -23,8 +24,7 @@ pub(crate) struct Found {
 
 impl Found {
     fn file(name: &ModelName, path: PathBuf, location: Location) -> Self {
-        let model = LocalModel { name: name.without_query(), path, location, defaults: Defaults::default() };
-        Self { model, manifest: None }
+        Self { model: LocalModel::new(name.without_query(), path, location), manifest: None }
     }
 }
 
@@ -51,8 +51,9 @@ pub(crate) fn find(hub: &Hub, text: &str) -> Result<Found, MullamaError> {
         },
         _ => (name.clone(), Vec::new()),
     };
+    let alias = (target != name).then(|| name.to_string());
     match by_name(hub, &target) {
-        Ok(found) => Ok(found),
+        Ok(found) => Ok(Found { model: LocalModel { alias, ..found.model }, ..found }),
         Err(more) => {
             tried.extend(more);
             Err(unknown(hub.config(), &name, &target, tried))
@@ -61,7 +62,7 @@ pub(crate) fn find(hub: &Hub, text: &str) -> Result<Found, MullamaError> {
 }
 
 /// Looks up a name that is no alias.
-fn by_name(hub: &Hub, name: &ModelName) -> Result<Found, Tried> {
+pub(crate) fn by_name(hub: &Hub, name: &ModelName) -> Result<Found, Tried> {
     match name {
         ModelName::Demo => {
             let demo = hub.config().demo.clone().filter(|demo| demo.is_file());
@@ -123,12 +124,12 @@ pub(crate) fn of_layout(
     parts: &[String; 4],
     location: Location,
 ) -> Result<Option<Found>, String> {
-    let Some(stored) = layout.manifest(parts)? else {
+    let Some(stored) = layout.manifest(parts).map_err(|why| why.to_string())? else {
         return Ok(None);
     };
     let path = layout.model(&stored.manifest).map_err(|why| format!("{}: {why}", layout.root().display()))?;
     let defaults = layout.defaults(&stored.manifest);
-    let model = LocalModel { name: name.to_string(), path, location, defaults };
+    let model = LocalModel { defaults, ..LocalModel::new(name.to_string(), path, location) };
     Ok(Some(Found { model, manifest: Some((layout.clone(), stored)) }))
 }
 
@@ -146,8 +147,8 @@ fn hugging_face(hub: &Hub, name: &ModelName, repo: &HuggingFaceName) -> Result<F
             }
         }
     }
-    let mut why = None;
-    for snapshot in hub.hugging_face().repo(&repo.user, &repo.repo).snapshots() {
+    let (mut why, problems) = (None, Problems::default());
+    for snapshot in hub.hugging_face().repo(&repo.user, &repo.repo).snapshots(&problems) {
         match snapshot.choose(repo) {
             Ok(path) => return Ok(Found::file(name, path, Location::HuggingFace)),
             Err(no_choice) => why = why.or(Some(no_choice.found)),
@@ -156,12 +157,13 @@ fn hugging_face(hub: &Hub, name: &ModelName, repo: &HuggingFaceName) -> Result<F
     let cache = hub.config().hugging_face_cache.display();
     tried.push(why.map_or_else(|| format!("it is not in {cache}"), |why| format!("in {cache}, {why}")));
     for folder in &hub.config().lm_studio_folders {
-        match lm_studio::find(folder, &repo.user, &repo.repo).map(|found| found.choose(repo)) {
+        match lm_studio::find(folder, &repo.user, &repo.repo, &problems).map(|found| found.choose(repo)) {
             Some(Ok(path)) => return Ok(Found::file(name, path, Location::LmStudio)),
             Some(Err(no_choice)) => tried.push(format!("in {}, {}", folder.display(), no_choice.found)),
             None => {}
         }
     }
+    tried.extend(problems.into_list().iter().map(ToString::to_string));
     Err(tried)
 }
 

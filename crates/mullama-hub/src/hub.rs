@@ -51,6 +51,13 @@ impl Hub {
         crate::find::find(self, name).map(|found| found.model)
     }
 
+    /// What to do if a model's file turns out to be damaged; `None` if mullama cannot have downloaded it.
+    pub fn repair_advice(&self, model: &LocalModel) -> Option<String> {
+        let name = &model.name;
+        let advice = || format!("`mullama rm {name}` removes the file, and `mullama pull {name}` downloads it again");
+        matches!(model.location, Location::Mullama | Location::HuggingFace).then(advice)
+    }
+
     /// Remembers that a model is used now, for [`list`](Self::list). A store that cannot be written to is no error.
     pub fn touch(&self, model: &LocalModel) {
         if model.location != Location::File {

@@ -37,14 +37,14 @@ mod remove;
 mod show;
 mod store;
 
-pub use config::HubConfig;
+pub use config::{HubConfig, UnusableVariable};
 pub use defaults::Defaults;
 pub use hub::Hub;
-pub use list::Listed;
-pub use local::{LocalModel, Location};
+pub use list::{Listed, Listing};
+pub use local::{LocalModel, Location, Unreadable};
 pub use name::{HuggingFaceName, ModelName, RegistryName, shown_name};
 pub use progress::{Phase, Progress};
-pub use remove::Removed;
+pub use remove::{Kept, Removed};
 pub use show::{Memory, Shown, TensorsOfType};
 
 #[cfg(doctest)]

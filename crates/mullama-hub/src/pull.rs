@@ -1,25 +1,28 @@
 //! Downloads a model: asks where its name leads, fetches the blobs, and publishes it in a store or a cache.
 
+mod repo_blob;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use mullama::{DownloadFailure, MullamaError, gguf};
 use url::Url;
 
-use crate::download::{Blob, Fetched, Place, blocking, check_model, fetch};
+use crate::config::Needs;
+use crate::download::{Blob, Fetched, Home, Place, blocking, fetch};
 use crate::find::refused;
 use crate::http::{Http, is_loopback, shown};
 use crate::hugging_face::HuggingFace;
 use crate::progress::Tracker;
-use crate::quant::{self, NoChoice, RepoFile};
+use crate::quant::{self, NoChoice};
 use crate::registry::{NoAnswer, Registry};
-use crate::store::digest::Digest;
-use crate::store::files::disk;
+use crate::store::Pulled;
+use crate::store::files::{beside, disk};
 use crate::store::hugging_face::Repo;
 use crate::store::manifest::{Layer, LayerKind, MODEL_LAYER_LEN_MOST, Manifest};
-use crate::store::{Pulled, Store};
 use crate::{Defaults, Hub, HuggingFaceName, LocalModel, Location, ModelName, Progress, RegistryName};
+use repo_blob::{Record, RepoBlob, publish_files};
 
 /// See [`Hub::pull`].
 pub(crate) async fn pull<F: FnMut(&Progress) + Send>(
@@ -32,6 +35,7 @@ pub(crate) async fn pull<F: FnMut(&Progress) + Send>(
         ModelName::Registry(registry) => alias_of(hub, registry).await,
         _ => None,
     };
+    let alias = target.as_ref().map(|_| parsed.to_string());
     let parsed = target.unwrap_or(parsed);
     if matches!(parsed, ModelName::Demo | ModelName::Path(_)) {
         return checked(found(hub, name).await?).await;
@@ -45,6 +49,7 @@ pub(crate) async fn pull<F: FnMut(&Progress) + Send>(
             error => error,
         });
     }
+    check_network(hub, &parsed)?;
     let mut tracker = Tracker::new(&canonical, &mut progress);
     let http = Arc::new(Http::new(hub.config().stall_limit));
     let pull = Pull { hub, http, name: canonical.clone() };
@@ -56,7 +61,7 @@ pub(crate) async fn pull<F: FnMut(&Progress) + Send>(
     };
     let model = pulled.map_err(|ended| ended.error(canonical))?;
     tracker.done();
-    Ok(model)
+    Ok(LocalModel { alias, ..model })
 }
 
 /// See [`Hub::find_or_pull`].
@@ -71,10 +76,20 @@ pub(crate) async fn find_or_pull<F: FnMut(&Progress) + Send>(
     };
     match pull(hub, name, progress).await {
         Err(MullamaError::UnknownModel { name, tried, advice }) => {
-            looked_at.extend(tried);
+            // A name that is not downloaded was only looked for on this machine, once more.
+            looked_at.extend(tried.into_iter().filter(|each| !looked_at.contains(each)).collect::<Vec<_>>());
             Err(MullamaError::UnknownModel { name, tried: looked_at, advice })
         }
         pulled => pulled,
+    }
+}
+
+/// Refuses a download that needs a variable whose value cannot be used.
+fn check_network(hub: &Hub, name: &ModelName) -> Result<(), MullamaError> {
+    match name {
+        ModelName::Registry(RegistryName { host: None, .. }) => hub.config().check(Needs::Registry),
+        ModelName::HuggingFace(_) => hub.config().check(Needs::HuggingFace),
+        _ => Ok(()),
     }
 }
 
@@ -199,6 +214,7 @@ impl Pull<'_> {
                 is_model: layer.kind == LayerKind::Model,
                 lock: beside(&path, ".lock"),
                 place: Place::Path(path),
+                home: Home::Store(store.clone()),
             };
             fetch(&self.http, &blob, tracker).await?;
         }
@@ -263,20 +279,21 @@ impl Pull<'_> {
             let url = client.file(name, &revision.commit, &file.path);
             // Refused before anything is downloaded.
             repo.snapshot(&revision.commit, &file.path)?;
-            RepoBlob::new(&repo, file, url, chosen.len() == 1)
+            let home = Home::Repo(self.hub.store(), repo.clone());
+            RepoBlob::new(home, &repo, (file, url), chosen.len() == 1)
         });
         let files = files.collect::<Result<Vec<_>, _>>()?;
         let files = Arc::new(files);
         tracker.expect(files.len(), files.iter().map(|file| file.blob.len).sum());
         for _ in 0..ROUNDS {
-            self.record(name, &repo, &revision.commit, &files).await?;
+            let record = self.record(name, &repo, &revision.commit, &files).await?;
             for file in files.iter() {
                 fetch(&self.http, &file.blob, tracker)
                     .await
                     .map_err(|failure| Ended::Failed(failure).advised(advice))?;
             }
             // Another process may have removed a file that was there, or has just arrived.
-            if let Some(path) = publish_files(self.hub.store(), repo.clone(), &revision.commit, &files).await? {
+            if let Some(path) = publish_files(self.hub.store(), repo.clone(), &revision.commit, &files, record).await? {
                 return Ok(self.model(path, Location::HuggingFace, Defaults::default()));
             }
         }
@@ -290,7 +307,7 @@ impl Pull<'_> {
         repo: &Repo,
         commit: &str,
         files: &[RepoBlob],
-    ) -> Result<(), DownloadFailure> {
+    ) -> Result<Option<Record>, DownloadFailure> {
         let (store, name, repo, commit) = (self.hub.store(), name.clone(), repo.clone(), commit.to_owned());
         let files = files.iter().map(|file| (file.path.clone(), file.etag.clone())).collect::<Vec<_>>();
         blocking(move || {
@@ -302,7 +319,12 @@ impl Pull<'_> {
                     missing.push((path, etag));
                 }
             }
-            if missing.is_empty() { Ok(()) } else { store.record_pull(&name, &Pulled { commit, files: missing }) }
+            if missing.is_empty() {
+                return Ok(None);
+            }
+            let pulled = Pulled { commit, files: missing };
+            store.record_pull(&name, &pulled)?;
+            Ok(Some((name, pulled)))
         })
         .await
     }
@@ -320,6 +342,7 @@ impl Pull<'_> {
             most: MODEL_LAYER_LEN_MOST,
             is_model: true,
             lock: beside(&store.url_blob(url), ".lock"),
+            home: Home::Store(store.clone()),
             place: Place::Url(store),
         };
         let Fetched { path, .. } = fetch(&self.http, &blob, tracker).await.map_err(|failure| match failure {
@@ -332,7 +355,7 @@ impl Pull<'_> {
     }
 
     fn model(&self, path: PathBuf, location: Location, defaults: Defaults) -> LocalModel {
-        LocalModel { name: self.name.clone(), path, location, defaults }
+        LocalModel { defaults, ..LocalModel::new(self.name.clone(), path, location) }
     }
 }
 
@@ -342,101 +365,4 @@ fn registry_advice(name: &RegistryName) -> String {
     } else {
         format!("check the name and its tag ({})", name.tag)
     }
-}
-
-/// A file of a repository and where it goes.
-struct RepoBlob {
-    path: String,
-    etag: String,
-    blob: Blob,
-}
-
-impl RepoBlob {
-    fn new(repo: &Repo, file: &RepoFile, url: Url, is_model: bool) -> Result<Self, DownloadFailure> {
-        let Some(etag) = file.etag.clone() else {
-            let message = "the repository does not give the digest of the file".to_owned();
-            return Err(DownloadFailure::Protocol { url: shown(&url), message });
-        };
-        if let Some(len) = file.len.filter(|len| *len > MODEL_LAYER_LEN_MOST) {
-            let message = format!("the file has {len} bytes, but must have at most {MODEL_LAYER_LEN_MOST}");
-            return Err(DownloadFailure::Protocol { url: shown(&url), message });
-        }
-        let blob = Blob {
-            url,
-            file: file.path.clone(),
-            digest: Digest::parse(&etag),
-            len: file.len,
-            most: file.len.unwrap_or(MODEL_LAYER_LEN_MOST).min(MODEL_LAYER_LEN_MOST),
-            is_model,
-            lock: repo.lock(&etag)?,
-            place: Place::Path(repo.blob(&etag)?),
-        };
-        Ok(Self { path: file.path.clone(), etag, blob })
-    }
-}
-
-/// Publishes the files of a revision, and returns the path of the first; `None` if one of them is missing.
-async fn publish_files(
-    store: Store,
-    repo: Repo,
-    commit: &str,
-    files: &Arc<Vec<RepoBlob>>,
-) -> Result<Option<PathBuf>, DownloadFailure> {
-    let (commit, files) = (commit.to_owned(), Arc::clone(files));
-    blocking(move || {
-        let _lock = store.lock()?;
-        for file in files.iter() {
-            let is_published = repo.snapshot(&commit, &file.path)?.is_file();
-            if !is_published && !repo.blob(&file.etag)?.is_file() {
-                return Ok(None);
-            }
-        }
-        if files.len() > 1 {
-            check_parts(&repo, &files)?;
-        }
-        let mut first = None;
-        for file in files.iter() {
-            let path = repo.publish(&commit, &file.path, &file.etag)?;
-            first.get_or_insert(path);
-        }
-        repo.write_ref("main", &commit)?;
-        Ok(Some(first.expect("a model has at least one file")))
-    })
-    .await
-}
-
-/// Checks a model in several files before it is published, which needs them under their names side by side.
-fn check_parts(repo: &Repo, files: &[RepoBlob]) -> Result<(), DownloadFailure> {
-    let root = repo.folder();
-    let failed = |error: std::io::Error| disk(&root, &error);
-    let folder = tempfile::Builder::new().prefix(".mullama-check-").tempdir_in(&root).map_err(failed)?;
-    let mut first = None;
-    for file in files {
-        let name = file.path.rsplit('/').next().unwrap_or(&file.path);
-        let path = folder.path().join(name);
-        link(&repo.blob(&file.etag)?, &path).map_err(failed)?;
-        first.get_or_insert(path);
-    }
-    let url = files.first().map(|file| shown(&file.blob.url)).unwrap_or_default();
-    let checked = check_model(&first.expect("there are several files"), &url);
-    if checked.is_err() {
-        for file in files {
-            let blob = repo.blob(&file.etag)?;
-            fs::remove_file(&blob).map_err(|error| disk(&blob, &error))?;
-        }
-    }
-    checked
-}
-
-fn link(blob: &Path, path: &Path) -> std::io::Result<()> {
-    #[cfg(unix)]
-    return std::os::unix::fs::symlink(blob, path);
-    #[cfg(not(unix))]
-    fs::hard_link(blob, path)
-}
-
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
 }

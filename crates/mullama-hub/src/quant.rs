@@ -7,7 +7,7 @@ mod label;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub(crate) use label::Label;
+pub(crate) use label::{Label, split};
 
 /// The quantization that is chosen if none was asked for.
 const DEFAULT: &str = "Q4_K_M";

@@ -1,6 +1,7 @@
 //! Removes what mullama downloaded, and nothing else.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -11,12 +12,19 @@ use url::Url;
 use crate::alias::disk_error;
 use crate::find::{self, refuse};
 use crate::store::digest::Digest;
-use crate::store::files::{self, names_in, read_small};
+use crate::store::files::{self, Problems, beside, names_in, read_small};
+use crate::store::hugging_face::Repo;
+use crate::store::lock::try_passing_lock;
 use crate::store::pulls::PullRecord;
-use crate::{Hub, HuggingFaceName, Location, ModelName, RegistryName};
+use crate::{Hub, HuggingFaceName, Location, ModelName, RegistryName, Unreadable};
 
+/// Most bytes of a lock's file, which names what is downloaded.
+const LOCK_LEN_MOST: u64 = 4096;
 /// Most bytes of the record beside an unfinished file.
 const RECORD_LEN_MOST: u64 = 4 << 20;
+const BUSY: &str = "is being downloaded by another process";
+/// What can be removed instead of a file.
+const FILE: &str = "a model that mullama downloaded; this is a file, which you can delete yourself";
 /// What the names of unfinished files end in.
 const UNFINISHED: [&str; 3] = [".part", ".part.json", ".incomplete"];
 
@@ -34,7 +42,30 @@ pub struct Removed {
     /// Names that stood for the model, and are gone too.
     pub aliases: Vec<String>,
     /// Why files stay that may not be needed any more.
-    pub kept: Option<String>,
+    pub kept: Option<Kept>,
+}
+
+/// Why files of a removed model stay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Kept {
+    /// What is in the way: a file that cannot be read, or one that is in use.
+    #[serde(serialize_with = "crate::local::path_as_text")]
+    pub path: PathBuf,
+    /// Why, as a sentence about `path` without its subject, such as `cannot be read: Permission denied (os error 13)`.
+    pub reason: String,
+}
+
+impl From<Unreadable> for Kept {
+    fn from(unreadable: Unreadable) -> Self {
+        Self { path: unreadable.path, reason: format!("cannot be read: {}", unreadable.reason) }
+    }
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.path.display(), self.reason)
+    }
 }
 
 impl Removed {
@@ -48,31 +79,58 @@ impl Removed {
         Ok(())
     }
 
-    /// Notes why the blobs stay.
-    fn keep(&mut self, why: String) {
-        tracing::warn!(name = self.name, %why, "the files of the model stay, for other models may need them");
+    /// Notes why files stay.
+    fn keep(&mut self, why: impl Into<Kept>) {
+        let why = why.into();
+        tracing::warn!(name = self.name, %why, "files of the model stay");
         self.kept = Some(why);
     }
 
-    /// Removes a blob, unless another process is downloading it.
-    fn blob(&mut self, path: &Path) -> Result<(), DownloadFailure> {
-        let with = |suffix: &str| PathBuf::from(format!("{}{suffix}", path.display()));
-        let lock = fs::File::options().write(true).open(with(".lock"));
-        if let Ok(lock) = &lock
-            && lock.try_lock().is_err()
-        {
-            return Ok(());
+    /// Removes a blob and what an unfinished download left beside it, unless another process is downloading it.
+    fn blob(&mut self, path: &Path, lock: &Path) -> Result<(), DownloadFailure> {
+        self.unless_busy(path, lock, |removed| {
+            removed.file(path)?;
+            removed.unfinished(path)
+        })
+    }
+
+    /// Removes what an unfinished download left beside a blob.
+    fn unfinished(&mut self, path: &Path) -> Result<(), DownloadFailure> {
+        UNFINISHED.iter().try_for_each(|suffix| self.file(&beside(path, suffix)))
+    }
+
+    /// Does something with a blob while nobody downloads it.
+    fn unless_busy(
+        &mut self,
+        path: &Path,
+        lock: &Path,
+        act: impl FnOnce(&mut Self) -> Result<(), DownloadFailure>,
+    ) -> Result<(), DownloadFailure> {
+        match try_passing_lock(lock) {
+            Ok(None) => {
+                self.keep(Kept::busy(path));
+                Ok(())
+            }
+            // Where no lock can be made, nobody can download.
+            _lock => act(self),
         }
-        self.file(path)?;
-        UNFINISHED.iter().try_for_each(|suffix| self.file(&with(suffix)))
+    }
+}
+
+impl Kept {
+    /// A file that another process downloads.
+    fn busy(path: &Path) -> Self {
+        Self { path: path.to_owned(), reason: BUSY.to_owned() }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.reason == BUSY
     }
 }
 
 /// See [`Hub::remove`].
 fn remove(hub: &Hub, text: &str) -> Result<Removed, MullamaError> {
-    if text != "demo" && Path::new(text).is_file() {
-        return Err(refuse(text, "a model that mullama downloaded; this is a file, which you can delete yourself"));
-    }
+    // Only names are removed, so that a file which happens to have the name of a model is in nobody's way.
     let name = ModelName::parse(text)?;
     let shown = name.without_query();
     let on_disk = |failure| disk_error("remove", &shown, failure);
@@ -91,9 +149,15 @@ fn remove(hub: &Hub, text: &str) -> Result<Removed, MullamaError> {
         ModelName::Demo | ModelName::Path(_) => {}
     }
     if removed.files.is_empty() {
-        return Err(not_removed(hub, text));
+        return Err(match removed.kept.filter(Kept::is_busy) {
+            Some(Kept { path, reason }) => {
+                let message = format!("it {reason}; try again when that has ended");
+                on_disk(DownloadFailure::Disk { path, message })
+            }
+            None => not_removed(hub, &name),
+        });
     }
-    for (alias, target) in hub.store().aliases() {
+    for (alias, target) in hub.store().aliases(&Problems::default()) {
         if target.without_query() == shown && hub.store().remove_alias(&alias).map_err(on_disk)? {
             removed.aliases.push(alias.to_string());
         }
@@ -103,15 +167,19 @@ fn remove(hub: &Hub, text: &str) -> Result<Removed, MullamaError> {
 }
 
 /// Why nothing was removed: there is no such model, or it belongs to another program.
-fn not_removed(hub: &Hub, text: &str) -> MullamaError {
-    let found = match find::find(hub, text) {
-        Ok(found) => found.model,
-        Err(error) => return error,
+fn not_removed(hub: &Hub, name: &ModelName) -> MullamaError {
+    let text = &name.without_query();
+    let found = match (find::by_name(hub, name), name) {
+        (Ok(found), _) => found.model,
+        (Err(_), ModelName::Path(_)) => return find::find(hub, text).err().unwrap_or_else(|| refuse(text, FILE)),
+        (Err(tried), _) => {
+            let advice = "`mullama list` shows the models that are here".to_owned();
+            return MullamaError::UnknownModel { name: text.clone(), tried, advice };
+        }
     };
     let owner = match found.location {
         Location::File if text == "demo" => "this is part of mullama itself".to_owned(),
-        Location::File => "this is a file, which you can delete yourself".to_owned(),
-        Location::Mullama => "another process is downloading this one; try again later".to_owned(),
+        Location::File | Location::Mullama => return refuse(text, FILE),
         Location::HuggingFace => {
             format!("another program put {} into the shared cache; remove it with `hf cache`", found.path.display())
         }
@@ -125,12 +193,15 @@ fn not_removed(hub: &Hub, text: &str) -> MullamaError {
 fn of_registry(hub: &Hub, name: &RegistryName, removed: &mut Removed) -> Result<(), DownloadFailure> {
     let (store, layout) = (hub.store(), hub.store().layout());
     let manifests = store.root().join("manifests");
-    let exact = name.parts().iter().fold(manifests.clone(), |path, part| path.join(part));
     let stored = layout.manifest(&name.parts()).ok().flatten();
-    let path = stored.as_ref().map_or(exact, |stored| stored.path.clone());
+    let path = stored.as_ref().map_or_else(|| store.manifest_path(name), |stored| stored.path.clone());
     removed.file(&path)?;
     if let Some(folder) = path.parent() {
         files::remove_empty_folders(folder, &manifests);
+    }
+    // Another model may have got such a blob meanwhile, so only what is beside it goes.
+    for path in unfinished(hub, name) {
+        removed.unless_busy(&path, &beside(&path, ".lock"), |removed| removed.unfinished(&path))?;
     }
     let used = match used_blobs(hub) {
         Ok(used) => used,
@@ -142,10 +213,8 @@ fn of_registry(hub: &Hub, name: &RegistryName, removed: &mut Removed) -> Result<
     let layers = stored.iter().flat_map(|stored| stored.manifest.layers.iter().chain(&stored.manifest.config));
     let unused = layers.map(|layer| &layer.digest).filter(|digest| !used.contains(*digest)).collect::<HashSet<_>>();
     for digest in unused {
-        removed.blob(&store.blob(digest))?;
-    }
-    for part in unfinished(hub, name) {
-        removed.blob(&part)?;
+        let path = store.blob(digest);
+        removed.blob(&path, &beside(&path, ".lock"))?;
     }
     Ok(())
 }
@@ -155,7 +224,7 @@ fn of_registry(hub: &Hub, name: &RegistryName, removed: &mut Removed) -> Result<
 /// # Errors
 ///
 /// Why it is not known which are needed: then none may be removed.
-fn used_blobs(hub: &Hub) -> Result<HashSet<Digest>, String> {
+fn used_blobs(hub: &Hub) -> Result<HashSet<Digest>, Unreadable> {
     let layout = hub.store().layout();
     let mut used = hub.store().url_digests()?.into_iter().collect::<HashSet<_>>();
     for parts in layout.all_names()? {
@@ -172,8 +241,9 @@ struct PartRecord {
     url: String,
 }
 
-/// The blobs, not there yet, of unfinished downloads of a model: their records name the address of its repository.
-fn unfinished(hub: &Hub, name: &RegistryName) -> Vec<PathBuf> {
+/// The blobs, not there yet, of unfinished downloads of a model: their records name the address of its repository, and
+/// their locks the model.
+fn unfinished(hub: &Hub, name: &RegistryName) -> HashSet<PathBuf> {
     let blobs = hub.store().root().join("blobs");
     let suffix = format!("/v2/{}/{}/blobs/", name.namespace, name.model);
     let host = name.host.clone().or_else(|| authority(&hub.config().registry));
@@ -181,12 +251,18 @@ fn unfinished(hub: &Hub, name: &RegistryName) -> Vec<PathBuf> {
         Ok(url) => authority(&url) == host && url.path().contains(&suffix),
         Err(_) => false,
     };
-    let names = names_in(&blobs).into_iter().filter_map(|name| name.strip_suffix(".part.json").map(str::to_owned));
-    let read = |blob: &String| {
-        let bytes = read_small(&blobs.join(format!("{blob}.part.json")), RECORD_LEN_MOST).ok()?;
-        serde_json::from_slice::<PartRecord>(&bytes).ok()
+    let read = |file: &str, most| read_small(&blobs.join(file), most).ok();
+    let is_ours = |file: &str| match file.rsplit_once('.') {
+        Some((_, "lock")) => read(file, LOCK_LEN_MOST).is_some_and(|text| text == name.to_string().as_bytes()),
+        _ => read(file, RECORD_LEN_MOST)
+            .and_then(|bytes| serde_json::from_slice::<PartRecord>(&bytes).ok())
+            .is_some_and(|record| is_of_model(&record)),
     };
-    names.filter(|blob| read(blob).is_some_and(|record| is_of_model(&record))).map(|blob| blobs.join(blob)).collect()
+    let blob = |file: String| {
+        let blob = file.strip_suffix(".part.json").or_else(|| file.strip_suffix(".lock"))?;
+        is_ours(&file).then(|| blobs.join(blob))
+    };
+    names_in(&blobs).into_iter().filter_map(blob).collect()
 }
 
 /// The host of an address, with its port if that is not the usual one.
@@ -198,12 +274,16 @@ fn authority(url: &Url) -> Option<String> {
 /// Removes what mullama downloaded from an address.
 fn of_url(hub: &Hub, url: &Url, removed: &mut Removed) -> Result<(), DownloadFailure> {
     let store = hub.store();
-    removed.blob(&store.url_blob(url))?;
+    let unfinished = store.url_blob(url);
+    removed.blob(&unfinished, &beside(&unfinished, ".lock"))?;
     if let Some(model) = store.url_model(url) {
         removed.file(&model.record)?;
         match used_blobs(hub) {
             Ok(used) if used.contains(&model.digest) => {}
-            Ok(_) => removed.blob(&store.blob(&model.digest))?,
+            Ok(_) => {
+                let path = store.blob(&model.digest);
+                removed.blob(&path, &beside(&path, ".lock"))?;
+            }
             Err(why) => removed.keep(why),
         }
     }
@@ -212,7 +292,7 @@ fn of_url(hub: &Hub, url: &Url, removed: &mut Removed) -> Result<(), DownloadFai
 
 /// Removes the files of the shared cache that mullama downloaded for this name.
 fn of_hugging_face(hub: &Hub, name: &HuggingFaceName, removed: &mut Removed) -> Result<(), DownloadFailure> {
-    let found = find::find(hub, &name.to_string()).ok().map(|found| found.model.path);
+    let found = find::by_name(hub, &ModelName::HuggingFace(name.clone())).ok().map(|found| found.model.path);
     let repo = hub.hugging_face().repo(&name.user, &name.repo);
     let is_of = |record: &PullRecord| {
         let holds = |(file, _): &(String, String)| repo.snapshot(&record.pulled.commit, file).ok() == found;
@@ -221,27 +301,45 @@ fn of_hugging_face(hub: &Hub, name: &HuggingFaceName, removed: &mut Removed) -> 
     let all = hub.store().pulls(&name.user, &name.repo);
     let (ours, others) = all.into_iter().partition::<Vec<_>, _>(is_of);
     for record in ours {
-        for (file, etag) in &record.pulled.files {
-            let is_shared = others.iter().any(|other| {
-                other.pulled.commit == record.pulled.commit && other.pulled.files.iter().any(|(path, _)| path == file)
-            });
-            if is_shared {
-                continue;
-            }
-            let at = repo.snapshot(&record.pulled.commit, file)?;
-            removed.file(&at)?;
-            if let Some(folder) = at.parent() {
-                files::remove_empty_folders(folder, &repo.folder().join("snapshots"));
-            }
-            let blob = repo.blob(etag)?;
-            if !is_linked(&repo.folder().join("snapshots"), &blob, 0) {
-                removed.blob(&blob)?;
-            }
+        let paths = |(_, etag): &(String, String)| Ok((repo.blob(etag)?, repo.lock(etag)?));
+        let blobs = record.pulled.files.iter().map(paths).collect::<Result<Vec<_>, DownloadFailure>>()?;
+        if let Some((held, _)) = blobs.iter().find(|(_, lock)| matches!(try_passing_lock(lock), Ok(None))) {
+            removed.keep(Kept::busy(held));
+            continue;
         }
+        of_record(&repo, &record, &others, removed)?;
         repo.forget(&record.pulled.commit)?;
         removed.file(&record.path)?;
         if let Some(folder) = record.path.parent() {
             files::remove_empty_folders(folder, hub.store().root());
+        }
+    }
+    Ok(())
+}
+
+/// Removes the files of a record that no other record has.
+fn of_record(
+    repo: &Repo,
+    record: &PullRecord,
+    others: &[PullRecord],
+    removed: &mut Removed,
+) -> Result<(), DownloadFailure> {
+    let snapshots = repo.folder().join("snapshots");
+    for (file, etag) in &record.pulled.files {
+        let has = |other: &PullRecord| {
+            other.pulled.commit == record.pulled.commit && other.pulled.files.iter().any(|(path, _)| path == file)
+        };
+        if others.iter().any(has) {
+            continue;
+        }
+        let at = repo.snapshot(&record.pulled.commit, file)?;
+        removed.file(&at)?;
+        if let Some(folder) = at.parent() {
+            files::remove_empty_folders(folder, &snapshots);
+        }
+        let blob = repo.blob(etag)?;
+        if !is_linked(&snapshots, &blob, 0) {
+            removed.blob(&blob, &repo.lock(etag)?)?;
         }
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! Shows what is known about a model on this machine.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use mullama::gguf::{self, Description, MetadataValue};
 use mullama::{ModelLoadFailure, MullamaError};
@@ -93,9 +94,13 @@ fn show(hub: &Hub, name: &str, n_ctx: Option<u32>) -> Result<Shown, MullamaError
         return Err(MullamaError::InvalidConfig { field: "n_ctx", value: "0".to_owned(), range });
     }
     let Found { model, manifest } = find::find(hub, name)?;
-    let described = gguf::describe(&model.path).map_err(|error| MullamaError::ModelLoad {
-        path: model.path.clone(),
-        source: ModelLoadFailure::Gguf(std::sync::Arc::new(error)),
+    let described = gguf::describe(&model.path).map_err(|error| {
+        let source = Arc::new(error);
+        let source = match hub.repair_advice(&model) {
+            Some(advice) => ModelLoadFailure::Damaged { source, advice },
+            None => ModelLoadFailure::Gguf(source),
+        };
+        MullamaError::ModelLoad { path: model.path.clone(), source }
     })?;
     let licence = manifest.and_then(|(layout, stored)| layout.licence(&stored.manifest));
     let trained = described.count("context_length");

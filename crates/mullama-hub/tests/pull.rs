@@ -33,6 +33,7 @@ impl Setting {
             offline: None,
             demo: Some(demo()),
             stall_limit: Duration::from_secs(2),
+            unusable: Vec::new(),
         }
     }
 

@@ -11,6 +11,13 @@ use pyo3::types::{PyDict, PyTuple};
 use crate::facts;
 use crate::pull::{self, Wanted};
 
+/// A path, and what is wrong with it.
+type Problem = (PathBuf, String);
+/// The models of a list, and what cannot be read.
+type ListFacts<'py> = (Vec<Bound<'py, PyDict>>, Vec<Problem>);
+/// The fields of the package's `RemovedModel`.
+type RemovedFacts<'py> = (String, Bound<'py, PyTuple>, u64, Option<Problem>);
+
 /// Finds models by name and downloads those that are missing, as the environment says when it is made.
 #[pyclass(frozen)]
 #[derive(Debug)]
@@ -28,6 +35,11 @@ impl Hub {
     fn find<'py>(&self, py: Python<'py>, name: String) -> PyResult<Bound<'py, PyDict>> {
         let local = self.blocking(py, move |hub| used(hub, hub.find(&name)))?;
         facts::local(py, &local)
+    }
+
+    /// What to do if the file of a model turns out to be damaged; None if mullama cannot have downloaded it.
+    fn repair_advice(&self, py: Python<'_>, name: String) -> PyResult<Option<String>> {
+        self.blocking(py, move |hub| hub.find(&name).map(|model| hub.repair_advice(&model)))
     }
 
     /// As `find`, awaited on the event loop.
@@ -67,14 +79,15 @@ impl Hub {
 
     /// The names of all models on this machine.
     fn names(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        let models = self.blocking(py, mullama_hub::Hub::list)?;
+        let models = self.blocking(py, mullama_hub::Hub::list)?.models;
         Ok(models.into_iter().flat_map(|model| std::iter::once(model.name).chain(model.aliases)).collect())
     }
 
-    /// All models on this machine.
-    fn list<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyDict>>> {
-        let models = self.blocking(py, mullama_hub::Hub::list)?;
-        models.iter().map(|model| facts::listed(py, model)).collect()
+    /// All models on this machine, and the paths that cannot be read, each with the reason.
+    fn list<'py>(&self, py: Python<'py>) -> PyResult<ListFacts<'py>> {
+        let found = self.blocking(py, mullama_hub::Hub::list)?;
+        let models = found.models.iter().map(|model| facts::listed(py, model)).collect::<PyResult<_>>()?;
+        Ok((models, found.unreadable.into_iter().map(|each| (each.path, each.reason)).collect()))
     }
 
     /// What is known about a model on this machine.
@@ -84,11 +97,12 @@ impl Hub {
         facts::shown(py, &shown)
     }
 
-    /// Removes a model of ours, or an alias: its name in full, its other names that went with it, and the bytes that
-    /// became free.
-    fn remove<'py>(&self, py: Python<'py>, name: String) -> PyResult<(String, Bound<'py, PyTuple>, u64)> {
+    /// Removes a model of ours, or an alias: its name in full, its other names that went with it, the bytes that became
+    /// free, and why files stay: what is in the way, and the reason.
+    fn remove<'py>(&self, py: Python<'py>, name: String) -> PyResult<RemovedFacts<'py>> {
         let removed = self.blocking(py, move |hub| hub.remove(&name))?;
-        Ok((removed.name, PyTuple::new(py, removed.aliases)?, removed.bytes))
+        let kept = removed.kept.map(|kept| (kept.path, kept.reason));
+        Ok((removed.name, PyTuple::new(py, removed.aliases)?, removed.bytes, kept))
     }
 
     /// Gives a model another name.

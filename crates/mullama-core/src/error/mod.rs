@@ -184,6 +184,14 @@ pub enum ModelLoadFailure {
     /// The check of the GGUF header refused the file before llama.cpp saw it.
     #[error("{0}")]
     Gguf(#[source] Arc<GgufError>),
+    /// The same check refused a file that was whole when it was downloaded.
+    #[error("{source}; {advice}")]
+    Damaged {
+        /// What is wrong with the file.
+        source: Arc<GgufError>,
+        /// What to do.
+        advice: String,
+    },
     /// llama.cpp refused the file, the context or the vocabulary.
     #[error("{0}")]
     LlamaCpp(#[source] Arc<mullama_ffi::Error>),

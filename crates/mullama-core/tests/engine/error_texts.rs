@@ -17,6 +17,7 @@ fn of_model(failure: &ModelLoadFailure) -> Vec<String> {
     match failure {
         ModelLoadFailure::Io(error) | ModelLoadFailure::Thread(error) => vec![error.to_string()],
         ModelLoadFailure::Gguf(error) => vec![error.to_string()],
+        ModelLoadFailure::Damaged { source, advice } => vec![source.to_string(), advice.clone()],
         ModelLoadFailure::LlamaCpp(error) => vec![error.to_string()],
         ModelLoadFailure::Cancelled => vec!["cancelled".into()],
         ModelLoadFailure::ChangedWhileLoading => vec!["changed".into()],
@@ -142,6 +143,10 @@ fn facts(error: &MullamaError) -> Vec<String> {
 fn all() -> Vec<(&'static str, MullamaError)> {
     let path = || PathBuf::from("/no/such/model.gguf");
     let llama = || Arc::new(mullama_ffi::Error::DecodeFailed { status: -3, said: vec!["graph compute failed".into()] });
+    let damaged = || ModelLoadFailure::Damaged {
+        source: Arc::new(mullama::gguf::check(&path()).expect_err("an error")),
+        advice: "pull it again".into(),
+    };
     let load = |source| MullamaError::ModelLoad { path: path(), source };
     let config = || MullamaError::InvalidConfig { field: "top_p", value: "1.5".into(), range: "0.0 to 1.0".into() };
     let timeout = |deadline| MullamaError::StreamTimeout { deadline, limit_ms: 30_001, completion_tokens: 417 };
@@ -153,6 +158,7 @@ fn all() -> Vec<(&'static str, MullamaError)> {
         ("MODEL_LOAD", load(ModelLoadFailure::Io(io_error()))),
         ("MODEL_LOAD", load(ModelLoadFailure::LlamaCpp(llama()))),
         ("MODEL_LOAD", load(ModelLoadFailure::Gguf(Arc::new(mullama::gguf::check(&path()).expect_err("an error"))))),
+        ("MODEL_LOAD", load(damaged())),
         ("MODEL_LOAD", load(ModelLoadFailure::Cancelled)),
         ("MODEL_LOAD", load(ModelLoadFailure::ChangedWhileLoading)),
         ("MODEL_LOAD", load(ModelLoadFailure::NoDecoder { architecture: "bert".into() })),

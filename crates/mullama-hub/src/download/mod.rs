@@ -33,10 +33,11 @@ use crate::progress::Tracker;
 use crate::store::Store;
 use crate::store::digest::Digest;
 use crate::store::files::disk;
+use crate::store::hugging_face::Repo;
 use attempt::{Attempt, Complete};
 use part_file::PartFile;
 
-pub(crate) use publish::check_model;
+pub(crate) use publish::{check_model, without_path};
 pub(crate) use record::open;
 
 /// Tries in a row without new bytes before the download fails.
@@ -58,7 +59,30 @@ pub(crate) struct Blob {
     /// Whether it is a model by itself, which must pass the GGUF check.
     pub(crate) is_model: bool,
     pub(crate) place: Place,
+    pub(crate) home: Home,
     pub(crate) lock: PathBuf,
+}
+
+/// To whose folders a blob and its lock belong.
+#[derive(Debug, Clone)]
+pub(crate) enum Home {
+    /// mullama's store.
+    Store(Store),
+    /// A repository in the shared cache, whose folders are removed under the lock of the store.
+    Repo(Store, Repo),
+}
+
+impl Home {
+    /// Makes the folders. Blocks.
+    pub(crate) fn prepare(&self) -> Result<(), DownloadFailure> {
+        match self {
+            Self::Store(store) => store.prepare_blobs().map(|_| ()),
+            Self::Repo(store, repo) => {
+                let _lock = store.lock()?;
+                repo.prepare()
+            }
+        }
+    }
 }
 
 /// Where a blob goes. The part file is next to it.
@@ -103,7 +127,7 @@ pub(crate) async fn fetch(
         tracker.file_done(found.len);
         return Ok(found);
     }
-    let lock = Arc::new(lock::acquire(&blob.lock, tracker).await?);
+    let lock = Arc::new(lock::acquire(blob, tracker).await?);
     let attempt = Attempt { http, blob, part, lock, has_ranges: true };
     // Another process that held the lock may have downloaded it, or was killed before it removed its record.
     if let Some(found) = existing(blob).await? {

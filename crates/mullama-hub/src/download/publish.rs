@@ -23,11 +23,11 @@ pub(super) fn publish(part: &Path, file: &File, blob: &Path) -> Result<(), Downl
 pub(crate) fn check_model(path: &Path, url: &str) -> Result<(), DownloadFailure> {
     match gguf::check(path) {
         Ok(_) => Ok(()),
-        Err(error) => Err(DownloadFailure::InvalidFile { url: url.to_owned(), message: message(&error, path) }),
+        Err(error) => Err(DownloadFailure::InvalidFile { url: url.to_owned(), message: without_path(&error, path) }),
     }
 }
 
-/// What is wrong with the file, without the path of the part file, which means nothing to the user.
-fn message(error: &gguf::GgufError, path: &Path) -> String {
+/// What is wrong with the file, without its path, which means nothing to the user.
+pub(crate) fn without_path(error: &gguf::GgufError, path: &Path) -> String {
     error.to_string().replace(&path.display().to_string(), "it")
 }

@@ -28,7 +28,9 @@ impl Setting {
         let content = Content::generated(len, 7);
         server.add_file(FILE, content.clone());
         server.set_direct(true);
-        Self { server, content, folder: tempfile::tempdir().unwrap() }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("blobs")).unwrap();
+        Self { server, content, folder }
     }
 
     fn blob(&self) -> Blob {
@@ -40,12 +42,13 @@ impl Setting {
             most: self.content.len(),
             is_model: false,
             place: Place::Path(self.path("x")),
+            home: super::Home::Store(crate::store::Store::new(self.folder.path().to_owned())),
             lock: self.path("x.lock"),
         }
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.folder.path().join("blobs").join(name)
     }
 
     async fn fetch(&self) -> Result<Fetched, DownloadFailure> {
@@ -74,14 +77,14 @@ impl Setting {
         }
     }
 
-    /// Asserts that the blob is right and that nothing else is left but the lock.
+    /// Asserts that the blob is right and that nothing else is left.
     fn assert_right(&self) {
         assert!(std::fs::read(self.path("x")).unwrap() == self.content.to_vec(), "the file is not right");
-        assert_eq!(self.names(), ["x", "x.lock"]);
+        assert_eq!(self.names(), ["x"]);
     }
 
     fn names(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.folder.path()).unwrap();
+        let entries = std::fs::read_dir(self.folder.path().join("blobs")).unwrap();
         let mut names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>();
         names.sort();
         names
@@ -121,7 +124,13 @@ async fn an_abandoned_download_is_continued() {
     let setting = Setting::new(LEN);
     setting.server.fault(FILE, Fault::Stall { bytes: 3 << 20 }, u64::MAX);
     setting.abandon_after(12 << 20).await;
-    assert_eq!(setting.names(), ["x.lock", "x.part", "x.part.json"].map(str::to_owned));
+    // The lock is held until the last record is on the disk.
+    let until_unlocked = async {
+        while setting.names() != ["x.part", "x.part.json"] {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), until_unlocked).await.unwrap();
     setting.server.clear_faults();
     setting.server.clear_requests();
     setting.fetch().await.unwrap();
@@ -182,7 +191,7 @@ async fn a_wrong_digest_is_deleted_and_reported() {
     setting.server.fault(FILE, Fault::Corrupt { at: LEN / 2 }, u64::MAX);
     let failure = setting.fetch().await.unwrap_err();
     assert!(matches!(failure, DownloadFailure::Digest { .. }), "{failure}");
-    assert_eq!(setting.names(), ["x.lock"]);
+    assert_eq!(setting.names(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -72,7 +72,7 @@ fn without_extension(name: &str) -> &str {
 }
 
 /// For `model-00001-of-00003.gguf`: the path before the number, and the number of parts.
-pub(super) fn split(path: &str) -> Option<(&str, usize)> {
+pub(crate) fn split(path: &str) -> Option<(&str, usize)> {
     let (rest, parts) = without_extension(path).rsplit_once("-of-")?;
     let (group, part) = rest.rsplit_once('-')?;
     let number = |text: &str| {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use mullama::DownloadFailure;
 
 use super::Store;
-use super::files::{self, read_small};
+use super::files::{self, Problems, read_small};
 use super::ollama::Layout;
 use crate::{ModelName, RegistryName};
 
@@ -38,8 +38,8 @@ impl Store {
     }
 
     /// All aliases and what they stand for.
-    pub(crate) fn aliases(&self) -> Vec<(RegistryName, ModelName)> {
-        let names = Layout::new(self.root().join("aliases")).names();
+    pub(crate) fn aliases(&self, problems: &Problems) -> Vec<(RegistryName, ModelName)> {
+        let names = Layout::new(self.root().join("aliases")).names(problems);
         let read = |parts: [String; 4]| match ModelName::from_parts(parts.each_ref().map(String::as_str)) {
             Some(ModelName::Registry(name)) => self.alias(&name).map(|target| (name, target)),
             _ => None,

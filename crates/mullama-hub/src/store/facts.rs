@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Store;
 use super::files::{self, read_small};
+use crate::Unreadable;
+use crate::download::without_path;
 
 /// Most bytes of the index.
 const INDEX_LEN_MOST: u64 = 8 << 20;
@@ -19,7 +21,7 @@ const MODELS_MOST: usize = 10_000;
 const VERSION: u32 = 1;
 
 /// What the header of a model says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Facts {
     /// The model architecture.
     pub(crate) architecture: Option<String>,
@@ -63,23 +65,27 @@ impl Index {
         Self { models, is_changed: false }
     }
 
-    /// The facts of the model at `path`; `None` if its header cannot be read.
-    pub(crate) fn facts(&mut self, path: &Path) -> Option<Facts> {
+    /// The facts of the model at `path`.
+    ///
+    /// # Errors
+    ///
+    /// Why its header cannot be read.
+    pub(crate) fn facts(&mut self, path: &Path) -> Result<Facts, Unreadable> {
         // A path that is no text is read each time.
         let key = path.to_str();
-        let found = std::fs::metadata(path).ok()?;
+        let found = std::fs::metadata(path).map_err(|error| Unreadable::new(path, error))?;
         let (file_len, modified) = (found.len(), modified(&found));
         if let Some(entry) = key.and_then(|key| self.models.get(key))
             && (entry.file_len, entry.modified) == (file_len, modified)
         {
-            return Some(entry.facts.clone());
+            return Ok(entry.facts.clone());
         }
         let facts = describe(path)?;
         if let Some(key) = key {
             self.models.insert(key.to_owned(), Entry { file_len, modified, facts: facts.clone() });
             self.is_changed = true;
         }
-        Some(facts)
+        Ok(facts)
     }
 
     /// Writes the index if it changed, without models that are gone. It only saves time, so a store that cannot be
@@ -105,9 +111,10 @@ fn modified(found: &Metadata) -> u64 {
     modified.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
-fn describe(path: &Path) -> Option<Facts> {
-    let description = gguf::describe(path).ok()?;
-    Some(Facts {
+fn describe(path: &Path) -> Result<Facts, Unreadable> {
+    let invalid = |error: gguf::GgufError| Unreadable::new(path, without_path(&error, path));
+    let description = gguf::describe(path).map_err(invalid)?;
+    Ok(Facts {
         architecture: description.text("general.architecture").map(|text| text.chars().take(64).collect()),
         parameters: description.parameters(),
         quantization: description.quantization().map(str::to_owned),

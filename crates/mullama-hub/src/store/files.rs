@@ -1,14 +1,21 @@
 //! Reads and writes small files of a store: bounded, atomic, and never through a link to elsewhere.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use mullama::DownloadFailure;
 
+use crate::Unreadable;
+
 /// Most entries of one folder that are looked at.
 pub(crate) const ENTRIES_MOST: usize = 20_000;
 
+/// How deep folders are looked into.
+pub(crate) const DEPTH_MOST: usize = 8;
+/// Most files and folders that are reported as unreadable.
+const PROBLEMS_MOST: usize = 100;
 /// How often folders are made, while somebody else removes them.
 const FOLDER_TRIES: u32 = 8;
 
@@ -101,8 +108,9 @@ pub(crate) fn remove(path: &Path) -> Result<bool, DownloadFailure> {
 pub(crate) fn remove_empty_folders(folder: &Path, root: &Path) {
     let below = folder.ancestors().take_while(|folder| folder.starts_with(root) && *folder != root);
     for folder in below {
-        if fs::remove_dir(folder).is_err() {
-            return;
+        match fs::remove_dir(folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return,
+            _ => {}
         }
     }
 }
@@ -112,8 +120,8 @@ pub(crate) fn remove_empty_folders(folder: &Path, root: &Path) {
 /// # Errors
 ///
 /// Why it is not known what is in the folder.
-pub(crate) fn all_names_in(folder: &Path) -> Result<Vec<String>, String> {
-    let unreadable = |error: io::Error| format!("{} cannot be read: {error}", folder.display());
+pub(crate) fn all_names_in(folder: &Path) -> Result<Vec<String>, Unreadable> {
+    let unreadable = |error: io::Error| Unreadable::new(folder, error);
     let entries = match fs::read_dir(folder) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(Vec::new());
@@ -125,7 +133,7 @@ pub(crate) fn all_names_in(folder: &Path) -> Result<Vec<String>, String> {
         let name = entry.map_err(unreadable)?.file_name();
         names.extend(name.into_string().ok().filter(|name| !name.starts_with('.')));
         if names.len() > ENTRIES_MOST {
-            return Err(format!("{} has more than {ENTRIES_MOST} entries", folder.display()));
+            return Err(Unreadable::new(folder, format_args!("it has more than {ENTRIES_MOST} entries")));
         }
     }
     Ok(names)
@@ -140,6 +148,69 @@ pub(crate) fn names_in(folder: &Path) -> Vec<String> {
     let mut names = names.filter(|name| !name.starts_with('.')).collect::<Vec<_>>();
     names.sort_unstable();
     names
+}
+
+/// What could not be read while stores were looked through.
+#[derive(Debug, Default)]
+pub(crate) struct Problems(RefCell<Vec<Unreadable>>);
+
+impl Problems {
+    /// Notes one, unless there are too many already.
+    pub(crate) fn note(&self, problem: Unreadable) {
+        let mut noted = self.0.borrow_mut();
+        if noted.len() < PROBLEMS_MOST && !noted.contains(&problem) {
+            noted.push(problem);
+        }
+    }
+
+    /// The names in a folder, as `names_in`; that it cannot be read is noted.
+    pub(crate) fn names_in(&self, folder: &Path) -> Vec<String> {
+        if let Err(problem) = all_names_in(folder) {
+            self.note(problem);
+        }
+        names_in(folder)
+    }
+
+    /// Notes that there is something else than a folder at the path of a store, or that nobody knows. A store that is
+    /// missing is no problem.
+    pub(crate) fn check_store(&self, root: &Path) {
+        match fs::metadata(root) {
+            Ok(found) if !found.is_dir() => self.note(Unreadable::new(root, "it is not a folder")),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => self.note(Unreadable::new(root, error)),
+            _ => {}
+        }
+    }
+
+    /// What was noted.
+    pub(crate) fn into_list(self) -> Vec<Unreadable> {
+        self.0.into_inner()
+    }
+}
+
+/// The regular files below a folder, as far as they can be read; folders that are links are not entered.
+pub(crate) fn below(folder: &Path) -> Vec<PathBuf> {
+    let (mut folders, mut found) = (vec![(folder.to_owned(), 0)], Vec::new());
+    while let Some((folder, depth)) = folders.pop() {
+        let Ok(entries) = fs::read_dir(folder) else { continue };
+        for entry in entries.flatten() {
+            if found.len() + folders.len() >= ENTRIES_MOST {
+                return found;
+            }
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() && depth < DEPTH_MOST => folders.push((entry.path(), depth + 1)),
+                Ok(kind) if kind.is_file() => found.push(entry.path()),
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+/// The path of a file whose name begins like that of a blob.
+pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
 }
 
 /// An error of the disk.

@@ -8,9 +8,13 @@ use std::time::SystemTime;
 
 use mullama::DownloadFailure;
 
-use super::files::{self, disk, names_in, read_small};
+use super::files::{self, Problems, disk, names_in, read_small};
+use super::lock::{Lock, try_lock};
 use super::repo_files::LocalRepo;
 use crate::name::{is_file_path, is_repo_name};
+
+/// Most locks of a repository that are taken at once; each is an open file.
+const LOCKS_MOST: usize = 200;
 
 /// The shared cache of Hugging Face.
 #[derive(Debug, Clone)]
@@ -30,12 +34,12 @@ impl Cache {
     }
 
     /// All repositories of models.
-    pub(crate) fn repos(&self) -> Vec<Repo> {
+    pub(crate) fn repos(&self, problems: &Problems) -> Vec<Repo> {
         let repo = |folder: String| {
             let (user, repo) = folder.strip_prefix("models--")?.split_once("--")?;
             (is_repo_name(user) && is_repo_name(repo)).then(|| self.repo(user, repo))
         };
-        names_in(&self.root).into_iter().filter_map(repo).collect()
+        problems.names_in(&self.root).into_iter().filter_map(repo).collect()
     }
 }
 
@@ -108,34 +112,60 @@ impl Repo {
         files::write(&folder, revision, commit.as_bytes())
     }
 
-    /// Removes what stands for the revision `commit` once none of its files is left, and the folders that are empty then.
+    /// Removes what stands for the revision `commit` once none of its files is left, and the folders that are empty then,
+    /// with the locks of a repository of which nothing is left. Call it under the lock of the store.
     pub(crate) fn forget(&self, commit: &str) -> Result<(), DownloadFailure> {
-        let (folder, refs) = (self.folder(), self.folder().join("refs"));
-        if !folder.join("snapshots").join(self.hex(commit)?).exists() {
-            for name in names_in(&refs) {
-                let at = refs.join(name);
+        if !self.folder().join("snapshots").join(self.hex(commit)?).exists() {
+            for at in files::below(&self.folder().join("refs")) {
                 if read_small(&at, 128).is_ok_and(|found| found.trim_ascii() == commit.as_bytes()) {
                     files::remove(&at)?;
+                    if let Some(folder) = at.parent() {
+                        files::remove_empty_folders(folder, &self.folder());
+                    }
                 }
             }
         }
+        // Whoever downloads a file of the repository needs its folders.
+        let Some(locks) = self.locks() else { return Ok(()) };
         for inner in ["refs", "snapshots", "blobs"] {
-            files::remove_empty_folders(&folder.join(inner), &self.cache);
+            files::remove_empty_folders(&self.folder().join(inner), &self.cache);
+        }
+        if !self.folder().exists() {
+            for (path, _lock) in &locks {
+                files::remove(path)?;
+            }
+            files::remove_empty_folders(&self.cache.join(".locks").join(self.folder_name()), &self.cache);
         }
         Ok(())
     }
 
+    /// All locks of the repository; `None` if somebody has one of them.
+    fn locks(&self) -> Option<Vec<(PathBuf, Lock)>> {
+        let folder = self.cache.join(".locks").join(self.folder_name());
+        let names = names_in(&folder);
+        if names.len() > LOCKS_MOST {
+            return None;
+        }
+        let locked = |name: String| {
+            let path = folder.join(name);
+            let lock = try_lock(&path).ok().flatten()?;
+            Some((path, lock))
+        };
+        names.into_iter().map(locked).collect()
+    }
+
     /// The revisions on this machine: that of `main` first, then the newest.
-    pub(crate) fn snapshots(&self) -> Vec<LocalRepo> {
+    pub(crate) fn snapshots(&self, problems: &Problems) -> Vec<LocalRepo> {
         let folder = self.folder().join("snapshots");
         let main = read_small(&self.folder().join("refs").join("main"), 128).unwrap_or_default();
-        let mut commits = names_in(&folder);
+        let mut commits = problems.names_in(&folder);
         commits.sort_by_key(|commit| {
             let modified = fs::metadata(folder.join(commit)).and_then(|found| found.modified());
             let age = modified.ok().and_then(|time| SystemTime::now().duration_since(time).ok());
             (commit.as_bytes() != main.trim_ascii(), age.unwrap_or_default())
         });
-        commits.iter().map(|commit| LocalRepo::read(&self.user, &self.name, folder.join(commit))).collect()
+        let read = |commit: &String| LocalRepo::read(&self.user, &self.name, folder.join(commit), problems);
+        commits.iter().map(read).collect()
     }
 
     /// The folder of the repository.
@@ -175,7 +205,7 @@ fn link(target: &Path, at: &Path) -> io::Result<()> {
 mod tests {
     use std::fs;
 
-    use super::Cache;
+    use super::{Cache, Problems};
     use crate::ModelName;
 
     const COMMIT: &str = "0123456789012345678901234567890123456789";
@@ -197,7 +227,7 @@ mod tests {
         assert_eq!(fs::read_link(&at).unwrap().to_str().unwrap(), format!("../../../blobs/{ETAG}"));
         assert!(repo.lock(ETAG).unwrap().ends_with(format!(".locks/models--user--repo/{ETAG}.lock")));
         let Ok(ModelName::HuggingFace(name)) = ModelName::parse("hf.co/user/repo:q8_0") else { panic!("no name") };
-        assert_eq!(repo.snapshots()[0].choose(&name).unwrap(), at);
+        assert_eq!(repo.snapshots(&Problems::default())[0].choose(&name).unwrap(), at);
     }
 
     #[test]
@@ -210,7 +240,7 @@ mod tests {
             fs::write(at, "x").unwrap();
         }
         repo.write_ref("main", COMMIT).unwrap();
-        let all = repo.snapshots();
+        let all = repo.snapshots(&Problems::default());
         assert_eq!(all[0].models().len(), 1);
         assert_eq!(all[1].models()[1].0, "hf.co/user/repo:Q8_0");
     }
@@ -225,5 +255,34 @@ mod tests {
             assert!(repo.snapshot(COMMIT, path).is_err() && repo.publish(COMMIT, path, ETAG).is_err(), "{path:?}");
         }
         assert!(repo.write_ref("../x", COMMIT).is_err() && repo.write_ref("main", "x").is_err());
+    }
+
+    #[test]
+    fn no_branch_stands_for_a_revision_that_is_gone() {
+        let root = tempfile::tempdir().unwrap();
+        let repo = Cache::new(root.path().to_owned()).repo("user", "repo");
+        repo.prepare().unwrap();
+        repo.write_ref("main", OLD).unwrap();
+        let inner = repo.folder().join("refs/refs/pr");
+        fs::create_dir_all(&inner).unwrap();
+        fs::write(inner.join("1"), COMMIT).unwrap();
+        repo.forget(COMMIT).unwrap();
+        assert!(!repo.folder().join("refs/refs").exists() && repo.folder().join("refs/main").exists());
+        fs::write(repo.lock(ETAG).unwrap(), "").unwrap();
+        repo.forget(OLD).unwrap();
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_folders_of_a_repository_stay_while_somebody_has_one_of_its_locks() {
+        let root = tempfile::tempdir().unwrap();
+        let repo = Cache::new(root.path().to_owned()).repo("user", "repo");
+        repo.prepare().unwrap();
+        let lock = super::try_lock(&repo.lock(ETAG).unwrap()).unwrap();
+        repo.forget(COMMIT).unwrap();
+        assert!(repo.folder().join("blobs").exists() && repo.lock(ETAG).unwrap().exists());
+        drop(lock);
+        repo.forget(COMMIT).unwrap();
+        assert!(!repo.folder().exists() && !repo.lock(ETAG).unwrap().exists());
     }
 }

@@ -59,6 +59,11 @@ impl Store {
         files::make_folders(&self.root, &["blobs"])
     }
 
+    /// Where the manifest of a name is, or will be.
+    pub(crate) fn manifest_path(&self, name: &RegistryName) -> PathBuf {
+        name.parts().iter().fold(self.root.join("manifests"), |path, part| path.join(part))
+    }
+
     /// Publishes a manifest, exactly as the registry sent it, once all its blobs are there. Atomic.
     pub(crate) fn write_manifest(&self, name: &RegistryName, bytes: &[u8]) -> Result<(), DownloadFailure> {
         let [host, namespace, model, tag] = name.parts();

@@ -6,9 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::digest::Digest;
-use super::files::{ENTRIES_MOST, all_names_in, names_in, read_small};
+use super::files::{ENTRIES_MOST, Problems, all_names_in, names_in, read_small};
 use super::manifest::{Layer, LayerKind, MANIFEST_LEN_MOST, Manifest, SMALL_LAYER_LEN_MOST};
-use crate::Defaults;
+use crate::{Defaults, Unreadable};
 
 /// A store in Ollama's layout. It may not exist.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ impl Layout {
     /// # Errors
     ///
     /// Why the manifest cannot be read.
-    pub(crate) fn manifest(&self, parts: &[String; 4]) -> Result<Option<Stored>, String> {
+    pub(crate) fn manifest(&self, parts: &[String; 4]) -> Result<Option<Stored>, Unreadable> {
         let mut path = self.root.join("manifests");
         for part in parts {
             let exact = path.join(part);
@@ -53,12 +53,11 @@ impl Layout {
                     None => return Ok(None),
                 },
                 Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(None),
-                Err(error) => return Err(format!("{} cannot be read: {error}", exact.display())),
+                Err(error) => return Err(Unreadable::new(&exact, error)),
             };
         }
-        let bytes = read_small(&path, MANIFEST_LEN_MOST)
-            .map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-        let manifest = Manifest::parse(&bytes).map_err(|why| format!("{}: {why}", path.display()))?;
+        let bytes = read_small(&path, MANIFEST_LEN_MOST).map_err(|error| Unreadable::new(&path, error))?;
+        let manifest = Manifest::parse(&bytes).map_err(|why| Unreadable::new(&path, why))?;
         Ok(Some(Stored { path, manifest }))
     }
 
@@ -86,6 +85,13 @@ impl Layout {
         }
     }
 
+    /// The GGUF file of a manifest if it is there, but may not be read.
+    pub(crate) fn unreadable(&self, manifest: &Manifest) -> Option<Unreadable> {
+        let path = self.blob(&manifest.model().ok()?.digest);
+        let error = fs::File::open(&path).err().filter(|error| error.kind() != io::ErrorKind::NotFound)?;
+        Some(Unreadable::new(&path, error))
+    }
+
     /// The settings that a manifest recommends.
     pub(crate) fn defaults(&self, manifest: &Manifest) -> Defaults {
         let layer = |kind| manifest.layer(kind).and_then(|layer| self.small(layer)).unwrap_or_default();
@@ -104,8 +110,8 @@ impl Layout {
     }
 
     /// The folders and files of all manifests, as far as this user may read them.
-    pub(crate) fn names(&self) -> Vec<[String; 4]> {
-        let Ok((mut names, _)) = self.walk(|folder| Ok::<_, Infallible>(names_in(folder)));
+    pub(crate) fn names(&self, problems: &Problems) -> Vec<[String; 4]> {
+        let Ok((mut names, _)) = self.walk(|folder| Ok::<_, Infallible>(problems.names_in(folder)));
         names.truncate(ENTRIES_MOST);
         names
     }
@@ -115,11 +121,10 @@ impl Layout {
     /// # Errors
     ///
     /// Why it is not known which there are.
-    pub(crate) fn all_names(&self) -> Result<Vec<[String; 4]>, String> {
-        match self.walk(all_names_in)? {
-            (names, true) => Ok(names),
-            (_, false) => Err(format!("{} has more than {ENTRIES_MOST} manifests", self.root.display())),
-        }
+    pub(crate) fn all_names(&self) -> Result<Vec<[String; 4]>, Unreadable> {
+        let (names, is_whole) = self.walk(all_names_in)?;
+        let reason = || format!("it has more than {ENTRIES_MOST} manifests");
+        if is_whole { Ok(names) } else { Err(Unreadable::new(&self.root.join("manifests"), reason())) }
     }
 
     /// The folders and files of all manifests, by the entries of each folder, and whether those are all: no more folders

@@ -1,15 +1,13 @@
 //! GGUF files of one repository in a folder on this machine.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use super::files::ENTRIES_MOST;
-use crate::HuggingFaceName;
+use super::files::{DEPTH_MOST, ENTRIES_MOST, Problems};
 use crate::name::{is_file_path, is_repo_name};
 use crate::quant::{self, NoChoice, RepoFile};
-
-/// How deep folders of a repository are looked into.
-const DEPTH_MOST: usize = 8;
+use crate::{HuggingFaceName, Unreadable};
 
 /// The GGUF files of one repository, or of one revision of it, in a folder.
 #[derive(Debug, Clone)]
@@ -22,9 +20,9 @@ pub(crate) struct LocalRepo {
 
 impl LocalRepo {
     /// Reads the folder; folders in it that are links are left out, for they could lead in a circle.
-    pub(crate) fn read(user: &str, repo: &str, folder: PathBuf) -> Self {
+    pub(crate) fn read(user: &str, repo: &str, folder: PathBuf, problems: &Problems) -> Self {
         let mut files = Vec::new();
-        walk(&folder, "", 0, &mut files);
+        walk(&folder, ("", 0), &mut files, problems);
         files.sort_by(|a, b| a.path.cmp(&b.path));
         Self { user: user.to_owned(), repo: repo.to_owned(), folder, files }
     }
@@ -60,9 +58,11 @@ impl LocalRepo {
     }
 }
 
-fn walk(folder: &Path, prefix: &str, depth: usize, files: &mut Vec<RepoFile>) {
-    let Ok(entries) = fs::read_dir(folder) else {
-        return;
+fn walk(folder: &Path, (prefix, depth): (&str, usize), files: &mut Vec<RepoFile>, problems: &Problems) {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return,
+        Err(error) => return problems.note(Unreadable::new(folder, error)),
     };
     for entry in entries.take(ENTRIES_MOST).flatten() {
         if files.len() >= ENTRIES_MOST {
@@ -73,7 +73,7 @@ fn walk(folder: &Path, prefix: &str, depth: usize, files: &mut Vec<RepoFile>) {
         };
         let path = format!("{prefix}{name}");
         if kind.is_dir() && depth < DEPTH_MOST {
-            walk(&entry.path(), &format!("{path}/"), depth + 1, files);
+            walk(&entry.path(), (&format!("{path}/"), depth + 1), files, problems);
         } else if path.to_ascii_lowercase().ends_with(".gguf")
             && let Ok(found) = fs::metadata(entry.path())
             && found.is_file()

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::digest::Digest;
-use super::files::{self, names_in, read_small};
+use super::files::{self, Problems, read_small};
 use super::{Store, key_of};
+use crate::Unreadable;
 use crate::name::bare_url;
 
 /// Most bytes of a record.
@@ -51,13 +52,17 @@ impl Store {
     /// What an address stands for. One without a query also finds what was downloaded with one.
     pub(crate) fn url_model(&self, url: &Url) -> Option<UrlModel> {
         let exact = self.read_url(&key_of(url.as_str().as_bytes()));
-        let alike = || self.url_models().into_iter().find(|model| url.query().is_none() && model.url == url.as_str());
+        let alike = || {
+            self.url_models(&Problems::default())
+                .into_iter()
+                .find(|model| url.query().is_none() && model.url == url.as_str())
+        };
         exact.or_else(alike)
     }
 
     /// All models that were downloaded from addresses.
-    pub(crate) fn url_models(&self) -> Vec<UrlModel> {
-        names_in(&self.root().join("urls")).iter().filter_map(|key| self.read_url(key)).collect()
+    pub(crate) fn url_models(&self, problems: &Problems) -> Vec<UrlModel> {
+        problems.names_in(&self.root().join("urls")).iter().filter_map(|key| self.read_url(key)).collect()
     }
 
     /// The blobs of all models that were downloaded from addresses.
@@ -65,11 +70,11 @@ impl Store {
     /// # Errors
     ///
     /// Why it is not known which there are.
-    pub(crate) fn url_digests(&self) -> Result<Vec<Digest>, String> {
+    pub(crate) fn url_digests(&self) -> Result<Vec<Digest>, Unreadable> {
         let folder = self.root().join("urls");
         let read = |key: String| match self.read_url(&key) {
             Some(model) => Ok(model.digest),
-            None => Err(format!("{} cannot be read", folder.join(key).display())),
+            None => Err(Unreadable::new(&folder.join(key), "it is not a record of mullama")),
         };
         files::all_names_in(&folder)?.into_iter().map(read).collect()
     }

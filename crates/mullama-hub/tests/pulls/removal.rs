@@ -4,7 +4,11 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::setup::{Setup, assert_is, pull};
+use mullama::{DownloadFailure, MullamaError};
+use mullama_hub_server::Fault;
+
+use crate::program;
+use crate::setup::{ALWAYS, Setup, assert_is, eventually, files, pull};
 
 #[test]
 fn a_pull_beside_removals_of_a_model_with_the_same_files_always_leaves_a_model() {
@@ -41,8 +45,9 @@ fn no_blob_is_removed_while_it_is_not_known_which_are_needed() {
     let manifest = setup.store().join("manifests/registry.ollama.ai/someone/tiny/latest");
     let bytes = fs::read(&manifest).unwrap();
     fs::write(&manifest, "{").unwrap();
+    assert_eq!(hub.remove("no-such-model").unwrap_err().code(), "MODEL_NOT_FOUND");
     let removed = hub.remove("tiny").unwrap();
-    assert!(removed.kept.is_some_and(|why| why.contains("someone/tiny")) && removed.files.len() == 1);
+    assert!(removed.kept.is_some_and(|kept| kept.path.ends_with("someone/tiny/latest")) && removed.files.len() == 1);
     assert!(hub.find("tiny").is_err() && path.exists());
     fs::write(&manifest, bytes).unwrap();
     assert_is(&hub.find("someone/tiny").unwrap().path, &setup.demo());
@@ -94,4 +99,91 @@ fn a_folder_and_a_file_that_is_no_model_are_not_offered() {
         assert_eq!(error.code(), "MODEL_LOAD", "{error}");
     }
     assert!(setup.hub().find(folder.to_str().unwrap()).unwrap_err().to_string().contains("not a regular file"));
+}
+
+#[test]
+fn a_file_in_the_working_directory_is_in_nobody_s_way() {
+    let setup = Setup::new();
+    let hub = setup.hub();
+    assert!(fs::exists("Cargo.toml").unwrap(), "tests run in the folder of their package");
+    setup.pulls("tiny", &setup.demo());
+    hub.alias("tiny", "Cargo.toml").unwrap();
+    hub.remove("Cargo.toml").unwrap();
+    let error = hub.remove("Cargo.toml").unwrap_err();
+    assert_eq!(error.code(), "MODEL_NOT_FOUND", "{error}");
+    assert!(error.to_string().contains("mullama list"), "{error}");
+    let error = hub.remove("./Cargo.toml").unwrap_err().to_string();
+    assert!(error.contains("delete yourself"), "{error}");
+    assert_eq!(hub.remove("./no-such-file").unwrap_err().code(), "MODEL_NOT_FOUND");
+}
+
+#[test]
+fn a_model_that_is_downloaded_for_the_first_time_is_not_unknown() {
+    for name in ["large", "hf.co/mullama/large-GGUF", "/files/large.gguf"] {
+        let setup = Setup::new();
+        for path in ["/cdn/*", "/files/*"] {
+            setup.fault(path, Fault::Trickle { bytes: 64 << 10, ms: 20 }, ALWAYS);
+        }
+        let name = if name.starts_with('/') { format!("{}{name}", setup.server.url()) } else { name.to_owned() };
+        let hub = setup.hub();
+        let puller = program::start(&setup, &name);
+        let is_part = |path: &std::path::PathBuf| path.to_string_lossy().contains(".part");
+        eventually("a part file", || files(setup.folder.path()).iter().any(is_part));
+        let before = files(setup.folder.path());
+        let error = hub.remove(&name).unwrap_err();
+        let is_busy = matches!(&error, MullamaError::Download { failure: DownloadFailure::Store { .. }, .. });
+        assert!(is_busy && error.to_string().contains("is being downloaded by another process"), "{error}");
+        for path in before.iter().filter(|path| !path.to_string_lossy().contains(".json")) {
+            assert!(path.exists(), "{}", path.display());
+        }
+        drop(puller);
+        eventually("the end of the download", || hub.remove(&name).is_ok());
+        assert_eq!(files(&setup.store()), [setup.store().join(".lock")], "{name}");
+        assert_eq!(files(&setup.folder.path().join("cache")), Vec::<std::path::PathBuf>::new(), "{name}");
+    }
+}
+
+#[test]
+fn no_lock_stays_when_a_download_has_ended() {
+    let setup = Setup::new();
+    let hub = setup.hub();
+    let url = format!("{}/files/demo.gguf", setup.server.url());
+    for name in ["tiny", "hf.co/mullama/demo-GGUF", "hf.co/mullama/split-GGUF", url.as_str()] {
+        setup.pull(name).unwrap();
+        let is_lock = |path: &&std::path::PathBuf| path.extension().is_some_and(|ending| ending == "lock");
+        let left = files(setup.folder.path());
+        assert_eq!(left.iter().find(is_lock), None, "{name}");
+        hub.remove(name).unwrap();
+    }
+    assert!(!setup.folder.path().join("cache/.locks").exists());
+}
+
+#[test]
+fn processes_that_pull_and_remove_at_once_never_fail_and_leave_no_lock() {
+    for name in ["tiny", "hf.co/mullama/demo-GGUF"] {
+        let setup = Setup::new();
+        let end = Instant::now() + Duration::from_secs(4);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while Instant::now() < end {
+                        let report = program::finish(program::start(&setup, name));
+                        assert!(report.end["path"].is_string(), "{}: {}", report.end, report.stderr);
+                    }
+                });
+            }
+            scope.spawn(|| {
+                let hub = setup.hub();
+                while Instant::now() < end {
+                    // It may be there or not, or be downloaded just now.
+                    let _ = hub.remove(name);
+                    pull(&hub, name).unwrap();
+                    let _ = hub.remove(name);
+                }
+            });
+        });
+        let _ = setup.hub().remove(name);
+        let left = files(setup.folder.path());
+        assert_eq!(left, [setup.store().join(".lock")], "{name}");
+    }
 }

@@ -111,6 +111,7 @@ pub(crate) fn config(folder: &Path, url: &url::Url) -> HubConfig {
         offline: None,
         demo: None,
         stall_limit: STALL_LIMIT,
+        unusable: Vec::new(),
     }
 }
 
