@@ -104,3 +104,12 @@ def test_every_example_runs(example: str, tmp_path: Path, hub: HubServer) -> Non
     speed = tmp_path / "speed.json"
     assert done.stdout or done.stderr or speed.stat().st_size
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [("", "COMMAND [OPTIONS]"), ("list", "[OPTIONS]"), ("rm", "NAME... [OPTIONS]"), ("cp", "FROM TO [OPTIONS]")],
+)
+def test_the_usage_has_the_arguments_that_there_are(command: str, usage: str) -> None:
+    shown = subprocess.run([*COMMAND, *command.split(), "--help"], capture_output=True, timeout=30, check=True).stdout
+    assert shown.decode().splitlines()[0] == " ".join(["Usage: mullama", *command.split(), usage])

@@ -35,6 +35,15 @@ print(json.dumps([found if isinstance(found, str) else None, path, repos, [str(e
 """
 
 
+SCAN = """
+import json
+from huggingface_hub import scan_cache_dir
+told = scan_cache_dir()
+files = [sorted(file.file_name for rev in repo.revisions for file in rev.files) for repo in told.repos]
+print(json.dumps([files, [str(each) for each in told.warnings]]))
+"""
+
+
 @pytest.fixture(autouse=True)
 def _plain_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
@@ -78,6 +87,42 @@ def test_what_huggingface_hub_wrote_is_not_ours_to_remove(hub: HubServer, script
     with pytest.raises(mullama.MullamaError):
         mullama.remove_model(NAME)
     mullama.Model.load(NAME, pull=False).close()
+
+
+@pytest.mark.parametrize(
+    ("pulled", "removed"),
+    [
+        (NAME, NAME),
+        ("hf.co/mullama/demo-GGUF", "hf.co/mullama/demo-GGUF:Q4_K_M"),
+        ("hf.co/mullama/demo-GGUF:Q4_K_M", "hf.co/mullama/demo-GGUF"),
+        ("hf.co/mullama/split-GGUF", "hf.co/mullama/split-GGUF"),
+    ],
+)
+def test_nothing_of_a_removed_repository_is_left_in_the_cache(
+    hub: HubServer, script: Script, pulled: str, removed: str
+) -> None:
+    del hub
+    mullama.pull(pulled)
+    mullama.remove_model(removed)
+    done = script(SCAN)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [[], []]
+
+
+def test_after_one_of_two_quantizations_is_removed_the_other_one_loads(hub: HubServer, script: Script) -> None:
+    # On this server both have the same bytes, so they also share a blob.
+    other = "hf.co/mullama/demo-GGUF:Q4_K_M"
+    mullama.pull(NAME)
+    mullama.pull(other)
+    mullama.remove_model(NAME)
+    done = script(SCAN)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [[["demo-Q4_K_M.gguf"]], []]
+    hub.reset()
+    mullama.Model.load(other, pull=False).close()
+    assert hub.requests() == []
+    with pytest.raises(mullama.ModelNotFoundError):
+        mullama.Model.load(NAME, pull=False)
 
 
 def test_a_private_repository_needs_the_token_that_huggingface_hub_uses(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,3 +136,14 @@ def test_a_typo_in_a_keyword_is_named() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'pul'"):
         Model.load("demo", pul=False)  # type: ignore[call-arg]
     assert isinstance(mullama.pull("demo"), LocalModel)
+
+
+def test_a_list_warns_of_what_cannot_be_read(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    del hub
+    monkeypatch.setenv("MULLAMA_MODELS", os.devnull)
+    assert mullama.list_models() == []
+    [record] = caplog.records
+    assert (record.name, record.levelname) == ("mullama", "WARNING")
+    assert record.getMessage().startswith(f"{os.devnull} cannot be read: ")

@@ -55,6 +55,7 @@ def test_pull_as_json_writes_events_that_only_move_forward(hub: HubServer) -> No
     assert bytes_done == sorted(bytes_done)
     assert bytes_done[-1] == events[-2]["total"] >= LARGE
     assert events[-1].keys() == {"type", "name", "path", "location", "size", "alias", "defaults"}
+    assert events[-1]["size"] == LARGE
     assert (events[-1]["type"], events[-1]["name"]) == ("done", "large:latest")
 
 

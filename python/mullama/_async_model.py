@@ -15,6 +15,7 @@ from mullama._config import ContextParams, StreamConfig
 from mullama._context import Context
 from mullama._display import Displayed, changed
 from mullama._exact import as_bool, told
+from mullama._exceptions import ModelLoadError
 from mullama._keywords import hinted
 from mullama._late_imports import late_import
 from mullama._model import Model, label, load_options, read_path
@@ -99,7 +100,11 @@ class AsyncModel(AsyncClosing, Displayed):
         params = ContextParams() if context_params is None else context_params
         await _log.flush_async()
         source = await _source.find_async(path, file, pull=pull)
-        native = await _mullama.Model.load_async(loop, source.file, options, progress)
+        try:
+            native = await _mullama.Model.load_async(loop, source.file, options, progress)
+        except ModelLoadError:
+            await _source.explain_async(source)
+            raise
         model = Model._loaded(native, source.name, source.defaults, options)  # noqa: SLF001  # one package
         context = await _mullama.Context.open_async(loop, native, params)
         await _log.flush_async()

@@ -13,13 +13,14 @@ import typer
 from mullama import __version__
 from mullama import _options as option
 from mullama import _serve_command as serve_option
-from mullama._failure import FAILED, Ended, failure_of, told, write_error
+from mullama._failure import FAILED, Ended, ReportedError, failure_of, told, write_error
 from mullama._help import Command, Group
 from mullama._models import register
 from mullama._output import OutputError, say, write_line
 from mullama._prompt import is_stdin, read_prompt, read_template
 from mullama._run import Job, run
 from mullama._settings import configured, duration, layers, params
+from mullama._shell_words import whole_words
 
 EXAMPLES = """
 mullama run demo                # have a conversation
@@ -84,6 +85,8 @@ def attempt(arguments: Sequence[str]) -> int:
         order.run()
     except Ended:
         raise
+    except ReportedError as reported:
+        return reported.exit_code
     except KeyboardInterrupt:
         if asks_for_json(arguments):
             write_error("INTERRUPTED", "interrupted")
@@ -102,7 +105,8 @@ def attempt(arguments: Sequence[str]) -> int:
 def parse(arguments: Sequence[str]) -> Order | int:
     """Parses the command line. Returns an exit code if that is all there was to do, as for `--help`."""
     try:
-        order: Order | int | None = app(list(arguments), prog_name="mullama", standalone_mode=False)
+        with whole_words():
+            order: Order | int | None = app(list(arguments), prog_name="mullama", standalone_mode=False)
     except SystemExit as done:
         # A shell asked for completions, whose failure counts; otherwise nobody reads the help any more.
         asked = any(word.endswith("-completion") for word in arguments)

@@ -24,6 +24,19 @@ class Ended(KeyboardInterrupt):
     """Ctrl-C, after the last event was written."""
 
 
+class ReportedError(Exception):
+    """Something failed and was reported; what is left is the exit code.
+
+    Attributes:
+        exit_code: The exit code of the first failure.
+    """
+
+    def __init__(self, exit_code: int) -> None:
+        """Takes the exit code."""
+        super().__init__(str(exit_code))
+        self.exit_code = exit_code
+
+
 class Failure(NamedTuple):
     """What the user is told of a failure."""
 
@@ -53,7 +66,7 @@ def failure_of(error: Exception) -> Failure | None:
 
 
 def write_error(code: str, message: str) -> None:
-    """Writes the event `error`, the last one. If that fails too, the exit code is still the first failure's."""
+    """Writes the event `error` that ends a command. If that fails too, the exit code is still the first failure's."""
     try:
         write_event(type="error", code=code, message=message)
     except OutputError as error:

@@ -37,10 +37,11 @@ def help_text(command: Any, context: Any) -> str:  # noqa: ANN401  # the same
     width = min(shutil.get_terminal_size().columns, MAX_WIDTH)
     groups = grouped(command.get_params(context))
     usage = " ".join(name(argument) for argument in groups.pop("", []))
-    parts = [f"Usage: {context.command_path} {usage or 'COMMAND'} [OPTIONS]", textwrap.fill(command.help, width)]
+    commands = getattr(command, "commands", {})
+    words = [context.command_path, "COMMAND" if commands else usage, "[OPTIONS]"]
+    parts = [f"Usage: {' '.join(filter(None, words))}", textwrap.fill(command.help, width)]
     if command.epilog:
         parts.append(f"Examples:\n{textwrap.indent(command.epilog.strip(), '  ')}")
-    commands = getattr(command, "commands", {})
     if commands:
         parts.append(section("Commands", [(each, one.help) for each, one in commands.items()], width))
     arguments = [(each.metavar, each.help) for each in command.params if each.param_type_name == "argument"]

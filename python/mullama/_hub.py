@@ -36,12 +36,12 @@ def pull(
 ) -> local_models.LocalModel:
     """Downloads a model, unless this machine has it. Blocks, without the GIL; Ctrl-C ends it.
 
-    What has arrived is kept whenever a download ends early, and the next pull continues there. A model that is already
-    complete takes a question to the server, which may have a newer one under that name.
+    When a download ends early, what has arrived is kept, and the next pull continues there. For a model that is already
+    here, the server is asked whether there is a newer one of that name.
 
     Args:
         name: A name such as "llama3.2:1b", "hf.co/user/repo:Q4_K_M" or "https://host/file.gguf".
-        progress: Called in this thread, at most some ten times a second. The download ends if it returns False or
+        progress: Called in this thread, at most about ten times a second. The download ends if it returns False or
             raises.
 
     Raises:
@@ -103,11 +103,18 @@ async def _pulled(
 def list_models() -> list[local_models.ListedModel]:
     """Lists the models on this machine: mullama's own, and those that other programs have downloaded.
 
+    The logger `mullama` warns of files and folders that cannot be read, because models may be missing in the list.
+
     Example:
         >>> for model in mullama.list_models():
         ...     print(model.name, model.size)
     """
-    found, _ = hub().list()
+    found, unreadable = hub().list()
+    if unreadable:
+        import logging  # noqa: PLC0415  # slow to import
+
+        for path, reason in unreadable:
+            logging.getLogger("mullama").warning("%s cannot be read: %s", path, reason)
     from mullama._local_models import ListedModel  # noqa: PLC0415  # few programs need it
 
     return [ListedModel(**each) for each in found]
@@ -142,10 +149,12 @@ def show_model(model: str | os.PathLike[str], *, n_ctx: int | None = None) -> lo
 
 
 def remove_model(name: str) -> local_models.RemovedModel:
-    """Removes a model that mullama downloaded, or an alias. Files that another model uses stay.
+    """Removes a model that mullama downloaded, with its aliases; or, if `name` is an alias, the alias alone.
+
+    Files that another model uses stay.
 
     Args:
-        name: The name, as `list_models` has it.
+        name: A name or an alias, as `list_models` has it.
 
     Raises:
         ModelNotFoundError: There is no such model on this machine.
@@ -159,15 +168,20 @@ def remove_model(name: str) -> local_models.RemovedModel:
 
 
 def alias_model(name: str, alias: str) -> None:
-    """Gives a model on this machine another name. Nothing is copied.
+    """Gives a model on this machine another name, its alias. Nothing is copied.
+
+    If `alias` already stands for this model, nothing changes.
 
     Args:
-        name: The name, as `list_models` has it.
-        alias: The other name, which must not have a model yet.
+        name: The name, as `list_models` has it, or the path of a GGUF file.
+        alias: The other name, such as "small" or "me/small:1b".
 
     Raises:
         ModelNotFoundError: There is no such model on this machine.
-        InvalidConfigError: `alias` cannot be a name, or has a model.
+        ModelLoadError: `name` is a file, but not a GGUF file.
+        InvalidConfigError: `alias` cannot be a name, is the name of a model, or is an alias of another model, which
+            `remove_model` removes.
+        DownloadError: The store cannot be written to.
     """
     expect("name", name, str)
     expect("alias", alias, str)

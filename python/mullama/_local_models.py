@@ -89,9 +89,9 @@ class ListedModel:
         context_length: Context length that the model was trained with, in tokens; None if the file does not say.
         architecture: llama.cpp's name of the architecture, such as "llama"; None if the file cannot be read.
         last_used: When mullama loaded it last, in seconds since 1970; None if it never did.
-        aliases: Other names of it.
-        missing: Whether there is no such model on this machine, so that only aliases name it, which `remove_model`
-            removes. `path` is then where it was looked for.
+        aliases: Its aliases.
+        missing: Whether the model is gone, so that only its aliases are left, which `remove_model` removes. `path` is
+            then where it was looked for.
     """
 
     name: str
@@ -190,10 +190,10 @@ class RemovedModel:
 
     Attributes:
         name: The name in full.
-        aliases: Other names that are gone with it.
-        size: Bytes that became free; 0 if only a name was removed.
-        kept: Why files stay that may not be needed any more: what is in the way, and the reason, which continues a
-            sentence about it. None if nothing stays without need.
+        aliases: Its aliases, which are gone too; if only an alias was removed, that one.
+        size: Bytes that became free; 0 if only an alias was removed.
+        kept: Why files stay although this model no longer needs them: a path, and a reason such as "cannot be read:
+            Permission denied". None if they are gone, or if another model needs them.
     """
 
     name: str

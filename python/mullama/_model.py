@@ -16,7 +16,7 @@ from mullama._chat import Messages, Tools, chat_of
 from mullama._closing import Closing
 from mullama._display import Displayed, shortened
 from mullama._exact import as_bool, as_int, as_path, told
-from mullama._exceptions import invalid_config
+from mullama._exceptions import ModelLoadError, invalid_config
 from mullama._keywords import hinted
 from mullama._late_imports import late_import
 from mullama._typing import Self, model_defaults, pathlib
@@ -127,7 +127,11 @@ class Model(Closing, Displayed):
             expect_callable("progress", progress)
         _log.flush()
         source = _source.find(path, file, pull=pull)
-        native = _mullama.Model.load(source.file, options, progress)
+        try:
+            native = _mullama.Model.load(source.file, options, progress)
+        except ModelLoadError:
+            _source.explain(source)
+            raise
         _log.flush()
         return cls._loaded(native, source.name, source.defaults, options)
 

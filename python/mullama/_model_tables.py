@@ -6,17 +6,20 @@ The columns are plain text: importing Rich would take longer than reading the st
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mullama import _hub
 from mullama._display import shortened
+from mullama._exceptions import ModelNotFoundError, MullamaError
+from mullama._failure import ReportedError
 from mullama._output import plain, say, write_event, write_line
 from mullama._sizes import ago, parameters, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from mullama._local_models import ModelDetails
+    from mullama._local_models import ModelDetails, RemovedModel
 
 HEAD = ("NAME", "SIZE", "QUANTIZATION", "PARAMETERS", "CONTEXT", "LOCATION", "LAST USED")
 NUMBERS = frozenset({"SIZE", "PARAMETERS", "CONTEXT"})
@@ -32,27 +35,37 @@ PLACES = {
 LICENCE_LINES = 3
 """Lines of a licence that `show` writes; `--json` has all of it."""
 
+VALUES = 10
+"""Stop sequences that `show` writes."""
+
 
 def write_list(*, json: bool) -> None:
-    """Writes the models on this machine."""
+    """Writes the models on this machine, and to stderr which files and folders cannot be read."""
     # As they are in `list_models`, but without its classes, which take longer to make than the stores to read.
-    models, _ = _hub.hub().list()
+    models, unreadable = _hub.hub().list()
     if json:
-        write_event(models=[{**each, "path": str(each["path"])} for each in models])
+        write_event(
+            models=[{**each, "path": str(each["path"])} for each in models],
+            unreadable=[{"path": str(path), "reason": reason} for path, reason in unreadable],
+        )
         return
-    if not models:
+    for path, reason in unreadable:
+        say(plain(f"mullama: {path} cannot be read: {reason}"))
+    if models:
+        now = time.time()
+        for line in columns([HEAD, *(row(each, now) for each in models)]):
+            write_line(line)
+    elif not unreadable:
         say("mullama: there are no models on this machine; mullama pull llama3.2:1b downloads one")
-        return
-    now = time.time()
-    for line in columns([HEAD, *(row(each, now) for each in models)]):
-        write_line(line)
 
 
 def row(model: Mapping[str, Any], now: float) -> tuple[str, ...]:
     """The cells of a model."""
     name = plain(model["name"])
     if model["aliases"]:
-        name += f" ({', '.join(map(plain, model['aliases']))})"
+        name += f" (alias {', '.join(map(plain, model['aliases']))})"
+    if model["missing"]:
+        return (name, "missing", *[""] * (len(HEAD) - 2))
     return (
         name,
         size(model["size"]),
@@ -102,7 +115,7 @@ def facts(model: ModelDetails) -> Iterator[tuple[str, str]]:
     memory = "unknown" if model.memory is None else f"about {size(model.memory)}"
     yield "memory", f"{memory} for a context of {model.n_ctx} tokens"
     for name, value in model.defaults.settings.items():
-        yield "recommended", f"{name} {shortened(repr(value))}"
+        yield "recommended", f"{name} {setting(value)}"
     if model.defaults.n_ctx is not None:
         yield "recommended", f"n_ctx {model.defaults.n_ctx}"
     if model.defaults.system is not None:
@@ -115,15 +128,65 @@ def facts(model: ModelDetails) -> Iterator[tuple[str, str]]:
         yield "licence" if number == 0 else "", line
 
 
+def setting(value: object) -> str:
+    """The value of a recommended setting. Of many stop sequences only the first are there."""
+    if not isinstance(value, tuple):
+        return shortened(repr(value))
+    more = f", … (--json writes all {len(value)})" if len(value) > VALUES else ""
+    return ", ".join(shortened(repr(each)) for each in value[:VALUES]) + more
+
+
 def remove(names: Sequence[str], *, json: bool) -> None:
-    """Removes models."""
+    """Removes models. A name that cannot be removed does not keep the others from being removed.
+
+    Raises:
+        ReportedError: Something was not removed; the exit code is that of the first such name.
+    """
+    gone: dict[str, RemovedModel] = {}
+    exit_code = 0
     for name in names:
-        removed = _hub.remove_model(name)
+        try:
+            removed = removed_once(name, gone)
+        except MullamaError as error:
+            exit_code = exit_code or error.exit_code
+            message = plain(str(error))
+            say(f"mullama: {message}")
+            if json:
+                write_event(type="error", name=_hub.without_query(name), code=error.code, message=message)
+            continue
         if json:
             write_event(type="removed", **removed.to_dict())
-        else:
-            others = "".join(f", and its other name {alias}" for alias in removed.aliases)
-            say(plain(f"mullama: {removed.name} is removed{others}; {size(removed.size)} became free"))
+        elif removed.size or removed.aliases:  # it was not gone already
+            tell_removed(removed)
+    if exit_code:
+        raise ReportedError(exit_code)
+
+
+def removed_once(name: str, gone: dict[str, RemovedModel]) -> RemovedModel:
+    """Removes a model, unless it is among those that are gone, as an alias is after its model."""
+    try:
+        removed = _hub.remove_model(name)
+    except ModelNotFoundError as error:
+        if error.name is None or error.name not in gone:
+            raise
+        return gone[error.name]
+    for each in (removed.name, *removed.aliases):
+        gone[each] = replace(removed, name=each, aliases=(), size=0, kept=None)
+    return removed
+
+
+def tell_removed(removed: RemovedModel) -> None:
+    """Says what was removed, and why files stay."""
+    if removed.aliases == (removed.name,):
+        say(plain(f"mullama: the alias {removed.name} is removed"))
+        return
+    others = ", ".join(removed.aliases)
+    with_aliases = f", and so {'is its alias' if len(removed.aliases) == 1 else 'are its aliases'} {others}"
+    freed = f"; {size(removed.size)} became free" if removed.size else ""
+    say(plain(f"mullama: {removed.name} is removed{with_aliases if others else ''}{freed}"))
+    if removed.kept is not None:
+        path, reason = removed.kept
+        say(plain(f"mullama: files of {removed.name} stay, because {path} {reason}"))
 
 
 def alias(source: str, name: str, *, json: bool) -> None:
@@ -133,4 +196,4 @@ def alias(source: str, name: str, *, json: bool) -> None:
     if json:
         write_event(type="aliased", name=source, alias=name)
     else:
-        say(plain(f"mullama: {name} is now a name of {source}"))
+        say(plain(f"mullama: {name} is now an alias of {source}"))

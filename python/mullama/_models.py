@@ -27,17 +27,17 @@ Model = Annotated[
     str, _argument("MODEL", "Name of a model, or path of a GGUF file.", autocompletion=option.complete_model)
 ]
 Names = Annotated[
-    list[str], _argument("NAME", "Name of a model, as mullama list shows it.", autocompletion=local_names)
+    list[str], _argument("NAME", "Name or alias of a model, as mullama list shows it.", autocompletion=local_names)
 ]
 From = Annotated[str, _argument("FROM", "Name of a model on this machine.", autocompletion=local_names)]
-To = Annotated[str, _argument("TO", "The other name, such as small or me/small.")]
+To = Annotated[str, _argument("TO", "New name, such as small or me/small.")]
 ContextSize = Annotated[
     int | None,
     _option(
         "-c --ctx-size", "N", "Estimate the memory for a context of N tokens (default: recommended, or at most 4096)."
     ),
 ]
-Template = Annotated[bool, _option("--template", None, "Write the chat template, and nothing else.")]
+Template = Annotated[bool, _option("--template", None, "Write only the chat template.")]
 
 PULL_EXAMPLES = """
 mullama pull llama3.2:1b
@@ -78,7 +78,7 @@ def pull_command(name: Name, *, json: option.EventsJson = False) -> Start:
 
 
 def list_command(*, json: option.Json = False) -> Start:
-    """List the models on this machine, those of other programs included."""
+    """List the models on this machine, including those of other programs."""
 
     def start() -> None:
         from mullama._model_tables import write_list  # noqa: PLC0415  # other commands do not need it
@@ -101,8 +101,8 @@ def show_command(
     return start
 
 
-def rm_command(name: Names, *, json: option.Json = False) -> Start:
-    """Remove models that mullama downloaded. Files of other programs stay."""
+def rm_command(name: Names, *, json: option.EventsJson = False) -> Start:
+    """Remove models that mullama downloaded, or aliases. Files of other programs are never removed."""
 
     def start() -> None:
         from mullama._model_tables import remove  # noqa: PLC0415  # other commands do not need it
@@ -113,7 +113,7 @@ def rm_command(name: Names, *, json: option.Json = False) -> Start:
 
 
 def cp_command(source: From, name: To, *, json: option.Json = False) -> Start:
-    """Give a model another name. The file is not copied."""
+    """Give a model another name, its alias. The file is not copied."""
 
     def start() -> None:
         from mullama._model_tables import alias  # noqa: PLC0415  # other commands do not need it

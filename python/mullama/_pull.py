@@ -24,7 +24,7 @@ SECONDS_BETWEEN_LINES = 3.0
 
 WORDS = {
     "resolving": "looking for {}",
-    "waiting": "waiting for another process that downloads {}",
+    "waiting": "waiting for another process that is downloading {}",
     "downloading": "downloading {}",
     "verifying": "checking {}",
     "done": "{} is complete",
@@ -148,7 +148,7 @@ def display(name: str) -> Display:
 
 
 def watched(shown: Display, get: Callable[[Callable[[PullProgress], None]], LocalModel]) -> LocalModel:
-    """Gets a model and shows how far that is. Says what happens to a download that Ctrl-C ends."""
+    """Gets a model and shows the progress. Says how to go on with a download that Ctrl-C ends."""
     has_bytes = False
 
     def show(progress: PullProgress) -> None:
@@ -168,12 +168,16 @@ def watched(shown: Display, get: Callable[[Callable[[PullProgress], None]], Loca
 
 
 def pull(name: str, *, json: bool) -> None:
-    """Downloads a model, and says where it is."""
+    """Downloads a model, and says where it is and whether its name is an alias."""
     shown: Display = Events() if json else display(name)
     local = watched(shown, lambda progress: _hub.pull(name, progress=progress))
     if json:
         write_event(type="done", **local.to_dict())
     else:
+        if local.alias is not None:
+            say(
+                plain(f"mullama: {local.alias} is an alias of {local.name}; mullama rm {local.alias} removes the alias")
+            )
         say(plain(f"mullama: {local.name} is ready ({size(local.size)}): {local.path}"))
 
 

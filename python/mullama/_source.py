@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from mullama import _hub
+from mullama._exceptions import ModelLoadError, MullamaError
 from mullama._model import DEMO
 from mullama._model_defaults import ModelDefaults
 
@@ -49,6 +50,27 @@ async def find_async(model: str | os.PathLike[str], file: str, *, pull: bool) ->
     if known is not None:
         return known
     return _of(await (_hub.find_or_pull_async(file, progress=_logging(file)) if pull else _hub.find_async(file)))
+
+
+def explain(source: Source) -> None:
+    """After a failed load: raises the error that says how to repair the file, if it is damaged and was downloaded."""
+    file = os.fspath(source.file)
+    if source.name == file:
+        return
+    try:
+        _hub.show_model(source.name)
+    except ModelLoadError as damaged:
+        if str(damaged.path) == file:
+            raise damaged from None
+    except MullamaError:
+        return
+
+
+async def explain_async(source: Source) -> None:
+    """As `explain`, and leaves the event loop running."""
+    import asyncio  # noqa: PLC0415  # slow to import
+
+    await asyncio.to_thread(explain, source)
 
 
 def _without_search(model: str | os.PathLike[str], file: str) -> Source | None:

@@ -37,11 +37,6 @@ impl Hub {
         facts::local(py, &local)
     }
 
-    /// What to do if the file of a model turns out to be damaged; None if mullama cannot have downloaded it.
-    fn repair_advice(&self, py: Python<'_>, name: String) -> PyResult<Option<String>> {
-        self.blocking(py, move |hub| hub.find(&name).map(|model| hub.repair_advice(&model)))
-    }
-
     /// As `find`, awaited on the event loop.
     fn find_async<'py>(&self, event_loop: &Bound<'py, PyAny>, name: String) -> PyResult<Bound<'py, PyAny>> {
         let hub = self.0.clone();
