@@ -300,7 +300,8 @@ impl Pull<'_> {
         Err(always_removed(repo.folder()))
     }
 
-    /// Records which files of the shared cache are about to be downloaded by mullama.
+    /// Records which files of the shared cache are mullama's: those that it is about to download, and those that it
+    /// has downloaded under another name before.
     async fn record(
         &self,
         name: &HuggingFaceName,
@@ -313,16 +314,20 @@ impl Pull<'_> {
         blocking(move || {
             let _lock = store.lock()?;
             repo.prepare()?;
-            let mut missing = Vec::new();
+            let earlier = store.pulls(&name.user, &name.repo);
+            let is_recorded = |etag: &String| {
+                earlier.iter().any(|record| record.pulled.files.iter().any(|(_, recorded)| recorded == etag))
+            };
+            let mut ours = Vec::new();
             for (path, etag) in files {
-                if !repo.blob(&etag)?.exists() {
-                    missing.push((path, etag));
+                if is_recorded(&etag) || !repo.blob(&etag)?.exists() {
+                    ours.push((path, etag));
                 }
             }
-            if missing.is_empty() {
+            if ours.is_empty() {
                 return Ok(None);
             }
-            let pulled = Pulled { commit, files: missing };
+            let pulled = Pulled { commit, files: ours };
             store.record_pull(&name, &pulled)?;
             Ok(Some((name, pulled)))
         })

@@ -80,6 +80,20 @@ fn nothing_of_a_repository_stays_in_the_shared_cache() {
 }
 
 #[test]
+fn a_second_name_for_the_same_bytes_in_the_shared_cache_is_removed_too() {
+    let setup = Setup::new();
+    let hub = setup.hub();
+    let names = ["hf.co/mullama/demo-GGUF:Q4_K_M", "hf.co/mullama/demo-GGUF:Q8_0"];
+    for name in names {
+        setup.pulls(name, &setup.demo());
+    }
+    hub.remove(names[0]).unwrap();
+    assert!(hub.find(names[1]).unwrap().path.exists());
+    hub.remove(names[1]).unwrap();
+    assert!(hub.find(names[1]).is_err());
+}
+
+#[test]
 fn a_damaged_model_is_downloaded_again() {
     let setup = Setup::new();
     let path = setup.pulls("tiny", &setup.demo()).path;
