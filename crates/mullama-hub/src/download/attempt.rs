@@ -367,8 +367,11 @@ impl Follower {
         let (sender, work) = oneshot::channel();
         let (file, followed) = (Arc::clone(file), Arc::clone(file));
         let thread = thread::Builder::new().name("mullama-sha256".to_owned()).spawn(move || {
+            let digest = hashing::follow(&followed, prefix.as_ref());
+            // The file keeps the lock, which nobody should find held once the digest is known.
+            drop(followed);
             // The receiver is gone when the attempt has ended.
-            let _ = sender.send(hashing::follow(&followed, prefix.as_ref()));
+            let _ = sender.send(digest);
         });
         thread.map_err(|error| Ended::Failed(disk(file.path(), &error)))?;
         Ok(Self { file, url, work })

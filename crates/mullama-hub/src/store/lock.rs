@@ -53,7 +53,7 @@ pub(crate) fn try_lock(path: &Path) -> io::Result<Option<Lock>> {
         let file = open(OpenOptions::new().read(true).write(true).create(true).truncate(false), path)?;
         match file.try_lock() {
             // Whoever had the lock removed the file, so others lock another one.
-            Ok(()) if false && !is_at(&file, path) => {}
+            Ok(()) if !is_at(&file, path) => {}
             Ok(()) => return Ok(Some(Lock { file: Some(file), passing: None })),
             Err(TryLockError::WouldBlock) => return Ok(None),
             // Some network file systems have no locks. Two downloads would then write the same bytes to the same places.
