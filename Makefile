@@ -89,7 +89,7 @@ rust-test: install
 	cargo test $(CARGO_FLAGS) --package mullama --no-default-features
 	cargo test $(CARGO_FLAGS) --package mullama --features shuttle --lib interleavings
 
-python-test: install $(HUB_SERVER)
+python-test: install $(HUB_SERVER) .venv/browser
 	$(BIN)/pytest
 
 docs: install
@@ -151,6 +151,13 @@ clean:
 	@echo "Building mullama. The first time, compiling llama.cpp takes some minutes."
 	$(BIN)/python -m pip install --quiet --editable .
 	@rm -f .venv/installed-*
+	@touch $@
+
+# The page of the server is tested in the system's Chromium, or in one that Playwright brings.
+.venv/browser: .venv/tools
+	@{ command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null \
+		|| $(BIN)/playwright install --only-shell chromium \
+		|| { echo "no Chromium can be installed (Debian, Ubuntu: apt install chromium)" >&2; exit 1; }
 	@touch $@
 
 # The development tools, from pyproject.toml. Dependency groups need pip 25.1.

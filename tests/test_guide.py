@@ -33,6 +33,9 @@ WITHOUT_PYTHON = {
     "reference",
     "releasing",
     "rust",
+    "server-fields",
+    "server-fields-anthropic",
+    "server-fields-ollama",
     "updating-llama-cpp",
 }
 

@@ -257,6 +257,8 @@ def serve_command(  # noqa: PLR0913  # an option each
     tls_cert: serve_option.TlsCert = None,
     tls_key: serve_option.TlsKey = None,
     api_key: serve_option.ApiKey = None,
+    allow_no_keys: serve_option.AllowNoKeys = False,
+    no_remote_pull: serve_option.NoPull = False,
     allow_origin: serve_option.AllowOrigin = None,
     allow_host: serve_option.AllowHost = None,
     show_prompts: serve_option.ShowPrompts = False,
@@ -276,6 +278,7 @@ def serve_command(  # noqa: PLR0913  # an option each
 
         words: dict[str, Any] = {"max_loaded": max_loaded, "idle_unload": idle_unload, "host": host, "port": port}
         words |= {"websocket": websocket, "tls_cert": tls_cert, "tls_key": tls_key, "api_keys": api_key or ()}
+        words |= {"allow_no_keys": allow_no_keys, "allow_pull": not no_remote_pull}
         words |= {"allowed_origins": allow_origin or (), "allowed_hosts": allow_host or ()}
         words |= {"show_prompts": show_prompts, "metrics": not no_metrics, "request_timeout": timeout}
         words |= {"max_connections": max_connections, "drain_timeout": drain_timeout}

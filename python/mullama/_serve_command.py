@@ -10,7 +10,7 @@ from mullama import _options as option
 SERVE_EXAMPLES = """
 mullama serve --model demo
 mullama serve --model llama3.2:1b --websocket
-mullama serve -m small=model.gguf -m hf.co/user/repo --max-loaded 1
+mullama serve -m small=model.gguf -m demo --max-loaded 1
 mullama serve -m demo --host 0.0.0.0 --api-key "$KEY"
 mullama serve -m demo --listen unix:/run/mullama.sock
 """
@@ -55,6 +55,13 @@ ApiKey = Annotated[
     list[str] | None,
     _option(_ACCESS, "--api-key", "KEY", "Require this key. May be repeated.", envvar="MULLAMA_API_KEY"),
 ]
+AllowNoKeys = Annotated[
+    bool,
+    _option(
+        _ACCESS, "--allow-no-keys", None, "Serve other machines without a key: everyone who reaches them may call."
+    ),
+]
+NoPull = Annotated[bool, _option(_ACCESS, "--no-remote-pull", None, "Let no client download or remove models.")]
 AllowOrigin = Annotated[
     list[str] | None,
     _option(_ACCESS, "--allow-origin", "ORIGIN", "Let web pages of this origin call the server. May be repeated."),
@@ -86,9 +93,9 @@ DrainTimeout = Annotated[
 ]
 
 LAUNCH_EXAMPLES = """
-eval "$(mullama launch openai)"        # for programs of this shell
-mullama launch claude                  # runs Claude Code with this server
-mullama launch openai python chat.py   # runs a program with this server
+eval "$(mullama launch openai)"   # for this shell
+mullama launch claude             # runs Claude Code
+mullama launch openai python chat.py
 """
 
 

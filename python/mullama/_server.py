@@ -28,6 +28,7 @@ class ServerOptions:
         host: Address or name to listen on.
         port: TCP port; 0 lets the system choose one.
         unix: Path of a Unix socket, in place of host and port.
+        socket_mode: Permissions of the Unix socket.
         systemd: Listen on the socket that systemd passed, in place of all of these.
         context_params: Layout of each model's engine.
         n_gpu_layers: Number of layers to put on a GPU, if there is one; negative means all.
@@ -35,12 +36,14 @@ class ServerOptions:
         use_mlock: Keep the weights in RAM, as far as the system allows it.
         max_loaded: Maximum number of models in memory at once; 0 is no limit.
         idle_unload: Seconds without a request after which a model is unloaded; None is never.
-        api_keys: Clients must send one of these keys; without any, no key is needed.
+        api_keys: Clients must send one of these keys; without any, no key is needed on the loopback interface.
+        allow_no_keys: Serve other interfaces without a key as well: everyone who reaches them can use the server.
         allowed_origins: Web pages of these origins may call the server; "*" means all.
         allowed_hosts: Names by which clients may call the server, besides addresses and localhost; "*" means all.
         websocket: Serve `/ws`.
         metrics: Serve `/metrics`.
         show_prompts: Show prompts in `/slots`.
+        allow_pull: Let clients download models and remove them. Without API keys, only clients on this machine may.
         tls_cert: Certificate chain as a PEM file.
         tls_key: Private key as a PEM file.
         max_connections: Maximum number of open connections.
@@ -57,6 +60,7 @@ class ServerOptions:
     host: str = "127.0.0.1"
     port: int = 8080
     unix: str | os.PathLike[str] | None = None
+    socket_mode: int = 0o600
     systemd: bool = False
     context_params: ContextParams = field(default_factory=ContextParams)
     n_gpu_layers: int = -1
@@ -65,11 +69,13 @@ class ServerOptions:
     max_loaded: int = 0
     idle_unload: float | None = None
     api_keys: Sequence[str] = ()
+    allow_no_keys: bool = False
     allowed_origins: Sequence[str] = ()
     allowed_hosts: Sequence[str] = ()
     websocket: bool = False
     metrics: bool = True
     show_prompts: bool = False
+    allow_pull: bool = True
     tls_cert: str | os.PathLike[str] | None = None
     tls_key: str | os.PathLike[str] | None = None
     max_connections: int = 512
@@ -119,6 +125,7 @@ class ServerKeywords(TypedDict, total=False):
     host: str
     port: int
     unix: str | os.PathLike[str] | None
+    socket_mode: int
     systemd: bool
     context_params: ContextParams
     n_gpu_layers: int
@@ -127,11 +134,13 @@ class ServerKeywords(TypedDict, total=False):
     max_loaded: int
     idle_unload: float | None
     api_keys: Sequence[str]
+    allow_no_keys: bool
     allowed_origins: Sequence[str]
     allowed_hosts: Sequence[str]
     websocket: bool
     metrics: bool
     show_prompts: bool
+    allow_pull: bool
     tls_cert: str | os.PathLike[str] | None
     tls_key: str | os.PathLike[str] | None
     max_connections: int
@@ -147,6 +156,7 @@ class ServerKeywords(TypedDict, total=False):
 
 COUNTS = {
     "port": (0, 65535),
+    "socket_mode": (0, 0o777),
     "n_gpu_layers": (-(2**31), 2**31 - 1),
     "max_loaded": (0, 1024),
     "max_connections": (1, 65536),

@@ -23,7 +23,7 @@ GUIDE = DOCS / "streaming.md"
 SERVERS = DOCS / "servers.md"
 CHAT = DOCS / "chat.md"
 MODELS = DOCS / "models.md"
-HTTP_PAGES = [DOCS / "server.md"]
+HTTP_PAGES = [DOCS / "server.md", DOCS / "websocket.md"]
 """The pages whose blocks need a running server."""
 OTHERS = {"architecture.md", "design.md", *(page.name for page in HTTP_PAGES)}
 PAGES = [page for page in sorted(DOCS.glob("*.md")) if page.name not in OTHERS]
@@ -94,7 +94,8 @@ def run_in_shell(
     code: str, *, folder: Path | None = None, environment: Mapping[str, str] = os.environ
 ) -> subprocess.CompletedProcess[str]:
     """Runs a block as a script of bash that ends at the first failure, with the command of this environment."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    programs = Path(sys.executable).parent, os.environ["PATH"], Path(__file__).parent / "programs"
+    path = os.pathsep.join(map(str, programs))
     return subprocess.run(  # the page's own
         [shutil.which("bash") or "bash", "-euo", "pipefail", "-c", code],
         cwd=folder,

@@ -190,6 +190,12 @@ impl Model {
         bytes.map_err(|error| MullamaError::InvalidPrompt(PromptFailure::Tokenizer(Arc::new(error))))
     }
 
+    /// The bytes of one token, as in [`Token::bytes`](crate::Token::bytes); none if it is not in the vocabulary.
+    pub fn token_bytes(&self, token: TokenId) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.vocabulary.piece(token, &mut bytes).map_or_else(|_| Vec::new(), |()| bytes)
+    }
+
     /// Checks that this many tokens are no more than [`detokenize`](Self::detokenize) takes.
     ///
     /// # Errors

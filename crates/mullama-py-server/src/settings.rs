@@ -27,6 +27,7 @@ pub(crate) struct Settings<'py> {
     port: u16,
     /// The path of a Unix socket, in place of host and port.
     unix: Option<PathBuf>,
+    socket_mode: u32,
     systemd: bool,
     pub(crate) threads: usize,
     max_loaded: usize,
@@ -40,11 +41,13 @@ pub(crate) struct Settings<'py> {
     request_timeout: Option<f64>,
     keep_alive: f64,
     api_keys: Vec<String>,
+    allow_no_keys: bool,
     allowed_origins: Vec<String>,
     allowed_hosts: Vec<String>,
     websocket: bool,
     metrics: bool,
     show_prompts: bool,
+    allow_pull: bool,
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
 }
@@ -91,11 +94,14 @@ impl Settings<'_> {
             drain_timeout: Duration::from_secs_f64(self.drain_timeout),
             request_timeout: self.request_timeout.map(Duration::from_secs_f64),
             api_keys: self.api_keys,
+            allow_no_keys: self.allow_no_keys,
+            socket_mode: self.socket_mode,
             allowed_origins: self.allowed_origins,
             allowed_hosts: self.allowed_hosts,
             websocket: self.websocket,
             metrics: self.metrics,
             show_prompts: self.show_prompts,
+            allow_pull: self.allow_pull,
             tls: self.tls_cert.zip(self.tls_key).map(|(certificates, key)| TlsFiles { certificates, key }),
         }
     }

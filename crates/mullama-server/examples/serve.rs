@@ -1,5 +1,7 @@
 //! Serves one GGUF file on a loopback port until Ctrl-C: `cargo run --release --example serve -- model.gguf 8080`.
 
+#![expect(clippy::print_stderr, reason = "an example may print")]
+
 use mullama_server::{Listen, LoadOptions, ModelSource, ModelSpec, Server, ServerConfig, State};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,10 +1,18 @@
 //! The settings of a server.
 
+use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Most connections that a server may be told to keep open.
+const MOST_CONNECTIONS: usize = 1 << 20;
+/// Most bytes of a body that a server may be told to take.
+const MOST_BODY_BYTES: usize = 1 << 30;
+
 /// The bounds and the behaviour of a server. The defaults are safe on a machine that others can reach.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "they are settings, each by itself")]
 pub struct ServerConfig {
     /// Maximum number of open connections; the next one waits until another closes.
     pub max_connections: usize,
@@ -25,6 +33,10 @@ pub struct ServerConfig {
     pub request_timeout: Option<Duration>,
     /// Clients must send one of these keys; if it is empty, no key is needed.
     pub api_keys: Vec<String>,
+    /// Whether a server without keys may listen on addresses that other machines can reach.
+    pub allow_no_keys: bool,
+    /// The permissions of a Unix socket.
+    pub socket_mode: u32,
     /// Web pages of these origins may call the server; `*` means all.
     pub allowed_origins: Vec<String>,
     /// Names by which clients may call the server, besides addresses and `localhost`; `*` means all.
@@ -35,6 +47,8 @@ pub struct ServerConfig {
     pub metrics: bool,
     /// Whether `/slots` shows prompts.
     pub show_prompts: bool,
+    /// Whether clients may download models and remove them. Without API keys, only clients on this machine may.
+    pub allow_pull: bool,
     /// The certificate chain and the private key, as PEM files; `None` is plain HTTP.
     pub tls: Option<TlsFiles>,
 }
@@ -52,20 +66,78 @@ impl Default for ServerConfig {
     fn default() -> Self {
         Self {
             max_connections: 512,
-            header_timeout: Duration::from_secs(60),
-            body_timeout: Duration::from_secs(60),
+            header_timeout: Duration::from_mins(1),
+            body_timeout: Duration::from_mins(1),
             max_body_bytes: 8 << 20,
             keep_alive: Duration::from_secs(10),
-            write_timeout: Duration::from_secs(600),
+            write_timeout: Duration::from_mins(10),
             drain_timeout: Duration::from_secs(30),
             request_timeout: None,
             api_keys: Vec::new(),
+            allow_no_keys: false,
+            socket_mode: 0o600,
             allowed_origins: Vec::new(),
             allowed_hosts: Vec::new(),
             websocket: false,
             metrics: true,
             show_prompts: false,
+            allow_pull: true,
             tls: None,
         }
+    }
+}
+
+impl ServerConfig {
+    /// # Errors
+    /// If a setting is out of its range.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        if !(1..=MOST_CONNECTIONS).contains(&self.max_connections) {
+            let range = format!("1 to {MOST_CONNECTIONS}");
+            return Err(invalid(format!("max_connections is {}, but must be {range}", self.max_connections)));
+        }
+        if !(1..=MOST_BODY_BYTES).contains(&self.max_body_bytes) {
+            let range = format!("1 to {MOST_BODY_BYTES}");
+            return Err(invalid(format!("max_body_bytes is {}, but must be {range}", self.max_body_bytes)));
+        }
+        let is_key = |key: &String| !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
+        match self.api_keys.iter().position(|key| !is_key(key)) {
+            Some(index) => {
+                let rule = "API keys consist of printable ASCII characters without spaces";
+                Err(invalid(format!("API key {} is empty or has other characters; {rule}", index + 1)))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// # Errors
+    /// If other machines could reach this address and would need no key.
+    pub(crate) fn check_address(&self, address: SocketAddr) -> io::Result<()> {
+        if address.ip().to_canonical().is_loopback() || !self.api_keys.is_empty() || self.allow_no_keys {
+            return Ok(());
+        }
+        let message = format!(
+            "other machines can reach {}, so clients need an API key there; set api_keys, or allow_no_keys to let anybody \
+             in, or listen on 127.0.0.1",
+            address.ip()
+        );
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, message))
+    }
+}
+
+fn invalid(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, message)
+}
+
+impl std::fmt::Debug for ServerConfig {
+    /// Everything but the keys.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerConfig")
+            .field("max_connections", &self.max_connections)
+            .field("max_body_bytes", &self.max_body_bytes)
+            .field("api_keys", &self.api_keys.len())
+            .field("allowed_origins", &self.allowed_origins)
+            .field("allowed_hosts", &self.allowed_hosts)
+            .field("tls", &self.tls)
+            .finish_non_exhaustive()
     }
 }

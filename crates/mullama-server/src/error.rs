@@ -1,7 +1,10 @@
 //! Errors of requests: an HTTP status, a stable code and a message that names the field.
 
 use axum::http::StatusCode;
-use mullama::{DownloadFailure, Fact, MullamaError};
+use mullama::{DownloadFailure, Fact, MullamaError, StreamFailure};
+
+/// Most characters of a message. It may repeat parts of the request.
+const MOST_CHARS: usize = 1000;
 
 /// An error that a client is told. Each dialect writes it in its own shape.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,7 +21,7 @@ pub(crate) struct ApiError {
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), field: None, retry_after: None }
+        Self { status, code, message: shortened(message.into()), field: None, retry_after: None }
     }
 
     /// The request cannot be understood.
@@ -29,12 +32,21 @@ impl ApiError {
     /// A field of the request has a wrong value. The message continues the path of the field.
     pub(crate) fn field(path: impl Into<String>, message: impl std::fmt::Display) -> Self {
         let path = path.into();
-        Self { message: format!("{path} {message}"), field: Some(path), ..Self::invalid("") }
+        Self { field: Some(path.clone()), ..Self::invalid(format!("{path} {message}")) }
     }
 
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", message)
     }
+}
+
+/// A text without what is beyond the limit of messages.
+fn shortened(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(MOST_CHARS) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 /// The HTTP status of an error: the same table as in Python's exceptions.
@@ -69,6 +81,9 @@ impl From<MullamaError> for ApiError {
 fn public_message(error: &MullamaError) -> String {
     match error {
         MullamaError::ModelNotFound { .. } => "the file of the model is missing on the server".to_owned(),
+        MullamaError::StreamingError(StreamFailure::ModelFileChanged { .. }) => {
+            "the file of the model was changed on the server while it was in use".to_owned()
+        }
         MullamaError::ModelLoad { .. } => "the server cannot load the model; its log says why".to_owned(),
         MullamaError::UnknownModel { name, .. } => format!("the server knows no model named {name}"),
         MullamaError::Download { name, failure } => {
@@ -80,5 +95,40 @@ fn public_message(error: &MullamaError) -> String {
         }
         error if error.facts().iter().any(|(_, fact)| matches!(fact, Fact::Path(_))) => error.code().to_owned(),
         error => error.message(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use mullama::{ModelLoadFailure, MullamaError, StreamFailure};
+
+    use super::{ApiError, MOST_CHARS};
+
+    #[test]
+    fn clients_are_told_no_path_of_the_servers_machine() {
+        let path = PathBuf::from("/home/somebody/model.gguf");
+        for error in [
+            MullamaError::ModelNotFound { path: path.clone() },
+            MullamaError::ModelLoad { path: path.clone(), source: ModelLoadFailure::Cancelled },
+            MullamaError::StreamingError(StreamFailure::ModelFileChanged { path, len: 7 }),
+            MullamaError::UnknownModel {
+                name: "it".to_owned(),
+                tried: vec!["/home/somebody/models: nothing".to_owned()],
+                advice: "look into /home/somebody".to_owned(),
+            },
+        ] {
+            let told = ApiError::from(error).message;
+            assert!(!told.contains("somebody"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_bounded_whatever_it_repeats() {
+        let value = "é".repeat(100_000);
+        let error = MullamaError::InvalidConfig { field: "stop", value: value.clone(), range: "short".to_owned() };
+        assert_eq!(ApiError::from(error).message.chars().count(), MOST_CHARS + 1);
+        assert_eq!(ApiError::field("stop", value).message.chars().count(), MOST_CHARS + 1);
     }
 }

@@ -9,8 +9,8 @@ use tokio_rustls::TlsAcceptor;
 
 pub use crate::transport::Listen;
 
-use crate::router::router;
 use crate::state::State;
+use crate::stop::Phase;
 use crate::transport::{self, Listener};
 
 /// A server that is bound to its socket and not yet serving.
@@ -30,10 +30,12 @@ impl Server {
     /// Binds the socket, so that its errors come before any model is loaded.
     ///
     /// # Errors
-    /// What the system answers to the address, and what is wrong with the files of TLS.
+    /// What the system answers to the address, what is wrong with the files of TLS, and settings that are out of their
+    /// ranges or would let anybody in: an address beyond this machine needs API keys.
     pub async fn bind(listen: &Listen, state: State) -> io::Result<Self> {
+        state.config().check()?;
         let tls = state.config().tls.as_ref().map(transport::acceptor).transpose()?;
-        Ok(Self { listener: Listener::bind(listen).await?, tls, state })
+        Ok(Self { listener: Listener::bind(listen, state.config()).await?, tls, state })
     }
 
     /// The address of a TCP socket, with the port that the system chose.
@@ -46,22 +48,25 @@ impl Server {
         self.listener.url(self.tls.is_some())
     }
 
-    /// Serves until `shutdown` completes; then running requests may end, at most for the drain timeout. Dropping the
-    /// future closes everything at once.
+    /// Serves until `shutdown` completes; then running requests may end, at most for the drain timeout, after which
+    /// their streams end with an error. Dropping the future closes everything at once.
     ///
     /// # Errors
     /// None at present; an error of one connection ends that connection.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let Self { listener, tls, state } = self;
         let (stop, stopping) = watch::channel(false);
-        let accept = transport::accept_all(listener, tls, router(state.clone()), state.config(), stopping);
+        state.stop().set(Phase::Serving);
+        let accept = transport::accept_all(listener, tls, &state, stopping);
         let mut accept = std::pin::pin!(accept);
         tokio::select! {
             () = accept.as_mut() => return Ok(()),
             () = shutdown => {}
         }
+        state.stop().set(Phase::Draining);
         stop.send_replace(true);
         accept.await;
+        state.resumable().clear();
         Ok(())
     }
 }

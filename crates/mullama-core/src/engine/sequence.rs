@@ -275,6 +275,10 @@ impl Sequence {
     /// Records that the next `rows` tokens were computed.
     pub(crate) fn count_computed(&mut self, rows: usize) {
         self.computed += rows;
+        if self.first_at.is_none() {
+            self.progress.prefilled = self.computed.min(self.progress.usage.prompt_tokens);
+            self.sender.report(&self.progress);
+        }
     }
 
     /// Removes the sequence from the queue for its first step.

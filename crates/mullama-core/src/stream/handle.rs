@@ -97,6 +97,12 @@ impl StreamHandle {
         self.progress(|progress| progress.usage)
     }
 
+    /// Number of the prompt's tokens that are computed so far, including those of a cached prefix. It grows during the
+    /// prefill, with each step; no reader is woken for it.
+    pub fn prefilled(&self) -> usize {
+        self.progress(|progress| progress.prefilled)
+    }
+
     /// Durations of the stream's phases so far.
     pub fn timings(&self) -> Timings {
         self.progress(|progress| progress.timings)

@@ -59,6 +59,8 @@ impl End {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Progress {
     pub(crate) usage: Usage,
+    /// Tokens of the prompt that are computed, or were reused.
+    pub(crate) prefilled: usize,
     pub(crate) timings: Timings,
     pub(crate) stop_sequence: Option<String>,
 }

@@ -183,3 +183,25 @@ fn a_stream_starts_at_once_in_a_pool_that_is_full_of_cached_prefixes() {
     assert_eq!((stage.stats().queued, stage.stats().running), (0, 1));
     assert_eq!(read(&mut stage, &mut stream).text(), alone(&prompt(1_000, 9), 5));
 }
+
+#[test]
+fn a_handle_tells_after_each_step_how_far_the_prompt_is_computed() {
+    for deterministic in [false, true] {
+        let mut stage = pool(Reuse::Parts, 1024, 4, 1 << 20);
+        for (cached, config) in
+            [(0, config(3)), (799, config(3))].map(|(n, config)| (n, config.deterministic(deterministic)))
+        {
+            let stream = stage.open(&prompt(800, 0), config).expect("opened");
+            let mut told = vec![stream.handle().prefilled()];
+            while stream.usage().completion_tokens == 0 {
+                stage.step();
+                told.push(stream.handle().prefilled());
+            }
+            assert!(told.is_sorted() && told.first() == Some(&0) && told.last() == Some(&800), "{told:?}");
+            let usage = stream.usage();
+            assert!(told.iter().all(|told| *told == 0 || *told >= usage.cached_tokens), "{told:?}");
+            assert_eq!(usage.cached_tokens == 0, cached == 0);
+            assert!(told.iter().any(|told| (1..800).contains(told)) || cached > 0, "{told:?}");
+        }
+    }
+}

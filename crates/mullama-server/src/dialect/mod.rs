@@ -1,9 +1,16 @@
 //! One module per dialect: the fields of its requests, and the frames of its answers.
 
-mod messages;
+pub(crate) mod anthropic;
+pub(crate) mod blocking;
+#[cfg(test)]
+mod golden;
+pub(crate) mod llama_server;
+pub(crate) mod messages;
+pub(crate) mod ollama;
 pub(crate) mod openai;
-mod prompts;
-mod sampling;
+pub(crate) mod prompts;
+pub(crate) mod sampling;
+mod tokens;
 
 use axum::Router;
 use axum::extract::Request;
@@ -12,17 +19,19 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 
 use crate::error::ApiError;
+use crate::guard;
 use crate::state::State;
 
 /// Writes an error as one dialect does. `request_id` is the id of the response's header.
 pub(crate) type WriteError = fn(&ApiError, request_id: &str) -> Response;
 
-/// A dialect's routes, whose errors are written in its own shape.
+/// A dialect's routes, which are guarded, and whose errors are written in its own shape.
 pub(crate) fn with_errors(routes: Router<State>, write: WriteError) -> Router<State> {
     let routes = routes.method_not_allowed_fallback(async || {
         ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "this path takes another method")
     });
-    routes.layer(middleware::from_fn(move |request: Request, next: Next| written(write, request, next)))
+    let written = middleware::from_fn(move |request: Request, next: Next| written(write, request, next));
+    routes.layer(middleware::from_fn(guard::check)).layer(written)
 }
 
 async fn written(write: WriteError, request: Request, next: Next) -> Response {
@@ -30,11 +39,16 @@ async fn written(write: WriteError, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let Some(error) = response.extensions_mut().remove::<ApiError>() else { return response };
     let mut shaped = write(&error, &id);
+    // What layers below have noted about the request stays noted.
+    shaped.extensions_mut().extend(std::mem::take(response.extensions_mut()));
     // Headers that the error's response has already, such as `allow`, stay.
     for (name, value) in response.headers() {
         if name != header::CONTENT_TYPE && name != header::CONTENT_LENGTH {
             shaped.headers_mut().insert(name.clone(), value.clone());
         }
+    }
+    if error.status == StatusCode::UNAUTHORIZED {
+        shaped.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     if let Some(seconds) = error.retry_after {
         shaped.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -11,7 +11,7 @@ const MOST_PROMPTS: usize = 128;
 
 /// A text, a list of token ids, or a list of these.
 pub(crate) fn read_prompts(value: &Json<'_>) -> Result<Vec<Prompt>, ApiError> {
-    let prompts = match value.value() {
+    match value.value() {
         Value::Array(items) if items.first().is_some_and(|first| !first.is_number()) => {
             if items.len() > MOST_PROMPTS {
                 return Err(
@@ -21,8 +21,7 @@ pub(crate) fn read_prompts(value: &Json<'_>) -> Result<Vec<Prompt>, ApiError> {
             value.list()?.iter().map(read_prompt).collect()
         }
         _ => read_prompt(value).map(|prompt| vec![prompt]),
-    };
-    prompts
+    }
 }
 
 /// A text, or a list of token ids.

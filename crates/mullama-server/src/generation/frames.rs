@@ -20,7 +20,7 @@ impl Frames {
 
     /// A server-sent event with a name.
     pub(crate) fn named_event(&mut self, name: &str, data: &impl Serialize) {
-        let _ = write!(self.bytes, "event: {name}\n");
+        let _ = writeln!(self.bytes, "event: {name}");
         self.event(data);
     }
 

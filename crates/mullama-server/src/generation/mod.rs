@@ -3,12 +3,14 @@
 mod answer;
 mod event;
 mod frames;
+mod prefill;
 mod response;
 mod streams;
 
 pub(crate) use answer::Answer;
-pub(crate) use event::{Event, Progress};
+pub(crate) use event::{Ending, Event, Progress};
 pub(crate) use frames::Frames;
+pub(crate) use prefill::Prefill;
 pub(crate) use response::{KeepAlive, respond};
 pub(crate) use streams::Streams;
 
@@ -20,6 +22,9 @@ use crate::error::ApiError;
 pub(crate) trait Dialect: Send + Unpin + 'static {
     /// The content type of a streamed answer.
     fn content_type(&self) -> &'static str;
+
+    /// What the request has used so far, which is told once before [`start`](Self::start).
+    fn used(&mut self, _so_far: &Progress) {}
 
     /// What comes before the first event.
     fn start(&mut self, frames: &mut Frames);
@@ -35,6 +40,14 @@ pub(crate) trait Dialect: Send + Unpin + 'static {
 
     /// What keeps a connection alive while nothing is computed.
     fn keep_alive(&self, frames: &mut Frames);
+
+    /// Whether the client wants to be told how far the prompts are computed.
+    fn tells_prefill(&self) -> bool {
+        false
+    }
+
+    /// How far the prompt of a choice is computed, before its first event.
+    fn prefill(&mut self, _choice: usize, _prefill: &Prefill, _frames: &mut Frames) {}
 
     /// The answer as one document, of all choices in order.
     fn whole(&mut self, answers: &[Answer]) -> Value;

@@ -16,6 +16,7 @@ use super::Dialect;
 use super::answer::collect;
 use super::event::Event;
 use super::frames::Frames;
+use super::prefill::{self, PrefillReport};
 use super::streams::Streams;
 use crate::error::ApiError;
 
@@ -41,26 +42,32 @@ pub(crate) async fn respond(
         let answers = collect(streams, count).await.map_err(|error| model.refused(error))?;
         return Ok(axum::Json(dialect.whole(&answers)).into_response());
     }
+    let report = dialect.tells_prefill().then(|| PrefillReport::new(streams.count()));
+    let patience = if report.is_some() { prefill::INTERVAL } else { keep_alive.0 };
     // A request that fails before its first token gets a status of its own, not an error inside a stream.
-    let first = tokio::time::timeout(keep_alive.0, poll_fn(|cx| streams.poll_event(cx))).await;
-    let mut frames = Frames::default();
-    match first {
+    let first = tokio::time::timeout(patience, poll_fn(|cx| streams.poll_event(cx))).await;
+    let first = match first {
         Ok(Some(Event::Failed { error })) => return Err(model.refused(error)),
-        Ok(Some(event)) => {
-            dialect.start(&mut frames);
-            dialect.event(&event, &mut frames);
-        }
-        Ok(None) | Err(_) => dialect.start(&mut frames),
-    }
+        Ok(first) => first,
+        Err(_) => None,
+    };
+    let mut frames = Frames::default();
+    dialect.used(&streams.progress());
+    dialect.start(&mut frames);
     let content_type = HeaderValue::from_static(dialect.content_type());
-    let body = StreamedBody {
+    let mut body = StreamedBody {
         streams,
         dialect,
         frames,
+        report,
         keep_alive: keep_alive.0,
-        silence: Box::pin(tokio::time::sleep(keep_alive.0)),
+        last_written: Instant::now(),
+        silence: Box::pin(tokio::time::sleep(patience)),
         has_ended: false,
     };
+    if let Some(event) = first {
+        body.write(&event);
+    }
     let headers = [
         (header::CONTENT_TYPE, content_type),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
@@ -75,7 +82,11 @@ struct StreamedBody<D> {
     streams: Streams,
     dialect: D,
     frames: Frames,
+    /// For a client that wants to be told how far its prompts are computed, until they are.
+    report: Option<PrefillReport>,
     keep_alive: Duration,
+    last_written: Instant,
+    /// Fires when the silence may be too long. It is not set again for each piece: it looks when the last one was.
     silence: Pin<Box<Sleep>>,
     has_ended: bool,
 }
@@ -98,17 +109,33 @@ impl<D: Dialect> StreamedBody<D> {
                     self.dialect.failed(&error, &mut self.frames);
                     self.has_ended = true;
                 }
-                Poll::Ready(Some(event)) => self.dialect.event(&event, &mut self.frames),
+                Poll::Ready(Some(event)) => self.write(&event),
             }
         }
     }
 
-    /// Breaks a silence that is too long for proxies and clients.
+    /// Writes an event of a choice.
+    fn write(&mut self, event: &Event) {
+        if let (Some(report), Event::Token { choice, .. } | Event::End { choice, .. }) = (&mut self.report, event) {
+            report.end(*choice, &self.streams, &mut self.dialect, &mut self.frames);
+            self.report.take_if(|report| !report.goes_on());
+        }
+        self.dialect.event(event, &mut self.frames);
+    }
+
+    /// Breaks a silence that is too long for proxies and clients, and tells how far the prompts are computed.
     fn poll_silence(&mut self, cx: &mut Context<'_>) {
         while self.frames.is_empty() && !self.has_ended && self.silence.as_mut().poll(cx).is_ready() {
-            self.dialect.keep_alive(&mut self.frames);
-            let deadline = Instant::now() + self.keep_alive;
-            self.silence.as_mut().reset(deadline);
+            if let Some(report) = &mut self.report {
+                report.tell(&self.streams, &mut self.dialect, &mut self.frames);
+            }
+            let now = Instant::now();
+            if self.frames.is_empty() && now >= self.last_written + self.keep_alive {
+                self.dialect.keep_alive(&mut self.frames);
+            }
+            let written = if self.frames.is_empty() { self.last_written } else { now };
+            let next = if self.report.is_some() { now + prefill::INTERVAL } else { written + self.keep_alive };
+            self.silence.as_mut().reset(next);
         }
     }
 }
@@ -126,8 +153,7 @@ impl<D: Dialect> http_body::Body for StreamedBody<D> {
             this.poll_silence(cx);
         }
         if !this.frames.is_empty() {
-            let deadline = Instant::now() + this.keep_alive;
-            this.silence.as_mut().reset(deadline);
+            this.last_written = Instant::now();
             return Poll::Ready(Some(Ok(Frame::data(Bytes::from(this.frames.take())))));
         }
         if this.has_ended { Poll::Ready(None) } else { Poll::Pending }

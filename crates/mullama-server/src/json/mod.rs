@@ -4,5 +4,7 @@ mod body;
 pub(crate) mod fields;
 mod value;
 
-pub(crate) use body::{Budget, read};
+pub(crate) use body::{Budget, Parsed, read};
+#[cfg(test)]
+pub(crate) use fields::{Field, Handling, markdown};
 pub(crate) use value::Json;

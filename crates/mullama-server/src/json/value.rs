@@ -49,7 +49,8 @@ impl<'a> Json<'a> {
         self.get(name)?.ok_or_else(|| ApiError::field(self.child(name), "is required"))
     }
 
-    fn child(&self, name: &str) -> String {
+    /// The path of a field of this object.
+    pub(crate) fn child(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 

@@ -1,29 +1,64 @@
 //! One connection: HTTP/1.1 with limits.
 
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
+use tower_service::Service;
 
 use super::listen::Accepted;
-use super::socket;
+use super::socket::{self, Paced, Socket};
 use super::timed_io::TimedIo;
+use super::upgrades::Upgrades;
 
 /// Most bytes that wait in the process for one connection: hyper's minimum.
 const BUFFER_BYTES: usize = 8 << 10;
 /// Maximum time of a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How often a connection is polled after its peer has closed its side, so that requests that need no model are
+/// answered to clients that close it early.
+const LAST_POLLS: usize = 64;
 
 /// What connections share.
 #[derive(Debug, Clone)]
 pub(super) struct Limits {
     pub(super) header_timeout: Duration,
     pub(super) write_timeout: Duration,
+}
+
+/// Who sent a request: an extension of each request that came over this crate's own connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peer {
+    Tcp(SocketAddr),
+    Unix,
+}
+
+impl Peer {
+    /// Whether the request came over a network inside this machine, as web pages can send them too.
+    pub(crate) fn is_loopback(self) -> bool {
+        matches!(self, Self::Tcp(address) if address.ip().to_canonical().is_loopback())
+    }
+}
+
+/// What serves the requests of a connection.
+#[derive(Debug)]
+struct Served {
+    router: Router,
+    peer: Peer,
+    limits: Limits,
+    stopping: watch::Receiver<bool>,
 }
 
 /// Serves a connection until it closes, or until `stopping` says that its current request is the last.
@@ -34,41 +69,87 @@ pub(super) async fn serve(
     limits: Limits,
     stopping: watch::Receiver<bool>,
 ) {
-    match (accepted, tls) {
-        (Accepted::Tcp(stream), tls) => {
-            let stream = socket::PacedTcp::new(stream);
-            match tls {
-                None => serve_http(stream, router, limits, stopping).await,
-                Some(tls) => {
-                    if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
-                        serve_http(stream, router, limits, stopping).await;
-                    }
-                }
-            }
+    match accepted {
+        Accepted::Tcp(stream) => {
+            let Ok(peer) = stream.peer_addr().map(Peer::Tcp) else { return };
+            // A peer that is gone already has no options.
+            let _ = socket::set_tcp_options(&stream);
+            serve_socket(Arc::new(stream), tls, Served { router, peer, limits, stopping }).await;
         }
-        (Accepted::Unix(stream), _) => {
+        Accepted::Unix(stream) => {
             let _ = socket::set_unix_options(&stream);
-            serve_http(stream, router, limits, stopping).await;
+            serve_socket(Arc::new(stream), None, Served { router, peer: Peer::Unix, limits, stopping }).await;
         }
     }
 }
 
+async fn serve_socket<S: Socket>(stream: Arc<S>, tls: Option<TlsAcceptor>, served: Served) {
+    let paced = Paced(Arc::clone(&stream));
+    let Some(tls) = tls else { return serve_http(paced, served, stream.closed()).await };
+    // What is encrypted already waits in a buffer of its own.
+    let accepting = tls.accept_with(paced, |connection| connection.set_buffer_limit(Some(BUFFER_BYTES)));
+    if let Ok(Ok(encrypted)) = tokio::time::timeout(HANDSHAKE, accepting).await {
+        serve_http(encrypted, served, stream.closed()).await;
+    }
+}
+
+/// Serves requests until the connection ends. hyper does not read while it computes an answer, so it would not see the
+/// end of a client that has sent further bytes; `closed` does.
 async fn serve_http<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     io: I,
-    router: Router,
-    limits: Limits,
-    mut stopping: watch::Receiver<bool>,
+    served: Served,
+    closed: impl Future<Output = ()>,
 ) {
+    let Served { router, peer, limits, mut stopping } = served;
     let io = TokioIo::new(TimedIo::new(io, limits.write_timeout));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(BUFFER_BYTES);
-    let connection = builder.serve_connection(io, TowerToHyperService::new(router)).with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => return report(ended),
-        _ = stopping.wait_for(|stopping| *stopping) => connection.as_mut().graceful_shutdown(),
+    // Where `closed` sees the end of the peer's side, hyper need not drop an answer that is ready.
+    builder.half_close(cfg!(any(target_os = "android", target_os = "linux")));
+    let upgrades = Upgrades::new(stopping.clone());
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(upgrades.clone());
+        // A router is always ready.
+        router.clone().call(request)
+    });
+    {
+        let connection = builder.serve_connection(io, service).with_upgrades();
+        let mut connection = std::pin::pin!(connection);
+        let mut closed = std::pin::pin!(closed);
+        let stop = async move {
+            // The sender lives as long as the server; without it the server ends too.
+            let _ = stopping.wait_for(|stopping| *stopping).await;
+        };
+        let is_stopping = tokio::select! {
+            biased;
+            ended = connection.as_mut() => { report(ended); false }
+            () = closed.as_mut() => { poll_last(connection.as_mut()).await; false }
+            () = stop => true,
+        };
+        if is_stopping {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => report(ended),
+                () = closed => poll_last(connection).await,
+            }
+        }
     }
-    report(connection.await);
+    if let Some(successor) = upgrades.take() {
+        successor.await;
+    }
+}
+
+/// Polls a connection a few more times.
+async fn poll_last(mut connection: Pin<&mut impl Future<Output = hyper::Result<()>>>) {
+    for _ in 0..LAST_POLLS {
+        let polled = poll_fn(|cx| Poll::Ready(connection.as_mut().poll(cx))).await;
+        if let Poll::Ready(ended) = polled {
+            return report(ended);
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Peers that leave are the normal end of a connection; nobody needs to be told above the level of debugging.

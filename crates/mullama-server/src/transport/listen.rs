@@ -1,14 +1,18 @@
 //! Where a server listens: an address, a Unix socket, or a socket that systemd opened.
 
+use std::fs::Permissions;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+use crate::config::ServerConfig;
+
 /// Connections that the kernel holds until they are accepted.
-const BACKLOG: u32 = 1024;
+const BACKLOG: i32 = 1024;
 
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +29,19 @@ pub enum Listen {
 #[derive(Debug)]
 pub(crate) enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
+    Unix {
+        listener: UnixListener,
+        /// `None` if another process owns the path.
+        _file: Option<SocketFile>,
+    },
+}
+
+/// The file of a Unix socket, which is removed in the end.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    /// The device and the number of the file: another server may have put its own there.
+    identity: (u64, u64),
 }
 
 /// A connection that was accepted.
@@ -36,11 +52,12 @@ pub(crate) enum Accepted {
 }
 
 impl Listener {
-    pub(crate) async fn bind(listen: &Listen) -> io::Result<Self> {
+    pub(crate) async fn bind(listen: &Listen, config: &ServerConfig) -> io::Result<Self> {
         match listen {
             Listen::Tcp(host, port) => {
                 let mut refused = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
                 for address in tokio::net::lookup_host((host.as_str(), *port)).await? {
+                    config.check_address(address)?;
                     match bind_tcp(address) {
                         Ok(listener) => return Ok(Self::Tcp(listener)),
                         Err(error) => refused = error,
@@ -48,18 +65,19 @@ impl Listener {
                 }
                 Err(refused)
             }
-            Listen::Unix(path) => {
-                remove_stale(path).await?;
-                Ok(Self::Unix(UnixListener::bind(path)?, path.clone()))
+            Listen::Unix(path) => bind_unix(path, config.socket_mode).await,
+            Listen::Systemd => {
+                let listener = from_systemd()?;
+                listener.address().map_or(Ok(()), |address| config.check_address(address))?;
+                Ok(listener)
             }
-            Listen::Systemd => from_systemd(),
         }
     }
 
     pub(crate) async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Accepted::Tcp(stream)),
-            Self::Unix(listener, _) => listener.accept().await.map(|(stream, _)| Accepted::Unix(stream)),
+            Self::Unix { listener, .. } => listener.accept().await.map(|(stream, _)| Accepted::Unix(stream)),
         }
     }
 
@@ -67,7 +85,7 @@ impl Listener {
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(listener) => listener.local_addr().ok(),
-            Self::Unix(..) => None,
+            Self::Unix { .. } => None,
         }
     }
 
@@ -80,25 +98,47 @@ impl Listener {
                     .local_addr()
                     .map_or_else(|_| format!("{scheme}://?"), |address| format!("{scheme}://{address}"))
             }
-            Self::Unix(_, path) => format!("unix:{}", path.display()),
+            Self::Unix { listener, .. } => {
+                let address = listener.local_addr().ok();
+                let path = address.as_ref().and_then(|address| address.as_pathname()).unwrap_or(Path::new("?"));
+                format!("unix:{}", path.display())
+            }
         }
     }
 }
 
-impl Drop for Listener {
+impl Drop for SocketFile {
     fn drop(&mut self) {
-        if let Self::Unix(_, path) = self {
+        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
             // The next server replaces what is left.
-            let _ = std::fs::remove_file(path);
+            let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    std::fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+async fn bind_unix(path: &Path, mode: u32) -> io::Result<Listener> {
+    remove_stale(path).await?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    let file = SocketFile { path: path.to_owned(), identity: identity(path)? };
+    // Nobody can connect before the socket is listened on.
+    std::fs::set_permissions(path, Permissions::from_mode(mode))?;
+    socket.listen(BACKLOG)?;
+    Ok(Listener::Unix { listener: UnixListener::from_std(socket.into())?, _file: Some(file) })
 }
 
 /// Removes a socket that nobody listens on, and nothing else.
@@ -108,8 +148,8 @@ async fn remove_stale(path: &Path) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{} is not a socket", path.display())));
     }
     match UnixStream::connect(path).await {
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, format!("{} is in use", path.display()))),
-        Err(_) => std::fs::remove_file(path),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
+        _ => Err(io::Error::new(io::ErrorKind::AddrInUse, format!("{} is in use", path.display()))),
     }
 }
 
@@ -121,8 +161,7 @@ fn from_systemd() -> io::Result<Listener> {
     }
     if let Ok(Some(listener)) = sockets.take_unix_listener(0) {
         listener.set_nonblocking(true)?;
-        // systemd owns the path.
-        return UnixListener::from_std(listener).map(|listener| Listener::Unix(listener, PathBuf::new()));
+        return UnixListener::from_std(listener).map(|listener| Listener::Unix { listener, _file: None });
     }
     Err(io::Error::new(io::ErrorKind::NotFound, "systemd passed no socket (LISTEN_FDS)"))
 }

@@ -6,8 +6,11 @@ mod listen;
 mod socket;
 mod timed_io;
 mod tls;
+mod upgrades;
 
 pub(crate) use accept::accept_all;
+pub(crate) use connection::Peer;
 pub use listen::Listen;
 pub(crate) use listen::Listener;
 pub(crate) use tls::acceptor;
+pub(crate) use upgrades::Upgrades;

@@ -1,27 +1,54 @@
-//! OpenAI's API: <https://platform.openai.com/docs/api-reference>.
+//! `OpenAI`'s API: <https://platform.openai.com/docs/api-reference>.
 
 mod chat;
-mod fields;
+mod chat_frames;
+mod completion_frames;
+mod completions;
+mod document;
+pub(crate) mod fields;
 mod logprobs;
 mod models;
+mod options;
+mod responses;
+#[cfg(test)]
+mod tests;
 mod usage;
 
+pub(crate) use usage::TimingsBody;
+
 use axum::Router;
+use axum::extract::{Request, State as Shared};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use serde::Serialize;
 
 use super::with_errors;
 use crate::error::ApiError;
 use crate::state::State;
 
-/// The routes of OpenAI's API.
+/// The routes of `OpenAI`'s API.
 pub(crate) fn routes() -> Router<State> {
     let routes = Router::new()
         .route("/v1/models", get(models::models))
         .route("/v1/models/{*name}", get(models::model))
-        .route("/v1/chat/completions", post(chat::chat_completions));
+        .route("/v1/chat/completions", post(chat::chat_completions))
+        .route("/v1/completions", post(completions::completions))
+        .route("/v1/responses", post(responses::responses))
+        .route("/v1/responses/{*path}", any(stored))
+        .route("/v1/embeddings", post(embeddings));
     with_errors(routes, error_response)
+}
+
+/// What is done with responses that were stored; none is.
+async fn stored(Shared(state): Shared<State>, request: Request) -> ApiError {
+    // The body is read first: a connection that is closed while a client writes may lose the answer.
+    drop(state.body(request).await);
+    ApiError::not_found("no response is stored on this server")
+}
+
+async fn embeddings(Shared(state): Shared<State>, request: Request) -> Result<ApiError, ApiError> {
+    state.body(request).await?;
+    Ok(ApiError::invalid("embeddings are not supported yet"))
 }
 
 /// The error document: `{"error": {"message", "type", "param", "code"}}`.

@@ -14,12 +14,12 @@ fn document(name: &str) -> Value {
 
 /// All models, loaded or not.
 pub(crate) async fn models(Shared(state): Shared<State>) -> Response {
-    let data: Vec<Value> = state.models().names().map(document).collect();
+    let data: Vec<Value> = state.models().names().iter().map(|name| document(name)).collect();
     axum::Json(json!({"object": "list", "data": data})).into_response()
 }
 
 /// One model.
 pub(crate) async fn model(Shared(state): Shared<State>, Path(name): Path<String>) -> Result<Response, ApiError> {
     let name = state.models().resolve(&name)?;
-    Ok(axum::Json(document(name)).into_response())
+    Ok(axum::Json(document(&name)).into_response())
 }

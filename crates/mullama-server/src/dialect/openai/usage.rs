@@ -1,9 +1,9 @@
-//! Token counts and durations, as OpenAI and llama-server write them.
+//! Token counts and durations, as `OpenAI` and llama-server write them.
 
 use mullama::Usage;
 use serde::Serialize;
 
-use crate::generation::Progress;
+use crate::generation::{Prefill, Progress};
 
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub(crate) struct UsageBody {
@@ -19,12 +19,13 @@ struct PromptDetails {
 }
 
 impl UsageBody {
-    /// The usage of all choices: the prompt counts once, what is generated counts for each.
-    pub(crate) fn of(usages: impl IntoIterator<Item = Usage>) -> Self {
+    /// The usage of all choices: a prompt counts once for its `n` answers, and what is generated counts for each.
+    pub(crate) fn of(usages: impl IntoIterator<Item = Usage>, n: usize) -> Self {
         let mut total = Usage::default();
         for (index, usage) in usages.into_iter().enumerate() {
-            if index == 0 {
-                (total.prompt_tokens, total.cached_tokens) = (usage.prompt_tokens, usage.cached_tokens);
+            if index % n.max(1) == 0 {
+                total.prompt_tokens += usage.prompt_tokens;
+                total.cached_tokens += usage.cached_tokens;
             }
             total.completion_tokens += usage.completion_tokens;
         }
@@ -69,5 +70,21 @@ impl TimingsBody {
             predicted_per_token_ms: ratio(predicted, usage.completion_tokens as f64),
             predicted_per_second: ratio(usage.completion_tokens.saturating_sub(1) as f64 * 1e3, predicted),
         }
+    }
+}
+
+/// How far a prompt is computed, as llama-server writes it.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct ProgressBody {
+    total: usize,
+    cache: usize,
+    processed: usize,
+    time_ms: u64,
+}
+
+impl ProgressBody {
+    pub(crate) fn of(prefill: &Prefill) -> Self {
+        let time_ms = u64::try_from(prefill.elapsed.as_millis()).unwrap_or(u64::MAX);
+        Self { total: prefill.total, cache: prefill.cached, processed: prefill.computed, time_ms }
     }
 }

@@ -1,0 +1,187 @@
+//! The frames of llama-server's answers, compared with golden files. With `MULLAMA_WRITE_GOLDEN=1` they are written.
+
+use std::path::Path;
+use std::time::Duration;
+
+use mullama::{FinishReason, MullamaError, StreamConfig, Timings, Token, Usage};
+use serde_json::{Value, json};
+
+use super::frames::{CompletionDialect, Facts};
+use super::options::{Options, read_config, selected};
+use super::{ErrorDocument, error_response};
+use crate::error::ApiError;
+use crate::generation::{Answer, Dialect, Ending, Event, Frames, Prefill, Progress};
+use crate::json::Json;
+
+/// Compares what was written with a golden file.
+fn golden(name: &str, bytes: &[u8]) {
+    let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/llama_server")).join(name);
+    if std::env::var_os("MULLAMA_WRITE_GOLDEN").is_some() {
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, bytes).unwrap();
+    }
+    let (wanted, written) = (std::fs::read_to_string(&file).unwrap_or_default(), String::from_utf8_lossy(bytes));
+    assert!(wanted == written, "{name} differs; MULLAMA_WRITE_GOLDEN=1 writes it. It should now be:\n{written}");
+}
+
+fn dialect(options: Options) -> CompletionDialect {
+    let facts = Facts {
+        model: "demo".into(),
+        prompts: vec!["Hello".into(), "Bye".into()],
+        config: StreamConfig::new().max_tokens(3).temperature(0.7).logit_bias(vec![(5, -1.5)]),
+        context_len: 4096,
+        bytes_of: Box::new(|token| format!("<{token}>").into_bytes()),
+    };
+    CompletionDialect::new(facts, Options { count: 1, ..options })
+}
+
+fn progress(completion_tokens: usize) -> Progress {
+    let ms = Duration::from_millis;
+    Progress {
+        usage: Usage { prompt_tokens: 12, cached_tokens: 8, completion_tokens },
+        timings: Timings { prefill: ms(20), first_token: ms(25), decode: ms(100), ..Timings::default() },
+    }
+}
+
+fn token(text: &str) -> Token {
+    let (bytes, top_logprobs) = (text.as_bytes().to_vec(), vec![(97, -0.25), (98, f32::NEG_INFINITY)]);
+    Token { text: text.into(), id: Some(97), bytes, index: 0, logprob: Some(-0.25), top_logprobs }
+}
+
+fn said(choice: usize, text: &str) -> Event {
+    Event::Token { choice, token: token(text), progress: progress(1) }
+}
+
+fn ending(reason: FinishReason, stop_sequence: Option<&str>) -> Ending {
+    Ending { reason, stop_sequence: stop_sequence.map(str::to_owned), progress: progress(3), seed: 7 }
+}
+
+fn answer(text: &str, ending: Ending) -> Answer {
+    Answer { text: text.into(), tokens: text.chars().map(|letter| token(&letter.to_string())).collect(), ending }
+}
+
+fn streamed(mut dialect: CompletionDialect, events: &[Event]) -> Vec<u8> {
+    let mut frames = Frames::default();
+    dialect.start(&mut frames);
+    for event in events {
+        dialect.event(event, &mut frames);
+    }
+    dialect.finish(&mut frames);
+    frames.take()
+}
+
+#[test]
+fn a_streamed_answer_has_an_event_per_token_and_a_last_one_with_everything() {
+    let options = Options { is_streamed: true, ..Options::default() };
+    let events = [
+        said(0, "Hel"),
+        said(0, "lo\n"),
+        Event::End { choice: 0, ending: ending(FinishReason::Length, None) },
+        said(1, "By"),
+        Event::End { choice: 1, ending: ending(FinishReason::Stop, Some("e")) },
+    ];
+    golden("stream.txt", &streamed(dialect(options), &events));
+}
+
+#[test]
+fn timings_and_probabilities_come_with_each_token_if_asked_for() {
+    let options = Options { is_streamed: true, timings_per_token: true, n_probs: 2, ..Options::default() };
+    golden("stream-details.txt", &streamed(dialect(options), &[said(0, "é")]));
+}
+
+#[test]
+fn a_client_may_be_told_how_far_its_prompt_is_computed() {
+    let mut dialect = dialect(Options { is_streamed: true, returns_progress: true, ..Options::default() });
+    let mut frames = Frames::default();
+    assert!(dialect.tells_prefill());
+    let elapsed = Duration::from_millis(150);
+    dialect.prefill(0, &Prefill { total: 12, cached: 8, computed: 10, elapsed }, &mut frames);
+    golden("stream-progress.txt", &frames.take());
+}
+
+#[test]
+fn an_error_midway_is_an_event() {
+    let mut frames = Frames::default();
+    let mut dialect = dialect(Options::default());
+    dialect.keep_alive(&mut frames);
+    let deadline = mullama::Deadline::Total;
+    dialect.failed(&MullamaError::StreamTimeout { deadline, limit_ms: 500, completion_tokens: 3 }.into(), &mut frames);
+    golden("stream-error.txt", &frames.take());
+}
+
+fn pretty(document: &Value) -> Vec<u8> {
+    format!("{}\n", serde_json::to_string_pretty(document).unwrap()).into_bytes()
+}
+
+#[test]
+fn a_whole_answer_is_one_document_and_several_are_a_list() {
+    let options = Options { returns_tokens: true, n_probs: 2, ..Options::default() };
+    let one = [answer("Hi", ending(FinishReason::Stop, None))];
+    golden("whole.txt", &pretty(&dialect(options).whole(&one)));
+    let two = [answer("a\nb", ending(FinishReason::Stop, Some("x"))), answer("c", ending(FinishReason::Length, None))];
+    let options = Options {
+        fields: vec!["content".into(), "prompt".into(), "has_new_line".into(), "stop_type".into()],
+        ..Options::default()
+    };
+    let documents = dialect(options).whole(&two);
+    let wanted = json!([
+        {"content": "a\nb", "prompt": "Hello", "has_new_line": true, "stop_type": "word"},
+        {"content": "c", "prompt": "Bye", "has_new_line": false, "stop_type": "limit"},
+    ]);
+    assert_eq!(documents, wanted);
+}
+
+#[test]
+fn response_fields_move_nested_fields_to_the_root_and_leave_out_what_is_missing() {
+    let document = json!({"content": "x", "generation_settings": {"n_predict": 3}, "n_predict": 5});
+    let paths = ["content", "generation_settings/n_predict", "missing", "content/x", ""].map(str::to_owned);
+    assert_eq!(selected(document.clone(), &paths), json!({"content": "x", "n_predict": 3}));
+    assert_eq!(selected(document.clone(), &[]), document);
+}
+
+fn read(body: &Value) -> Result<(StreamConfig, Options), ApiError> {
+    let (body, mut config) = (Json::new(body, ""), StreamConfig::default());
+    read_config(&body, &mut config)?;
+    Ok((config, Options::read(&body)?))
+}
+
+#[test]
+fn fields_set_the_config_and_wrong_ones_are_named() {
+    let (config, options) =
+        read(&json!({"n_predict": 5, "n_probs": 3, "stop": ["x"], "seed": -1, "n_cmpl": 2})).unwrap();
+    assert_eq!((config.max_tokens, config.logprobs, config.seed), (5, Some(3), None));
+    assert_eq!((options.count, options.n_probs), (2, 3));
+    assert_eq!(read(&json!({"n_predict": -1, "n_probs": 0})).unwrap().0.logprobs, None);
+    for (name, value) in [
+        ("n_predict", json!(-2)),
+        ("n_predict", json!("5")),
+        ("n_probs", json!(21)),
+        ("n_cmpl", json!(0)),
+        ("grammar", json!("root ::= x")),
+        ("json_schema", json!({})),
+        ("samplers", json!(["top_k"])),
+        ("t_max_predict_ms", json!(5)),
+        ("post_sampling_probs", json!(true)),
+        ("sse_ping_interval", json!(0)),
+        ("response_fields", json!("content")),
+        ("image_data", json!([])),
+        ("no_such_field", json!(1)),
+        ("stream", json!(1)),
+    ] {
+        let error = read(&json!({name: value})).expect_err(name);
+        assert_eq!((error.status.as_u16(), error.field.as_deref()), (400, Some(name)));
+    }
+}
+
+#[test]
+fn errors_have_llama_servers_types() {
+    let document = |error: &ApiError| serde_json::to_value(ErrorDocument::of(error)).unwrap();
+    let error = ApiError::field("prompt", "is required");
+    let wanted = json!({"error": {"code": 400, "message": "prompt is required", "type": "invalid_request_error"}});
+    assert_eq!(document(&error), wanted);
+    assert_eq!(error_response(&error, "").status().as_u16(), 400);
+    let too_long =
+        MullamaError::ContextOverflow { prompt_tokens: 5000, context_len: 4096, is_lower_bound: false }.into();
+    assert_eq!(document(&too_long)["error"]["type"], "exceed_context_size_error");
+    assert_eq!(document(&ApiError::not_found("x"))["error"]["type"], "not_found_error");
+}

@@ -1,0 +1,132 @@
+//! Who may send which request: API keys, names of the host, and origins of web pages.
+
+mod cors;
+mod hosts;
+mod keys;
+mod origins;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode, Uri};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http_body_util::BodyExt;
+
+use crate::config::ServerConfig;
+use crate::error::ApiError;
+use crate::stop::Stop;
+use crate::transport::Peer;
+
+/// The paths that need no key: they tell that the server lives, and bring the page that asks for a key.
+const OPEN: &[&str] = &["/", "/docs", "/openapi.json", "/health", "/v1/health", "/favicon.ico"];
+/// Files of the page.
+const OPEN_BELOW: &str = "/assets/";
+/// What is read of the body of a refused request, so that its client reads the answer and not an error of its socket.
+const DRAINED_BYTES: usize = 8 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// The rules of a server.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    keys: keys::Keys,
+    origins: origins::Origins,
+    hosts: hosts::Hosts,
+    stop: Stop,
+}
+
+/// Marks the response of a request that was checked.
+#[derive(Debug, Clone, Copy)]
+struct Checked;
+
+impl Guard {
+    pub(crate) fn new(config: &ServerConfig, stop: Stop) -> Self {
+        Self {
+            keys: keys::Keys::new(&config.api_keys),
+            origins: origins::Origins::new(&config.allowed_origins),
+            hosts: hosts::Hosts::new(&config.allowed_hosts),
+            stop,
+        }
+    }
+
+    fn check(&self, request: &Request) -> Result<(), ApiError> {
+        let peer = request.extensions().get::<Peer>().copied();
+        self.hosts.check(request, peer)?;
+        self.origins.check(request)?;
+        if !is_open(request.method(), request.uri()) {
+            self.keys.check(request.headers())?;
+        }
+        self.stop.check()
+    }
+}
+
+fn is_open(method: &Method, uri: &Uri) -> bool {
+    let path = uri.path();
+    (method == Method::GET || method == Method::HEAD) && (OPEN.contains(&path) || path.starts_with(OPEN_BELOW))
+}
+
+/// Lets requests in to the routes, each of which [checks](check) them, and says which web pages may read the answers.
+pub(crate) async fn admit(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
+    if let Some(response) = guard.origins.preflight(&request) {
+        return response;
+    }
+    let headers = guard.origins.headers(request.headers());
+    request.extensions_mut().insert(Arc::clone(&guard));
+    let path = request.uri().clone();
+    let mut response = next.run(request).await;
+    if response.extensions_mut().remove::<Checked>().is_none() {
+        tracing::error!("the route of {} is not guarded", path.path());
+        response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
+    response.headers_mut().extend(headers);
+    response
+}
+
+/// Marks a response that needs no check: it tells nothing, or its request was checked.
+pub(crate) fn unguarded(mut response: Response) -> Response {
+    response.extensions_mut().insert(Checked);
+    response
+}
+
+/// Checks a request before its handler runs. It belongs to each dialect's routes, so that the errors have its shape.
+pub(crate) async fn check(request: Request, next: Next) -> Response {
+    let verdict = match request.extensions().get::<Arc<Guard>>() {
+        Some(guard) => guard.check(&request),
+        None => Err(failed()),
+    };
+    let mut response = match verdict {
+        Ok(()) => {
+            let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+            answered.unwrap_or_else(|_| failed().into_response())
+        }
+        Err(error) => {
+            drain(request.into_body()).await;
+            error.into_response()
+        }
+    };
+    response.extensions_mut().insert(Checked);
+    response
+}
+
+/// The answer to a request that ran into a fault of the server.
+fn failed() -> ApiError {
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "the server failed on this request")
+}
+
+/// Reads on for a limited time, and forgets what it reads.
+pub(crate) async fn drain(mut body: Body) {
+    let read = async {
+        let mut left = DRAINED_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            let count = frame.data_ref().map_or(0, Bytes::len);
+            let Some(rest) = left.checked_sub(count) else { return };
+            left = rest;
+        }
+    };
+    let _ = tokio::time::timeout(DRAIN_TIME, read).await;
+}

@@ -1,0 +1,101 @@
+//! Every request: counted when it is answered, and written to the log when its answer ends.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{MatchedPath, Request, State as Shared};
+use axum::middleware::Next;
+use axum::response::Response;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use crate::logging::Access;
+use crate::state::State;
+
+tokio::task_local! {
+    static TALLY: Arc<Tally>;
+}
+
+/// The tokens that one request has generated.
+#[derive(Debug, Default)]
+pub(crate) struct Tally(AtomicU64);
+
+impl Tally {
+    /// The tally of the request that the current task handles.
+    pub(super) fn of_this_request() -> Option<Arc<Self>> {
+        TALLY.try_with(Arc::clone).ok()
+    }
+
+    pub(super) fn add(&self, tokens: u64) {
+        self.0.fetch_add(tokens, Ordering::Relaxed);
+    }
+}
+
+/// Methods outside of this list count as one, so that clients cannot make labels.
+const METHODS: &[&str] = &["GET", "POST", "HEAD", "DELETE", "OPTIONS", "PUT", "PATCH"];
+
+/// Counts a request by its route, and logs it when the last byte of its answer is written or the client has left.
+pub(crate) async fn observed(Shared(state): Shared<State>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let known = METHODS.iter().find(|method| **method == request.method().as_str());
+    let method = known.copied().unwrap_or("other");
+    let path = request.uri().path().to_owned();
+    let tally = Arc::new(Tally::default());
+    let response = TALLY.scope(Arc::clone(&tally), next.run(request)).await;
+    let status = response.status().as_u16();
+    state.models().metrics().count_request(route.as_deref().unwrap_or("other"), method, status);
+    let line = Line { access: Access { method, path, status }, started, tally, has_ended: false };
+    response.map(|body| Body::new(ObservedBody { body, line }))
+}
+
+/// A line of the log that is written when it is dropped.
+struct Line {
+    access: Access,
+    started: Instant,
+    tally: Arc<Tally>,
+    /// Whether the answer was written to its end.
+    has_ended: bool,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.access.log(self.started.elapsed(), self.tally.0.load(Ordering::Relaxed), self.has_ended);
+    }
+}
+
+/// The body of an answer, with the line that is logged at its end.
+struct ObservedBody {
+    body: Body,
+    line: Line,
+}
+
+impl Drop for ObservedBody {
+    fn drop(&mut self) {
+        // A body of known length is not polled again after its last byte, and an empty one never.
+        self.line.has_ended |= self.body.is_end_stream();
+    }
+}
+
+impl HttpBody for ObservedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        this.line.has_ended |= matches!(polled, Poll::Ready(None));
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

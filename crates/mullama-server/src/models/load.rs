@@ -1,0 +1,77 @@
+//! Brings a model into memory.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use mullama::{Context, Model, MullamaError, StreamConfig};
+use mullama_hub::{Hub, LocalModel};
+use serde_json::Value;
+
+use super::loaded::{Engine, Usage};
+use super::{LoadOptions, ModelSource, ModelSpec};
+use crate::error::ApiError;
+use crate::json::Json;
+
+/// What a load needs.
+#[derive(Debug)]
+pub(super) struct Load {
+    pub(super) spec: ModelSpec,
+    pub(super) options: LoadOptions,
+    pub(super) hub: Option<Hub>,
+    pub(super) defaults: StreamConfig,
+    pub(super) usage: Usage,
+}
+
+/// Finds the model, downloads it if it is missing, and loads it on a thread of its own.
+pub(super) async fn load(load: Load) -> Result<Engine, MullamaError> {
+    let local = match (&load.spec.source, &load.hub) {
+        (ModelSource::Named(name), Some(hub)) => Some(hub.find_or_pull(name, |_| {}).await?),
+        _ => None,
+    };
+    let work = move || load_blocking(load, local);
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(MullamaError::Closed { what: "server" }))
+}
+
+fn load_blocking(load: Load, local: Option<LocalModel>) -> Result<Engine, MullamaError> {
+    let Load { spec, options, mut defaults, usage, .. } = load;
+    let from_file = |path: PathBuf| Model::load_with(path, &options.model, None).map(Arc::new);
+    let model = match (spec.source, &local) {
+        (ModelSource::Loaded(model), _) => model,
+        (ModelSource::Named(_), Some(local)) => from_file(local.path.clone())?,
+        (ModelSource::File(path), _) => from_file(path)?,
+        (ModelSource::Named(name), None) => from_file(name.into())?,
+    };
+    let context = Context::new(model, options.context.clone())?;
+    let recommended = local.map(|local| local.defaults).unwrap_or_default();
+    for (name, value) in &recommended.stream {
+        let value: &Value = value;
+        if let Err(error) = defaults.set(name, &Json::new(value, name.clone())) {
+            tracing::warn!("{}: the recommended {} is left out", spec.name, error.message);
+        }
+    }
+    Ok(Engine { name: spec.name, context, defaults, system: recommended.system, usage })
+}
+
+/// What a client is told of a load that failed. It did nothing wrong, except perhaps to ask for this model.
+pub(super) fn told(error: MullamaError) -> ApiError {
+    match error {
+        MullamaError::ModelNotFound { .. }
+        | MullamaError::UnknownModel { .. }
+        | MullamaError::Download { .. }
+        | MullamaError::Closed { .. } => error.into(),
+        _ => {
+            let message = "the server cannot load the model; its log says why";
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "MODEL_LOAD", message)
+        }
+    }
+}
+
+/// Why a load failed, for the log: without the path, which the name stands for.
+pub(super) fn logged(error: &MullamaError) -> String {
+    match error {
+        MullamaError::ModelNotFound { .. } => "its file is missing".to_owned(),
+        MullamaError::ModelLoad { source, .. } => source.to_string(),
+        error => error.message(),
+    }
+}

@@ -1,0 +1,135 @@
+//! `/openapi.json`: the description of the API, whose requests are generated from the tables of fields that check them.
+
+mod endpoints;
+mod schema;
+
+use std::sync::LazyLock;
+
+use axum::Router;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde_json::{Map, Value, json};
+
+use crate::state::State;
+use endpoints::{ENDPOINTS, Endpoint};
+
+/// What the tables do not say: the paths without a body, the answers, and the errors.
+const BASE: &str = include_str!("base.json");
+
+static DOCUMENT: LazyLock<String> = LazyLock::new(|| document().to_string());
+
+pub(crate) fn routes() -> Router<State> {
+    Router::new().route("/openapi.json", get(openapi))
+}
+
+async fn openapi() -> Response {
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")];
+    (headers, DOCUMENT.as_str()).into_response()
+}
+
+fn document() -> Value {
+    let mut document: Value = serde_json::from_str(BASE).unwrap_or_default();
+    document["info"]["version"] = env!("CARGO_PKG_VERSION").into();
+    let empty = Map::new();
+    let names: Vec<String> = document["paths"].as_object().unwrap_or(&empty).keys().cloned().collect();
+    for name in names {
+        for operation in document["paths"][&name].as_object_mut().into_iter().flat_map(Map::values_mut) {
+            let name = match operation["tags"][0].as_str() {
+                Some("Ollama") => "OllamaError",
+                Some("llama-server") => "LlamaError",
+                _ => "OpenAIError",
+            };
+            operation["responses"]["default"] = error_response(name);
+        }
+    }
+    for endpoint in ENDPOINTS {
+        document["paths"][endpoint.path][endpoint.method] = operation(endpoint);
+    }
+    document
+}
+
+fn error_response(name: &str) -> Value {
+    let schema = json!({"$ref": format!("#/components/schemas/{name}")});
+    json!({"description": "The request is refused or has failed.", "content": {"application/json": {"schema": schema}}})
+}
+
+fn operation(endpoint: &Endpoint) -> Value {
+    let answer = json!({"$ref": format!("#/components/schemas/{}", endpoint.answer)});
+    let mut content = json!({"application/json": {"schema": answer}});
+    if let Some(stream) = endpoint.stream {
+        content[stream] = json!({"schema": {"type": "string"}});
+    }
+    json!({
+        "operationId": endpoint.path.trim_start_matches('/').replace('/', "_"),
+        "summary": endpoint.summary,
+        "tags": [endpoint.tag],
+        "requestBody": {"required": true, "content": {"application/json": {"schema": schema::of_request(endpoint)}}},
+        "responses": {
+            "200": {"description": "The answer, streamed or as one document.", "content": content},
+            "default": error_response(endpoint.error),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_description_is_valid_json_with_every_endpoint() {
+        let document = document();
+        for endpoint in ENDPOINTS {
+            assert!(document["paths"][endpoint.path][endpoint.method]["requestBody"].is_object(), "{}", endpoint.path);
+        }
+        assert!(document["paths"]["/health"]["get"]["responses"]["default"].is_object());
+    }
+
+    #[test]
+    fn every_reference_has_a_schema() {
+        let document = document();
+        let mut open = vec![&document];
+        while let Some(value) = open.pop() {
+            match value {
+                Value::Object(fields) => {
+                    if let Some(Value::String(reference)) = fields.get("$ref") {
+                        assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{reference}");
+                    }
+                    open.extend(fields.values());
+                }
+                Value::Array(items) => open.extend(items),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_in_the_description_is_null() {
+        let mut open = vec![document()];
+        while let Some(value) = open.pop() {
+            match value {
+                Value::Object(mut fields) => {
+                    // A null among the allowed values of a field stands for no field.
+                    fields.remove("enum");
+                    open.extend(fields.into_iter().map(|(_, value)| value));
+                }
+                Value::Array(items) => open.extend(items),
+                value => assert!(!value.is_null()),
+            }
+        }
+    }
+
+    #[test]
+    fn every_field_of_every_table_is_described() {
+        let document = document();
+        for endpoint in ENDPOINTS {
+            let schema = &document["paths"][endpoint.path][endpoint.method]["requestBody"]["content"]["application/json"]
+                ["schema"];
+            for field in endpoint.tables.iter().flat_map(|table| table.iter()) {
+                let described = &schema["properties"][field.name];
+                let is_described = described.as_object().is_some_and(|described| !described.is_empty());
+                assert!(is_described, "{} {} needs a schema in fields.json", endpoint.path, field.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! How far a server is on its way to its end.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use tokio::sync::watch;
+
+use crate::error::ApiError;
+
+/// Seconds after which a client that finds a server stopping may find another one there.
+const RETRY_AFTER: u64 = 5;
+
+/// The phases of a server, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Requests are answered.
+    Serving,
+    /// Requests that run may end; new ones are refused.
+    Draining,
+    /// Streams that still run end with an error.
+    Ending,
+}
+
+/// The phase of a server, which its requests watch. Clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Stop(Arc<watch::Sender<Phase>>);
+
+impl Stop {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(Phase::Serving)))
+    }
+
+    pub(crate) fn set(&self, phase: Phase) {
+        self.0.send_replace(phase);
+    }
+
+    /// Completes once this phase or a later one is reached.
+    pub(crate) async fn reached(self, phase: Phase) {
+        let mut phases = self.0.subscribe();
+        // The sender lives as long as this future.
+        let _ = phases.wait_for(|now| *now >= phase).await;
+    }
+
+    /// # Errors
+    /// If the server takes no more requests.
+    pub(crate) fn check(&self) -> Result<(), ApiError> {
+        if *self.0.borrow() == Phase::Serving { Ok(()) } else { Err(stopping()) }
+    }
+}
+
+/// The answer to a request that the server is too late for.
+pub(crate) fn stopping() -> ApiError {
+    let error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "CLOSED", "the server is stopping");
+    ApiError { retry_after: Some(RETRY_AFTER), ..error }
+}

@@ -1,0 +1,203 @@
+//! The requests of one socket, polled in turn, so that none of them waits for another's credits or slot.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::http::StatusCode;
+
+use super::answers::{self, Id};
+use super::credits::Credits;
+use super::request::{self, Generate, Refusal};
+use crate::error::ApiError;
+use crate::generation::{Event, Progress, Streams};
+use crate::state::State;
+
+/// Most requests of one socket that are unfinished.
+const MOST_REQUESTS: usize = 64;
+/// A turn has no further event once this many bytes wait for the socket.
+const PIECE_BYTES: usize = 2048;
+
+type Opening = Pin<Box<dyn Future<Output = Result<Streams, ApiError>> + Send>>;
+
+/// The requests of one socket that have not ended.
+pub(super) struct Requests {
+    state: State,
+    entries: Vec<Entry>,
+    /// The entry whose turn is next.
+    next: usize,
+}
+
+struct Entry {
+    id: Id,
+    credits: Credits,
+    phase: Phase,
+    is_text: bool,
+    progress: Progress,
+}
+
+enum Phase {
+    Waiting(Box<Generate>),
+    Opening(Opening),
+    Running(Box<Running>),
+}
+
+struct Running {
+    streams: Streams,
+    /// A token that was read before its credit came, so that the end of an answer is seen without a credit.
+    early: Option<Event>,
+}
+
+/// What became of an entry's turn.
+#[derive(Debug, PartialEq, Eq)]
+enum Turn {
+    /// It waits for the engine, the client or another request.
+    Pending,
+    Moved,
+    Ended,
+}
+
+impl Requests {
+    pub(super) fn new(state: State) -> Self {
+        Self { state, entries: Vec::new(), next: 0 }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Adds a request. Those without an id are answered one after the other, as their frames could not be told apart.
+    pub(super) fn add(&mut self, request: Box<Generate>) -> Result<(), Refusal> {
+        let id = request.id.clone();
+        if self.entries.len() >= MOST_REQUESTS {
+            let message = format!("this connection has {MOST_REQUESTS} unfinished requests, which is the maximum");
+            let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "OVERLOADED", message);
+            return Err(Box::new((id, ApiError { retry_after: Some(1), ..error })));
+        }
+        if id.is_some() && self.entries.iter().any(|entry| entry.id == id) {
+            let error = ApiError::field("id", "is that of a request that has not ended");
+            return Err(Box::new((id, error)));
+        }
+        let (credits, is_text) = (request.credits, request.is_text());
+        let phase = Phase::Waiting(request);
+        self.entries.push(Entry { id, credits, phase, is_text, progress: Progress::default() });
+        Ok(())
+    }
+
+    /// Ends a request, whose slot is free within one step. Without an id it is the first of those without.
+    pub(super) fn cancel(&mut self, id: &Id, out: &mut Vec<u8>) {
+        // A request that has ended meanwhile has its own end.
+        let Some(index) = self.find(id) else { return };
+        let entry = self.entries.remove(index);
+        answers::cancelled(&entry.id, &entry.progress, out);
+    }
+
+    /// Adds credits to a request.
+    pub(super) fn grant(&mut self, id: &Id, tokens: u64) -> Result<(), ApiError> {
+        // Grants may cross the end of their request.
+        let Some(index) = self.find(id) else { return Ok(()) };
+        if self.entries[index].credits.grant(tokens) {
+            return Ok(());
+        }
+        Err(ApiError::invalid("this request has no flow control by credits; ask for it with flow"))
+    }
+
+    /// Ends all requests of a client that has left, except texts whose answers it may still print.
+    pub(super) fn keep_texts(&mut self) {
+        self.entries.retain(|entry| entry.is_text);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.entries.clear();
+    }
+
+    fn find(&self, id: &Id) -> Option<usize> {
+        self.entries.iter().position(|entry| entry.id == *id)
+    }
+
+    /// Gives each request its turn, and writes what comes of it; false if all of them wait.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> bool {
+        let (mut has_moved, mut waiting) = (false, 0);
+        while waiting < self.entries.len() && out.len() < PIECE_BYTES {
+            let index = self.next % self.entries.len();
+            self.next = index + 1;
+            match self.turn(index, cx, out) {
+                Turn::Pending => waiting += 1,
+                Turn::Moved => (has_moved, waiting) = (true, 0),
+                Turn::Ended => {
+                    self.entries.remove(index);
+                    self.next = index;
+                    (has_moved, waiting) = (true, 0);
+                }
+            }
+        }
+        has_moved
+    }
+
+    fn turn(&mut self, index: usize, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Turn {
+        let may_start = self.entries[index].id.is_some() || self.find(&None) == Some(index);
+        let entry = &mut self.entries[index];
+        match &mut entry.phase {
+            Phase::Waiting(_) if !may_start => Turn::Pending,
+            Phase::Waiting(_) => {
+                let opening: Opening = Box::pin(std::future::pending());
+                if let Phase::Waiting(request) = std::mem::replace(&mut entry.phase, Phase::Opening(opening)) {
+                    entry.phase = Phase::Opening(Box::pin(request::open(self.state.clone(), request)));
+                }
+                Turn::Moved
+            }
+            Phase::Opening(opening) => match opening.as_mut().poll(cx) {
+                Poll::Pending => Turn::Pending,
+                Poll::Ready(Ok(streams)) => {
+                    entry.phase = Phase::Running(Box::new(Running { streams, early: None }));
+                    Turn::Moved
+                }
+                Poll::Ready(Err(error)) => {
+                    answers::error(&entry.id, &error, out);
+                    Turn::Ended
+                }
+            },
+            Phase::Running(_) => entry.run(cx, out),
+        }
+    }
+}
+
+impl Entry {
+    /// Writes the next event of a stream that is open, as far as its credits allow.
+    fn run(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Turn {
+        let Phase::Running(running) = &mut self.phase else { return Turn::Pending };
+        let Running { streams, early } = &mut **running;
+        if early.is_some() && !self.credits.has_one() {
+            return Turn::Pending;
+        }
+        let event = match early.take() {
+            Some(event) => event,
+            None => match streams.poll_event(cx) {
+                Poll::Pending => return Turn::Pending,
+                Poll::Ready(None) => return Turn::Ended,
+                Poll::Ready(Some(event)) => event,
+            },
+        };
+        match event {
+            Event::Token { .. } if !self.credits.has_one() => {
+                *early = Some(event);
+                Turn::Moved
+            }
+            Event::Token { token, progress, .. } => {
+                self.credits.spend();
+                self.progress = progress;
+                answers::token(&self.id, &token, out);
+                Turn::Moved
+            }
+            Event::End { ending, .. } => {
+                answers::done(&self.id, &ending, out);
+                Turn::Ended
+            }
+            Event::Failed { error } => {
+                let error = streams.model().refused(error);
+                answers::error(&self.id, &error, out);
+                Turn::Ended
+            }
+        }
+    }
+}
