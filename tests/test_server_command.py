@@ -22,7 +22,7 @@ import mullama
 from mullama import InvalidConfigError, ServerOptions, _launch, _model, _serve, _serve_command, _server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from subprocess import CompletedProcess
 
@@ -229,3 +229,15 @@ def test_the_examples_of_launch_name_a_client(example: str) -> None:
     words = example.replace('eval "$(', "").split()
     assert words[:2] == ["mullama", "launch"]
     assert words[2].rstrip(')"') in _launch.CLIENTS
+
+
+def test_each_request_has_a_line_in_the_log_without_its_prompt(
+    eventually: Callable[[Callable[[], bool]], bool],
+) -> None:
+    with serving("--log-format", "json") as running:
+        body = {**ENDLESS, "messages": [{"role": "user", "content": "Secret words"}], "stream": False, "max_tokens": 1}
+        httpx.post(f"{running.url}/v1/chat/completions?key=secret", json=body, timeout=LIMIT)
+        assert eventually(lambda: any("/v1/chat/completions" in line for line in running.lines))
+        [line] = [json.loads(line) for line in running.lines if "/v1/chat/completions" in line]
+        assert line["level"] == "info"
+        assert "ecret" not in str(running.lines)

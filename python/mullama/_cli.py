@@ -261,11 +261,12 @@ def serve_command(  # noqa: PLR0913  # an option each
     no_remote_pull: serve_option.NoPull = False,
     allow_origin: serve_option.AllowOrigin = None,
     allow_host: serve_option.AllowHost = None,
-    show_prompts: serve_option.ShowPrompts = False,
     no_metrics: serve_option.NoMetrics = False,
     parallel: serve_option.Parallel = None,
     max_queue: serve_option.MaxQueue = None,
     timeout: serve_option.RequestTimeout = None,
+    log_level: serve_option.Level = serve_option.LogLevel.INFO,
+    log_format: serve_option.Format = serve_option.LogFormat.TEXT,
     max_connections: serve_option.MaxConnections = 512,
     drain_timeout: serve_option.DrainTimeout = 30.0,
 ) -> Order:
@@ -280,10 +281,11 @@ def serve_command(  # noqa: PLR0913  # an option each
         words |= {"websocket": websocket, "tls_cert": tls_cert, "tls_key": tls_key, "api_keys": api_key or ()}
         words |= {"allow_no_keys": allow_no_keys, "allow_pull": not no_remote_pull}
         words |= {"allowed_origins": allow_origin or (), "allowed_hosts": allow_host or ()}
-        words |= {"show_prompts": show_prompts, "metrics": not no_metrics, "request_timeout": timeout}
+        words |= {"metrics": not no_metrics, "request_timeout": timeout}
         words |= {"max_connections": max_connections, "drain_timeout": drain_timeout}
         words |= {"context_params": params(ctx_size, threads, parallel, max_queue), "n_gpu_layers": layers(gpu_layers)}
-        serve(Wanted(models=model, listen=listen, options=words))
+        log = {"log_level": log_level.value, "log_format": log_format.value}
+        serve(Wanted(models=model, listen=listen, options=words, **log))
 
     return Order(start)
 

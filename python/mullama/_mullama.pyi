@@ -22,6 +22,7 @@ __all__ = [
     "Model",
     "NextToken",
     "NotifyHandle",
+    "Server",
     "Token",
     "TokenStream",
     "__version__",
@@ -176,6 +177,7 @@ class Server:
     def drain(self) -> None: ...
     def abort(self) -> None: ...
 
+@final
 class Hub:
     def __new__(cls, demo: str) -> Self: ...
     def find(self, name: str) -> dict[str, Any]: ...

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from mullama import _log
 from mullama._exceptions import invalid_config
 from mullama._output import say
 from mullama._server import ServerOptions, model_sources, started
@@ -30,17 +33,22 @@ class Wanted:
     Attributes:
         models: Names and paths, or `NAME=MODEL`.
         listen: Where to listen, in place of host and port.
+        log_level: The least level of the lines that are written: debug, info, warning or error.
+        log_format: How they are written: text or json.
         options: The other options by name.
     """
 
     models: Sequence[str]
     listen: str | None
+    log_level: str
+    log_format: str
     options: Mapping[str, Any]
 
 
 def serve(wanted: Wanted) -> None:
     """Serves until SIGINT or SIGTERM; then running requests may end. A second signal closes everything at once."""
     models = named(wanted.models)
+    _write_log(wanted.log_level, as_json=wanted.log_format == "json")
     server = started(models, ServerOptions(**{**wanted.options, **_listen(wanted.listen)}))
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -81,6 +89,27 @@ def named(models: Sequence[str]) -> dict[str, str]:
             raise wrong
         found[name] = source
     return found
+
+
+def _write_log(level: str, *, as_json: bool) -> None:
+    """Writes the log to stderr from now on."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonLines() if as_json else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("mullama")
+    logger.addHandler(handler)
+    logger.setLevel(level.upper())
+    # What llama.cpp says about each model that it loads is of interest to those who look for a fault.
+    logging.getLogger("mullama.llama").setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
+    _log.flush()
+
+
+class _JsonLines(logging.Formatter):
+    """Writes each line of the log as a JSON object."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The object: time in seconds of Unix time, level, logger and message."""
+        line = {"time": record.created, "level": record.levelname.lower(), "logger": record.name}
+        return json.dumps({**line, "message": record.getMessage()})
 
 
 def _listen(where: str | None) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The commands `mullama serve` and `mullama launch`: their options."""
 
 # Typer evaluates the annotations when the command starts, so they are not postponed.
+from enum import Enum
 from typing import Annotated, Any
 
 import typer
@@ -70,8 +71,30 @@ AllowHost = Annotated[
     list[str] | None,
     _option(_ACCESS, "--allow-host", "NAME", "Let clients call the server by this name. May be repeated."),
 ]
-ShowPrompts = Annotated[bool, _option(_ACCESS, "--show-prompts", None, "Show prompts in /slots.")]
 NoMetrics = Annotated[bool, _option(_ACCESS, "--no-metrics", None, "Do not serve /metrics.")]
+
+
+class LogLevel(str, Enum):
+    """How much is written to the log."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(str, Enum):
+    """How the log is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+_LOG = "Log"
+Level = Annotated[
+    LogLevel, _option(_LOG, "--log-level", "LEVEL", "Write debug, info, warning or error and above (default: info).")
+]
+Format = Annotated[LogFormat, _option(_LOG, "--log-format", "FORMAT", "Write lines as text or json (default: text).")]
 _BOUNDS = "Bounds"
 Parallel = Annotated[
     str | None, _option(_BOUNDS, "--parallel", "N", "Generate at most N streams of a model at once (default: 8).")

@@ -42,7 +42,6 @@ class ServerOptions:
         allowed_hosts: Names by which clients may call the server, besides addresses and localhost; "*" means all.
         websocket: Serve `/ws`.
         metrics: Serve `/metrics`.
-        show_prompts: Show prompts in `/slots`.
         allow_pull: Let clients download models and remove them. Without API keys, only clients on this machine may.
         tls_cert: Certificate chain as a PEM file.
         tls_key: Private key as a PEM file.
@@ -74,7 +73,6 @@ class ServerOptions:
     allowed_hosts: Sequence[str] = ()
     websocket: bool = False
     metrics: bool = True
-    show_prompts: bool = False
     allow_pull: bool = True
     tls_cert: str | os.PathLike[str] | None = None
     tls_key: str | os.PathLike[str] | None = None
@@ -139,7 +137,6 @@ class ServerKeywords(TypedDict, total=False):
     allowed_hosts: Sequence[str]
     websocket: bool
     metrics: bool
-    show_prompts: bool
     allow_pull: bool
     tls_cert: str | os.PathLike[str] | None
     tls_key: str | os.PathLike[str] | None

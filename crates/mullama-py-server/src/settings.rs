@@ -46,7 +46,6 @@ pub(crate) struct Settings<'py> {
     allowed_hosts: Vec<String>,
     websocket: bool,
     metrics: bool,
-    show_prompts: bool,
     allow_pull: bool,
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
@@ -100,7 +99,6 @@ impl Settings<'_> {
             allowed_hosts: self.allowed_hosts,
             websocket: self.websocket,
             metrics: self.metrics,
-            show_prompts: self.show_prompts,
             allow_pull: self.allow_pull,
             tls: self.tls_cert.zip(self.tls_key).map(|(certificates, key)| TlsFiles { certificates, key }),
         }

@@ -45,8 +45,6 @@ pub struct ServerConfig {
     pub websocket: bool,
     /// Whether `/metrics` is served.
     pub metrics: bool,
-    /// Whether `/slots` shows prompts.
-    pub show_prompts: bool,
     /// Whether clients may download models and remove them. Without API keys, only clients on this machine may.
     pub allow_pull: bool,
     /// The certificate chain and the private key, as PEM files; `None` is plain HTTP.
@@ -80,7 +78,6 @@ impl Default for ServerConfig {
             allowed_hosts: Vec::new(),
             websocket: false,
             metrics: true,
-            show_prompts: false,
             allow_pull: true,
             tls: None,
         }

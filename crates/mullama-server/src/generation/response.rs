@@ -92,14 +92,15 @@ struct StreamedBody<D> {
 }
 
 impl<D: Dialect> StreamedBody<D> {
-    /// Writes the events that are ready into frames, up to the size of one piece.
-    fn fill(&mut self, cx: &mut Context<'_>) {
+    /// Writes the events that are ready into frames, up to the size of one piece. Returns whether the streams have
+    /// nothing more at present, and wake the task when they have.
+    fn fill(&mut self, cx: &mut Context<'_>) -> bool {
         for _ in 0..EVENTS_AT_ONCE {
             if self.has_ended || self.frames.len() >= PIECE_BYTES {
-                return;
+                return false;
             }
             match self.streams.poll_event(cx) {
-                Poll::Pending => return,
+                Poll::Pending => return true,
                 Poll::Ready(None) => {
                     self.dialect.finish(&mut self.frames);
                     self.has_ended = true;
@@ -112,6 +113,7 @@ impl<D: Dialect> StreamedBody<D> {
                 Poll::Ready(Some(event)) => self.write(&event),
             }
         }
+        false
     }
 
     /// Writes an event of a choice.
@@ -146,9 +148,7 @@ impl<D: Dialect> http_body::Body for StreamedBody<D> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
-        if this.frames.is_empty() {
-            this.fill(cx);
-        }
+        let is_pending = !this.frames.is_empty() || this.fill(cx);
         if this.frames.is_empty() {
             this.poll_silence(cx);
         }
@@ -156,6 +156,13 @@ impl<D: Dialect> http_body::Body for StreamedBody<D> {
             this.last_written = Instant::now();
             return Poll::Ready(Some(Ok(Frame::data(Bytes::from(this.frames.take())))));
         }
-        if this.has_ended { Poll::Ready(None) } else { Poll::Pending }
+        if this.has_ended {
+            return Poll::Ready(None);
+        }
+        if !is_pending {
+            // All events so far wrote nothing, such as tokens without text, and further ones may be ready.
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
     }
 }

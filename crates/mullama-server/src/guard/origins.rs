@@ -39,10 +39,13 @@ impl Origins {
     pub(super) fn check(&self, request: &Request) -> Result<(), ApiError> {
         let headers = request.headers();
         let is_look = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-        if (is_look && !headers.contains_key(header::UPGRADE)) || self.is_open() {
+        let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+        // An image or a script of another site: a look at some paths loads a model.
+        let is_embedded =
+            site == Some(b"cross-site") && headers.get("sec-fetch-mode").is_none_or(|mode| mode != "navigate");
+        if (is_look && !is_embedded && !headers.contains_key(header::UPGRADE)) || self.is_open() {
             return Ok(());
         }
-        let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
         let mut origins = headers.get_all(header::ORIGIN).iter();
         let is_allowed = match (origins.next(), origins.next()) {
             // Only a browser sends `Sec-Fetch-Site`; `none` is a request of its user.

@@ -71,7 +71,11 @@ pub(super) fn told(error: MullamaError) -> ApiError {
 pub(super) fn logged(error: &MullamaError) -> String {
     match error {
         MullamaError::ModelNotFound { .. } => "its file is missing".to_owned(),
-        MullamaError::ModelLoad { source, .. } => source.to_string(),
+        MullamaError::ModelLoad { path, source } => {
+            let folder = path.parent().map(|folder| format!("{}/", folder.display())).unwrap_or_default();
+            if folder.len() > 1 { source.to_string().replace(&folder, "") } else { source.to_string() }
+        }
+        MullamaError::UnknownModel { .. } | MullamaError::Download { .. } => ApiError::from(error.clone()).message,
         error => error.message(),
     }
 }

@@ -54,6 +54,15 @@ impl Models {
         present.collect()
     }
 
+    /// A model that is in memory, without using it; `None` if it is not.
+    pub(crate) fn glance(&self, name: Option<&str>) -> Result<Option<Loaded>, ApiError> {
+        let table = self.registry.lock();
+        Ok(match &table.find(name)?.state {
+            State::Resident(engine) => Some(Loaded::for_a_look(Arc::clone(engine))),
+            State::Absent | State::Loading | State::Unloading => None,
+        })
+    }
+
     pub(crate) fn hub(&self) -> Option<&Hub> {
         self.registry.hub.as_ref()
     }

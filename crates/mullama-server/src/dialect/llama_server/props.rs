@@ -24,8 +24,13 @@ fn parameter(query: Option<&str>, name: &str) -> Option<String> {
     pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
+/// The model that the query names. A model in memory is not used by that: a client that polls does not keep it there.
 async fn model(state: &State, query: Option<&str>) -> Result<Arc<Loaded>, ApiError> {
-    state.model(parameter(query, "model").as_deref()).await
+    let name = parameter(query, "model");
+    match state.models().glance(name.as_deref())? {
+        Some(loaded) => Ok(Arc::new(loaded)),
+        None => state.model(name.as_deref()).await,
+    }
 }
 
 fn text_of(model: &Model, token: Option<TokenId>) -> String {

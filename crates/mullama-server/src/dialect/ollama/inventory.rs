@@ -188,7 +188,8 @@ pub(super) fn parameter_size(count: u64) -> String {
 fn shown(spec: &ModelSpec, hub: Option<&Hub>) -> Result<Value, ApiError> {
     let Found { path, defaults } = found(&spec.source, hub);
     let described = gguf::describe(&path).map_err(|error| {
-        tracing::error!("{}: {error}", spec.name);
+        tracing::debug!("{}: {error}", spec.name);
+        tracing::error!("{}: its file cannot be read", spec.name);
         ApiError::not_found(format!("the file of {} is not on the server", spec.name))
     })?;
     let mut shown = json!({

@@ -129,8 +129,10 @@ fn name_of_registry(body: &Json<'_>) -> Result<String, ApiError> {
 
 /// The error as a client is told it: nothing about the server's folders.
 fn public(error: MullamaError) -> ApiError {
-    tracing::warn!("{}", error.message());
-    error.into()
+    tracing::debug!("{}", error.message());
+    let error = ApiError::from(error);
+    tracing::warn!("{}", error.message);
+    error
 }
 
 /// A download, which ends when this is dropped.
