@@ -95,12 +95,13 @@ def test_a_signal_lets_the_running_answer_end(number: int) -> None:
         assert running.process.wait(LIMIT) == 0
 
 
-def test_a_second_signal_closes_everything_at_once() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_closes_everything_at_once(number: int) -> None:
     with serving("--drain-timeout", "3000") as running, endless(running) as lines:
-        running.process.send_signal(signal.SIGTERM)
+        running.process.send_signal(number)
         while not any("another signal" in line for line in running.lines):
             next(lines)
-        running.process.send_signal(signal.SIGTERM)
+        running.process.send_signal(number)
         assert running.process.wait(LIMIT) == 0
 
 
@@ -123,6 +124,7 @@ def test_answers_that_outlast_the_drain_timeout_are_cut_off() -> None:
         (["-m", "demo", "--max-connections", "0"], "max_connections is 0, but must be 1 to 65536", 2),
         (["-m", "demo", "--timeout", "nan"], "request_timeout is nan", 2),
         (["-m", "demo", "--tls-cert", "missing.pem", "--tls-key", "missing.key"], "missing.pem", 1),
+        (["-m", "demo", "--tls-cert", "server.pem"], "tls_key is None, but must be given", 2),
         (["-m", "demo", "--listen", "systemd"], "LISTEN_FDS", 1),
     ],
 )

@@ -149,6 +149,15 @@ def test_a_deleted_stream_frees_its_slot_at_once_and_is_gone(
     assert client.delete(f"/v1/streams/{stream}").status_code == 404
 
 
+def test_head_does_not_take_a_stream_from_its_reader(client: httpx.Client) -> None:
+    path, asked = COMPLETION
+    with client.stream("POST", path, json=asked, headers={"x-stream-resume": "1"}) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        assert client.head(f"/v1/streams/{answer.headers['x-stream-id']}").status_code == 405
+        assert [line for line in lines if line.startswith("data: ")]
+
+
 def test_without_the_header_a_client_that_leaves_ends_its_stream(
     client: httpx.Client, eventually: Callable[[Callable[[], bool]], bool]
 ) -> None:

@@ -267,7 +267,7 @@ def serve_command(  # noqa: PLR0913  # an option each
     timeout: serve_option.RequestTimeout = None,
     log_level: serve_option.Level = serve_option.LogLevel.INFO,
     log_format: serve_option.Format = serve_option.LogFormat.TEXT,
-    max_connections: serve_option.MaxConnections = 512,
+    max_connections: serve_option.MaxConnections = 4096,
     drain_timeout: serve_option.DrainTimeout = 30.0,
 ) -> Order:
     """Serve models over HTTP: the APIs of OpenAI, Anthropic, Ollama and llama-server."""
@@ -283,7 +283,10 @@ def serve_command(  # noqa: PLR0913  # an option each
         words |= {"allowed_origins": allow_origin or (), "allowed_hosts": allow_host or ()}
         words |= {"metrics": not no_metrics, "request_timeout": timeout}
         words |= {"max_connections": max_connections, "drain_timeout": drain_timeout}
-        words |= {"context_params": params(ctx_size, threads, parallel, max_queue), "n_gpu_layers": layers(gpu_layers)}
+        words |= {
+            "context_params": params(ctx_size, threads, parallel, max_queue or "2048"),
+            "n_gpu_layers": layers(gpu_layers),
+        }
         log = {"log_level": log_level.value, "log_format": log_format.value}
         serve(Wanted(models=model, listen=listen, options=words, **log))
 

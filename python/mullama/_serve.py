@@ -8,6 +8,7 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from _mullama_command import interrupts
 from mullama import _log
 from mullama._exceptions import invalid_config
 from mullama._output import say
@@ -58,6 +59,7 @@ def serve(wanted: Wanted) -> None:
             server.wait()
         except (KeyboardInterrupt, Terminated):
             server.drain()
+            interrupts.rearm()
             say("mullama: stopping when running requests have ended; another signal stops at once")
             server.wait()
     except (KeyboardInterrupt, Terminated):

@@ -100,13 +100,13 @@ Parallel = Annotated[
     str | None, _option(_BOUNDS, "--parallel", "N", "Generate at most N streams of a model at once (default: 8).")
 ]
 MaxQueue = Annotated[
-    str | None, _option(_BOUNDS, "--max-queue", "N", "Let at most N streams wait for a slot (default: 64).")
+    str | None, _option(_BOUNDS, "--max-queue", "N", "Let at most N streams wait for a slot (default: 2048).")
 ]
 RequestTimeout = Annotated[
     float | None, _option(_BOUNDS, "--timeout", "SECONDS", "End a generation after this time (default: no limit).")
 ]
 MaxConnections = Annotated[
-    int, _option(_BOUNDS, "--max-connections", "N", "Keep at most N connections open (default: 512).")
+    int, _option(_BOUNDS, "--max-connections", "N", "Keep at most N connections open (default: 4096).")
 ]
 DrainTimeout = Annotated[
     float,

@@ -20,6 +20,10 @@ from mullama._typing import TypedDict, Unpack
 Models = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str, str | os.PathLike[str]]
 
 
+QUEUE = 2048
+"""How many streams may wait for a slot: a server has more clients than a program has readers."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:
     """Where a server listens, and its bounds. The defaults are safe on a machine that others can reach.
@@ -30,7 +34,7 @@ class ServerOptions:
         unix: Path of a Unix socket, in place of host and port.
         socket_mode: Permissions of the Unix socket.
         systemd: Listen on the socket that systemd passed, in place of all of these.
-        context_params: Layout of each model's engine.
+        context_params: Layout of each model's engine. Its queue is longer than elsewhere: 2048 streams.
         n_gpu_layers: Number of layers to put on a GPU, if there is one; negative means all.
         use_mmap: Map the file into memory instead of reading it.
         use_mlock: Keep the weights in RAM, as far as the system allows it.
@@ -61,7 +65,7 @@ class ServerOptions:
     unix: str | os.PathLike[str] | None = None
     socket_mode: int = 0o600
     systemd: bool = False
-    context_params: ContextParams = field(default_factory=ContextParams)
+    context_params: ContextParams = field(default_factory=lambda: ContextParams(max_queue=QUEUE))
     n_gpu_layers: int = -1
     use_mmap: bool = True
     use_mlock: bool = False
@@ -76,7 +80,7 @@ class ServerOptions:
     allow_pull: bool = True
     tls_cert: str | os.PathLike[str] | None = None
     tls_key: str | os.PathLike[str] | None = None
-    max_connections: int = 512
+    max_connections: int = 4096
     max_body_bytes: int = 8 << 20
     header_timeout: float = 60.0
     body_timeout: float = 60.0
@@ -93,6 +97,9 @@ class ServerOptions:
             TypeError: An option has the wrong type.
             InvalidConfigError: An option is out of range.
         """
+        if (self.tls_cert is None) != (self.tls_key is None):
+            missing = "tls_key" if self.tls_key is None else "tls_cert"
+            raise invalid_config(missing, "None", "given, because a certificate and its key belong together")
         return {name: self._read(name) for name in self.__dataclass_fields__}
 
     def _read(self, name: str) -> Any:  # noqa: ANN401  # of many types

@@ -63,7 +63,7 @@ pub struct TlsFiles {
 impl Default for ServerConfig {
     fn default() -> Self {
         Self {
-            max_connections: 512,
+            max_connections: 4096,
             header_timeout: Duration::from_mins(1),
             body_timeout: Duration::from_mins(1),
             max_body_bytes: 8 << 20,

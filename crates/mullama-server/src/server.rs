@@ -33,6 +33,12 @@ impl Server {
     /// What the system answers to the address, what is wrong with the files of TLS, and settings that are out of their
     /// ranges or would let anybody in: an address beyond this machine needs API keys.
     pub async fn bind(listen: &Listen, state: State) -> io::Result<Self> {
+        if matches!(listen, Listen::Unix(_)) && state.config().tls.is_some() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a Unix socket is served without TLS; remove the certificate",
+            ));
+        }
         state.config().check()?;
         let tls = state.config().tls.as_ref().map(transport::acceptor).transpose()?;
         Ok(Self { listener: Listener::bind(listen, state.config()).await?, tls, state })

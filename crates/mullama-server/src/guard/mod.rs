@@ -3,20 +3,20 @@
 mod cors;
 mod hosts;
 mod keys;
+mod lent;
 mod origins;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use futures_util::FutureExt;
-use http_body_util::BodyExt;
+
+use lent::Lent;
+pub(crate) use lent::drain;
 
 use crate::config::ServerConfig;
 use crate::error::ApiError;
@@ -27,9 +27,6 @@ use crate::transport::Peer;
 const OPEN: &[&str] = &["/", "/docs", "/openapi.json", "/health", "/v1/health", "/favicon.ico"];
 /// Files of the page.
 const OPEN_BELOW: &str = "/assets/";
-/// What is read of the body of a refused request, so that its client reads the answer and not an error of its socket.
-const DRAINED_BYTES: usize = 8 << 20;
-const DRAIN_TIME: Duration = Duration::from_secs(5);
 
 /// The rules of a server.
 #[derive(Debug)]
@@ -99,16 +96,18 @@ pub(crate) async fn check(request: Request, next: Next) -> Response {
         Some(guard) => guard.check(&request),
         None => Err(failed()),
     };
+    let (parts, body) = request.into_parts();
+    let (headers, lent) = (parts.headers.clone(), Lent::new(body));
     let mut response = match verdict {
         Ok(()) => {
-            let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+            let answered = AssertUnwindSafe(next.run(Request::from_parts(parts, lent.body()))).catch_unwind().await;
             answered.unwrap_or_else(|_| failed().into_response())
         }
-        Err(error) => {
-            drain(request.into_body()).await;
-            error.into_response()
-        }
+        Err(error) => error.into_response(),
     };
+    if !response.status().is_success() {
+        lent.settle(&headers, &mut response).await;
+    }
     response.extensions_mut().insert(Checked);
     response
 }
@@ -116,17 +115,4 @@ pub(crate) async fn check(request: Request, next: Next) -> Response {
 /// The answer to a request that ran into a fault of the server.
 fn failed() -> ApiError {
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "the server failed on this request")
-}
-
-/// Reads on for a limited time, and forgets what it reads.
-pub(crate) async fn drain(mut body: Body) {
-    let read = async {
-        let mut left = DRAINED_BYTES;
-        while let Some(Ok(frame)) = body.frame().await {
-            let count = frame.data_ref().map_or(0, Bytes::len);
-            let Some(rest) = left.checked_sub(count) else { return };
-            left = rest;
-        }
-    };
-    let _ = tokio::time::timeout(DRAIN_TIME, read).await;
 }

@@ -16,6 +16,8 @@ use crate::guard;
 
 /// Bytes of memory that the bodies of all requests may take, read and parsed.
 const BYTES_AT_ONCE: usize = 256 << 20;
+/// Bytes that each request has for itself, so that large bodies of others do not keep small ones out.
+const OWN_BYTES: usize = 64 << 10;
 /// Bytes that a parsed value takes besides its text.
 const VALUE_BYTES: usize = size_of::<Value>();
 /// Most values of one body. A long prompt as token ids has some hundred thousand.
@@ -55,17 +57,29 @@ impl Deref for Parsed {
     }
 }
 
-/// Memory that a request has taken from the budget.
-#[derive(Debug, Default)]
-struct Held(Option<OwnedSemaphorePermit>);
+/// Memory that a request has taken, first its own and then from the budget.
+#[derive(Debug)]
+struct Held {
+    /// Bytes of its own that are left.
+    own: usize,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self { own: OWN_BYTES, permit: None }
+    }
+}
 
 impl Held {
     fn take(&mut self, bytes: usize, budget: &Budget) -> Result<(), ApiError> {
-        let count = u32::try_from(bytes).map_err(|_| overloaded())?;
+        let own = self.own.min(bytes);
+        self.own -= own;
+        let count = u32::try_from(bytes - own).map_err(|_| overloaded())?;
         let more = Arc::clone(&budget.bytes_left).try_acquire_many_owned(count).map_err(|_| overloaded())?;
-        match &mut self.0 {
+        match &mut self.permit {
             Some(held) => held.merge(more),
-            None => self.0 = Some(more),
+            None => self.permit = Some(more),
         }
         Ok(())
     }

@@ -39,7 +39,13 @@ const EVENT_STREAM: &str = "text/event-stream";
 
 /// The routes of streams that can be resumed.
 pub(crate) fn routes() -> Router<State> {
-    with_errors(Router::new().route("/v1/streams/{id}", get(resume).delete(close)), openai::error_response)
+    // Axum answers HEAD as GET, which would take the stream from its reader.
+    let methods = get(resume).head(no_head).delete(close);
+    with_errors(Router::new().route("/v1/streams/{id}", methods), openai::error_response)
+}
+
+async fn no_head() -> ApiError {
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "a stream has no HEAD; use GET to continue it")
 }
 
 /// Makes the streamed answer of a request that asks for it resumable.

@@ -19,6 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use super::listen::Accepted;
+use super::requests::Requests;
 use super::socket::{self, Paced, Socket};
 use super::timed_io::TimedIo;
 use super::upgrades::Upgrades;
@@ -27,6 +28,8 @@ use super::upgrades::Upgrades;
 const BUFFER_BYTES: usize = 8 << 10;
 /// Maximum time of a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a connection without a request stays open when the server stops, for what it still has to write.
+const GRACE: Duration = Duration::from_secs(1);
 /// How often a connection is polled after its peer has closed its side, so that requests that need no model are
 /// answered to clients that close it early.
 const LAST_POLLS: usize = 64;
@@ -88,7 +91,14 @@ async fn serve_socket<S: Socket>(stream: Arc<S>, tls: Option<TlsAcceptor>, serve
     let Some(tls) = tls else { return serve_http(paced, served, stream.closed()).await };
     // What is encrypted already waits in a buffer of its own.
     let accepting = tls.accept_with(paced, |connection| connection.set_buffer_limit(Some(BUFFER_BYTES)));
-    if let Ok(Ok(encrypted)) = tokio::time::timeout(HANDSHAKE, accepting).await {
+    let mut stopping = served.stopping.clone();
+    // Until the handshake is over nothing has been asked for.
+    let stop = async move { drop(stopping.wait_for(|stopping| *stopping).await) };
+    let accepted = tokio::select! {
+        accepted = tokio::time::timeout(HANDSHAKE, accepting) => accepted,
+        () = stop => return,
+    };
+    if let Ok(Ok(encrypted)) = accepted {
         serve_http(encrypted, served, stream.closed()).await;
     }
 }
@@ -107,11 +117,14 @@ async fn serve_http<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     // Where `closed` sees the end of the peer's side, hyper need not drop an answer that is ready.
     builder.half_close(cfg!(any(target_os = "android", target_os = "linux")));
     let upgrades = Upgrades::new(stopping.clone());
+    let requests = Requests::default();
     let service = service_fn(|mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(upgrades.clone());
+        let counted = requests.count();
         // A router is always ready.
-        router.clone().call(request)
+        let answering = router.clone().call(request);
+        async move { answering.await.map(|response| response.map(|body| counted.until_read(body))) }
     });
     {
         let connection = builder.serve_connection(io, service).with_upgrades();
@@ -133,6 +146,8 @@ async fn serve_http<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
                 biased;
                 ended = connection.as_mut() => report(ended),
                 () = closed => poll_last(connection).await,
+                // A request that has not arrived whole is not waited for.
+                () = requests.none_for(GRACE) => {}
             }
         }
     }

@@ -3,6 +3,7 @@
 mod accept;
 mod connection;
 mod listen;
+mod requests;
 mod socket;
 mod timed_io;
 mod tls;
