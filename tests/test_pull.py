@@ -368,7 +368,7 @@ def test_offline_nothing_is_asked_for(hub: HubServer, monkeypatch: pytest.Monkey
         assert caught.value.reason == "offline"
         assert re.fullmatch(
             r"cannot download tiny:latest: it is not on this machine \(it is not in .*\), and downloads are turned off "
-            r"\(MULLAMA_OFFLINE=1\); turn them on, or name a GGUF file by its path",
+            r"\(MULLAMA_OFFLINE=1\); turn them on, or give the path of a GGUF file",
             str(caught.value),
         )
     assert hub.requests() == []

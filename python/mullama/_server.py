@@ -244,7 +244,7 @@ async def serve(models: Models, options: ServerOptions | None = None, **keywords
         RuntimeError: The running event loop is not asyncio's.
 
     Example:
-        >>> task = asyncio.create_task(mullama.serve("demo", port=8080))
+        task = asyncio.create_task(mullama.serve("demo", port=8080))
     """
     with late_import():
         import asyncio  # noqa: PLC0415  # slow to import

@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from mullama import _hub
@@ -54,9 +55,9 @@ async def find_async(model: str | os.PathLike[str], file: str, *, pull: bool) ->
 
 def explain(source: Source) -> None:
     """After a failed load: raises the error that says how to repair the file, if it is damaged and was downloaded."""
-    file = os.fspath(source.file)
-    if source.name == file:
+    if not _is_download(source):
         return
+    file = os.fspath(source.file)
     try:
         _hub.show_model(source.name)
     except ModelLoadError as damaged:
@@ -68,9 +69,16 @@ def explain(source: Source) -> None:
 
 async def explain_async(source: Source) -> None:
     """As `explain`, and leaves the event loop running."""
+    if not _is_download(source):
+        return
     import asyncio  # noqa: PLC0415  # slow to import
 
-    await asyncio.to_thread(explain, source)
+    with suppress(RuntimeError):  # no thread can be started: the load's own error is raised
+        await asyncio.to_thread(explain, source)
+
+
+def _is_download(source: Source) -> bool:
+    return source.name not in {"demo", os.fspath(source.file)}
 
 
 def _without_search(model: str | os.PathLike[str], file: str) -> Source | None:
