@@ -31,7 +31,7 @@ class Client:
 
     Attributes:
         words: What it is, in a few words.
-        environment: Variables; `{url}`, `{host}`, `{key}` and `{model}` are filled in.
+        environment: Variables; `{url}`, `{key}` and `{model}` are filled in.
         program: The program that is run if the command line names none.
     """
 
@@ -114,7 +114,7 @@ def environment_of(wanted: Launch) -> dict[str, str]:
         message = f"the server at {url} has no model named {model}; it has {names}"
         raise ServerError(message)
     # Clients refuse to start without a key, even where the server needs none.
-    facts = {"url": url, "host": url.partition("://")[2], "key": wanted.api_key or "mullama", "model": model}
+    facts = {"url": url, "key": wanted.api_key or "mullama", "model": model}
     return {name: text.format(**facts) for name, text in CLIENTS[wanted.client].environment.items()}
 
 

@@ -53,6 +53,12 @@ pub(super) fn progress(completion_tokens: usize) -> Progress {
     }
 }
 
+/// A token with log-probabilities, one of which is infinite.
+pub(super) fn token(text: &str, index: usize) -> Token {
+    let (bytes, top_logprobs) = (text.as_bytes().to_vec(), vec![(97, -0.25), (98, f32::NEG_INFINITY)]);
+    Token { text: text.into(), id: Some(97), bytes, index, logprob: Some(-0.25), top_logprobs }
+}
+
 /// A token of the only stream.
 pub(super) fn said(text: &str) -> Event {
     let bytes = text.as_bytes().to_vec();
@@ -70,6 +76,11 @@ pub(super) fn ended(reason: FinishReason, stop_sequence: Option<&str>) -> Event 
     Event::End { choice: 0, ending: ending(reason, stop_sequence) }
 }
 
+/// The error of a stream that took too long.
+pub(super) fn timeout() -> ApiError {
+    MullamaError::StreamTimeout { deadline: Deadline::Total, limit_ms: 500, completion_tokens: 3 }.into()
+}
+
 /// What a dialect writes of these events, and then of an error if the last of them is no end.
 pub(super) fn streamed(mut dialect: impl Dialect, events: &[Event]) -> String {
     let mut frames = Frames::default();
@@ -82,8 +93,7 @@ pub(super) fn streamed(mut dialect: impl Dialect, events: &[Event]) -> String {
         dialect.finish(&mut frames);
     } else {
         dialect.keep_alive(&mut frames);
-        let timeout = MullamaError::StreamTimeout { deadline: Deadline::Total, limit_ms: 500, completion_tokens: 3 };
-        dialect.failed(&ApiError::from(timeout), &mut frames);
+        dialect.failed(&timeout(), &mut frames);
     }
     String::from_utf8(frames.take()).unwrap()
 }

@@ -1,6 +1,6 @@
 //! Messages of requests, checked with the path of what is wrong.
 
-use mullama::{Chat, Message, Model};
+use mullama::{Chat, Message};
 use serde_json::Value;
 
 use crate::error::ApiError;
@@ -45,7 +45,7 @@ pub(crate) fn read_chat(list: &Json<'_>, model: &Loaded) -> Result<Chat, ApiErro
 /// A chat of checked messages, with the system message that the model's publisher recommends where they have none.
 pub(crate) fn chat_of(mut messages: Vec<Message>, model: &Loaded) -> Chat {
     let is_developer = |message: &Message| message.fields().get("role").and_then(Value::as_str) == Some("developer");
-    if messages.iter().any(is_developer) && !knows_developer(model.context().model()) {
+    if messages.iter().any(is_developer) && !knows_developer(model) {
         for message in messages.iter_mut().filter(|message| is_developer(message)) {
             *message = message.clone().with("role", "system");
         }
@@ -54,8 +54,8 @@ pub(crate) fn chat_of(mut messages: Vec<Message>, model: &Loaded) -> Chat {
 }
 
 /// Whether the model's template has words for the role `developer`; `OpenAI`'s newer clients name the system so.
-fn knows_developer(model: &Model) -> bool {
-    model.metadata().iter().any(|(key, value)| key == "tokenizer.chat_template" && value.contains("developer"))
+fn knows_developer(model: &Loaded) -> bool {
+    model.chat_template().is_some_and(|template| template.contains("developer"))
 }
 
 /// Checks that a content is a text or a list of parts that are text.

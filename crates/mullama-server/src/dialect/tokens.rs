@@ -1,10 +1,10 @@
 //! Conversations whose answer has begun, and the tokens of conversations.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use mullama::{Chat, MullamaError, Prompt, TokenId};
 
+use super::blocking::blocking;
 use crate::error::ApiError;
 use crate::models::Loaded;
 
@@ -26,35 +26,20 @@ impl Conversation {
     }
 }
 
-/// Tells a thread that nobody waits for its result any more.
-struct Interest(Arc<AtomicBool>);
-
-impl Drop for Interest {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
-}
-
 /// The tokens of a prompt that answers the conversation, or continues the answer that the client has begun. Dropping the
 /// future stops the work.
 pub(crate) async fn tokens(model: Arc<Loaded>, conversation: Conversation) -> Result<Vec<TokenId>, ApiError> {
-    let is_wanted = Arc::new(AtomicBool::new(true));
-    let interest = Interest(Arc::clone(&is_wanted));
-    let work = tokio::task::spawn_blocking(move || tokenized(&model, &conversation, &is_wanted));
-    let tokens = work.await.unwrap_or(Err(MullamaError::Closed { what: "server" }));
-    drop(interest);
-    Ok(tokens?.unwrap_or_default())
+    blocking(move |go_on| tokenized(&model, &conversation, go_on)).await
 }
 
 /// The chat with the start of the assistant's next message, and then the text of it that is there. `None` if nobody waits.
 fn tokenized(
     model: &Loaded,
     conversation: &Conversation,
-    is_wanted: &AtomicBool,
+    go_on: &mut dyn FnMut() -> bool,
 ) -> Result<Option<Vec<TokenId>>, MullamaError> {
-    let go_on = || is_wanted.load(Ordering::Relaxed);
     let model = model.context().model();
-    let Some(mut tokens) = model.tokenize_chat_while(&conversation.chat, go_on)? else { return Ok(None) };
+    let Some(mut tokens) = model.tokenize_chat_while(&conversation.chat, &mut *go_on)? else { return Ok(None) };
     if let Some(text) = &conversation.begun {
         // Control tokens that a client writes stay plain text, as in all messages.
         let Some(begun) = model.tokenize_while(text, false, false, go_on)? else { return Ok(None) };

@@ -21,7 +21,9 @@ use crate::error::ApiError;
 /// How one dialect writes the events of a request: a pure function from events to bytes, with the state of one answer.
 pub(crate) trait Dialect: Send + Unpin + 'static {
     /// The content type of a streamed answer.
-    fn content_type(&self) -> &'static str;
+    fn content_type(&self) -> &'static str {
+        "text/event-stream"
+    }
 
     /// What the request has used so far, which is told once before [`start`](Self::start).
     fn used(&mut self, _so_far: &Progress) {}
@@ -39,7 +41,9 @@ pub(crate) trait Dialect: Send + Unpin + 'static {
     fn failed(&mut self, error: &ApiError, frames: &mut Frames);
 
     /// What keeps a connection alive while nothing is computed.
-    fn keep_alive(&self, frames: &mut Frames);
+    fn keep_alive(&self, frames: &mut Frames) {
+        frames.comment("keep-alive");
+    }
 
     /// Whether the client wants to be told how far the prompts are computed.
     fn tells_prefill(&self) -> bool {

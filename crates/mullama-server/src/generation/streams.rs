@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use mullama::{Context as Engine, FinishReason, MullamaError, Prompt, StreamConfig, StreamHandle, TokenStream};
+use mullama::{FinishReason, MullamaError, Prompt, StreamConfig, StreamHandle, TokenStream};
 
 use super::event::{Ending, Event, Progress};
 use super::prefill::Prefill;
@@ -52,7 +52,7 @@ impl Streams {
         for prompt in prompts {
             for index in 0..count {
                 let config = seeded(config, index);
-                let stream = open_one(model.context(), prompt.clone(), config).map_err(|error| model.refused(error))?;
+                let stream = model.context().stream(prompt.clone(), config).map_err(|error| model.refused(error))?;
                 streams.push(Choice { handle: stream.handle(), stream: Some(stream) });
             }
         }
@@ -165,8 +165,4 @@ fn seeded(config: &StreamConfig, index: usize) -> StreamConfig {
     let offset = u32::try_from(index).unwrap_or_default();
     config.seed = config.seed.map(|seed| seed.wrapping_add(offset) % u32::MAX);
     config
-}
-
-fn open_one(engine: &Engine, prompt: Prompt, config: StreamConfig) -> Result<TokenStream, mullama::MullamaError> {
-    engine.stream(prompt, config)
 }

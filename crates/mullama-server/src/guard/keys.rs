@@ -50,7 +50,7 @@ impl Keys {
 }
 
 /// The token of `Bearer TOKEN`, whose scheme may be written in any case.
-fn bearer(value: &[u8]) -> Option<&[u8]> {
+pub(crate) fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then_some(token.trim_ascii())
 }

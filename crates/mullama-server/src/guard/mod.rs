@@ -15,6 +15,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 
+pub(crate) use keys::bearer;
 use lent::Lent;
 pub(crate) use lent::drain;
 

@@ -13,6 +13,9 @@ use super::{LoadOptions, ModelSource, ModelSpec};
 use crate::error::ApiError;
 use crate::json::Json;
 
+/// The key of a GGUF file's chat template.
+const TEMPLATE_KEY: &str = "tokenizer.chat_template";
+
 /// What a load needs.
 #[derive(Debug)]
 pub(super) struct Load {
@@ -42,6 +45,7 @@ fn load_blocking(load: Load, local: Option<LocalModel>) -> Result<Engine, Mullam
         (ModelSource::File(path), _) => from_file(path)?,
         (ModelSource::Named(name), None) => from_file(name.into())?,
     };
+    let chat_template = model.metadata().into_iter().find(|(key, _)| key == TEMPLATE_KEY).map(|(_, template)| template);
     let context = Context::new(model, options.context.clone())?;
     let recommended = local.map(|local| local.defaults).unwrap_or_default();
     for (name, value) in &recommended.stream {
@@ -50,7 +54,7 @@ fn load_blocking(load: Load, local: Option<LocalModel>) -> Result<Engine, Mullam
             tracing::warn!("{}: the recommended {} is left out", spec.name, error.message);
         }
     }
-    Ok(Engine { name: spec.name, context, defaults, system: recommended.system, usage })
+    Ok(Engine { name: spec.name, context, defaults, system: recommended.system, chat_template, usage })
 }
 
 /// What a client is told of a load that failed. It did nothing wrong, except perhaps to ask for this model.

@@ -21,6 +21,8 @@ pub(super) struct Engine {
     pub(super) defaults: StreamConfig,
     /// The system message that the publisher recommends.
     pub(super) system: Option<String>,
+    /// The Jinja template of its chats.
+    pub(super) chat_template: Option<String>,
     pub(super) usage: Usage,
 }
 
@@ -87,6 +89,11 @@ impl Loaded {
 
     pub(crate) fn defaults(&self) -> &StreamConfig {
         &self.engine.defaults
+    }
+
+    /// The model's own template, if it has one.
+    pub(crate) fn chat_template(&self) -> Option<&str> {
+        self.engine.chat_template.as_deref()
     }
 
     pub(crate) fn system(&self) -> Option<&str> {

@@ -9,6 +9,7 @@ use subtle::ConstantTimeEq;
 
 use super::stream::Stream;
 use crate::error::ApiError;
+use crate::guard;
 
 /// Most streams of a server that can be resumed.
 const MOST_STREAMS: usize = 128;
@@ -20,8 +21,7 @@ pub(super) struct Credential(Vec<u8>);
 impl Credential {
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let bearer = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-        let is_bearer = |value: &&[u8]| value.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
-        let bearer = bearer.map(|value| if is_bearer(&value) { value[7..].trim_ascii() } else { value });
+        let bearer = bearer.map(|value| guard::bearer(value).unwrap_or(value));
         let plain = || headers.get("x-api-key").or_else(|| headers.get("api-key")).map(HeaderValue::as_bytes);
         let key = bearer.or_else(plain);
         Self(key.unwrap_or_default().to_vec())

@@ -26,7 +26,7 @@ pub(crate) async fn accept_all(
     listener: Listener,
     tls: Option<TlsAcceptor>,
     state: &State,
-    mut stopping: watch::Receiver<bool>,
+    stopping: watch::Receiver<bool>,
 ) {
     let (config, router) = (state.config(), router(state.clone()));
     let limits = Limits { header_timeout: config.header_timeout, write_timeout: config.write_timeout };
@@ -72,7 +72,6 @@ pub(crate) async fn accept_all(
         while connections.try_join_next().is_some() {}
     }
     drop(listener);
-    stopping.mark_unchanged();
     if !drain(&mut connections, config.drain_timeout).await {
         tracing::warn!("{} connections are closed before their requests have ended", connections.len());
         state.stop().set(Phase::Ending);

@@ -17,8 +17,6 @@ use crate::state::State;
 
 /// Most characters of an id.
 const ID_CHARS: usize = 128;
-/// The key of a GGUF file's chat template.
-const TEMPLATE_KEY: &str = "tokenizer.chat_template";
 
 /// The fields of a request.
 const FIELDS: &[Field] = &[
@@ -178,8 +176,7 @@ async fn open_fields(state: &State, body: &Json<'_>) -> Result<Streams, ApiError
 /// A text is a message of the user if the model has a chat template; else the model continues it.
 fn prompt_of_text(model: &Loaded, text: &str) -> Prompt {
     let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
-    let has_template = model.context().model().metadata().iter().any(|(key, _)| key == TEMPLATE_KEY);
-    if has_template {
+    if model.chat_template().is_some() {
         let chat = messages::with_system(vec![ChatMessage::user(text)], model);
         return Prompt::from(chat);
     }

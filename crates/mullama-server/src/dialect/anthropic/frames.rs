@@ -159,10 +159,6 @@ impl MessageDialect {
 }
 
 impl Dialect for MessageDialect {
-    fn content_type(&self) -> &'static str {
-        "text/event-stream"
-    }
-
     fn used(&mut self, so_far: &Progress) {
         self.usage = so_far.usage;
     }

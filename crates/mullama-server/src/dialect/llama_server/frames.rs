@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::ErrorDocument;
 use super::options::{Options, selected};
 use super::settings::settings;
-use crate::dialect::openai::TimingsBody;
+use crate::dialect::openai::{ProgressBody, TimingsBody};
 use crate::error::ApiError;
 use crate::generation::{Answer, Dialect, Ending, Event, Frames, Prefill, Progress};
 
@@ -45,18 +45,9 @@ struct Partial<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     timings: Option<TimingsBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    prompt_progress: Option<PromptProgress>,
+    prompt_progress: Option<ProgressBody>,
     #[serde(skip_serializing_if = "Option::is_none")]
     completion_probabilities: Option<Vec<Probability>>,
-}
-
-/// How far a prompt is computed.
-#[derive(Debug, Serialize)]
-struct PromptProgress {
-    total: usize,
-    cache: usize,
-    processed: usize,
-    time_ms: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -187,10 +178,6 @@ impl CompletionDialect {
 }
 
 impl Dialect for CompletionDialect {
-    fn content_type(&self) -> &'static str {
-        "text/event-stream"
-    }
-
     fn start(&mut self, _frames: &mut Frames) {}
 
     fn event(&mut self, event: &Event, frames: &mut Frames) {
@@ -211,12 +198,7 @@ impl Dialect for CompletionDialect {
     }
 
     fn prefill(&mut self, choice: usize, prefill: &Prefill, frames: &mut Frames) {
-        let progress = PromptProgress {
-            total: prefill.total,
-            cache: prefill.cached,
-            processed: prefill.computed,
-            time_ms: u64::try_from(prefill.elapsed.as_millis()).unwrap_or(u64::MAX),
-        };
+        let progress = ProgressBody::of(prefill);
         frames.event(&Partial {
             index: choice,
             content: "",

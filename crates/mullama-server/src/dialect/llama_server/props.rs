@@ -15,9 +15,6 @@ use crate::error::ApiError;
 use crate::models::Loaded;
 use crate::state::State;
 
-/// The key of a GGUF file's chat template.
-const TEMPLATE_KEY: &str = "tokenizer.chat_template";
-
 /// The value of a parameter of the path.
 fn parameter(query: Option<&str>, name: &str) -> Option<String> {
     let mut pairs = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
@@ -42,7 +39,6 @@ fn text_of(model: &Model, token: Option<TokenId>) -> String {
 pub(super) async fn props(Shared(state): Shared<State>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
     let loaded = model(&state, query.as_deref()).await?;
     let (context, model) = (loaded.context(), loaded.context().model());
-    let template = model.metadata().into_iter().find(|(key, _)| key == TEMPLATE_KEY).map(|(_, value)| value);
     let config: &StreamConfig = loaded.defaults();
     let document = json!({
         "default_generation_settings": {
@@ -56,7 +52,7 @@ pub(super) async fn props(Shared(state): Shared<State>, RawQuery(query): RawQuer
         "endpoint_slots": true,
         "endpoint_props": false,
         "endpoint_metrics": state.config().metrics,
-        "chat_template": template.unwrap_or_default(),
+        "chat_template": loaded.chat_template().unwrap_or_default(),
         "bos_token": text_of(model, model.bos()),
         "eos_token": text_of(model, model.eos()),
         "build_info": concat!("mullama-", env!("CARGO_PKG_VERSION")),

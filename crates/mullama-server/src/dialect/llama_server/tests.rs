@@ -1,27 +1,21 @@
 //! The frames of llama-server's answers, compared with golden files. With `MULLAMA_WRITE_GOLDEN=1` they are written.
 
-use std::path::Path;
 use std::time::Duration;
 
-use mullama::{FinishReason, MullamaError, StreamConfig, Timings, Token, Usage};
+use mullama::{FinishReason, MullamaError, StreamConfig};
 use serde_json::{Value, json};
 
 use super::frames::{CompletionDialect, Facts};
 use super::options::{Options, read_config, selected};
 use super::{ErrorDocument, error_response};
+use crate::dialect::golden::{self, ending, progress, timeout, token};
 use crate::error::ApiError;
-use crate::generation::{Answer, Dialect, Ending, Event, Frames, Prefill, Progress};
+use crate::generation::{Answer, Dialect, Ending, Event, Frames, Prefill};
 use crate::json::Json;
 
 /// Compares what was written with a golden file.
 fn golden(name: &str, bytes: &[u8]) {
-    let file = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/llama_server")).join(name);
-    if std::env::var_os("MULLAMA_WRITE_GOLDEN").is_some() {
-        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        std::fs::write(&file, bytes).unwrap();
-    }
-    let (wanted, written) = (std::fs::read_to_string(&file).unwrap_or_default(), String::from_utf8_lossy(bytes));
-    assert!(wanted == written, "{name} differs; MULLAMA_WRITE_GOLDEN=1 writes it. It should now be:\n{written}");
+    golden::compare(&format!("tests/golden/llama_server/{name}"), &String::from_utf8_lossy(bytes));
 }
 
 fn dialect(options: Options) -> CompletionDialect {
@@ -35,29 +29,12 @@ fn dialect(options: Options) -> CompletionDialect {
     CompletionDialect::new(facts, Options { count: 1, ..options })
 }
 
-fn progress(completion_tokens: usize) -> Progress {
-    let ms = Duration::from_millis;
-    Progress {
-        usage: Usage { prompt_tokens: 12, cached_tokens: 8, completion_tokens },
-        timings: Timings { prefill: ms(20), first_token: ms(25), decode: ms(100), ..Timings::default() },
-    }
-}
-
-fn token(text: &str) -> Token {
-    let (bytes, top_logprobs) = (text.as_bytes().to_vec(), vec![(97, -0.25), (98, f32::NEG_INFINITY)]);
-    Token { text: text.into(), id: Some(97), bytes, index: 0, logprob: Some(-0.25), top_logprobs }
-}
-
 fn said(choice: usize, text: &str) -> Event {
-    Event::Token { choice, token: token(text), progress: progress(1) }
-}
-
-fn ending(reason: FinishReason, stop_sequence: Option<&str>) -> Ending {
-    Ending { reason, stop_sequence: stop_sequence.map(str::to_owned), progress: progress(3), seed: 7 }
+    Event::Token { choice, token: token(text, 0), progress: progress(1) }
 }
 
 fn answer(text: &str, ending: Ending) -> Answer {
-    Answer { text: text.into(), tokens: text.chars().map(|letter| token(&letter.to_string())).collect(), ending }
+    Answer { text: text.into(), tokens: text.chars().map(|letter| token(&letter.to_string(), 0)).collect(), ending }
 }
 
 fn streamed(mut dialect: CompletionDialect, events: &[Event]) -> Vec<u8> {
@@ -104,8 +81,7 @@ fn an_error_midway_is_an_event() {
     let mut frames = Frames::default();
     let mut dialect = dialect(Options::default());
     dialect.keep_alive(&mut frames);
-    let deadline = mullama::Deadline::Total;
-    dialect.failed(&MullamaError::StreamTimeout { deadline, limit_ms: 500, completion_tokens: 3 }.into(), &mut frames);
+    dialect.failed(&timeout(), &mut frames);
     golden("stream-error.txt", &frames.take());
 }
 

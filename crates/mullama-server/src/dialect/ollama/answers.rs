@@ -20,9 +20,6 @@ use crate::json::fields::{self, Field};
 use crate::models::Loaded;
 use crate::state::State;
 
-/// The key of a model's own template in its metadata.
-const TEMPLATE_KEY: &str = "tokenizer.chat_template";
-
 /// Answers a prompt.
 pub(super) async fn generate(Shared(state): Shared<State>, request: Request) -> Result<Response, ApiError> {
     let body = state.body(request).await?;
@@ -73,8 +70,7 @@ fn read_prompt(body: &Json<'_>, model: &Loaded) -> Result<Prompt, ApiError> {
     let text = prompt.text()?;
     let is_raw = body.get("raw")?.map_or(Ok(false), |value| value.flag())?;
     let system = body.get("system")?.filter(|value| value.value() != "");
-    let has_template = || model.context().model().metadata().iter().any(|(key, _)| key == TEMPLATE_KEY);
-    if !is_raw && has_template() {
+    if !is_raw && model.chat_template().is_some() {
         let system = system.map(|value| value.text().map(Message::system)).transpose()?;
         let mut chat = with_system(system.into_iter().chain([Message::user(text)]).collect(), model);
         read_think(body, &mut chat.chat_template_kwargs)?;

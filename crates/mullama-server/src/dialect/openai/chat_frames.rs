@@ -56,10 +56,6 @@ impl ChatDialect {
 }
 
 impl Dialect for ChatDialect {
-    fn content_type(&self) -> &'static str {
-        "text/event-stream"
-    }
-
     fn start(&mut self, frames: &mut Frames) {
         for index in 0..self.completion.count() {
             let delta = Delta { role: Some("assistant"), content: Some("") };
@@ -92,10 +88,6 @@ impl Dialect for ChatDialect {
 
     fn failed(&mut self, error: &ApiError, frames: &mut Frames) {
         Completion::failed(error, frames);
-    }
-
-    fn keep_alive(&self, frames: &mut Frames) {
-        frames.comment("keep-alive");
     }
 
     fn tells_prefill(&self) -> bool {

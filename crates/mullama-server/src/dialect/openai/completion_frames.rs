@@ -41,10 +41,6 @@ impl CompletionDialect {
 }
 
 impl Dialect for CompletionDialect {
-    fn content_type(&self) -> &'static str {
-        "text/event-stream"
-    }
-
     fn start(&mut self, frames: &mut Frames) {
         for index in (0..self.completion.count()).filter(|_| !self.echoed.is_empty()) {
             self.completion.chunk(Choice { index, text: self.echo(index), ..Choice::default() }, frames);
@@ -76,10 +72,6 @@ impl Dialect for CompletionDialect {
 
     fn failed(&mut self, error: &ApiError, frames: &mut Frames) {
         Completion::failed(error, frames);
-    }
-
-    fn keep_alive(&self, frames: &mut Frames) {
-        frames.comment("keep-alive");
     }
 
     fn tells_prefill(&self) -> bool {

@@ -14,7 +14,7 @@ mod responses;
 mod tests;
 mod usage;
 
-pub(crate) use usage::TimingsBody;
+pub(crate) use usage::{ProgressBody, TimingsBody};
 
 use axum::Router;
 use axum::extract::{Request, State as Shared};

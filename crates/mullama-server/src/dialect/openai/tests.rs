@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use mullama::{Deadline, FinishReason, Model, ModelOptions, MullamaError, Timings, Token, Usage};
+use mullama::{FinishReason, Model, ModelOptions};
 use serde_json::{Value, json};
 
 use super::chat_frames::ChatDialect;
@@ -18,23 +18,12 @@ use super::fields::{
 };
 use super::options::Options;
 use super::responses::{Echo, ResponseDialect};
-use crate::error::ApiError;
-use crate::generation::{Answer, Dialect, Ending, Event, Frames, Prefill, Progress};
+use crate::dialect::golden::{self, compare, ending, progress, timeout, token};
+use crate::generation::{Answer, Dialect, Event, Frames, Prefill};
 use crate::json::{Field, Handling, Json, markdown};
 
 fn repository(path: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).join(path)
-}
-
-/// Compares a text with a file of the repository.
-fn compare(path: &str, text: &str) {
-    let file = repository(path);
-    if std::env::var_os("MULLAMA_WRITE_GOLDEN").is_some() {
-        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        std::fs::write(&file, text).unwrap();
-    }
-    let wanted = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(wanted == text, "{path} differs; MULLAMA_WRITE_GOLDEN=1 writes it. It should now be:\n{text}");
 }
 
 /// Compares what was written with a golden file, which knows no version.
@@ -44,7 +33,7 @@ fn golden(name: &str, bytes: &[u8]) {
 }
 
 fn golden_document(name: &str, document: &Value) {
-    golden(name, format!("{}\n", serde_json::to_string_pretty(document).unwrap()).as_bytes());
+    golden(name, golden::document(document).as_bytes());
 }
 
 fn head(id: &str) -> Head {
@@ -56,39 +45,17 @@ fn head(id: &str) -> Head {
     Head { id: id.into(), created: 1_700_000_000, name: "demo".into(), model: Arc::clone(model) }
 }
 
-fn progress(completion_tokens: usize) -> Progress {
-    let ms = Duration::from_millis;
-    Progress {
-        usage: Usage { prompt_tokens: 12, cached_tokens: 8, completion_tokens },
-        timings: Timings { prefill: ms(20), first_token: ms(25), decode: ms(100), ..Timings::default() },
-    }
-}
-
-fn token(text: &str, index: usize) -> Token {
-    let bytes = text.as_bytes().to_vec();
-    let top_logprobs = vec![(97, -0.25), (98, f32::NEG_INFINITY)];
-    Token { text: text.into(), id: Some(97), bytes, index, logprob: Some(-0.25), top_logprobs }
-}
-
 fn said(choice: usize, text: &str) -> Event {
     Event::Token { choice, token: token(text, 0), progress: progress(1) }
 }
 
-fn ending(reason: FinishReason) -> Ending {
-    Ending { reason, stop_sequence: None, progress: progress(3), seed: 7 }
-}
-
 fn ended(choice: usize, reason: FinishReason) -> Event {
-    Event::End { choice, ending: ending(reason) }
+    Event::End { choice, ending: ending(reason, None) }
 }
 
 fn answer(text: &str, reason: FinishReason) -> Answer {
     let tokens = text.chars().enumerate().map(|(index, letter)| token(&letter.to_string(), index)).collect();
-    Answer { text: text.into(), tokens, ending: ending(reason) }
-}
-
-fn timeout() -> ApiError {
-    MullamaError::StreamTimeout { deadline: Deadline::Total, limit_ms: 500, completion_tokens: 3 }.into()
+    Answer { text: text.into(), tokens, ending: ending(reason, None) }
 }
 
 /// What a dialect writes of events that end well.

@@ -134,10 +134,6 @@ impl ResponseDialect {
 }
 
 impl Dialect for ResponseDialect {
-    fn content_type(&self) -> &'static str {
-        "text/event-stream"
-    }
-
     fn start(&mut self, frames: &mut Frames) {
         for (offset, name) in [(0, "response.created"), (1, "response.in_progress")] {
             self.write(offset, name, OfResponse { response: self.object("in_progress", Vec::new()) }, frames);
@@ -191,10 +187,6 @@ impl Dialect for ResponseDialect {
         let response = ResponseObject { error: failure, ..self.object("failed", output) };
         self.write(0, "response.failed", OfResponse { response }, frames);
         frames.word("[DONE]");
-    }
-
-    fn keep_alive(&self, frames: &mut Frames) {
-        frames.comment("keep-alive");
     }
 
     fn whole(&mut self, answers: &[Answer]) -> Value {
