@@ -276,6 +276,7 @@ def serve_command(  # noqa: PLR0913  # an option each
 
     def start() -> None:
         from mullama._serve import Wanted, serve  # noqa: PLC0415  # a prompt does not need it
+        from mullama._server import QUEUE  # noqa: PLC0415  # the same
 
         words: dict[str, Any] = {"max_loaded": max_loaded, "idle_unload": idle_unload, "host": host, "port": port}
         words |= {"websocket": websocket, "tls_cert": tls_cert, "tls_key": tls_key, "api_keys": api_key or ()}
@@ -284,7 +285,7 @@ def serve_command(  # noqa: PLR0913  # an option each
         words |= {"metrics": not no_metrics, "request_timeout": timeout}
         words |= {"max_connections": max_connections, "drain_timeout": drain_timeout}
         words |= {
-            "context_params": params(ctx_size, threads, parallel, max_queue or "2048"),
+            "context_params": params(ctx_size, threads, parallel, max_queue or str(QUEUE)),
             "n_gpu_layers": layers(gpu_layers),
         }
         log = {"log_level": log_level.value, "log_format": log_format.value}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json as _json
+import json
 import os
 import shlex
 import subprocess
@@ -41,7 +41,6 @@ class Client:
 
 
 _OPENAI = {"OPENAI_BASE_URL": "{url}/v1", "OPENAI_API_KEY": "{key}"}
-_ANTHROPIC = {"ANTHROPIC_BASE_URL": "{url}", "ANTHROPIC_AUTH_TOKEN": "{key}"}
 
 CLIENTS: dict[str, Client] = {
     "openai": Client("OpenAI's SDKs", _OPENAI),
@@ -53,7 +52,12 @@ CLIENTS: dict[str, Client] = {
     ),
     "claude": Client(
         "Claude Code",
-        {**_ANTHROPIC, "ANTHROPIC_MODEL": "{model}", "ANTHROPIC_SMALL_FAST_MODEL": "{model}"},
+        {
+            "ANTHROPIC_BASE_URL": "{url}",
+            "ANTHROPIC_AUTH_TOKEN": "{key}",
+            "ANTHROPIC_MODEL": "{model}",
+            "ANTHROPIC_SMALL_FAST_MODEL": "{model}",
+        },
         "claude",
     ),
     "goose": Client(
@@ -127,7 +131,7 @@ def models_of(url: str, key: str | None) -> list[str]:
     request = urllib.request.Request(f"{url}/v1/models", headers=headers)  # noqa: S310  # checked above
     try:
         with urllib.request.urlopen(request, timeout=LIMIT) as answer:  # noqa: S310  # the same
-            document: Any = _json.loads(answer.read(MOST_BYTES))
+            document: Any = json.loads(answer.read(MOST_BYTES))
         return [str(each["id"]) for each in document["data"]]
     except urllib.error.HTTPError as error:
         hint = "; pass its key with --api-key" if error.code == 401 else ""  # noqa: PLR2004  # HTTP's number

@@ -10,8 +10,8 @@ from mullama._model_names import local_names
 from mullama._settings import DEFAULTS, NAMES
 
 
-def _option(panel: str, names: str, metavar: str | None, words: str, **more: Any) -> Any:  # noqa: ANN401  # as typer.Option itself
-    # The help text states the default, which is the package's.
+def in_panel(panel: str, names: str, metavar: str | None, words: str, **more: Any) -> Any:  # noqa: ANN401  # as typer.Option itself
+    """An option in a group of the help. Its text states the default, which is the package's."""
     return typer.Option(*names.split(), metavar=metavar, help=words, rich_help_panel=panel, show_default=False, **more)
 
 
@@ -62,11 +62,11 @@ Prompt = Annotated[
 _GENERATION = "Generation"
 MaxTokens = Annotated[
     str | None,
-    _option(_GENERATION, "-n --max-tokens", "N", "Generate at most N tokens (default: until the context is full)."),
+    in_panel(_GENERATION, "-n --max-tokens", "N", "Generate at most N tokens (default: until the context is full)."),
 ]
 Temperature = Annotated[
     str | None,
-    _option(
+    in_panel(
         _GENERATION,
         "-T --temperature",
         "T",
@@ -75,11 +75,11 @@ Temperature = Annotated[
 ]
 TopK = Annotated[
     str | None,
-    _option(_GENERATION, "-k --top-k", "N", f"Keep the N most likely tokens; 0 is off (default: {DEFAULTS.top_k})."),
+    in_panel(_GENERATION, "-k --top-k", "N", f"Keep the N most likely tokens; 0 is off (default: {DEFAULTS.top_k})."),
 ]
 TopP = Annotated[
     str | None,
-    _option(
+    in_panel(
         _GENERATION,
         "-p --top-p",
         "P",
@@ -88,7 +88,7 @@ TopP = Annotated[
 ]
 MinP = Annotated[
     str | None,
-    _option(
+    in_panel(
         _GENERATION,
         "--min-p",
         "P",
@@ -97,23 +97,23 @@ MinP = Annotated[
 ]
 RepeatPenalty = Annotated[
     str | None,
-    _option(
+    in_panel(
         _GENERATION,
         "--repeat-penalty",
         "X",
         f"Penalize repeated tokens by the factor X; 1.0 is off (default: {DEFAULTS.repeat_penalty}).",
     ),
 ]
-Seed = Annotated[str | None, _option(_GENERATION, "-s --seed", "N", "Set the sampling seed (default: random).")]
+Seed = Annotated[str | None, in_panel(_GENERATION, "-s --seed", "N", "Set the sampling seed (default: random).")]
 Stop = Annotated[
-    list[str] | None, _option(_GENERATION, "--stop", "TEXT", "End before this text. Can be given several times.")
+    list[str] | None, in_panel(_GENERATION, "--stop", "TEXT", "End before this text. Can be given several times.")
 ]
 Timeout = Annotated[
-    str | None, _option(_GENERATION, "--timeout", "MS", "Fail after MS milliseconds (default: no limit).")
+    str | None, in_panel(_GENERATION, "--timeout", "MS", "Fail after MS milliseconds (default: no limit).")
 ]
 Set = Annotated[
     list[str] | None,
-    _option(
+    in_panel(
         _GENERATION,
         "--set",
         "NAME=VALUE",
@@ -123,22 +123,22 @@ Set = Annotated[
 ]
 
 _CHAT = "Chat"
-System = Annotated[str | None, _option(_CHAT, "-S --system", "TEXT", "Set a system message.")]
+System = Annotated[str | None, in_panel(_CHAT, "-S --system", "TEXT", "Set a system message.")]
 Raw = Annotated[
-    bool, _option(_CHAT, "-r --raw", None, "Continue PROMPT as it stands, instead of sending it as a chat message.")
+    bool, in_panel(_CHAT, "-r --raw", None, "Continue PROMPT as it stands, instead of sending it as a chat message.")
 ]
 ChatTemplate = Annotated[
-    str | None, _option(_CHAT, "--chat-template", "FILE", "Use the Jinja template in FILE instead of the model's.")
+    str | None, in_panel(_CHAT, "--chat-template", "FILE", "Use the Jinja template in FILE instead of the model's.")
 ]
 NoPull = Annotated[bool, typer.Option("--no-pull", help="Do not download a model that is missing.")]
 NoHistory = Annotated[
-    bool, _option(_CHAT, "--no-history", None, "Neither read nor write the history of what was typed.")
+    bool, in_panel(_CHAT, "--no-history", None, "Neither read nor write the history of what was typed.")
 ]
 
 _ENGINE = "Engine"
 ContextSize = Annotated[
     str | None,
-    _option(
+    in_panel(
         _ENGINE,
         "-c --ctx-size",
         "N",
@@ -146,20 +146,20 @@ ContextSize = Annotated[
     ),
 ]
 Threads = Annotated[
-    str | None, _option(_ENGINE, "-t --threads", "N", "Use N threads (default: one per physical core).")
+    str | None, in_panel(_ENGINE, "-t --threads", "N", "Use N threads (default: one per physical core).")
 ]
 GpuLayers = Annotated[
-    str, _option(_ENGINE, "-g --gpu-layers", "N", "Put N layers on the GPU; -1 means all (default: -1).")
+    str, in_panel(_ENGINE, "-g --gpu-layers", "N", "Put N layers on the GPU; -1 means all (default: -1).")
 ]
 
 _OUTPUT = "Output"
-NoStream = Annotated[bool, _option(_OUTPUT, "--no-stream", None, "Write the text only when it is complete.")]
-NoWrap = Annotated[bool, _option(_OUTPUT, "--no-wrap", None, "Do not break lines between words on a terminal.")]
+NoStream = Annotated[bool, in_panel(_OUTPUT, "--no-stream", None, "Write the text only when it is complete.")]
+NoWrap = Annotated[bool, in_panel(_OUTPUT, "--no-wrap", None, "Do not break lines between words on a terminal.")]
 Render = Annotated[
-    bool, _option(_OUTPUT, "--render", None, "Show Markdown as formatted text on a terminal, paragraph by paragraph.")
+    bool, in_panel(_OUTPUT, "--render", None, "Show Markdown as formatted text on a terminal, paragraph by paragraph.")
 ]
-EventsJson = Annotated[bool, _option(_OUTPUT, "-j --json", None, "Write events as JSON, one object per line.")]
-Json = Annotated[bool, _option(_OUTPUT, "-j --json", None, "Write one JSON object.")]
-Verbose = Annotated[bool, _option(_OUTPUT, "-v --verbose", None, "Print token counts, speed and timings to stderr.")]
-Seconds = Annotated[str, _option(_OUTPUT, "--seconds", "S", "Spend about S seconds on each measurement (default: 2).")]
+EventsJson = Annotated[bool, in_panel(_OUTPUT, "-j --json", None, "Write events as JSON, one object per line.")]
+Json = Annotated[bool, in_panel(_OUTPUT, "-j --json", None, "Write one JSON object.")]
+Verbose = Annotated[bool, in_panel(_OUTPUT, "-v --verbose", None, "Print token counts, speed and timings to stderr.")]
+Seconds = Annotated[str, in_panel(_OUTPUT, "--seconds", "S", "Spend about S seconds on each measurement (default: 2).")]
 Version = Annotated[bool, typer.Option("--version", "-V", help="Print the version and exit.")]

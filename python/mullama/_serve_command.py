@@ -2,11 +2,12 @@
 
 # Typer evaluates the annotations when the command starts, so they are not postponed.
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mullama import _options as option
+from mullama._options import in_panel
 
 SERVE_EXAMPLES = """
 mullama serve --model demo
@@ -17,15 +18,10 @@ mullama serve -m demo --listen unix:/run/mullama.sock
 """
 
 
-def _option(panel: str, names: str, metavar: str | None, words: str, **more: Any) -> Any:  # noqa: ANN401  # as typer.Option itself
-    # The help text states the default.
-    return typer.Option(*names.split(), metavar=metavar, help=words, rich_help_panel=panel, show_default=False, **more)
-
-
 _MODELS = "Models"
 Models = Annotated[
     list[str] | None,
-    _option(
+    in_panel(
         _MODELS,
         "-m --model",
         "MODEL",
@@ -35,43 +31,43 @@ Models = Annotated[
     ),
 ]
 MaxLoaded = Annotated[
-    int, _option(_MODELS, "--max-loaded", "N", "Keep at most N models in memory; 0 is no limit (default: 0).")
+    int, in_panel(_MODELS, "--max-loaded", "N", "Keep at most N models in memory; 0 is no limit (default: 0).")
 ]
 IdleUnload = Annotated[
     float | None,
-    _option(_MODELS, "--idle-unload", "SECONDS", "Unload a model after this time without a request (default: never)."),
+    in_panel(_MODELS, "--idle-unload", "SECONDS", "Unload a model after this time without a request (default: never)."),
 ]
 _LISTEN = "Connections"
-Host = Annotated[str, _option(_LISTEN, "--host", "HOST", "Listen on this address (default: 127.0.0.1).")]
-Port = Annotated[int, _option(_LISTEN, "-p --port", "PORT", "Listen on this port; 0 picks one (default: 8080).")]
+Host = Annotated[str, in_panel(_LISTEN, "--host", "HOST", "Listen on this address (default: 127.0.0.1).")]
+Port = Annotated[int, in_panel(_LISTEN, "-p --port", "PORT", "Listen on this port; 0 picks one (default: 8080).")]
 Listen = Annotated[
     str | None,
-    _option(_LISTEN, "--listen", "WHERE", "Listen on unix:PATH, on HOST:PORT, or on systemd's socket (systemd)."),
+    in_panel(_LISTEN, "--listen", "WHERE", "Listen on unix:PATH, on HOST:PORT, or on systemd's socket (systemd)."),
 ]
-Websocket = Annotated[bool, _option(_LISTEN, "--websocket", None, "Serve WebSocket clients at /ws.")]
-TlsCert = Annotated[str | None, _option(_LISTEN, "--tls-cert", "FILE", "Use TLS with this certificate chain (PEM).")]
-TlsKey = Annotated[str | None, _option(_LISTEN, "--tls-key", "FILE", "Use TLS with this private key (PEM).")]
+Websocket = Annotated[bool, in_panel(_LISTEN, "--websocket", None, "Serve WebSocket clients at /ws.")]
+TlsCert = Annotated[str | None, in_panel(_LISTEN, "--tls-cert", "FILE", "Use TLS with this certificate chain (PEM).")]
+TlsKey = Annotated[str | None, in_panel(_LISTEN, "--tls-key", "FILE", "Use TLS with this private key (PEM).")]
 _ACCESS = "Access"
 ApiKey = Annotated[
     list[str] | None,
-    _option(_ACCESS, "--api-key", "KEY", "Require this key. May be repeated.", envvar="MULLAMA_API_KEY"),
+    in_panel(_ACCESS, "--api-key", "KEY", "Require this key. May be repeated.", envvar="MULLAMA_API_KEY"),
 ]
 AllowNoKeys = Annotated[
     bool,
-    _option(
+    in_panel(
         _ACCESS, "--allow-no-keys", None, "Serve other machines without a key: everyone who reaches them may call."
     ),
 ]
-NoPull = Annotated[bool, _option(_ACCESS, "--no-remote-pull", None, "Let no client download or remove models.")]
+NoPull = Annotated[bool, in_panel(_ACCESS, "--no-remote-pull", None, "Let no client download or remove models.")]
 AllowOrigin = Annotated[
     list[str] | None,
-    _option(_ACCESS, "--allow-origin", "ORIGIN", "Let web pages of this origin call the server. May be repeated."),
+    in_panel(_ACCESS, "--allow-origin", "ORIGIN", "Let web pages of this origin call the server. May be repeated."),
 ]
 AllowHost = Annotated[
     list[str] | None,
-    _option(_ACCESS, "--allow-host", "NAME", "Let clients call the server by this name. May be repeated."),
+    in_panel(_ACCESS, "--allow-host", "NAME", "Let clients call the server by this name. May be repeated."),
 ]
-NoMetrics = Annotated[bool, _option(_ACCESS, "--no-metrics", None, "Do not serve /metrics.")]
+NoMetrics = Annotated[bool, in_panel(_ACCESS, "--no-metrics", None, "Do not serve /metrics.")]
 
 
 class LogLevel(str, Enum):
@@ -92,25 +88,25 @@ class LogFormat(str, Enum):
 
 _LOG = "Log"
 Level = Annotated[
-    LogLevel, _option(_LOG, "--log-level", "LEVEL", "Write debug, info, warning or error and above (default: info).")
+    LogLevel, in_panel(_LOG, "--log-level", "LEVEL", "Write debug, info, warning or error and above (default: info).")
 ]
-Format = Annotated[LogFormat, _option(_LOG, "--log-format", "FORMAT", "Write lines as text or json (default: text).")]
+Format = Annotated[LogFormat, in_panel(_LOG, "--log-format", "FORMAT", "Write lines as text or json (default: text).")]
 _BOUNDS = "Bounds"
 Parallel = Annotated[
-    str | None, _option(_BOUNDS, "--parallel", "N", "Generate at most N streams of a model at once (default: 8).")
+    str | None, in_panel(_BOUNDS, "--parallel", "N", "Generate at most N streams of a model at once (default: 8).")
 ]
 MaxQueue = Annotated[
-    str | None, _option(_BOUNDS, "--max-queue", "N", "Let at most N streams wait for a slot (default: 2048).")
+    str | None, in_panel(_BOUNDS, "--max-queue", "N", "Let at most N streams wait for a slot (default: 2048).")
 ]
 RequestTimeout = Annotated[
-    float | None, _option(_BOUNDS, "--timeout", "SECONDS", "End a generation after this time (default: no limit).")
+    float | None, in_panel(_BOUNDS, "--timeout", "SECONDS", "End a generation after this time (default: no limit).")
 ]
 MaxConnections = Annotated[
-    int, _option(_BOUNDS, "--max-connections", "N", "Keep at most N connections open (default: 4096).")
+    int, in_panel(_BOUNDS, "--max-connections", "N", "Keep at most N connections open (default: 4096).")
 ]
 DrainTimeout = Annotated[
     float,
-    _option(
+    in_panel(
         _BOUNDS, "--drain-timeout", "SECONDS", "Give running requests this time when the server stops (default: 30)."
     ),
 ]
@@ -150,10 +146,10 @@ Program = Annotated[
 _SERVER = "Server"
 Url = Annotated[
     str,
-    _option(_SERVER, "--url", "URL", "Address of the server (default: http://127.0.0.1:8080).", envvar="MULLAMA_URL"),
+    in_panel(_SERVER, "--url", "URL", "Address of the server (default: http://127.0.0.1:8080).", envvar="MULLAMA_URL"),
 ]
-ServerKey = Annotated[str | None, _option(_SERVER, "--api-key", "KEY", "Key of the server.", envvar="MULLAMA_API_KEY")]
+ServerKey = Annotated[str | None, in_panel(_SERVER, "--api-key", "KEY", "Key of the server.", envvar="MULLAMA_API_KEY")]
 ServerModel = Annotated[
-    str | None, _option(_SERVER, "-m --model", "MODEL", "Model for the client (default: the server's first).")
+    str | None, in_panel(_SERVER, "-m --model", "MODEL", "Model for the client (default: the server's first).")
 ]
-OnlyPrint = Annotated[bool, _option(_SERVER, "--print", None, "Write the environment, and run nothing.")]
+OnlyPrint = Annotated[bool, in_panel(_SERVER, "--print", None, "Write the environment, and run nothing.")]

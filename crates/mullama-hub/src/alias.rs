@@ -91,7 +91,7 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// Those of [`find`](Self::find), [`MullamaError::ModelLoad`] if `from` is a file that is no model,
+    /// Those of [`find`](Self::find), [`MullamaError::ModelLoad`] if `from` is a file but not a model,
     /// [`MullamaError::InvalidConfig`] for the field `alias` if `to` cannot be a new name, is that of a model, or an
     /// alias of another model, and [`MullamaError::Download`] if the store cannot be written to.
     pub fn alias(&self, from: &str, to: &str) -> Result<(), MullamaError> {

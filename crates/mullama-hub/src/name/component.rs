@@ -30,7 +30,7 @@ fn check_text(text: &str, most: usize, too_long: Reason) -> Result<(), Reason> {
         return Err(too_long);
     }
     if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
-        return Err("a name of ASCII letters, digits, '.', '_' and '-' (with '/' and ':' between its parts)");
+        return Err("a name with only ASCII letters, digits, '.', '_' and '-' (and '/' and ':' between its parts)");
     }
     if text.starts_with(['.', '-']) || text.ends_with('.') || text.contains("..") {
         return Err("a name whose parts do not begin with '.' or '-', do not end with '.', and do not contain '..'");

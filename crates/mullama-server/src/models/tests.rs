@@ -90,7 +90,7 @@ async fn what_the_file_lacks_is_not_the_clients_fault() {
     let path = folder.path().join("model.gguf");
     std::fs::write(&path, "no model").expect("a file");
     let models = models_at(&["a"], &path, LoadOptions::default());
-    let error = acquire(&models, "a").await.expect_err("it is no model");
+    let error = acquire(&models, "a").await.expect_err("the file is not a model");
     assert_eq!((error.status, error.code), (StatusCode::INTERNAL_SERVER_ERROR, "MODEL_LOAD"));
     assert!(!error.message.contains("gguf"), "{}", error.message);
 }
