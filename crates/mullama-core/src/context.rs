@@ -10,6 +10,7 @@ use crate::model::Model;
 use crate::request::Prompt;
 use crate::stats::Stats;
 use crate::stream::TokenStream;
+use crate::stream::admission::WhenFull;
 use crate::stream::completion::Completion;
 
 /// Opens streams on an engine. Contexts with equal params over one model share an engine and its KV pool, so another
@@ -68,7 +69,7 @@ impl Context {
         Ok(self.engine()?.context_len())
     }
 
-    /// Number of streams of the engine that have not ended, including those of other contexts that share it.
+    /// Number of streams of the engine that run, wait or are paused, including those of other contexts that share it.
     ///
     /// # Errors
     /// [`MullamaError::Closed`] after [`close`](Self::close).
@@ -87,8 +88,9 @@ impl Context {
     /// Opens a stream without waiting for its first token.
     ///
     /// # Errors
-    /// [`MullamaError::InvalidConfig`], [`MullamaError::Overloaded`] or [`MullamaError::Closed`]. Errors of the prompt
-    /// are returned by the first read.
+    /// [`MullamaError::InvalidConfig`], [`MullamaError::Overloaded`] if too many streams run or wait,
+    /// [`MullamaError::PausedOverloaded`] if too many run, wait or are paused, [`MullamaError::PromptsOverloaded`] or
+    /// [`MullamaError::Closed`]. Errors of the prompt are returned by the first read.
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -104,9 +106,28 @@ impl Context {
     /// # Ok::<(), mullama::MullamaError>(())
     /// ```
     pub fn stream(&self, prompt: impl Into<Prompt>, config: StreamConfig) -> Result<TokenStream, MullamaError> {
+        self.open(prompt.into(), config, WhenFull::Refuse)
+    }
+
+    /// As [`stream`](Self::stream), for servers whose readers are strangers: where it would return
+    /// [`MullamaError::PausedOverloaded`], the stream of the engine that has been paused longest ends instead, so that
+    /// readers that do not read cannot shut others out. Its reader gets [`MullamaError::Displaced`] after everything
+    /// that was produced.
+    ///
+    /// # Errors
+    /// As [`stream`](Self::stream).
+    pub fn stream_displacing(
+        &self,
+        prompt: impl Into<Prompt>,
+        config: StreamConfig,
+    ) -> Result<TokenStream, MullamaError> {
+        self.open(prompt.into(), config, WhenFull::Displace)
+    }
+
+    fn open(&self, prompt: Prompt, config: StreamConfig, when_full: WhenFull) -> Result<TokenStream, MullamaError> {
         let engine = self.engine()?;
         self.model.check_files()?;
-        let stream = engine.submit(prompt.into(), config).map_err(|error| self.model.name_closed(error))?;
+        let stream = engine.submit(prompt, config, when_full).map_err(|error| self.model.name_closed(error))?;
         Ok(stream.keep_alive(engine))
     }
 

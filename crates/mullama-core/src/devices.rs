@@ -1,7 +1,9 @@
 //! Lists the devices that llama.cpp can compute on, and warns if layers should go to a GPU but there is none.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
+pub use mullama_ffi::Error as PluginError;
 use mullama_ffi::{Device, Model, ModelOptions};
 
 /// The devices that llama.cpp can compute on. A build without a GPU backend lists the CPU alone.
@@ -35,6 +37,27 @@ pub fn system_info() -> String {
         separator = ", ";
     }
     info
+}
+
+/// The variant of llama.cpp's CPU code that was chosen for this processor, such as `haswell`; `None` in a build for one
+/// processor.
+///
+/// ```
+/// assert_eq!(mullama::cpu_variant().is_some(), cfg!(feature = "portable"));
+/// ```
+pub fn cpu_variant() -> Option<&'static str> {
+    mullama_ffi::variant()
+}
+
+/// Loads a GPU backend from a library of the same build of mullama, and returns how many devices it found. A library that
+/// cannot be used on this machine is a warning in the log, and 0 devices.
+///
+/// Only models that are loaded afterwards use it.
+///
+/// # Errors
+/// There is no such library, it belongs to another build (it is then not loaded), or this build of mullama is not `portable`.
+pub fn load_plugin(library: &Path) -> Result<usize, PluginError> {
+    mullama_ffi::load_plugin(library)
 }
 
 /// Warns if layers should have been put on a GPU and none was.

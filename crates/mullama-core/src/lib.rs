@@ -63,7 +63,7 @@ pub use config::{
 };
 pub use context::Context;
 pub use cores::usable_cores;
-pub use devices::{devices, system_info};
+pub use devices::{PluginError, cpu_variant, devices, load_plugin, system_info};
 pub use error::{Deadline, DownloadFailure, Fact, ModelLoadFailure, MullamaError, PromptFailure, StreamFailure};
 pub use in_flight::InFlightGuard;
 pub use log::{LogLine, LogQueue};

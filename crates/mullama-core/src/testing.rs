@@ -18,6 +18,7 @@ use crate::error::MullamaError;
 use crate::request::Prompt;
 use crate::stats::Stats;
 use crate::stream::TokenStream;
+use crate::stream::admission::{AdmissionLimits, WhenFull};
 
 mod fragile;
 mod sampling;
@@ -44,6 +45,8 @@ pub struct Size {
     pub slots: usize,
     /// Number of streams that may wait for a slot.
     pub queue: usize,
+    /// Number of streams that may be unfinished, however many are paused: at least `slots + queue`.
+    pub paused: usize,
     /// Maximum number of tokens of one sequence.
     pub context_len: usize,
     /// The capacity of the backend.
@@ -64,6 +67,7 @@ impl Default for Size {
         Self {
             slots: 8,
             queue: 64,
+            paused: 1024,
             context_len: 1024,
             limits,
             prefix_cache_bytes: 0,
@@ -71,6 +75,13 @@ impl Default for Size {
             chunk: 32,
             deterministic_chunk: 8,
         }
+    }
+}
+
+impl Size {
+    fn admission(&self) -> AdmissionLimits {
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        AdmissionLimits { active: count(self.slots + self.queue), paused: count(self.paused) }
     }
 }
 
@@ -139,7 +150,7 @@ impl Stage {
             decodes: Some(Arc::clone(&decodes)),
             ..Script::new(logits, size.limits)
         };
-        let client = EngineClient::new(&parts, size.slots + size.queue, Arc::default());
+        let client = EngineClient::new(&parts, size.admission(), Arc::default());
         let engine = Engine::new(ScriptedBackend::new(script), parts);
         Self { engine, client, clock, faults, prices, decodes, held_work }
     }
@@ -158,7 +169,15 @@ impl Stage {
     /// # Errors
     /// As [`Context::stream`](crate::Context::stream).
     pub fn submit(&self, prompt: impl Into<Prompt>, config: StreamConfig) -> Result<TokenStream, MullamaError> {
-        self.client.submit(prompt.into(), config)
+        self.client.submit(prompt.into(), config, WhenFull::Refuse)
+    }
+
+    /// Opens a stream; at the limit of paused streams, the one that has been paused longest ends instead.
+    ///
+    /// # Errors
+    /// As [`Context::stream_displacing`](crate::Context::stream_displacing).
+    pub fn open_displacing(&self, prompt: &[TokenId], config: StreamConfig) -> Result<TokenStream, MullamaError> {
+        self.client.submit(prompt.to_vec().into(), config, WhenFull::Displace)
     }
 
     /// Runs one step of the engine.
@@ -245,7 +264,7 @@ impl ScriptedContext {
     /// # Errors
     /// If the thread cannot be started.
     pub fn start(size: Size, logits: Logits) -> Result<Self, MullamaError> {
-        let params = ResolvedParams::scripted(size.slots, size.queue, size.context_len, size.prefix_cache_bytes);
+        let params = ResolvedParams::scripted(size.slots, size.admission(), size.context_len, size.prefix_cache_bytes);
         let flag: Arc<OnceLock<Arc<AtomicBool>>> = Arc::default();
         let abort_flag = Arc::clone(&flag);
         let make = move |abort| {
@@ -267,7 +286,7 @@ impl ScriptedContext {
     /// # Errors
     /// As [`Context::stream`](crate::Context::stream).
     pub fn stream(&self, prompt: impl Into<Prompt>, config: StreamConfig) -> Result<TokenStream, MullamaError> {
-        let stream = self.engine.submit(prompt.into(), config)?;
+        let stream = self.engine.submit(prompt.into(), config, WhenFull::Refuse)?;
         Ok(stream.keep_alive(Arc::clone(&self.engine) as Arc<_>))
     }
 

@@ -65,7 +65,9 @@ fn class(error: &E) -> &'static str {
         E::InvalidPrompt(_) => "InvalidPromptError",
         E::ChatTemplate(_) => "ChatTemplateError",
         E::ContextOverflow { .. } => "ContextOverflowError",
-        E::Overloaded { .. } | E::PromptsOverloaded { .. } => "OverloadedError",
+        E::Overloaded { .. } | E::PausedOverloaded { .. } | E::Displaced { .. } | E::PromptsOverloaded { .. } => {
+            "OverloadedError"
+        }
         E::StreamTimeout { .. } => "StreamTimeoutError",
         E::StreamingError(_) => "GenerationError",
         E::Closed { .. } => "EngineClosedError",

@@ -15,6 +15,8 @@ pub(crate) struct Args {
     pub(crate) raw_only: bool,
     /// Run only cases whose name contains this.
     pub(crate) only: String,
+    /// The library of a GPU backend, for a build with the feature `portable`.
+    pub(crate) plugin: Option<PathBuf>,
     /// Number of prompt tokens in the cases about prompts.
     pub(crate) prompt: usize,
 }
@@ -28,6 +30,7 @@ impl Args {
             threads: 2,
             raw_only: false,
             only: String::new(),
+            plugin: None,
             prompt: 1000,
         };
         while let Some(arg) = args.next() {
@@ -39,6 +42,7 @@ impl Args {
                 "--pairs" => parsed.pairs = number()? as usize,
                 "--threads" => parsed.threads = number()?,
                 "--prompt" => parsed.prompt = number()? as usize,
+                "--plugin" => parsed.plugin = args.next().map(PathBuf::from),
                 "--raw" => parsed.raw_only = true,
                 "--only" => parsed.only = args.next().unwrap_or_default(),
                 _ if parsed.model.as_os_str().is_empty() && !arg.starts_with('-') => parsed.model = arg.into(),
@@ -47,7 +51,7 @@ impl Args {
         }
         if parsed.model.as_os_str().is_empty() {
             return Err(
-                "usage: ratios MODEL [--tokens N] [--pairs N] [--threads N] [--prompt N] [--only CASE] [--raw]".into(),
+                "usage: ratios MODEL [--tokens N] [--pairs N] [--threads N] [--prompt N] [--only CASE] [--plugin LIBRARY] [--raw]".into(),
             );
         }
         Ok(parsed)

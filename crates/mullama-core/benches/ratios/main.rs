@@ -19,6 +19,9 @@ use args::Args;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse(std::env::args().skip(1))?;
+    if let Some(library) = &args.plugin {
+        mullama::load_plugin(library)?;
+    }
     if args.raw_only {
         return raw::serve(&args);
     }

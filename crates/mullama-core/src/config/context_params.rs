@@ -3,6 +3,7 @@
 use super::dynamic::{DynamicValue, Field, Setting};
 use super::range::{Limits, Range};
 use crate::error::MullamaError;
+use crate::stream::admission::AdmissionLimits;
 
 /// The settings of an engine. Contexts with equal params over one model share one engine and one KV pool.
 ///
@@ -37,9 +38,14 @@ pub struct ContextParams {
     /// Maximum bytes of host memory for offloaded KV: cached prefixes, preempted streams, and deterministic streams that
     /// gave way to others, which go before cached prefixes. 0 disables offloading.
     pub prefix_cache_bytes: u64,
-    /// Number of streams that may wait for a slot. A call is refused while `n_parallel + max_queue` streams are
-    /// unfinished.
+    /// Number of streams that may wait for a slot. A call is refused while `n_parallel + max_queue` streams run or wait
+    /// for their first slot; paused ones do not count.
     pub max_queue: u32,
+    /// Number of streams that may be paused, because their readers do not read or because they gave their slots to
+    /// others. Any stream may be paused later, so a call is refused while as many streams run, wait or are paused. A
+    /// number smaller than `n_parallel + max_queue` is raised to that. The engine keeps the tokens and samplers of paused
+    /// streams, and their KV cells only while nobody else needs them.
+    pub max_paused: u32,
 }
 
 pub use mullama_ffi::{FlashAttn, KvType};
@@ -62,6 +68,7 @@ impl Default for ContextParams {
             type_v: KvType::F16,
             prefix_cache_bytes: DEFAULT_PREFIX_CACHE,
             max_queue: 64,
+            max_paused: 1024,
         }
     }
 }
@@ -77,6 +84,7 @@ const CELLS: Range<u32> = Range::new(1, MAX_CELLS, "1 to 268435456");
 const OPTIONAL_CELLS: Range<u32> = Range::new(1, MAX_CELLS, "None or 1 to 268435456");
 const OPTIONAL_THREADS: Range<u32> = Range::new(1, MAX_THREADS, "None or 1 to 512");
 const SLOTS: Range<u32> = Range::new(1, MAX_SEQUENCES, "1 to 256");
+const PAUSED: Range<u32> = Range::new(1, 1 << 20, "1 to 1048576");
 const QUEUE: Range<u32> = Range::new(0, 1 << 20, "0 to 1048576");
 
 /// The range of a field; `None` if every value of its type is allowed.
@@ -87,6 +95,7 @@ fn range_of(field: &str) -> Option<Range<u32>> {
         "n_batch" | "n_ubatch" => Some(CELLS),
         "n_threads" | "n_threads_batch" => Some(OPTIONAL_THREADS),
         "max_queue" => Some(QUEUE),
+        "max_paused" => Some(PAUSED),
         _ => None,
     }
 }
@@ -115,6 +124,7 @@ macro_rules! read_fields {
 
 read_fields! {
     n_ctx n_parallel kv_cells n_batch n_ubatch n_threads n_threads_batch flash_attn type_k type_v prefix_cache_bytes max_queue
+    max_paused
 }
 
 impl ContextParams {
@@ -130,7 +140,8 @@ impl ContextParams {
         CELLS.check("n_ubatch", self.n_ubatch)?;
         OPTIONAL_THREADS.check("n_threads", self.n_threads)?;
         OPTIONAL_THREADS.check("n_threads_batch", self.n_threads_batch)?;
-        QUEUE.check("max_queue", self.max_queue)
+        QUEUE.check("max_queue", self.max_queue)?;
+        PAUSED.check("max_paused", self.max_paused)
     }
 
     /// The limits of every numeric field by name, for schemas in other languages.
@@ -144,9 +155,9 @@ impl ContextParams {
         range_of(field).map(|range| range.words())
     }
 
-    /// Maximum number of streams that may be unfinished at once.
-    pub(crate) fn max_unfinished(&self) -> usize {
-        self.n_parallel as usize + self.max_queue as usize
+    /// How many streams may run or wait at once, and how many may run, wait or be paused.
+    pub(crate) fn admission(&self) -> AdmissionLimits {
+        AdmissionLimits { active: self.n_parallel.saturating_add(self.max_queue), paused: self.max_paused }
     }
 }
 

@@ -8,6 +8,7 @@ use super::context_params::{ContextParams, MAX_SEQUENCES};
 use crate::cores;
 use crate::engine::fixed_chunk::{FixedChunks, Machine};
 use crate::error::{ModelLoadFailure, MullamaError};
+use crate::stream::admission::AdmissionLimits;
 
 /// Context length if the caller sets none: more memory is only used when the user asks for it.
 const DEFAULT_CONTEXT: u32 = 4096;
@@ -19,7 +20,7 @@ pub(crate) struct ResolvedParams {
     pub(crate) context_len: usize,
     pub(crate) slots: usize,
     pub(crate) n_seq: u32,
-    pub(crate) max_unfinished: usize,
+    pub(crate) admission: AdmissionLimits,
     pub(crate) prefix_cache_bytes: usize,
     pub(crate) n_threads: u32,
     pub(crate) kv_cells: u32,
@@ -53,18 +54,17 @@ impl ResolvedParams {
         if n_ctx > trained {
             tracing::warn!(target: "mullama", n_ctx, trained, "the context is longer than the model was trained for");
         }
-        let max_unfinished = params.max_unfinished();
+        let admission = params.admission();
         // A recurrent state takes as much memory as a whole context, so only running sequences have one.
-        let wanted =
-            if model.is_recurrent() || model.is_hybrid() { params.n_parallel as usize } else { max_unfinished };
-        let n_seq = u32::try_from(wanted).map_or(MAX_SEQUENCES, |n_seq| n_seq.min(MAX_SEQUENCES));
+        let wanted = if model.is_recurrent() || model.is_hybrid() { params.n_parallel } else { admission.active };
+        let n_seq = wanted.min(MAX_SEQUENCES);
         let (n_threads, n_threads_batch) = threads(params);
         Ok(Self {
             path,
             context_len: n_ctx as usize,
             slots: params.n_parallel as usize,
             n_seq,
-            max_unfinished,
+            admission,
             prefix_cache_bytes: usize::try_from(params.prefix_cache_bytes).unwrap_or(usize::MAX),
             kv_cells: params.kv_cells.unwrap_or(n_ctx).max(n_ctx),
             n_batch: params.n_batch,
@@ -80,13 +80,18 @@ impl ResolvedParams {
 
     /// The params of an engine whose backend a test provides.
     #[cfg(feature = "test-support")]
-    pub(crate) fn scripted(slots: usize, queue: usize, context_len: usize, prefix_cache_bytes: usize) -> Self {
+    pub(crate) fn scripted(
+        slots: usize,
+        admission: AdmissionLimits,
+        context_len: usize,
+        prefix_cache_bytes: usize,
+    ) -> Self {
         Self {
             path: PathBuf::from("a script"),
             context_len,
             slots,
             n_seq: 0,
-            max_unfinished: slots + queue,
+            admission,
             prefix_cache_bytes,
             kv_cells: 0,
             n_batch: 0,

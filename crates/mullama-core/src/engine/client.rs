@@ -13,7 +13,7 @@ use crate::error::MullamaError;
 use crate::in_flight::InFlightGuard;
 use crate::request::{Prompt, Request};
 use crate::stats::Stats;
-use crate::stream::admission::Admission;
+use crate::stream::admission::{Admission, AdmissionLimits, WhenFull};
 use crate::stream::{self, EngineInbox, Identity, StreamHandle, TokenStream};
 use crate::text::vocabulary::{IsWanted, Vocabulary};
 
@@ -33,10 +33,10 @@ pub(crate) struct EngineClient {
 
 impl EngineClient {
     /// Creates the client of the engine that is made of `parts`. `pool` tokenizes its prompts.
-    pub(crate) fn new(parts: &Parts, max_unfinished: usize, pool: Arc<TokenizerPool>) -> Self {
+    pub(crate) fn new(parts: &Parts, limits: AdmissionLimits, pool: Arc<TokenizerPool>) -> Self {
         Self {
             inbox: Arc::clone(&parts.inbox),
-            admission: Arc::new(Admission::new(max_unfinished)),
+            admission: Arc::new(Admission::new(limits)),
             pool,
             clock: Arc::clone(&parts.clock),
             vocabulary: Arc::clone(&parts.vocabulary),
@@ -47,7 +47,12 @@ impl EngineClient {
     }
 
     /// Opens a stream. Never waits: the prompt is tokenized and checked on another thread.
-    pub(crate) fn submit(&self, prompt: Prompt, config: StreamConfig) -> Result<TokenStream, MullamaError> {
+    pub(crate) fn submit(
+        &self,
+        prompt: Prompt,
+        config: StreamConfig,
+        when_full: WhenFull,
+    ) -> Result<TokenStream, MullamaError> {
         let request = Request::new(prompt, config, self.vocabulary.as_ref(), self.context_len)?;
         let refused = request.check_length(self.longest_piece).err();
         let waits = refused.is_none() && !request.is_quick();
@@ -56,7 +61,7 @@ impl EngineClient {
             id: self.inbox.next_id(),
             seed: request.seed,
             engine: Arc::clone(&self.inbox) as Arc<dyn EngineInbox>,
-            ticket: self.admission.enter()?,
+            ticket: self.admission.enter_or(when_full)?,
         };
         let (sender, stream) = stream::open(identity, request.config.buffer_size);
         let called_at = self.clock.now();

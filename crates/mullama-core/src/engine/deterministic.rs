@@ -135,7 +135,10 @@ impl<B: Backend> Engine<B> {
     /// Computes the next rows of a deterministic stream; `false` if none is ready, or their context is still being made.
     pub(super) fn run_deterministic(&mut self, now: Duration) -> bool {
         let wanted = self.sequences.iter_mut().any(|one| one.is_deterministic() && one.is_ready(now));
-        if wanted && !self.isolated.prepare(self.pool.backend(), now) {
+        let exists = wanted || self.sequences.iter().any(Sequence::is_deterministic);
+        if !exists || (wanted && !self.isolated.prepare(self.pool.backend(), now)) {
+            // No stream holds the cells, so the engine must not wake for one that has to give them up.
+            self.turns.patience.reset();
             return false;
         }
         let next = self.turns.next(&mut self.sequences, self.isolated.holder(), now);

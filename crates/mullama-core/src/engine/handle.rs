@@ -21,6 +21,7 @@ use crate::request::Prompt;
 use crate::shutdown::{self, Close};
 use crate::stats::Stats;
 use crate::stream::TokenStream;
+use crate::stream::admission::WhenFull;
 use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Mutex, SyncSender, sync_channel};
 use crate::text::vocabulary::{LlamaVocabulary, Vocabulary};
@@ -62,7 +63,7 @@ impl EngineHandle {
             workers: Workers::threads(),
             stats: Arc::default(),
         };
-        let client = EngineClient::new(&parts, params.max_unfinished, TokenizerPool::of_process());
+        let client = EngineClient::new(&parts, params.admission, TokenizerPool::of_process());
         let (report, ready) = sync_channel(1);
         let body = move || engine_thread(parts, move || make(abort), &report);
         let thread = thread::Builder::new().name("mullama-engine".into()).spawn(body);
@@ -79,9 +80,14 @@ impl EngineHandle {
     }
 
     /// Opens a stream. Never waits.
-    pub(crate) fn submit(&self, prompt: Prompt, config: StreamConfig) -> Result<TokenStream, MullamaError> {
+    pub(crate) fn submit(
+        &self,
+        prompt: Prompt,
+        config: StreamConfig,
+        when_full: WhenFull,
+    ) -> Result<TokenStream, MullamaError> {
         self.check_fork()?;
-        self.client.submit(prompt, config)
+        self.client.submit(prompt, config, when_full)
     }
 
     /// Number of streams that have not ended.

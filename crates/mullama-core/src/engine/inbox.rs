@@ -1,7 +1,8 @@
 //! The queue of messages from callers and readers to the engine's thread.
 //!
-//! Every list is bounded without a limit of its own: a stream posts at most one message of each kind, the admission
-//! limits the number of streams, and a stream that ends before the engine has seen it removes its messages.
+//! Every list is bounded without a limit of its own: a stream posts at most one message of each kind (and one more if it
+//! is displaced), the admission limits the number of streams, and a stream that ends before the engine has seen it
+//! removes its messages.
 
 use std::sync::atomic::AtomicBool as AbortFlag;
 use std::sync::{Arc, PoisonError};
@@ -19,7 +20,7 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 pub(crate) struct Messages {
     /// New streams, in the order of their calls.
     pub(crate) arrivals: Vec<Arrival>,
-    /// Prompts that were tokenized, or the error that prevented it.
+    /// Prompts that were tokenized, or the error that ends the stream.
     pub(crate) prepared: Vec<(StreamId, Result<ValidRequest, MullamaError>)>,
     /// Streams whose reader cancelled or left.
     pub(crate) left: Vec<StreamId>,
@@ -94,7 +95,7 @@ impl Inbox {
         Ok(())
     }
 
-    /// Posts a tokenized prompt, or the error that prevented it.
+    /// Posts a tokenized prompt, or the error that ends the stream.
     pub(crate) fn prepared(&self, id: StreamId, prepared: Result<ValidRequest, MullamaError>) {
         let inner = self.lock();
         // An engine that has ended collects nothing, so nothing is kept for it.
@@ -187,5 +188,9 @@ impl EngineInbox for Inbox {
         });
         // The sender's drop locks the stream's state. No other code takes that lock while it holds the inbox's lock.
         drop(unseen);
+    }
+
+    fn displace(&self, id: StreamId, error: MullamaError) {
+        self.prepared(id, Err(error));
     }
 }

@@ -3,8 +3,8 @@
 //! llama.cpp's kernels choose their order of summation by the number of rows, the range of cells and the number of
 //! threads. In the shared pool all three depend on other streams: attention in tiles, or divided between threads,
 //! groups the cells differently when they lie elsewhere. Here a stream's cells start at the first one, its prompt is
-//! computed in chunks of one size and its tokens one by one, and the KV formats make the sums independent of the number
-//! of threads.
+//! computed in chunks of one size and its tokens one by one, and either the sums do not depend on the number of threads
+//! or it never changes.
 
 use std::time::Duration;
 

@@ -27,6 +27,11 @@ use crate::text::vocabulary::Vocabulary;
 pub(crate) struct Sequence {
     sender: TokenSender,
     config: Arc<StreamConfig>,
+    // Each step reads these two of every sequence, so they are here and not only behind the pointer to `config`.
+    /// Whether its text must not depend on other streams.
+    is_deterministic: bool,
+    /// The minimum time between two tokens.
+    delay: Option<Duration>,
     called_at: Duration,
     run_state: RunState,
     /// The seq_id whose cells hold the first `computed` tokens.
@@ -61,6 +66,8 @@ impl Sequence {
         let stops = StopMatcher::new(arrival.config.stop_sequences.clone());
         Self {
             sender: arrival.sender,
+            is_deterministic: arrival.config.deterministic,
+            delay: error::limit(Some(arrival.config.stream_delay_ms)),
             config: arrival.config,
             called_at: arrival.called_at,
             run_state: RunState::Queued,
@@ -165,7 +172,7 @@ impl Sequence {
 
     /// Whether its text must not depend on other streams.
     pub(crate) fn is_deterministic(&self) -> bool {
-        self.config.deterministic
+        self.is_deterministic
     }
 
     /// The priority; higher ones go first.
@@ -221,8 +228,7 @@ impl Sequence {
 
     /// The earliest time for the next token, if a delay between tokens is configured.
     fn due_at(&self) -> Option<Duration> {
-        let delay = error::limit(Some(self.config.stream_delay_ms))?;
-        Some(self.last_at? + delay)
+        Some(self.last_at? + self.delay?)
     }
 
     /// When the engine must look at this sequence again without any message.
@@ -259,12 +265,17 @@ impl Sequence {
         }
         self.run_state = RunState::Running;
         self.progressed_since_scheduled = false;
+        self.sender.set_paused(false);
         self.begin(now);
     }
 
     /// Takes the slot away in this step.
     pub(crate) fn pause(&mut self, since: u64) {
         self.run_state = RunState::Paused { since };
+        if let Some(sampler) = &mut self.sampler {
+            sampler.trim();
+        }
+        self.sender.set_paused(true);
     }
 
     /// Assigns cells to the sequence.

@@ -94,6 +94,10 @@ impl MullamaError {
             Self::Overloaded { unfinished, limit } => {
                 vec![("unfinished", (*unfinished).into()), ("limit", (*limit).into())]
             }
+            Self::PausedOverloaded { paused, active, limit } => {
+                vec![("unfinished", (paused + active).into()), ("limit", (*limit).into())]
+            }
+            Self::Displaced { limit } => vec![("unfinished", (*limit).into()), ("limit", (*limit).into())],
             // Here the limit is on bytes of prompts, not on streams.
             Self::PromptsOverloaded { limit_bytes, .. } => {
                 vec![("unfinished", Fact::None), ("limit", (*limit_bytes).into())]

@@ -88,15 +88,43 @@ pub enum MullamaError {
         /// Maximum number of tokens of one sequence (`n_ctx`).
         context_len: usize,
     },
-    /// Too many streams are unfinished; try again after one has ended.
+    /// Too many streams run or wait for a slot; try again after one has ended.
     #[error(
-        "{} unfinished and the limit is {limit} (n_parallel + max_queue); try again when one has ended",
-        if *unfinished == 1 { "1 stream is".to_owned() } else { format!("{unfinished} streams are") }
+        "{} for a slot and the limit is {limit} (n_parallel + max_queue); try again when one has ended",
+        if *unfinished == 1 { "1 stream runs or waits".into() } else { format!("{unfinished} streams run or wait") }
     )]
     Overloaded {
-        /// Number of unfinished streams at the time of the call.
+        /// Number of unfinished streams at the time of the call, without those that are paused.
         unfinished: usize,
         /// `n_parallel + max_queue`.
+        limit: usize,
+    },
+    /// Too many streams run, wait or are paused; read one to its end, or close one.
+    #[error(
+        "{}{} and the limit is {limit} (max_paused); read one to its end, close one, or raise max_paused",
+        if *paused == 1 { "1 stream is paused".into() } else { format!("{paused} streams are paused") },
+        match *active {
+            0 => String::new(),
+            1 => ", 1 runs or waits".into(),
+            more => format!(", {more} run or wait"),
+        }
+    )]
+    PausedOverloaded {
+        /// Number of paused streams at the time of the call.
+        paused: usize,
+        /// Number of streams that run or wait for a slot.
+        active: usize,
+        /// `max_paused`, or `n_parallel + max_queue` if that is more.
+        limit: usize,
+    },
+    /// The stream had been paused longest when a new one was opened by
+    /// [`stream_displacing`](crate::Context::stream_displacing) and too many ran, waited or were paused.
+    #[error(
+        "the limit of {limit} streams (max_paused) was reached and this one had been paused longest, so it ended for a \
+         new one; read without long breaks, or raise max_paused"
+    )]
+    Displaced {
+        /// `max_paused`, or `n_parallel + max_queue` if that is more.
         limit: usize,
     },
     /// Too many bytes of text are waiting to be tokenized; try again later.
@@ -147,7 +175,10 @@ impl MullamaError {
             Self::InvalidPrompt(_) => "INVALID_PROMPT",
             Self::ChatTemplate(_) => "TEMPLATE_ERROR",
             Self::ContextOverflow { .. } => "CONTEXT_OVERFLOW",
-            Self::Overloaded { .. } | Self::PromptsOverloaded { .. } => "OVERLOADED",
+            Self::Overloaded { .. }
+            | Self::PausedOverloaded { .. }
+            | Self::Displaced { .. }
+            | Self::PromptsOverloaded { .. } => "OVERLOADED",
             Self::StreamTimeout { .. } => "STREAM_TIMEOUT",
             Self::StreamingError(_) => "GENERATION_ERROR",
             Self::Closed { .. } => "CLOSED",
@@ -355,17 +386,32 @@ mod tests {
             is_lower_bound: false,
             context_len: prompt_tokens,
         };
-        let overload = |unfinished| MullamaError::Overloaded { unfinished, limit: unfinished };
         for (error, words) in [
             (timeout(0), "timed out after 5 ms with 0 tokens generated ("),
             (timeout(1), "timed out after 5 ms with 1 token generated ("),
             (timeout(2), "timed out after 5 ms with 2 tokens generated ("),
             (overflow(1), "the prompt has 1 token, but"),
             (overflow(2), "the prompt has 2 tokens, but"),
-            (overload(1), "1 stream is unfinished and"),
-            (overload(2), "2 streams are unfinished and"),
         ] {
             assert!(error.message().starts_with(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_message_of_too_many_streams_agrees_with_their_number() {
+        let overload = |unfinished| MullamaError::Overloaded { unfinished, limit: unfinished };
+        let paused = |paused, active| MullamaError::PausedOverloaded { paused, active, limit: paused + active };
+        let queue = "(n_parallel + max_queue); try again when one has ended";
+        let unread = "(max_paused); read one to its end, close one, or raise max_paused";
+        for (error, words) in [
+            (overload(1), format!("1 stream runs or waits for a slot and the limit is 1 {queue}")),
+            (overload(2), format!("2 streams run or wait for a slot and the limit is 2 {queue}")),
+            (paused(1, 0), format!("1 stream is paused and the limit is 1 {unread}")),
+            (paused(9, 0), format!("9 streams are paused and the limit is 9 {unread}")),
+            (paused(1, 1), format!("1 stream is paused, 1 runs or waits and the limit is 2 {unread}")),
+            (paused(2, 7), format!("2 streams are paused, 7 run or wait and the limit is 9 {unread}")),
+        ] {
+            assert_eq!(error.message(), words);
         }
     }
 }

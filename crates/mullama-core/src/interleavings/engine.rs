@@ -1,14 +1,17 @@
 //! Interleavings of readers with an engine that runs on its own thread.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
+use shuttle::future::block_on;
 use shuttle::sync::Mutex;
 use shuttle::thread;
 
-use super::{explore, open, read, start};
+use super::{config, explore, open, read, start, start_with, try_open};
 use crate::engine::handle::EngineHandle;
 use crate::shutdown::Close;
+use crate::stream::admission::{AdmissionLimits, WhenFull};
 use crate::stream::usage::FinishReason;
 use crate::{LoopNotifier, TokenStream};
 
@@ -76,6 +79,20 @@ fn a_cancelled_stream_ends_once_whether_it_is_queued_admitted_or_paused() {
         assert!(cancelled.next_blocking().is_none());
         cancels.join().unwrap();
         serves_the_next_and_forgets_the_others(&engine);
+    });
+}
+
+#[test]
+fn whoever_waits_for_the_end_of_a_stream_is_woken_in_any_phase() {
+    explore(|| {
+        let engine = start(1);
+        let streams = [open(&engine, 9, 1), open(&engine, 2, 3)];
+        let waiting = streams.each_ref().map(|stream| {
+            let handle = stream.handle();
+            thread::spawn(move || block_on(poll_fn(|cx| handle.poll_ended(cx))))
+        });
+        streams[0].cancel();
+        assert_eq!(waiting.map(|wait| wait.join().unwrap()), [FinishReason::Cancelled, FinishReason::Length]);
     });
 }
 
@@ -159,6 +176,69 @@ fn an_event_loop_that_sleeps_on_its_notifier_is_woken_for_every_item() {
             }
         }
         assert_eq!(texts, ["abc", "ab"]);
+    });
+}
+
+#[test]
+fn a_stalled_stream_leaves_the_only_slot_and_queue_to_another_and_comes_back() {
+    explore(|| {
+        let engine = start_with(1, AdmissionLimits { active: 1, paused: 2 });
+        let mut stalled = open(&engine, 3, 1);
+        let opener = Arc::clone(&engine);
+        let fresh = thread::spawn(move || {
+            loop {
+                // It is refused only until the other one is paused.
+                match try_open(&opener, 2, 1) {
+                    Ok(mut fresh) => return read(&mut fresh),
+                    Err(error) => assert_eq!(error.code(), "OVERLOADED"),
+                }
+                thread::yield_now();
+            }
+        });
+        assert_eq!(fresh.join().unwrap(), ("ab".into(), None));
+        assert_eq!(read(&mut stalled), ("abc".into(), None));
+        serves_the_next_and_forgets_the_others(&engine);
+    });
+}
+
+#[test]
+fn streams_that_pause_continue_and_end_at_once_are_counted_exactly() {
+    explore(|| {
+        let engine = start_with(1, AdmissionLimits { active: 3, paused: 3 });
+        let mut streams = [open(&engine, 3, 1), open(&engine, 3, 1), open(&engine, 3, 1)];
+        let [leaving, cancelled, read_on] = &mut streams;
+        let (left, cancels) = (leaving.handle(), cancelled.handle());
+        let leaves = thread::spawn(move || left.close());
+        let stops = thread::spawn(move || cancels.cancel());
+        assert_eq!(read(read_on), ("abc".into(), None));
+        leaves.join().unwrap();
+        stops.join().unwrap();
+        drop(streams);
+        serves_the_next_and_forgets_the_others(&engine);
+    });
+}
+
+#[test]
+fn a_stream_that_is_displaced_while_it_is_read_ends_once_and_is_counted_once() {
+    explore(|| {
+        let engine = start_with(1, AdmissionLimits { active: 1, paused: 1 });
+        let mut paused = open(&engine, 3, 1);
+        let opener = Arc::clone(&engine);
+        let fresh = thread::spawn(move || {
+            loop {
+                // It is refused while the other one runs, and displaces it while it is paused.
+                match opener.submit(vec![1].into(), config(2, 1), WhenFull::Displace) {
+                    Ok(mut fresh) => return read(&mut fresh),
+                    Err(error) => assert_eq!(error.code(), "OVERLOADED"),
+                }
+                thread::yield_now();
+            }
+        });
+        let (text, error) = read(&mut paused);
+        assert!("abc".starts_with(&text));
+        assert_eq!(error, (text != "abc").then_some("OVERLOADED"));
+        assert_eq!(fresh.join().unwrap(), ("ab".into(), None));
+        serves_the_next_and_forgets_the_others(&engine);
     });
 }
 

@@ -13,10 +13,12 @@ use shuttle::{Config, Runner};
 
 use crate::config::{ResolvedParams, StreamConfig};
 use crate::engine::handle::EngineHandle;
+use crate::error::MullamaError;
 use crate::kv::backend::Limits;
 use crate::kv::prefix_cache::Reuse;
 use crate::kv::scripted::{ByteVocabulary, Script, ScriptedBackend};
 use crate::stream::TokenStream;
+use crate::stream::admission::{AdmissionLimits, WhenFull};
 
 /// Number of schedules that each of the two schedulers explores per model.
 const SCHEDULES: usize = 10_000;
@@ -36,8 +38,13 @@ fn explore(model: fn()) {
 }
 
 /// Starts an engine that generates the alphabet, one letter per token.
-fn start(slots: usize) -> Arc<EngineHandle> {
-    let params = ResolvedParams::scripted(slots, 8, 64, 0);
+fn start(slots: u32) -> Arc<EngineHandle> {
+    start_with(slots, AdmissionLimits { active: slots + 8, paused: 8 })
+}
+
+/// As [`start`], with these limits.
+fn start_with(slots: u32, admission: AdmissionLimits) -> Arc<EngineHandle> {
+    let params = ResolvedParams::scripted(slots as usize, admission, 64, 0);
     let make = |_| {
         Ok(ScriptedBackend::new(Script::new(
             Arc::new(|tokens, logits| logits[usize::from(b'a') + tokens.len() - 1] = 10.0),
@@ -48,8 +55,15 @@ fn start(slots: usize) -> Arc<EngineHandle> {
 }
 
 fn open(engine: &EngineHandle, max_tokens: u32, buffer_size: u32) -> TokenStream {
-    let config = StreamConfig::new().temperature(0.0).timeout_ms(None).max_tokens(max_tokens).buffer_size(buffer_size);
-    engine.submit(vec![1].into(), config).expect("opened")
+    try_open(engine, max_tokens, buffer_size).expect("opened")
+}
+
+fn try_open(engine: &EngineHandle, max_tokens: u32, buffer_size: u32) -> Result<TokenStream, MullamaError> {
+    engine.submit(vec![1].into(), config(max_tokens, buffer_size), WhenFull::Refuse)
+}
+
+fn config(max_tokens: u32, buffer_size: u32) -> StreamConfig {
+    StreamConfig::new().temperature(0.0).timeout_ms(None).max_tokens(max_tokens).buffer_size(buffer_size)
 }
 
 /// Reads to the end; returns the text, and the code of the error if one ended it.

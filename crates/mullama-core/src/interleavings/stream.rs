@@ -7,7 +7,7 @@ use shuttle::thread;
 
 use super::{explore, read};
 use crate::engine::inbox::Inbox;
-use crate::stream::admission::Admission;
+use crate::stream::admission::{Admission, AdmissionLimits};
 use crate::stream::token::Token;
 use crate::stream::usage::FinishReason;
 use crate::stream::{self, End, Identity, Progress, Readiness, TokenSender, TokenStream};
@@ -22,7 +22,7 @@ struct Model {
 /// An admitted stream whose engine does nothing on its own.
 fn open(buffer_size: u32) -> Model {
     let inbox = Arc::new(Inbox::new(Arc::new(AtomicBool::new(false))));
-    let admission = Arc::new(Admission::new(1));
+    let admission = Arc::new(Admission::new(AdmissionLimits { active: 1, paused: 1 }));
     let ticket = admission.enter().expect("the first");
     let identity = Identity { id: inbox.next_id(), seed: 0, engine: Arc::clone(&inbox) as Arc<_>, ticket };
     let (sender, stream) = stream::open(identity, buffer_size);

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use mullama_ffi::{Batch, Context, ContextOptions, CpuContention, Error, KvType, Model};
+use mullama_ffi::{Batch, Context, ContextOptions, CpuContention, Error, FlashAttn, KvType, Model};
 
 use crate::config::{MAX_SEQUENCES, ResolvedParams};
 use crate::kv::backend::{Backend, Limits, Row};
@@ -80,11 +80,13 @@ impl LlamaBackend {
         llama_seq_id(self.limits.n_seq)
     }
 
-    /// On the CPU, ggml divides the attention of a single row between the threads if K and V have the same float
-    /// format, and then the last bits depend on the number of threads. With a different V format they do not.
-    fn isolated_type_v(&self) -> KvType {
-        let halves = self.options.type_k == KvType::F16 && self.options.type_v == KvType::F16;
-        if halves && !self.model.uses_gpu() { KvType::F32 } else { self.options.type_v }
+    /// Whether ggml's flash attention on the CPU divides the cells of a single row between the threads, so that the
+    /// last bits depend on their number. It does so where K and V have the same float format, and llama.cpp converts
+    /// caches in 32 bits to 16 bits before.
+    fn divides_attention(&self) -> bool {
+        let float = |kv_type| matches!(kv_type, KvType::F16 | KvType::F32);
+        let flash = self.options.flash_attn != FlashAttn::Off;
+        flash && float(self.options.type_k) && float(self.options.type_v)
     }
 
     fn context(&mut self) -> Result<&mut Context, Error> {
@@ -187,17 +189,18 @@ impl Backend for LlamaBackend {
         let size = |tokens| u32::try_from(tokens).unwrap_or(u32::MAX);
         // One sequence more than is computed, through which parts of it are saved.
         let n_seq = 1 + u32::from(self.limits.reuse == Reuse::Parts);
+        let on_gpu = self.model.uses_gpu();
         let options = ContextOptions {
             n_ctx: size(tokens),
             n_batch: size(rows),
             n_ubatch: size(rows),
             n_seq_max: n_seq,
             n_outputs_max: n_seq,
-            type_v: self.isolated_type_v(),
+            // Without flash attention each sum is computed by one thread, so their number may change.
+            flash_attn: if self.divides_attention() && !on_gpu { FlashAttn::Off } else { self.options.flash_attn },
             ..self.options.clone()
         };
-        let float = matches!(options.type_k, KvType::F16 | KvType::F32);
-        let fixed_threads = float && options.type_k == options.type_v;
+        let fixed_threads = self.divides_attention() && on_gpu;
         let limits = Limits { rows, cells: tokens, n_seq: 1, reuse: self.limits.reuse };
         let (model, abort) = (Arc::clone(&self.model), Arc::clone(&self.abort));
         Box::new(move || {
@@ -219,6 +222,61 @@ impl Backend for LlamaBackend {
         {
             // A poisoned context has no threads to pause.
             let _ = context.pause_threads();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use mullama_ffi::{ModelOptions, TokenId};
+
+    use super::*;
+    use crate::config::ContextParams;
+
+    const PROMPT: usize = 800;
+    const CHUNK: usize = 64;
+
+    fn most_likely(logits: &[f32]) -> TokenId {
+        let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b])).expect("a vocabulary");
+        TokenId::try_from(best).expect("a vocabulary fits")
+    }
+
+    /// The bits of the logits of 24 greedy tokens after a long prompt, computed in the context of deterministic streams
+    /// with this number of threads for each step.
+    fn bits(params: &ContextParams, threads: impl Fn(usize) -> u32) -> Vec<Vec<u32>> {
+        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../python/mullama/models/demo.gguf"));
+        let model = Model::load(path, &ModelOptions::default(), None).expect("the demo loads");
+        let params = ResolvedParams::resolve(params, &model, PathBuf::from("demo"), None).expect("good params");
+        let pool = LlamaBackend::new(model, &params, Arc::new(AtomicBool::new(false))).expect("a context");
+        let mut backend = pool.isolated(1024, CHUNK)().expect("a context");
+        let tokens: Vec<TokenId> = (0..PROMPT).map(|at| TokenId::try_from(3 + at * at % 97).expect("small")).collect();
+        let row = |token, position, output| Row { token, position, seq_id: 0, output };
+        for (chunk, tokens) in tokens[..PROMPT - 1].chunks(CHUNK).enumerate() {
+            let rows = tokens.iter().zip(chunk * CHUNK..).map(|(&token, position)| row(token, position, false));
+            backend.decode(&rows.collect::<Vec<Row>>()).expect("computed");
+        }
+        let mut token = tokens[PROMPT - 1];
+        let step = |step: usize| {
+            backend.set_threads(threads(step)).expect("threads");
+            backend.decode(&[row(token, PROMPT - 1 + step, true)]).expect("computed");
+            let logits = backend.logits(0).expect("logits");
+            token = most_likely(logits);
+            logits.iter().map(|logit| logit.to_bits()).collect()
+        };
+        (0..24).map(step).collect()
+    }
+
+    #[test]
+    fn the_bits_of_deterministic_streams_do_not_depend_on_how_many_threads_the_tuner_picks() {
+        use KvType::{F16, F32, Q8_0};
+        for (type_k, type_v) in [(F16, F16), (F16, F32), (F32, F32), (Q8_0, F16), (F16, Q8_0)] {
+            let params = ContextParams { n_threads: Some(3), type_k, type_v, ..ContextParams::default() };
+            let one = bits(&params, |_| 1);
+            let changing = bits(&params, |step| 1 + u32::try_from(step / 2 % 3).expect("small"));
+            let first_difference = one.iter().zip(&changing).position(|(one, changing)| one != changing);
+            assert_eq!(first_difference, None, "{type_k:?} {type_v:?}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Cancels and observes a stream from anywhere while it is read elsewhere.
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use super::shared::{Progress, Shared, State, StreamId};
 use super::usage::{FinishReason, Timings, Usage};
@@ -85,6 +86,13 @@ impl StreamHandle {
     /// How the stream ended; `None` until everything before the end was read.
     pub fn finish_reason(&self) -> Option<FinishReason> {
         self.read(State::finish_reason)
+    }
+
+    /// How the stream ended, as soon as it has ended, whether or not everything before the end was read; until then the
+    /// task of `cx` is woken when it ends. Only the last waker is kept. A reader that takes nothing learns of deadlines
+    /// and errors this way.
+    pub fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<FinishReason> {
+        self.shared().map_or(Poll::Ready(FinishReason::Error), |shared| shared.poll_ended(cx))
     }
 
     /// The stop sequence that ended the stream, if one did.

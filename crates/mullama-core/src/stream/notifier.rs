@@ -2,9 +2,10 @@
 //! keys at once.
 //!
 //! Flow: engine → stream → **notifier** → a foreign event loop. A loop that can watch a descriptor watches
-//! [`descriptor`](LoopNotifier::descriptor); for one that cannot, a helper thread waits in
-//! [`wait`](LoopNotifier::wait).
+//! [`descriptor`](LoopNotifier::descriptor); one that other threads can call is [called](LoopNotifier::calling); for any
+//! other, a helper thread waits in [`wait`](LoopNotifier::wait).
 
+use std::fmt;
 use std::io;
 #[cfg(unix)]
 use std::os::fd::{AsRawFd, RawFd};
@@ -43,7 +44,18 @@ pub struct LoopNotifier {
     /// `None` once the notifier is closed: the loop owns the descriptors, and an engine may keep a handle for longer.
     #[cfg(unix)]
     pipe: Mutex<Option<(UnixStream, UnixStream)>>,
+    /// What is called instead of writing to the pipe; `None` once the notifier is closed.
+    call: Mutex<Option<Call>>,
     fork_guard: ForkGuard,
+}
+
+/// A function that signals the loop.
+struct Call(Box<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Call")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -71,8 +83,22 @@ impl LoopNotifier {
             signalled: Condvar::new(),
             #[cfg(unix)]
             pipe,
+            call: Mutex::default(),
             fork_guard: ForkGuard::new(),
         })
+    }
+
+    /// Creates a notifier that calls `signal` where others write to a descriptor: for a loop that other threads can call.
+    /// The thread of an engine calls it, so it must not block.
+    pub fn calling(signal: impl Fn() + Send + Sync + 'static) -> Self {
+        Self {
+            state: Mutex::default(),
+            signalled: Condvar::new(),
+            #[cfg(unix)]
+            pipe: Mutex::default(),
+            call: Mutex::new(Some(Call(Box::new(signal)))),
+            fork_guard: ForkGuard::new(),
+        }
     }
 
     /// The descriptor, which is readable from the first notification until [`drain`](Self::drain); -1 once the notifier
@@ -118,6 +144,7 @@ impl LoopNotifier {
         self.signalled.notify_all();
         #[cfg(unix)]
         drop(self.pipe.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.call.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// `None` once the notifier is closed, and in a forked child, where the lock may be held forever.
@@ -143,6 +170,9 @@ impl LoopNotifier {
         {
             // A full pipe is already readable, which is all that is needed.
             self.with_pipe(|(near, _)| io::Write::write(&mut &*near, &[1]));
+        }
+        if let Some(Call(signal)) = &*self.call.lock().unwrap_or_else(PoisonError::into_inner) {
+            signal();
         }
     }
 
@@ -259,6 +289,27 @@ mod tests {
         #[cfg(unix)]
         assert_eq!([bytes_waiting(&notifiers[0]), bytes_waiting(&notifiers[1])], [1, 1]);
         assert_eq!([notifiers[0].drain(), notifiers[1].drain()], [vec![0, 1, 2, 3, 4], vec![5, 6, 7]]);
+    }
+
+    #[test]
+    fn a_loop_that_is_called_is_called_once_between_two_drains_and_never_after_the_close() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&calls);
+        let notifier = Arc::new(LoopNotifier::calling(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }));
+        let expect = |count| assert_eq!(calls.load(Ordering::Relaxed), count);
+        (0..10).for_each(|key| notifier.handle(key).notify());
+        expect(1);
+        assert_eq!(notifier.drain().len(), 10);
+        notifier.handle(3).notify();
+        expect(2);
+        notifier.close();
+        notifier.drain();
+        notifier.handle(4).notify();
+        expect(2);
+        assert_eq!(Arc::strong_count(&calls), 1, "the function was dropped");
     }
 
     #[cfg(unix)]

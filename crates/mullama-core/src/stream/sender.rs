@@ -121,6 +121,11 @@ impl TokenSender {
         self.shared.admit();
     }
 
+    /// Tells callers whether the stream is paused, so that it does not count as one that waits for the engine.
+    pub(crate) fn set_paused(&self, is_paused: bool) {
+        self.shared.set_paused(is_paused);
+    }
+
     /// Reports usage and timings that are known before the first token.
     pub(crate) fn report(&self, progress: &Progress) {
         self.shared.report(progress);

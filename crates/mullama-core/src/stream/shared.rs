@@ -5,6 +5,7 @@
 
 use std::fmt::Debug;
 use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use super::admission::AdmissionTicket;
 use super::token::Token;
@@ -25,6 +26,9 @@ pub(crate) trait EngineInbox: Debug + Send + Sync {
 
     /// The reader cancelled or left.
     fn leave(&self, id: StreamId);
+
+    /// The stream must end with this error, because another one was accepted in its stead.
+    fn displace(&self, id: StreamId, error: MullamaError);
 }
 
 /// An event that is sent through the channel.
@@ -87,6 +91,8 @@ pub(super) struct State {
     /// Counts the stream as unfinished until it ends.
     ticket: Option<AdmissionTicket>,
     end: Option<FinishReason>,
+    /// Woken when the stream ends, also if its reader takes nothing.
+    end_waker: Option<Waker>,
     /// Whether the engine has taken the stream out of its queue, and is responsible for ending it.
     admitted: bool,
     pub(super) progress: Progress,
@@ -120,6 +126,7 @@ impl Shared {
             end_permit: Some(end_permit),
             ticket: Some(ticket),
             end: None,
+            end_waker: None,
             admitted: false,
             progress: Progress::default(),
             sent: 0,
@@ -152,8 +159,43 @@ impl Shared {
         self.lock().admitted = true;
     }
 
+    /// Counts the stream as paused, or as one that runs, until it ends.
+    pub(super) fn set_paused(self: &Arc<Self>, is_paused: bool) {
+        match &mut self.lock().ticket {
+            Some(ticket) if is_paused => ticket.pause(Arc::downgrade(self)),
+            Some(ticket) => ticket.resume(),
+            None => {}
+        }
+    }
+
+    /// Stops counting the stream at once, and has the engine end it with this error within a step, after everything
+    /// that was produced.
+    pub(super) fn displace(&self, error: MullamaError) {
+        let ticket = self.lock().ticket.take();
+        // A stream without a ticket has ended.
+        if ticket.is_some() {
+            self.engine.displace(self.id, error);
+        }
+    }
+
     pub(super) fn report(&self, progress: &Progress) {
         self.lock().progress.clone_from(progress);
+    }
+
+    /// How the stream ended, whether or not its items are read; else the task is woken when it ends.
+    pub(super) fn poll_ended(&self, cx: &Context<'_>) -> Poll<FinishReason> {
+        let waker = cx.waker().clone();
+        let mut state = self.lock();
+        if let Some(reason) = state.end {
+            // The unused waker is dropped after the lock is released.
+            drop(state);
+            return Poll::Ready(reason);
+        }
+        let replaced = state.end_waker.replace(waker);
+        drop(state);
+        // The drop of a waker may drop the task that owns the stream, which takes the lock.
+        drop(replaced);
+        Poll::Pending
     }
 
     /// Counts a token that is about to be sent; `false` if the stream has ended already.
@@ -193,8 +235,12 @@ impl Shared {
         state.end = Some(end.reason());
         state.sent += usize::from(last.is_some());
         state.ticket = None;
+        let waker = state.end_waker.take();
         drop(state);
         wakeups::isolated(|| permit.send(Event::End { end, last }));
+        if let Some(waker) = waker {
+            wakeups::isolated(|| waker.wake());
+        }
     }
 
     /// Stops the generation. A queued stream ends at once, whatever the engine is doing; any other stream ends within a

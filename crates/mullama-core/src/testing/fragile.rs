@@ -13,6 +13,7 @@ use crate::kv::llama::LlamaBackend;
 use crate::model::Model;
 use crate::request::Prompt;
 use crate::stream::TokenStream;
+use crate::stream::admission::WhenFull;
 use crate::text::vocabulary::LlamaVocabulary;
 
 pub use mullama_ffi::Failure;
@@ -46,7 +47,7 @@ impl FragileContext {
     /// # Errors
     /// As [`Context::stream`](crate::Context::stream).
     pub fn stream(&self, prompt: impl Into<Prompt>, config: StreamConfig) -> Result<TokenStream, MullamaError> {
-        let stream = self.engine.submit(prompt.into(), config)?;
+        let stream = self.engine.submit(prompt.into(), config, WhenFull::Refuse)?;
         Ok(stream.keep_alive(Arc::clone(&self.engine) as Arc<_>))
     }
 

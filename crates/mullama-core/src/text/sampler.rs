@@ -31,6 +31,11 @@ pub(crate) struct SampledToken {
 }
 
 impl SamplerChain {
+    /// Frees memory that only speeds up the next token, for a stream that is paused.
+    pub(crate) fn trim(&mut self) {
+        self.sampler.trim();
+    }
+
     /// Builds the sampler chain; no other code does. `context_len` is what -1 means for the penalties' windows.
     pub(crate) fn build(
         config: &StreamConfig,

@@ -294,3 +294,17 @@ fn a_deterministic_stream_whose_time_is_over_before_its_context_exists_says_so()
     stage.clock.advance(ms(51));
     assert_eq!(read(&mut stage, &mut late).code(), Some("STREAM_TIMEOUT"));
 }
+
+#[test]
+fn an_engine_whose_waiting_deterministic_streams_have_all_left_sleeps_without_a_limit() {
+    let mut stage = stage(Size::default());
+    let holder = stage.open(&marked(20, 0), deterministic(30).buffer_size(1).timeout_ms(None)).expect("opened");
+    stage.settle();
+    let waits = stage.open(&marked(20, 1), deterministic(10).timeout_ms(None)).expect("opened");
+    let idle = stage.step();
+    assert!(matches!(idle, Step::Idle { until: Some(_) }), "it waits for the holder's reader: {idle:?}");
+    drop((holder, waits));
+    assert_eq!(stage.step(), Step::Idle { until: None });
+    stage.clock.advance(ms(1_000));
+    assert_eq!(stage.step(), Step::Idle { until: None });
+}

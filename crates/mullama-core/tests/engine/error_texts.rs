@@ -131,6 +131,10 @@ fn facts(error: &MullamaError) -> Vec<String> {
             [prompt_bytes, waiting_bytes, limit_bytes].map(ToString::to_string).to_vec()
         }
         MullamaError::Overloaded { unfinished, limit } => vec![unfinished.to_string(), limit.to_string()],
+        MullamaError::PausedOverloaded { paused, active, limit } => {
+            [paused, active, limit].map(ToString::to_string).to_vec()
+        }
+        MullamaError::Displaced { limit } => vec![limit.to_string()],
         MullamaError::StreamTimeout { deadline, limit_ms, completion_tokens } => {
             vec![deadline.to_string(), limit_ms.to_string(), completion_tokens.to_string()]
         }
@@ -186,6 +190,8 @@ fn all() -> Vec<(&'static str, MullamaError)> {
         ("TEMPLATE_ERROR", template(TemplateFailure::NoMessages)),
         ("TEMPLATE_ERROR", template(TemplateFailure::InvalidMessage { index: 7, reason: "no content".into() })),
         ("OVERLOADED", MullamaError::Overloaded { unfinished: 71, limit: 72 }),
+        ("OVERLOADED", MullamaError::PausedOverloaded { paused: 1_023, active: 17, limit: 1_040 }),
+        ("OVERLOADED", MullamaError::Displaced { limit: 1_024 }),
         (
             "OVERLOADED",
             MullamaError::PromptsOverloaded { prompt_bytes: 4_097, waiting_bytes: 65_537, limit_bytes: 67_108_864 },

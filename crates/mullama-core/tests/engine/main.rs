@@ -11,6 +11,7 @@ mod error_texts;
 mod failures;
 mod leaving;
 mod order;
+mod paused;
 mod properties;
 mod reading;
 mod requests;

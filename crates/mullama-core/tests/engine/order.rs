@@ -59,16 +59,16 @@ fn of_thirty_two_calls_eight_slots_and_a_queue_of_sixteen_accept_twenty_four() {
 }
 
 #[test]
-fn a_paused_stream_counts_as_unfinished_and_one_that_ended_unread_does_not() {
+fn a_paused_stream_is_unfinished_and_leaves_the_queue_and_one_that_ended_unread_is_not_counted() {
     let mut stage = stage(Size { slots: 1, queue: 1, ..Size::default() });
     let paused = stage.open(&[1], config(100).buffer_size(1)).unwrap();
     let ended = stage.open(&[2], config(5)).unwrap();
     assert!(stage.open(&[3], config(1)).is_err());
     stage.settle();
     assert_eq!((stage.unfinished(), ended.buffered()), (1, 5));
-    let third = stage.open(&[3], config(1)).expect("a slot in the count is free");
-    assert_eq!(stage.open(&[4], config(1)).unwrap_err().code(), "OVERLOADED");
-    drop((paused, third));
+    let others = [3, 4].map(|token| stage.open(&[token], config(1)).expect("the slot and the queue are free"));
+    assert_eq!(stage.open(&[5], config(1)).unwrap_err().code(), "OVERLOADED");
+    drop((paused, others));
 }
 
 #[test]

@@ -31,8 +31,11 @@ fn within_limit<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) ->
 
 #[test]
 fn of_thirty_two_callers_at_once_eight_slots_and_a_queue_of_sixteen_accept_twenty_four() {
-    let context = Arc::new(context(Size { queue: 16, ..Size::default() }));
-    let all_called = Arc::new(Barrier::new(32));
+    // The engine stays in its first step until all have called, so that no stream ends or is paused before.
+    let (logits, _, gate) = gated();
+    let size = Size { queue: 16, ..Size::default() };
+    let context = Arc::new(ScriptedContext::start(size, logits).expect("started"));
+    let all_called = Arc::new(Barrier::new(33));
     let callers: Vec<_> = (0..32)
         .map(|seed| {
             let (context, all_called) = (Arc::clone(&context), Arc::clone(&all_called));
@@ -43,7 +46,11 @@ fn of_thirty_two_callers_at_once_eight_slots_and_a_queue_of_sixteen_accept_twent
             })
         })
         .collect();
-    let ends = within_limit(move || callers.into_iter().map(|caller| caller.join().unwrap()).collect::<Vec<_>>());
+    let ends = within_limit(move || {
+        all_called.wait();
+        drop(gate);
+        callers.into_iter().map(|caller| caller.join().unwrap()).collect::<Vec<_>>()
+    });
     let (run, refused): (Vec<_>, Vec<_>) = ends.into_iter().partition(Result::is_ok);
     assert_eq!((run.len(), refused.len()), (24, 8));
     assert!(refused.iter().all(|end| matches!(end, Err(MullamaError::Overloaded { unfinished: 24, limit: 24 }))));

@@ -119,14 +119,35 @@ fn a_stream_runs_beside_twenty_stalled_readers_on_eight_slots() {
 }
 
 #[test]
+fn as_many_stalled_readers_as_may_run_or_wait_keep_no_fresh_stream_out() {
+    let context = context(ContextParams { n_parallel: 2, max_queue: 2, max_paused: 12, ..params() });
+    let mut stalled: Vec<TokenStream> = Vec::new();
+    for n in 0..12 {
+        stalled.push(context.stream(counting(n), greedy(60).buffer_size(3)).expect("accepted"));
+        eventually("it is paused", || context.stats().unwrap().paused == stalled.len());
+        if n < 11 {
+            let fresh = context.generate(counting(n), greedy(100)).expect("the stalled ones keep nobody out");
+            assert_eq!(fresh.finish_reason, FinishReason::Length);
+        }
+    }
+    let refused = context.stream("A", greedy(1)).expect_err("twelve are paused");
+    assert!(matches!(refused, MullamaError::PausedOverloaded { paused: 12, active: 0, limit: 12 }), "{refused}");
+    let woken: Vec<String> = stalled.iter_mut().map(|stream| read(stream).0).collect();
+    for (n, text) in (0..12).zip(woken) {
+        assert_eq!(text, context.generate(counting(n), greedy(60)).unwrap().text);
+    }
+}
+
+#[test]
 fn of_thirty_two_calls_eight_slots_and_a_queue_of_sixteen_accept_twenty_four() {
     let context = context(ContextParams { max_queue: 16, ..params() });
-    let calls: Vec<_> = (0..32).map(|n| context.stream(format!("Count: {n}"), greedy(20).buffer_size(1))).collect();
+    let calls: Vec<_> =
+        (0..32).map(|n| context.stream(format!("Count: {n}"), greedy(300).ignore_eos(true).buffer_size(300))).collect();
     let (run, refused): (Vec<_>, Vec<_>) = calls.into_iter().partition(Result::is_ok);
     assert_eq!((run.len(), refused.len()), (24, 8));
     assert!(refused.iter().all(|call| matches!(call, Err(MullamaError::Overloaded { unfinished: 24, limit: 24 }))));
     for mut stream in run.into_iter().map(Result::unwrap) {
-        assert_eq!((read(&mut stream).1.is_none(), stream.usage().completion_tokens), (true, 20));
+        assert_eq!((read(&mut stream).1.is_none(), stream.usage().completion_tokens), (true, 300));
     }
 }
 

@@ -44,7 +44,7 @@ fn requesting(context: &Context) -> Vec<MullamaError> {
 }
 
 fn running() -> Vec<MullamaError> {
-    let tight = context(ContextParams { n_parallel: 1, max_queue: 0, ..params() });
+    let tight = context(ContextParams { n_parallel: 1, max_queue: 0, max_paused: 1, ..params() });
     let mut busy = tight.stream("Write a poem:", greedy(500).ignore_eos(true).buffer_size(1)).expect("opened");
     let overloaded = tight.stream("a", greedy(1)).expect_err("overloaded");
     let fragile = FragileContext::new(&fresh_demo(), &params()).expect("a context");
