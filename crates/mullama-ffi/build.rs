@@ -3,14 +3,28 @@
 use std::env;
 use std::path::PathBuf;
 
-const SOURCES: [&str; 7] =
-    ["guard.cpp", "devices.cpp", "model.cpp", "context.cpp", "candidates.cpp", "dry.cpp", "sampler.cpp"];
+#[path = "build/portable.rs"]
+mod portable;
+
+const SOURCES: [&str; 8] =
+    ["guard.cpp", "variant.cpp", "devices.cpp", "model.cpp", "context.cpp", "candidates.cpp", "dry.cpp", "sampler.cpp"];
 
 fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=build");
     println!("cargo:rerun-if-changed=shim");
+    println!("cargo:rustc-check-cfg=cfg(mullama_generic_cpu)");
     let cmake_dir =
         env::var_os("DEP_LLAMA_GGML_CMAKE_DIR").expect("llama-cpp-sys-2 exports the directory of its cmake files");
-    let headers = PathBuf::from(cmake_dir).join("../../include");
+    let installed = PathBuf::from(cmake_dir).join("..");
+    let is_portable = env::var_os("CARGO_FEATURE_PORTABLE").is_some();
+    if is_portable {
+        portable::collect(&installed);
+    } else if target_cpu().is_none() && env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64") {
+        warn_about_generic_cpu();
+    }
+
+    let headers = installed.join("../include");
 
     let mut build = cc::Build::new();
     build
@@ -25,10 +39,23 @@ fn main() {
         .include("shim")
         .include(headers)
         .files(SOURCES.iter().map(|file| format!("shim/{file}")));
+    if is_portable {
+        build.define("MULLAMA_PORTABLE", None);
+    }
     if let Some(cpu) = target_cpu() {
         build.flag_if_supported(format!("{}={cpu}", cpu_flag()));
     }
     build.compile("mullama_shim");
+}
+
+/// Says once, at the build and at the first load, that llama.cpp is not compiled for the machine it runs on.
+fn warn_about_generic_cpu() {
+    println!("cargo:rustc-cfg=mullama_generic_cpu");
+    println!(
+        "cargo:warning=llama.cpp is compiled without a target-cpu: it needs AVX2 and leaves AVX-512 and VNNI unused, which \
+         can halve its speed. Set RUSTFLAGS=\"-C target-cpu=native\" for this machine, or enable mullama's feature \
+         `portable` for every x86-64 machine."
+    );
 }
 
 /// The instruction set that Rust and llama.cpp are compiled for, which the shim must match.

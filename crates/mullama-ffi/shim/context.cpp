@@ -1,6 +1,7 @@
 // Guards the calls on a context: decoding, its memory, its state, and its compute threads.
 
 #include "guard.h"
+#include "variant.h"
 
 #include "ggml-cpu.h"
 
@@ -123,16 +124,16 @@ int32_t mullama_pool_new(int32_t n_threads, uint32_t poll, ggml_threadpool ** ou
         auto params   = ggml_threadpool_params_default(n_threads);
         params.poll   = poll;
         params.paused = true; // asleep until the first decode
-        *out = ggml_threadpool_new(&params);
+        *out = cpu().threadpool_new(&params);
     });
 }
 
 int32_t mullama_pool_free(ggml_threadpool * pool) {
-    return guarded([&] { ggml_threadpool_free(pool); });
+    return guarded([&] { cpu().threadpool_free(pool); });
 }
 
 int32_t mullama_pool_pause(ggml_threadpool * pool) {
-    return guarded([&] { ggml_threadpool_pause(pool); });
+    return guarded([&] { cpu().threadpool_pause(pool); });
 }
 
 int32_t mullama_pool_attach(llama_context * context, const ml_pools * pools) {

@@ -1,6 +1,7 @@
 // Owns the global state: llama.cpp's initialisation, its log, its abort hook, and the text of the last error.
 
 #include "guard.h"
+#include "variant.h"
 
 #include "ggml-backend.h"
 #include "ggml-cpu.h"
@@ -88,11 +89,13 @@ const char * mullama_last_error(void) {
     return last_error;
 }
 
-int32_t mullama_init(ml_log log) {
+int32_t mullama_init(ml_log log, const char * variant) {
     return guarded([&] {
         log_sink = log;
         llama_log_set(on_log, nullptr);
         ggml_set_abort_callback(on_abort);
+        // With a backend registered, llama_backend_init() does not search the executable's folder and the current directory.
+        load_variant(variant);
         llama_backend_init();
         if (!AMX_WORKS) {
             forget_amx();

@@ -171,7 +171,10 @@ enum ml_sampled {
 struct ml_sampler;
 
 const char * mullama_last_error(void);
-int32_t mullama_init(ml_log log);
+int32_t mullama_init(ml_log log, const char * variant);
+// Only with MULLAMA_PORTABLE.
+int32_t mullama_library_path(char * out, size_t capacity);
+int32_t mullama_plugin_load(const char * path, int64_t * devices);
 const char * mullama_system_info(void);
 size_t mullama_size_of(int32_t which);
 int32_t mullama_fail(int32_t status);
@@ -210,6 +213,7 @@ int32_t mullama_pool_attach(llama_context * context, const ml_pools * pools);
 
 int32_t mullama_sampler_new(const llama_vocab * vocab, const ml_sampler_options * options, ml_sampler ** out);
 void    mullama_sampler_free(ml_sampler * sampler);
+void    mullama_sampler_trim(ml_sampler * sampler);
 int32_t mullama_sampler_sample(ml_sampler * sampler, const float * logits, int32_t * token, int32_t * sampled);
 int32_t mullama_sampler_accept(ml_sampler * sampler, int32_t token);
 int32_t mullama_sampler_reset(ml_sampler * sampler);

@@ -251,6 +251,11 @@ void mullama_sampler_free(ml_sampler * sampler) {
     guarded([&] { delete sampler; });
 }
 
+// Frees what only speeds up the next token: without a top-k, 12 bytes for each token of the vocabulary.
+void mullama_sampler_trim(ml_sampler * sampler) {
+    guarded([&] { std::vector<llama_token_data>().swap(sampler->candidates); });
+}
+
 int32_t mullama_sampler_sample(ml_sampler * sampler, const float * logits, int32_t * token, int32_t * sampled) {
     return guarded([&] {
         *sampled = sampler->sample(logits, *token);

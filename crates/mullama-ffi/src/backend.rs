@@ -17,8 +17,20 @@ pub fn init() -> Result<(), Error> {
     static STARTED: OnceLock<Result<(), Error>> = OnceLock::new();
     STARTED
         .get_or_init(|| {
-            // SAFETY: `on_text` is a plain function that never unwinds; `OnceLock` lets one thread in.
-            check("llama_backend_init", unsafe { sys::mullama_init(log::on_text) })
+            #[cfg(mullama_generic_cpu)]
+            tracing::warn!(
+                target: "mullama",
+                "llama.cpp was compiled without a target-cpu, so it leaves AVX-512 and VNNI unused; docs/rust.md has two ways out"
+            );
+            #[cfg(feature = "portable")]
+            let variant = crate::library::choose()?;
+            #[cfg(feature = "portable")]
+            let variant = variant.as_ptr();
+            #[cfg(not(feature = "portable"))]
+            let variant = std::ptr::null();
+            // SAFETY: `on_text` is a plain function that never unwinds; the path is null or a C string that lives across
+            // the call; `OnceLock` lets one thread in.
+            check("llama_backend_init", unsafe { sys::mullama_init(log::on_text, variant) })
         })
         .clone()
 }
@@ -34,6 +46,26 @@ pub fn system_info() -> String {
         unsafe { CStr::from_ptr(sys::mullama_system_info()) }.to_string_lossy().into_owned()
     })
     .clone()
+}
+
+/// The variant of the CPU backend that was chosen for this processor, such as `haswell`; `None` if the code for one
+/// processor is linked in, or llama.cpp cannot be initialised.
+pub fn variant() -> Option<&'static str> {
+    #[cfg(feature = "portable")]
+    if init().is_ok() {
+        return crate::library::variant();
+    }
+    None
+}
+
+/// Refuses every library: this build has llama.cpp linked in, and a plug-in would bring a second one.
+///
+/// # Errors
+///
+/// [`Error::NotPortable`].
+#[cfg(not(feature = "portable"))]
+pub fn load_plugin(path: &std::path::Path) -> Result<usize, Error> {
+    Err(Error::NotPortable { path: path.to_owned() })
 }
 
 /// Makes the process exit without C++'s destructors of static objects, because a thread may still read what they

@@ -1,6 +1,7 @@
 //! The errors of llama.cpp, and of the checks made before calling it.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::sys;
@@ -30,6 +31,48 @@ pub enum Error {
     OutOfMemory {
         /// The call that failed.
         call: &'static str,
+    },
+    /// The folder of llama.cpp's libraries has none for this processor.
+    #[error(
+        "{} has no code for this processor: none of libggml-cpu-{{{}}}.so is there. Ship the libraries of the build beside \
+         each other, or reinstall mullama",
+        folder.display(),
+        variants.join(",")
+    )]
+    NoVariant {
+        /// The folder of the libraries.
+        folder: PathBuf,
+        /// The variants that run on this processor.
+        variants: Vec<&'static str>,
+    },
+    /// A library belongs to another build of mullama, or is none of its libraries.
+    #[error(
+        "{} was not loaded: it belongs to {}, and this is {expected}. Install packages of the same version; another llama.cpp \
+         in this process must be loaded after mullama's",
+        path.display(),
+        found.as_deref().unwrap_or("no build of mullama")
+    )]
+    ForeignLibrary {
+        /// The library.
+        path: PathBuf,
+        /// The build that it states.
+        found: Option<String>,
+        /// The build that was required.
+        expected: &'static str,
+    },
+    /// This build of mullama takes no plug-ins.
+    #[error("{} was not loaded: only a build of mullama with the feature `portable`, like the released wheels, takes plug-ins", path.display())]
+    NotPortable {
+        /// The library.
+        path: PathBuf,
+    },
+    /// A library cannot be read.
+    #[error("the library {} cannot be read: {source}", path.display())]
+    LibraryUnreadable {
+        /// The library.
+        path: PathBuf,
+        /// The error of the system.
+        source: Arc<io::Error>,
     },
     /// A text that must end at a NUL byte contains one.
     #[error("{what} contains a NUL byte")]

@@ -34,6 +34,9 @@ pub mod error;
 mod failure;
 #[cfg(all(unix, feature = "test-support"))]
 mod forked;
+mod heap;
+#[cfg(feature = "portable")]
+mod library;
 mod log;
 mod memory;
 pub mod model;
@@ -47,8 +50,12 @@ mod threads;
 pub mod token;
 pub mod tokenize;
 pub mod vocab;
+#[cfg(unix)]
+mod window;
 
-pub use backend::{keep_statics_at_exit, system_info};
+#[cfg(not(feature = "portable"))]
+pub use backend::load_plugin;
+pub use backend::{keep_statics_at_exit, system_info, variant};
 pub use batch::Batch;
 #[cfg(feature = "test-support")]
 pub use busy::beside_busy_threads;
@@ -60,6 +67,9 @@ pub use error::Error;
 pub use failure::Failure;
 #[cfg(all(unix, feature = "test-support"))]
 pub use forked::in_forked_child;
+pub use heap::trim_heap;
+#[cfg(feature = "portable")]
+pub use library::load_plugin;
 pub use model::{Model, ModelOptions};
 pub use options::{ContextOptions, FlashAttn, KvType};
 pub use per_process::PerProcess;
@@ -68,3 +78,5 @@ pub use slices::TextRules;
 pub use token::TokenId;
 pub use tokenize::{Special, TokenizerThread, spawn_tokenizer_thread};
 pub use vocab::Vocab;
+#[cfg(unix)]
+pub use window::{SendWindow, send_window};

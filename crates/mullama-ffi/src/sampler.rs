@@ -245,6 +245,12 @@ impl Drop for Sampler {
 }
 
 impl Sampler {
+    /// Frees memory that only speeds up the next token. The next token is sampled as without it.
+    pub fn trim(&mut self) {
+        // SAFETY: the sampler is alive, and nobody else uses it.
+        unsafe { sys::mullama_sampler_trim(self.raw.as_ptr()) }
+    }
+
     /// Builds a sampler for a model's vocabulary.
     ///
     /// # Errors

@@ -194,7 +194,11 @@ pub(crate) struct Sampler {
 
 unsafe extern "C" {
     fn mullama_last_error() -> *const c_char;
-    pub(crate) fn mullama_init(log: Log) -> i32;
+    pub(crate) fn mullama_init(log: Log, variant: *const c_char) -> i32;
+    #[cfg(feature = "portable")]
+    pub(crate) fn mullama_library_path(out: *mut c_char, capacity: usize) -> i32;
+    #[cfg(feature = "portable")]
+    pub(crate) fn mullama_plugin_load(path: *const c_char, devices: *mut i64) -> i32;
     pub(crate) fn mullama_system_info() -> *const c_char;
     #[cfg(test)]
     fn mullama_size_of(which: i32) -> usize;
@@ -298,6 +302,7 @@ unsafe extern "C" {
         out: *mut *mut Sampler,
     ) -> i32;
     pub(crate) fn mullama_sampler_free(sampler: *mut Sampler);
+    pub(crate) fn mullama_sampler_trim(sampler: *mut Sampler);
     pub(crate) fn mullama_sampler_sample(
         sampler: *mut Sampler,
         logits: *const f32,

@@ -14,6 +14,9 @@ mod token;
 /// The native half of mullama; the package has the other half, and exports what is public.
 #[pyo3::pymodule(gil_used = false)]
 mod _mullama {
+    use std::path::PathBuf;
+
+    use pyo3::exceptions::PyImportError;
     use pyo3::prelude::*;
 
     #[pymodule_export]
@@ -49,6 +52,18 @@ mod _mullama {
     fn devices(py: Python<'_>) -> Vec<(String, String, &'static str, u64, u64)> {
         let devices = py.detach(mullama::devices).into_iter();
         devices.map(|it| (it.name, it.description, it.kind.name(), it.memory_free, it.memory_total)).collect()
+    }
+
+    /// The variant of llama.cpp's CPU code that was chosen for this processor; None in a build for one processor.
+    #[pyfunction]
+    fn cpu_variant(py: Python<'_>) -> Option<&'static str> {
+        py.detach(mullama::cpu_variant)
+    }
+
+    /// Loads a GPU backend from a library, and returns how many devices it found. Raises `ImportError` if it is refused.
+    #[pyfunction]
+    fn load_plugin(py: Python<'_>, library: PathBuf) -> PyResult<usize> {
+        py.detach(move || mullama::load_plugin(&library)).map_err(|error| PyImportError::new_err(error.to_string()))
     }
 
     /// The name of a value of `general.file_type`, which metadata have as text.

@@ -1,0 +1,156 @@
+"""Tries a portable wheel as a stranger would, on this processor and on two emulated ones: a part of `make release`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# What QEMU emulates, and the variant that must be chosen there.
+EMULATED = {"Haswell": "haswell", "Nehalem": "sse42"}
+PROMPT = ["run", "demo", "Write a poem:", "--max-tokens", "24", "--temperature", "0", "--seed", "1", "--threads", "1"]
+SECONDS = 300
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+# A library whose only code tells that it was loaded.
+PLANTED = """
+#include <stdio.h>
+#include <stdlib.h>
+__attribute__((constructor)) static void loaded(void) { fclose(fopen(getenv("PLANTED_MARK"), "w")); }
+"""
+
+SCORES = """
+import ctypes, json, pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+ctypes.CDLL(folder / "libggml-base.so.0", ctypes.RTLD_GLOBAL)
+scores = {path.stem: ctypes.CDLL(path).ggml_backend_score() for path in folder.glob("libggml-cpu-*.so")}
+print(max(scores, key=scores.get).removeprefix("libggml-cpu-"))
+"""
+
+DEFAULT_SEARCH = """
+import ctypes, pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+ctypes.CDLL(folder / "libggml-base.so.0", ctypes.RTLD_GLOBAL)
+ctypes.CDLL(folder / "libggml.so.0", ctypes.RTLD_GLOBAL).ggml_backend_load_all()
+"""
+
+
+class Installed:
+    """A wheel in an empty virtual environment."""
+
+    def __init__(self, wheel: Path, folder: Path) -> None:
+        """Installs the wheel with what it depends on."""
+        self.folder = folder
+        # A copied interpreter, because llama.cpp's default search looks beside what /proc/self/exe names.
+        venv.create(folder / "venv", with_pip=True, symlinks=False)
+        self.python = folder / "venv" / "bin" / "python"
+        self.output(self.python, "-m", "pip", "install", "--quiet", str(wheel))
+        self.libraries = Path(
+            self.output(self.python, "-c", "import mullama; print(mullama.__path__[0])").strip(), "lib"
+        )
+
+    def run(
+        self, *command: str | Path, cwd: Path | None = None, env: Mapping[str, str] = NOTHING
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command away from the checkout, with a bare environment."""
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        where = self.folder if cwd is None else cwd
+        return subprocess.run(
+            [*map(str, command)],
+            cwd=where,
+            env=kept | dict(env),
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+
+    def output(self, *command: str | Path, cwd: Path | None = None, env: Mapping[str, str] = NOTHING) -> str:
+        """What a command writes, which must succeed."""
+        done = self.run(*command, cwd=cwd, env=env)
+        if done.returncode != 0:
+            sys.exit(f"{' '.join(map(str, command))} failed with {done.returncode}:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def variant(self, *emulator: str) -> str:
+        """The CPU variant that is chosen."""
+        report = json.loads(self.output(*emulator, self.python, "-m", "mullama", "doctor", "--json"))
+        return str(report["cpu_variant"])
+
+    def poem(self, *emulator: str, cwd: Path | None = None, env: Mapping[str, str] = NOTHING) -> str:
+        """The text that the demo model writes."""
+        return self.output(*emulator, self.python, "-m", "mullama", *PROMPT, cwd=cwd, env=env)
+
+
+def main(wheel: Path) -> None:
+    """Runs every check; the first that fails ends the process."""
+    with tempfile.TemporaryDirectory() as folder:
+        installed = Installed(wheel, Path(folder))
+        best = installed.output(installed.python, "-c", SCORES, installed.libraries).strip()
+        expect("the variant on this processor", installed.variant(), best)
+        poem = installed.poem()
+        expect("whether it writes a poem", len(poem.split()) > 5, True)  # noqa: PLR2004
+        check_emulated(installed, poem)
+        check_planted(installed, poem)
+        check_foreign(installed)
+
+
+def check_emulated(installed: Installed, poem: str) -> None:
+    """Older processors choose their variant, and write the same text."""
+    for processor, variant in EMULATED.items():
+        emulator = ["qemu-x86_64", "-cpu", processor]
+        expect(f"the variant on a {processor}", installed.variant(*emulator), variant)
+        expect(f"the text on a {processor}", installed.poem(*emulator), poem)
+
+
+def check_planted(installed: Installed, poem: str) -> None:
+    """Libraries in the current directory and beside the executable are not loaded, which llama.cpp itself would."""
+    folder, mark = installed.folder / "planted", installed.folder / "planted-mark"
+    folder.mkdir()
+    library = folder / "libggml-cpu.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, "-x", "c", "-"], input=PLANTED, text=True, check=True)
+    for name in [*(path.name for path in installed.libraries.glob("lib*")), "libggml-cuda.so", "libggml-vulkan.so"]:
+        for place in (folder, installed.python.parent):
+            shutil.copy2(library, place / name)
+    environment = {"PLANTED_MARK": str(mark)}
+    installed.run(installed.python, "-c", DEFAULT_SEARCH, installed.libraries, cwd=folder, env=environment)
+    expect("whether llama.cpp's own search finds what is planted", mark.exists(), True)
+    mark.unlink()
+    expect("the text beside planted libraries", installed.poem(cwd=folder, env=environment), poem)
+    hostile = {"LD_LIBRARY_PATH": str(folder), "GGML_BACKEND_PATH": str(library)}
+    expect("the text with variables that name them", installed.poem(cwd=folder, env=environment | hostile), poem)
+    expect("whether a planted library was loaded", mark.exists(), False)
+
+
+def check_foreign(installed: Installed) -> None:
+    """A library of another build is refused, with both build ids."""
+    library = installed.libraries / f"libggml-cpu-{installed.variant()}.so"
+    marker = installed.folder / "id"
+    marker.write_text("mullama 99.0.0", encoding="utf-8")
+    subprocess.run(["objcopy", f"--update-section=.mullama.build={marker}", library], check=True)
+    done = installed.run(installed.python, "-m", "mullama", *PROMPT)
+    own = (installed.libraries / "build-id").read_text(encoding="utf-8")
+    expect("whether a library of another build ends the command", done.returncode != 0, True)
+    text = " ".join(done.stderr.split())
+    expect("whether the error names both builds", "mullama 99.0.0" in text and own in text, True)
+
+
+def expect(what: str, found: object, wanted: object) -> None:
+    """Prints a result, and ends the process if it is not the right one."""
+    if found != wanted:
+        sys.exit(f"{what}: {found!r}, but must be {wanted!r}")
+    print(f"{what}: {found!r}")
+
+
+if __name__ == "__main__":
+    main(next(Path(sys.argv[1]).resolve().glob("mullama-*.whl")))
