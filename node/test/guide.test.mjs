@@ -1,0 +1,104 @@
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+import { blocks, port, run, start } from './pages.mjs';
+import { ended, until } from './support.mjs';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const EXAMPLES = `${ROOT}/examples/node`;
+
+/** The blocks as one program: imports come first, each once. */
+function program(page) {
+  const code = blocks(`${ROOT}/${page}`, 'js').join('\n');
+  const names = new Set();
+  for (const [, found] of code.matchAll(/^import \{([^}]+)\} from 'mullama';$/gm)) found.split(',').forEach((name) => names.add(name.trim()));
+  const others = new Set(code.match(/^import .* from '(?!mullama').*;$/gm));
+  const body = code.replaceAll(/^import .*;\n/gm, '');
+  return [`import { ${[...names].join(', ')} } from 'mullama';`, ...others, body].join('\n');
+}
+
+for (const page of ['README.md', 'node/README.md', 'docs/node.md', 'docs/streaming.md']) {
+  test(`the blocks of ${page} are a program that runs`, { timeout: 120_000 }, async () => {
+    const { code, out, err } = await run(program(page));
+    assert.deepEqual([code, err.replaceAll(/^PORT .*\n/gm, '')], [0, ''], out);
+    assert.ok(out.length > 20, out);
+  });
+}
+
+test('there is an example for each framework', () => {
+  assert.deepEqual(readdirSync(EXAMPLES).sort(), ['express.mjs', 'fastify.mjs', 'http.mjs', 'next-route.mjs', 'worker.mjs']);
+  for (const name of readdirSync(EXAMPLES)) assert.ok(readFileSync(`${EXAMPLES}/${name}`, 'utf8').split('\n').length <= 41, name);
+});
+
+/** Adds a way to ask the program how many streams it has. */
+const UNFINISHED = `
+process.on('SIGUSR2', () => process.stdout.write('UNFINISHED ' + globalThis.unfinished() + '\\n'));
+import { Context } from 'mullama';
+const open = Context.prototype.generateStream;
+Context.prototype.generateStream = function (...args) {
+  globalThis.unfinished = () => this.unfinished;
+  // Long enough that only a client that leaves ends it.
+  const [prompt, settings, options] = args;
+  return open.call(this, prompt, { ...settings, ignoreEos: true, maxTokens: 100000, timeoutMs: 0 }, options);
+};
+`;
+
+const REQUESTS = {
+  'http.mjs': ['/?prompt=Hello', {}],
+  'express.mjs': ['/generate', { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{"prompt": "Hello"}' }],
+  'fastify.mjs': ['/generate', { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{"prompt": "Hello"}' }],
+};
+
+for (const [name, [path, request]] of Object.entries(REQUESTS)) {
+  test(`${name} streams events, and a client that leaves halfway frees its slot`, { timeout: 60_000 }, async (t) => {
+    const child = start(readFileSync(`${EXAMPLES}/${name}`, 'utf8'), UNFINISHED);
+    t.after(() => child.kill());
+    let out = '';
+    child.stdout.setEncoding('utf8').on('data', (text) => (out += text));
+    const leaving = new AbortController();
+    const response = await fetch(`http://127.0.0.1:${await port(child)}${path}`, { ...request, signal: leaving.signal });
+    assert.match(response.headers.get('content-type'), /^text\/event-stream/);
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    let events = '';
+    while (events.split('\n\n').length < 10) events += (await reader.read()).value;
+    assert.match(events, /^(data: \{"text":".*"\}\n\n)+/);
+    const asked = async () => {
+      out = '';
+      child.kill('SIGUSR2');
+      await until(() => /UNFINISHED \d+\n/.test(out), 'an answer');
+      return Number(/UNFINISHED (\d+)/.exec(out)[1]);
+    };
+    assert.equal(await asked(), 1);
+    leaving.abort();
+    await assert.rejects(async () => {
+      while (!(await reader.read()).done);
+    });
+    for (const end = Date.now() + 10_000; (await asked()) > 0; ) assert.ok(Date.now() < end, 'the slot is not free');
+  });
+}
+
+test('next-route.mjs answers a request, and its signal stops it', { timeout: 60_000 }, async () => {
+  // The examples are outside of the package, whose name they could not resolve from there.
+  const own = JSON.stringify(new URL('../dist/index.mjs', import.meta.url).href);
+  const code = readFileSync(`${EXAMPLES}/next-route.mjs`, 'utf8').replace("from 'mullama'", `from ${own}`);
+  const { POST } = await import(`data:text/javascript,${encodeURIComponent(code)}`);
+  const ask = (signal) => new Request('http://localhost/', { method: 'POST', body: '{"prompt": "Hello"}', ...(signal && { signal }) });
+  const response = await POST(ask());
+  assert.ok((await response.text()).length > 5);
+  const controller = new AbortController();
+  const stopped = await POST(ask(controller.signal));
+  const reader = stopped.body.getReader();
+  await reader.read();
+  controller.abort();
+  await assert.rejects(async () => {
+    for (;;) if ((await reader.read()).done) break;
+  }, { name: 'AbortError' });
+});
+
+test('worker.mjs streams from its worker', { timeout: 60_000 }, async () => {
+  const { code, out, err } = await ended(start(readFileSync(`${EXAMPLES}/worker.mjs`, 'utf8')));
+  assert.deepEqual([code, err], [0, '']);
+  assert.ok(out.length > 20);
+});

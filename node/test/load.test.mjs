@@ -1,0 +1,111 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import { collect, context, ENDLESS, PROMPT, until } from './support.mjs';
+
+// Numbers for a machine that does something else as well; the release checks set more.
+const SECONDS = Number(process.env.MULLAMA_TEST_SECONDS ?? 10);
+const ABANDONED = Number(process.env.MULLAMA_TEST_ABANDONED ?? 2000);
+
+const megabytes = () => process.memoryUsage().rss / 2 ** 20;
+
+test('streams that are abandoned leave memory flat', { timeout: 600_000 }, async () => {
+  const engine = await context();
+  // Half of them are not even read; all are left to the collector.
+  const open = async (isRead) => {
+    const stream = engine.generateStream(PROMPT, { ...ENDLESS, bufferSize: 4 });
+    if (isRead) await stream.next();
+  };
+  const abandon = async (count) => {
+    for (let at = 0; at < count; at++) {
+      await open(at % 2 === 0);
+      if (at % 32 === 31) {
+        await collect();
+        await until(() => engine.unfinished < 40);
+      }
+    }
+    for (let round = 0; round < 100 && engine.unfinished > 0; round++) await collect();
+    assert.equal(engine.unfinished, 0);
+  };
+  await abandon(ABANDONED / 4);
+  const before = megabytes();
+  await abandon(ABANDONED);
+  assert.ok(megabytes() - before < 16, `${before} MB became ${megabytes()} MB`);
+});
+
+test('after 64 streams with random aborts all slots are free, and every text is a prefix of the whole', { timeout: 600_000 }, async () => {
+  const engine = await context();
+  const settings = { maxTokens: 60, temperature: 0, ignoreEos: true, timeoutMs: 0, bufferSize: 8 };
+  const { text: whole } = await engine.generate(PROMPT, settings);
+  const end = Date.now() + SECONDS * 1000;
+  let streams = 0;
+  const reader = async () => {
+    while (Date.now() < end) {
+      const controller = new AbortController();
+      const stream = engine.generateStream(PROMPT, { ...settings, deterministic: false }, { signal: controller.signal });
+      const timer = setTimeout(() => controller.abort(), Math.random() * 300);
+      let text = '';
+      try {
+        for await (const token of stream) {
+          text += token;
+          const dice = Math.random();
+          if (dice < 0.01) break;
+          if (dice < 0.02) stream.cancel();
+          if (dice < 0.03) await sleep(20);
+        }
+      } catch (error) {
+        assert.equal(error.name, 'AbortError');
+      }
+      clearTimeout(timer);
+      streams++;
+      assert.equal(text, stream.text.slice(0, text.length));
+      // Batches of other shapes may decide near-ties otherwise, so only the beginning is compared.
+      assert.equal(text.slice(0, 8), whole.slice(0, Math.min(8, text.length)));
+    }
+  };
+  await Promise.all(Array.from({ length: 64 }, reader));
+  assert.ok(streams > 64, `${streams} streams`);
+  await until(() => engine.unfinished === 0);
+  await until(() => {
+    const { queued, running, paused } = engine.stats();
+    return queued + running + paused === 0;
+  });
+});
+
+test('seven slow readers do not slow a fast one down', { timeout: 120_000 }, async () => {
+  const engine = await context();
+  const settings = { ...ENDLESS, maxTokens: 200, bufferSize: 4 };
+  const slow = Array.from({ length: 7 }, () => engine.generateStream(PROMPT, settings));
+  const reading = slow.map(async (stream) => {
+    for await (const _ of stream) await sleep(200);
+  });
+  await until(() => slow.every((stream) => stream.buffered === 4));
+  const fast = engine.generateStream(PROMPT, settings);
+  let count = 0;
+  for await (const _ of fast) count++;
+  assert.equal(count, 200);
+  // Together they waited, and none of them is as far as the fast one.
+  for (const stream of slow) assert.ok(stream.tokensGenerated < 100, `${stream.tokensGenerated}`);
+  for (const stream of slow) stream.close();
+  await Promise.all(reading);
+});
+
+test('the event loop keeps its beat beside eight streams', { timeout: 120_000 }, async () => {
+  const engine = await context();
+  const settings = { ...ENDLESS, maxTokens: 300 };
+  const delay = monitorEventLoopDelay({ resolution: 5 });
+  delay.enable();
+  const counts = await Promise.all(
+    Array.from({ length: 8 }, async () => {
+      let count = 0;
+      for await (const _ of engine.generateStream(PROMPT, settings)) count++;
+      return count;
+    }),
+  );
+  delay.disable();
+  assert.deepEqual(counts, Array(8).fill(300));
+  // A busy machine delays everybody; what this finds is a loop that is held for a whole stream.
+  assert.ok(delay.percentile(50) / 1e6 < 20, `median ${delay.percentile(50) / 1e6} ms`);
+});
