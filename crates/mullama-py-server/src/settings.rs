@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mullama::{ModelOptions, MullamaError};
-use mullama_hub::{Hub, HubConfig};
+use mullama_hub::{Hub, HubConfig, ModelName};
 use mullama_py_common::settings::context_params;
 use mullama_py_common::to_py;
-use mullama_server::{Listen, LoadOptions, ModelSource, ModelSpec, ServerConfig, State, TlsFiles};
+use mullama_server::{Listen, LoadOptions, ModelSource, ModelSpec, ServerConfig, State, Telemetry, TlsFiles};
 use pyo3::prelude::*;
 
 /// The settings by name. The package checks their ranges.
@@ -74,16 +74,19 @@ impl Settings<'_> {
             max_loaded: self.max_loaded,
             idle_unload: self.idle_unload.map(Duration::from_secs_f64),
         };
+        for (_, source) in &self.models {
+            check_file(&hub, source).map_err(|error| to_py(py, &error))?;
+        }
         let spec = |(name, source): &(String, String)| ModelSpec {
             name: name.clone(),
             source: ModelSource::Named(source.clone()),
         };
         let models = self.models.iter().map(spec).collect();
-        Ok(State::new(models, options, self.config(), Some(hub)))
+        State::new(models, options, self.config()?, Some(hub)).map_err(|error| to_py(py, &error))
     }
 
-    fn config(self) -> ServerConfig {
-        ServerConfig {
+    fn config(self) -> PyResult<ServerConfig> {
+        Ok(ServerConfig {
             max_connections: self.max_connections,
             header_timeout: Duration::from_secs_f64(self.header_timeout),
             body_timeout: Duration::from_secs_f64(self.body_timeout),
@@ -101,6 +104,16 @@ impl Settings<'_> {
             metrics: self.metrics,
             allow_pull: self.allow_pull,
             tls: self.tls_cert.zip(self.tls_key).map(|(certificates, key)| TlsFiles { certificates, key }),
-        }
+            telemetry: Telemetry::from_env()?,
+        })
+    }
+}
+
+/// A file that is given by its path must be there when the server starts. The models of other names are found, or
+/// downloaded, when they are first used.
+fn check_file(hub: &Hub, source: &str) -> Result<(), MullamaError> {
+    match ModelName::parse(source) {
+        Ok(ModelName::Path(_)) | Err(_) => hub.find(source).map(drop),
+        Ok(_) => Ok(()),
     }
 }

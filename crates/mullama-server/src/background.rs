@@ -3,18 +3,23 @@
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 
+use crate::limits::check_number;
 use crate::server::Server;
 use crate::state::State;
 use crate::transport::Listen;
 
-/// The maximum number of threads for blocking work, such as loading a model; they end when idle.
+/// The maximum number of threads for blocking work, such as reading a large body; they end when idle. Work that may take
+/// long, such as loading a model, is limited to a few of them.
 const BLOCKING_THREADS: usize = 16;
+/// The numbers of threads for connections.
+const THREADS: RangeInclusive<usize> = 1..=1024;
 
 /// How far a server is told to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
@@ -39,8 +44,10 @@ impl RunningServer {
     /// Binds the socket and starts to serve, with this many threads for connections.
     ///
     /// # Errors
-    /// Those of [`Server::bind`], and if the system refuses threads.
+    /// Those of [`Server::bind`], a number of threads outside 1 to 1024, and if the system refuses threads.
     pub fn start(listen: Listen, state: State, threads: usize) -> io::Result<Self> {
+        check_number("threads", threads, &THREADS)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
             .max_blocking_threads(BLOCKING_THREADS)
@@ -127,7 +134,26 @@ async fn serve(server: Server, orders: watch::Receiver<Order>) {
         }
     };
     tokio::select! {
-        _ = server.run(until(Order::Drain)) => {}
+        () = server.run(until(Order::Drain)) => {}
         () = until(Order::Abort) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::RunningServer;
+    use crate::{Listen, LoadOptions, ServerConfig, State};
+
+    #[test]
+    fn a_server_without_threads_or_with_too_many_is_refused() {
+        for threads in [0, usize::MAX] {
+            let state = State::new(Vec::new(), LoadOptions::default(), ServerConfig::default(), None).expect("valid");
+            let listen = Listen::Tcp("127.0.0.1".to_owned(), 0);
+            let error = RunningServer::start(listen, state, threads).expect_err("out of range");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            assert!(error.to_string().contains("threads is "), "{error}");
+        }
     }
 }

@@ -5,10 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Most connections that a server may be told to keep open.
-const MOST_CONNECTIONS: usize = 1 << 20;
-/// Most bytes of a body that a server may be told to take.
-const MOST_BODY_BYTES: usize = 1 << 30;
+use crate::telemetry::Telemetry;
 
 /// The bounds and the behaviour of a server. The defaults are safe on a machine that others can reach.
 #[derive(Clone)]
@@ -49,6 +46,8 @@ pub struct ServerConfig {
     pub allow_pull: bool,
     /// The certificate chain and the private key, as PEM files; `None` is plain HTTP.
     pub tls: Option<TlsFiles>,
+    /// Where the spans of generations go; by default, none are recorded.
+    pub telemetry: Telemetry,
 }
 
 /// The files of a TLS server.
@@ -80,32 +79,12 @@ impl Default for ServerConfig {
             metrics: true,
             allow_pull: true,
             tls: None,
+            telemetry: Telemetry::default(),
         }
     }
 }
 
 impl ServerConfig {
-    /// # Errors
-    /// If a setting is out of its range.
-    pub(crate) fn check(&self) -> io::Result<()> {
-        if !(1..=MOST_CONNECTIONS).contains(&self.max_connections) {
-            let range = format!("1 to {MOST_CONNECTIONS}");
-            return Err(invalid(format!("max_connections is {}, but must be {range}", self.max_connections)));
-        }
-        if !(1..=MOST_BODY_BYTES).contains(&self.max_body_bytes) {
-            let range = format!("1 to {MOST_BODY_BYTES}");
-            return Err(invalid(format!("max_body_bytes is {}, but must be {range}", self.max_body_bytes)));
-        }
-        let is_key = |key: &String| !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic());
-        match self.api_keys.iter().position(|key| !is_key(key)) {
-            Some(index) => {
-                let rule = "API keys consist of printable ASCII characters without spaces";
-                Err(invalid(format!("API key {} is empty or has other characters; {rule}", index + 1)))
-            }
-            None => Ok(()),
-        }
-    }
-
     /// # Errors
     /// If other machines could reach this address and would need no key.
     pub(crate) fn check_address(&self, address: SocketAddr) -> io::Result<()> {
@@ -119,10 +98,6 @@ impl ServerConfig {
         );
         Err(io::Error::new(io::ErrorKind::PermissionDenied, message))
     }
-}
-
-fn invalid(message: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, message)
 }
 
 impl std::fmt::Debug for ServerConfig {

@@ -1,10 +1,13 @@
 //! Errors of requests: an HTTP status, a stable code and a message that names the field.
 
 use axum::http::StatusCode;
-use mullama::{DownloadFailure, Fact, MullamaError, StreamFailure};
+use mullama::{Deadline, DownloadFailure, Fact, MullamaError, StreamFailure};
 
 /// Most characters of a message. It may repeat parts of the request.
 const MOST_CHARS: usize = 1000;
+
+/// Most characters of the path of a field, so that the message has room for what is wrong with it.
+const MOST_PATH_CHARS: usize = 256;
 
 /// An error that a client is told. Each dialect writes it in its own shape.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,11 +20,20 @@ pub(crate) struct ApiError {
     pub(crate) field: Option<String>,
     /// Seconds after which the request may succeed.
     pub(crate) retry_after: Option<u64>,
+    /// The tokens of a prompt that is too long, and the most that fit.
+    pub(crate) overflow: Option<(usize, usize)>,
 }
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: shortened(message.into()), field: None, retry_after: None }
+        Self {
+            status,
+            code,
+            message: shortened(message.into(), MOST_CHARS),
+            field: None,
+            retry_after: None,
+            overflow: None,
+        }
     }
 
     /// The request cannot be understood.
@@ -31,8 +43,27 @@ impl ApiError {
 
     /// A field of the request has a wrong value. The message continues the path of the field.
     pub(crate) fn field(path: impl Into<String>, message: impl std::fmt::Display) -> Self {
-        let path = path.into();
+        let path = shortened(path.into(), MOST_PATH_CHARS);
         Self { field: Some(path.clone()), ..Self::invalid(format!("{path} {message}")) }
+    }
+
+    /// The error with another name for a field that this endpoint calls so.
+    pub(crate) fn renamed(self, field: &str, name: &str) -> Self {
+        if self.field.as_deref() != Some(field) {
+            return self;
+        }
+        let message = self.message.strip_prefix(field).map(|rest| format!("{name}{rest}"));
+        Self { field: Some(name.to_owned()), message: message.unwrap_or(self.message), ..self }
+    }
+
+    /// The request ran into a fault of the server.
+    pub(crate) fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "the server failed on this request")
+    }
+
+    /// Others take what the request needs; it may succeed after this many seconds.
+    pub(crate) fn overloaded(message: impl Into<String>, seconds: u64) -> Self {
+        Self { retry_after: Some(seconds), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "OVERLOADED", message) }
     }
 
     pub(crate) fn not_found(message: impl Into<String>) -> Self {
@@ -40,9 +71,9 @@ impl ApiError {
     }
 }
 
-/// A text without what is beyond the limit of messages.
-fn shortened(mut text: String) -> String {
-    if let Some((end, _)) = text.char_indices().nth(MOST_CHARS) {
+/// A text without what is beyond so many characters.
+fn shortened(mut text: String, most: usize) -> String {
+    if let Some((end, _)) = text.char_indices().nth(most) {
         text.truncate(end);
         text.push('…');
     }
@@ -59,7 +90,10 @@ pub(crate) fn status(error: &MullamaError) -> StatusCode {
         | MullamaError::InvalidPrompt(_)
         | MullamaError::ChatTemplate(_)
         | MullamaError::ContextOverflow { .. } => StatusCode::BAD_REQUEST,
-        MullamaError::Overloaded { .. } | MullamaError::PromptsOverloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
+        MullamaError::Overloaded { .. }
+        | MullamaError::PausedOverloaded { .. }
+        | MullamaError::Displaced { .. }
+        | MullamaError::PromptsOverloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
         MullamaError::StreamTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
         MullamaError::Closed { .. } => StatusCode::SERVICE_UNAVAILABLE,
     }
@@ -73,7 +107,14 @@ impl From<MullamaError> for ApiError {
             MullamaError::ChatTemplate(_) => Some("messages".to_owned()),
             _ => None,
         };
-        Self { field, ..Self::new(status(&error), error.code(), public_message(&error)) }
+        let overflow = match &error {
+            // The context also has room for a token of the answer.
+            MullamaError::ContextOverflow { prompt_tokens, context_len, .. } => {
+                Some((*prompt_tokens, context_len.saturating_sub(1)))
+            }
+            _ => None,
+        };
+        Self { field, overflow, ..Self::new(status(&error), error.code(), public_message(&error)) }
     }
 }
 
@@ -93,6 +134,11 @@ fn public_message(error: &MullamaError) -> String {
             };
             format!("the server cannot download {name}: {reason}")
         }
+        MullamaError::StreamTimeout { deadline: deadline @ Deadline::Total, .. } => {
+            // The limit may be the server's own, which a client can only shorten.
+            let (removed, told) = (format!("{deadline}=0 removes the limit"), "the limit is the server's, or ");
+            error.message().replace(&removed, &format!("{told}{deadline} of the request where that is shorter"))
+        }
         error if error.facts().iter().any(|(_, fact)| matches!(fact, Fact::Path(_))) => error.code().to_owned(),
         error => error.message(),
     }
@@ -104,7 +150,7 @@ mod tests {
 
     use mullama::{ModelLoadFailure, MullamaError, StreamFailure};
 
-    use super::{ApiError, MOST_CHARS};
+    use super::{ApiError, MOST_CHARS, MOST_PATH_CHARS};
 
     #[test]
     fn clients_are_told_no_path_of_the_servers_machine() {
@@ -129,6 +175,9 @@ mod tests {
         let value = "é".repeat(100_000);
         let error = MullamaError::InvalidConfig { field: "stop", value: value.clone(), range: "short".to_owned() };
         assert_eq!(ApiError::from(error).message.chars().count(), MOST_CHARS + 1);
-        assert_eq!(ApiError::field("stop", value).message.chars().count(), MOST_CHARS + 1);
+        assert_eq!(ApiError::field("stop", &value).message.chars().count(), MOST_CHARS + 1);
+        let error = ApiError::field(value, "is wrong");
+        assert_eq!(error.field.expect("a path").chars().count(), MOST_PATH_CHARS + 1);
+        assert!(error.message.ends_with(" is wrong"), "{}", error.message);
     }
 }

@@ -1,4 +1,4 @@
-//! Ids of answers, and the time of the day.
+//! What identifies an answer: a random id with the time of its creation.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -12,6 +12,7 @@ mod generation;
 mod guard;
 mod ids;
 mod json;
+mod limits;
 mod logging;
 mod metrics;
 mod models;
@@ -22,6 +23,7 @@ mod router;
 mod server;
 mod state;
 mod stop;
+mod telemetry;
 mod transport;
 mod websocket;
 
@@ -31,6 +33,7 @@ pub use models::{LoadOptions, ModelSource, ModelSpec};
 pub use router::router;
 pub use server::{Listen, Server};
 pub use state::State;
+pub use telemetry::Telemetry;
 
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/server.md")]

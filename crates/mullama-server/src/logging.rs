@@ -11,7 +11,8 @@ const SHOWN_CHARS: usize = 200;
 #[derive(Debug)]
 pub(crate) struct Access {
     pub(crate) method: &'static str,
-    /// The path without the query, as it was sent: percent-encoded, so it has no line breaks.
+    /// The path without the query, as it was sent: percent-encoded, so it has no line breaks. If it ends with the id of
+    /// a stream, it is the path of the route.
     pub(crate) path: String,
     pub(crate) status: u16,
 }

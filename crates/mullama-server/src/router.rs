@@ -2,21 +2,26 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::Request;
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderName, HeaderValue, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 
 use crate::dialect::{RequestId, anthropic, llama_server, ollama, openai, with_errors};
 use crate::error::ApiError;
 use crate::guard::{self, Guard};
 use crate::state::State;
-use crate::websocket;
-use crate::{ids, metrics, openapi, page, resume};
+use crate::{ids, metrics, openapi, page, resume, telemetry, websocket};
 
 /// All endpoints over these models, to be served alone or mounted in a program's own router.
+///
+/// A mounted router does not know where its requests come from, so it takes the names of hosts as strictly as for clients
+/// on this machine: besides addresses and `localhost`, the names by which clients call the program belong in
+/// [`allowed_hosts`](crate::ServerConfig::allowed_hosts). The settings of connections, such as
+/// [`max_connections`](crate::ServerConfig::max_connections) and [`tls`](crate::ServerConfig::tls), have no effect there.
 pub fn router(state: State) -> Router {
     let own = Router::new()
         .route("/health", get(health))
@@ -24,7 +29,7 @@ pub fn router(state: State) -> Router {
         .fallback(async || ApiError::not_found("there is no such path"));
     let guard = Arc::new(Guard::new(state.config(), state.stop().clone()));
     let websocket = if state.config().websocket { websocket::routes() } else { Router::new() };
-    Router::new()
+    let all = Router::new()
         .merge(with_errors(own, openai::error_response))
         .merge(websocket)
         .merge(resume::routes())
@@ -35,11 +40,28 @@ pub fn router(state: State) -> Router {
         .merge(with_errors(page::routes(), openai::error_response))
         .merge(with_errors(openapi::routes(), openai::error_response))
         .merge(with_errors(metrics::routes(state.config().metrics), openai::error_response))
-        .layer(middleware::from_fn_with_state(state.clone(), resume::layer))
+        .layer(Extension(Arc::clone(state.resumable())))
         .layer(middleware::from_fn_with_state(guard, guard::admit))
         .layer(middleware::from_fn(with_id))
-        .layer(middleware::from_fn_with_state(state.clone(), metrics::observed))
-        .with_state(state)
+        .layer(middleware::from_fn_with_state(state.clone(), metrics::observed));
+    let all = telemetry::layer(all, &state).with_state(state);
+    // A layer sees requests before their paths are matched only around a router that matches none itself.
+    Router::new().fallback_service(all).layer(middleware::from_fn(without_slash))
+}
+
+/// Takes slashes off the end of the path: clients that join an address and a path may write one there.
+async fn without_slash(mut request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let kept = path.trim_end_matches('/').len().max(1);
+    if kept < path.len() {
+        let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+        let mut parts = request.uri().clone().into_parts();
+        parts.path_and_query = PathAndQuery::try_from(format!("{}{query}", &path[..kept])).ok();
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+    next.run(request).await
 }
 
 /// The server answers: nothing here waits for a model.

@@ -30,8 +30,8 @@ impl Server {
     /// Binds the socket, so that its errors come before any model is loaded.
     ///
     /// # Errors
-    /// What the system answers to the address, what is wrong with the files of TLS, and settings that are out of their
-    /// ranges or would let anybody in: an address beyond this machine needs API keys.
+    /// What the system answers to the address, what is wrong with the files of TLS, and settings that would let anybody
+    /// in: an address beyond this machine needs API keys.
     pub async fn bind(listen: &Listen, state: State) -> io::Result<Self> {
         if matches!(listen, Listen::Unix(_)) && state.config().tls.is_some() {
             return Err(io::Error::new(
@@ -39,7 +39,6 @@ impl Server {
                 "a Unix socket is served without TLS; remove the certificate",
             ));
         }
-        state.config().check()?;
         let tls = state.config().tls.as_ref().map(transport::acceptor).transpose()?;
         Ok(Self { listener: Listener::bind(listen, state.config()).await?, tls, state })
     }
@@ -56,23 +55,30 @@ impl Server {
 
     /// Serves until `shutdown` completes; then running requests may end, at most for the drain timeout, after which
     /// their streams end with an error. Dropping the future closes everything at once.
-    ///
-    /// # Errors
-    /// None at present; an error of one connection ends that connection.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+    /// An error of one connection ends that connection.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self { listener, tls, state } = self;
+        let _ending = EndsResumable(state.clone());
         let (stop, stopping) = watch::channel(false);
         state.stop().set(Phase::Serving);
         let accept = transport::accept_all(listener, tls, &state, stopping);
         let mut accept = std::pin::pin!(accept);
         tokio::select! {
-            () = accept.as_mut() => return Ok(()),
+            () = accept.as_mut() => return,
             () = shutdown => {}
         }
         state.stop().set(Phase::Draining);
         stop.send_replace(true);
         accept.await;
-        state.resumable().clear();
-        Ok(())
+        state.config().telemetry.flush().await;
+    }
+}
+
+/// Ends the streams that wait for clients to come back, however the server ends.
+struct EndsResumable(State);
+
+impl Drop for EndsResumable {
+    fn drop(&mut self) {
+        self.0.resumable().clear();
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use tokio::sync::watch;
+use tokio::task::JoinError;
 
 use crate::error::ApiError;
 
@@ -52,4 +53,24 @@ impl Stop {
 pub(crate) fn stopping() -> ApiError {
     let error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "CLOSED", "the server is stopping");
     ApiError { retry_after: Some(RETRY_AFTER), ..error }
+}
+
+/// The answer to a request whose work on another thread has no result: it ran into a fault, or the threads end.
+pub(crate) fn unfinished(error: &JoinError) -> ApiError {
+    if error.is_panic() { ApiError::internal() } else { stopping() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unfinished;
+
+    #[tokio::test]
+    async fn a_panic_is_a_fault_of_the_server_and_a_task_that_is_stopped_is_not() {
+        let panicked = tokio::task::spawn_blocking(|| panic!("a fault")).await.expect_err("it panics");
+        assert_eq!((unfinished(&panicked).status.as_u16(), unfinished(&panicked).code), (500, "INTERNAL"));
+        let stopped = tokio::spawn(std::future::pending::<()>());
+        stopped.abort();
+        let stopped = stopped.await.expect_err("it is stopped");
+        assert_eq!((unfinished(&stopped).status.as_u16(), unfinished(&stopped).code), (503, "CLOSED"));
+    }
 }

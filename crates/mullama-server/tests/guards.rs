@@ -2,8 +2,13 @@
 
 mod support;
 
-use mullama::ContextParams;
-use mullama_server::{Listen, LoadOptions, Server, ServerConfig, State};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::Request;
+use mullama::{ContextParams, MullamaError};
+use mullama_server::{Listen, LoadOptions, Server, ServerConfig, State, router};
+use tower_service::Service;
 
 use support::{Running, chat, get, post, start, start_default};
 
@@ -30,7 +35,7 @@ async fn a_server_with_keys_answers_only_those_who_send_one() {
         for answer in [server.ask(chat_with(header)).await, server.ask(get("/v1/models", header)).await] {
             assert_eq!((answer.status, answer.code().as_str()), (401, "INVALID_API_KEY"), "{header}");
             assert!(answer.head.contains("www-authenticate: bearer"), "{}", answer.head);
-            assert!(!answer.body.contains("key\"") && !answer.body.contains("first"), "{}", answer.body);
+            assert!(!answer.body.contains("second-key") && !answer.body.contains("first"), "{}", answer.body);
         }
     }
     assert_eq!(server.ask(get("/no-such-path", "")).await.status, 401, "paths are not told to strangers");
@@ -50,7 +55,7 @@ async fn a_large_body_without_a_key_is_answered_and_not_reset() {
 #[tokio::test]
 async fn an_address_that_others_can_reach_needs_keys_or_the_word_that_it_needs_none() {
     let bind = async |config: ServerConfig| {
-        let state = State::new(Vec::new(), LoadOptions::default(), config, None);
+        let state = State::new(Vec::new(), LoadOptions::default(), config, None).expect("valid settings");
         Server::bind(&Listen::Tcp("0.0.0.0".to_owned(), 0), state).await
     };
     let error = bind(ServerConfig::default()).await.expect_err("no keys");
@@ -58,11 +63,6 @@ async fn an_address_that_others_can_reach_needs_keys_or_the_word_that_it_needs_n
     let keys = ServerConfig { api_keys: vec!["key".to_owned()], ..ServerConfig::default() };
     assert!(bind(keys).await.is_ok());
     assert!(bind(ServerConfig { allow_no_keys: true, ..ServerConfig::default() }).await.is_ok());
-    for key in ["", "two words", "line\nbreak", "é"] {
-        let config = ServerConfig { api_keys: vec![key.to_owned()], ..ServerConfig::default() };
-        let error = bind(config).await.expect_err("a key that no header can hold");
-        assert!(error.to_string().contains("API key 1"), "{error}");
-    }
 }
 
 #[tokio::test]
@@ -80,6 +80,60 @@ async fn a_web_page_cannot_use_a_local_model_unasked() {
     assert!(!answer.head.contains("access-control-allow"), "{}", answer.head);
     assert_eq!(server.ask(chat_with("Origin: http://localhost\r\n")).await.status, 200, "the server's own page");
     server.until("only the server's own page has used the model", |stats| stats.tokens_generated == 1).await;
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_embeds_nothing_of_the_server() {
+    let server = start_default().await;
+    let look = |headers: &str| get("/v1/models", headers);
+    for mode in ["", "Sec-Fetch-Mode: no-cors\r\n", "Sec-Fetch-Mode: cors\r\nOrigin: http://evil.com\r\n"] {
+        let answer = server.ask(look(&format!("Sec-Fetch-Site: cross-site\r\n{mode}"))).await;
+        assert_eq!((answer.status, answer.code().as_str()), (403, "ORIGIN_NOT_ALLOWED"), "{mode}");
+    }
+    for headers in ["Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n", "Sec-Fetch-Site: same-origin\r\n"] {
+        assert_eq!(server.ask(look(headers)).await.status, 200, "{headers}");
+    }
+}
+
+#[tokio::test]
+async fn a_mounted_router_takes_only_the_names_that_it_is_given() {
+    let app = |allowed_hosts: &[&str]| {
+        let allowed_hosts = allowed_hosts.iter().map(|&host| host.to_owned()).collect();
+        let config = ServerConfig { allowed_hosts, ..ServerConfig::default() };
+        router(State::new(Vec::new(), LoadOptions::default(), config, None).expect("valid settings"))
+    };
+    for (host, allowed, status) in [
+        ("api.example", &[][..], 403),
+        ("localhost:3000", &[], 200),
+        ("api.example", &["api.example"], 200),
+        ("evil.com", &["api.example"], 403),
+        ("evil.com", &["*"], 200),
+    ] {
+        let request = Request::get("/v1/models").header("host", host).body(Body::empty()).expect("a request");
+        let response = app(allowed).call(request).await.expect("a router does not fail");
+        assert_eq!(response.status(), status, "{host} {allowed:?}");
+    }
+}
+
+#[tokio::test]
+async fn settings_are_checked_before_there_is_a_router_or_a_server() {
+    for config in [
+        ServerConfig { api_keys: vec![String::new()], ..ServerConfig::default() },
+        ServerConfig { write_timeout: Duration::MAX, ..ServerConfig::default() },
+        ServerConfig { max_connections: 0, ..ServerConfig::default() },
+        ServerConfig { allowed_origins: vec!["junk".to_owned()], ..ServerConfig::default() },
+    ] {
+        let error = State::new(Vec::new(), LoadOptions::default(), config, None).expect_err("out of range");
+        assert!(matches!(error, MullamaError::InvalidConfig { .. }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_upgrade_is_told_to_what() {
+    let server = start_with(ServerConfig { websocket: true, ..ServerConfig::default() }).await;
+    let answer = server.ask(get("/ws", "")).await;
+    assert_eq!(answer.status, 426);
+    assert!(answer.head.contains("upgrade: websocket"), "{}", answer.head);
 }
 
 #[tokio::test]
@@ -183,12 +237,14 @@ async fn malformed_http_is_refused_and_never_smuggled() {
         client.send(format!("{start}{headers}\r\n{body}{smuggled}")).await;
         let all = client.read_to_end().await;
         let statuses: Vec<&str> = all.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
-        assert!(statuses.iter().all(|status| status.starts_with('4')), "{headers:?}: {statuses:?}");
+        let is_refused = !statuses.is_empty() && statuses.iter().all(|status| status.starts_with('4'));
+        assert!(is_refused, "{headers:?}: {statuses:?}");
     }
     for request in ["\0\0\0\0\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "\x16\x03\x01\x02\x00\x01"] {
         let mut client = server.connect().await;
         client.send(request).await;
-        drop(client);
+        let read = client.read_to_end().await;
+        assert!(read.starts_with("HTTP/1.1 400"), "{request:?}: {read}");
     }
     let huge = format!("GET /health HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(100_000));
     assert_eq!(server.ask(huge).await.status, 431);

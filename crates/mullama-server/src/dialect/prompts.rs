@@ -7,18 +7,13 @@ use crate::error::ApiError;
 use crate::json::Json;
 
 /// Most prompts of one request.
-const MOST_PROMPTS: usize = 128;
+pub(crate) const MOST_PROMPTS: usize = 128;
 
 /// A text, a list of token ids, or a list of these.
 pub(crate) fn read_prompts(value: &Json<'_>) -> Result<Vec<Prompt>, ApiError> {
     match value.value() {
         Value::Array(items) if items.first().is_some_and(|first| !first.is_number()) => {
-            if items.len() > MOST_PROMPTS {
-                return Err(
-                    value.error(format_args!("has {} prompts, but must have at most {MOST_PROMPTS}", items.len()))
-                );
-            }
-            value.list()?.iter().map(read_prompt).collect()
+            value.list_of(MOST_PROMPTS, "prompts")?.map(|item| read_prompt(&item)).collect()
         }
         _ => read_prompt(value).map(|prompt| vec![prompt]),
     }
@@ -35,7 +30,5 @@ pub(crate) fn read_prompt(value: &Json<'_>) -> Result<Prompt, ApiError> {
 
 /// A list of token ids.
 pub(crate) fn read_tokens(value: &Json<'_>) -> Result<Vec<TokenId>, ApiError> {
-    let token =
-        |item: &Json<'_>| item.integer(0, TokenId::MAX.into()).map(|id| TokenId::try_from(id).unwrap_or_default());
-    value.list()?.iter().map(token).collect()
+    value.list()?.map(|item| item.integer(0..=TokenId::MAX)).collect()
 }

@@ -3,16 +3,26 @@
 use mullama::{DynamicValue as _, MullamaError, StreamConfig};
 use serde_json::Value;
 
+use super::samplers;
 use crate::error::ApiError;
-use crate::json::Json;
 use crate::json::fields::{Field, Handling, NOT_YET, field};
-use Handling::{NoEffect, Only, Read, Sets};
+use crate::json::{Json, Kind};
+use Handling::{Checked, NoEffect, Only, OnlyYet, Read, Sets};
+
+/// What moves the window of a context, which is never moved here.
+pub(crate) const NEVER_SHIFTED: Handling =
+    NoEffect(Kind::Integer(-1, i32::MAX as i64), "a context is never shifted: an answer ends where it is full");
+/// A number of tokens; -1 is as many as fit.
+pub(crate) const COUNT_OF_TOKENS: Handling = Checked(Kind::Integer(-1, u32::MAX as i64));
+/// Most log-probabilities beside a token.
+pub(crate) const MOST_LOGPROBS: u32 = 20;
 
 /// Fields of llama-server's API that every dialect of completions takes, and mullama's own.
 pub(crate) const EXTENSIONS: &[Field] = &[
     field("top_k", Sets("top_k")),
     field("min_p", Sets("min_p")),
     field("typical_p", Sets("typical_p")),
+    field("typ_p", Sets("typical_p")),
     field("repeat_penalty", Sets("repeat_penalty")),
     field("repetition_penalty", Sets("repeat_penalty")),
     field("repeat_last_n", Sets("repeat_last_n")),
@@ -36,17 +46,20 @@ pub(crate) const EXTENSIONS: &[Field] = &[
     field("ttft_timeout_ms", Sets("ttft_timeout_ms")),
     field("queue_timeout_ms", Sets("queue_timeout_ms")),
     field("deterministic", Sets("deterministic")),
-    field("cache_prompt", Read),
-    field("timings_per_token", Read),
+    field("cache_prompt", Checked(Kind::Flag)),
+    field("timings_per_token", Checked(Kind::Flag)),
     field("id_slot", Only(&["-1"])),
-    field("grammar", NOT_YET),
+    field("grammar", OnlyYet(&["\"\""])),
     field("json_schema", NOT_YET),
     field("lora", Only(&["[]"])),
-    field("samplers", Handling::Refused("cannot be changed: the samplers run in llama.cpp's default order")),
-    field("n_keep", NoEffect("contexts are never shifted")),
-    field("n_discard", NoEffect("contexts are never shifted")),
+    field("samplers", Read),
+    field("reasoning_format", Only(&["\"none\"", "\"auto\""])),
+    field("penalize_nl", Checked(Kind::Flag)),
+    field("tfs_z", Only(&["1"])),
+    field("n_keep", NEVER_SHIFTED),
+    field("n_discard", NEVER_SHIFTED),
     field("stream_delay_ms", Sets("stream_delay_ms")),
-    field("priority", Handling::Refused("is not a client's to choose")),
+    field("priority", Handling::Refused("cannot be set by clients")),
     field("min_keep", Only(&["0"])),
     field("post_sampling_probs", Only(&["false"])),
     field("return_tokens", Only(&["false"])),
@@ -57,28 +70,54 @@ pub(crate) const EXTENSIONS: &[Field] = &[
     field("response_fields", NOT_YET),
 ];
 
-/// What is common to the fields that are read and not set: seeds, stop sequences and the use of cached prefixes.
+/// What is common to the fields that are read and not set: seeds, stop sequences, samplers and the use of cached
+/// prefixes.
 pub(crate) fn read_common(body: &Json<'_>, config: &mut StreamConfig) -> Result<(), ApiError> {
     if let Some(seed) = body.get("seed")? {
-        config.seed = folded(seed.integer(i64::MIN, i64::MAX)?);
+        config.seed = folded(seed.integer(i64::MIN..=i64::MAX)?);
     }
     if let Some(stop) = body.get("stop")? {
-        config.stop_sequences = texts(&stop)?;
+        config.stop_sequences = stop_sequences(&stop)?;
         if let Err(error @ MullamaError::InvalidConfig { field: "stop_sequences", .. }) = config.validate() {
             return Err(stop.raised(error));
         }
     }
-    if let Some(cache) = body.get("cache_prompt")?
-        && !cache.flag()?
-    {
+    for name in ["penalize_nl", "penalize_newline"] {
+        if !body.flag_or(name, true)? && samplers::penalizes(config) {
+            let message = "must be true together with penalties: newlines are penalized as other tokens are";
+            return Err(ApiError::field(body.child(name), message));
+        }
+    }
+    if let Some(asked) = body.get("samplers")? {
+        samplers::check(&asked, config)?;
+    }
+    if !body.flag_or("cache_prompt", true)? {
+        if !body.flag_or("deterministic", true)? {
+            let message =
+                "must not be false together with deterministic: without cached prefixes the text is deterministic";
+            return Err(ApiError::field(body.child("cache_prompt"), message));
+        }
         // Prefixes are reused only where that does not change a bit of the result.
         config.deterministic = true;
     }
     Ok(())
 }
 
+/// How many of the most likely tokens are reported beside each token, for dialects that turn that on with `logprobs`.
+/// `None` reports nothing.
+pub(crate) fn read_logprobs(body: &Json<'_>) -> Result<Option<u32>, ApiError> {
+    let top = body.get("top_logprobs")?;
+    let count = top.as_ref().map_or(Ok(0), |top| top.integer(0..=MOST_LOGPROBS))?;
+    match (body.flag_or("logprobs", false)?, top) {
+        (true, _) => Ok(Some(count)),
+        // Some clients send 0 where they want none.
+        (false, Some(top)) if count > 0 => Err(top.error("needs logprobs to be true")),
+        (false, _) => Ok(None),
+    }
+}
+
 /// The sampler's seed for a seed of 64 bits, which `OpenAI` allows. llama-server's clients ask for a random one with -1.
-fn folded(seed: i64) -> Option<u32> {
+pub(crate) fn folded(seed: i64) -> Option<u32> {
     match u32::try_from(seed) {
         Ok(seed) if seed < u32::MAX => Some(seed),
         _ if seed == -1 => None,
@@ -89,18 +128,31 @@ fn folded(seed: i64) -> Option<u32> {
     }
 }
 
-/// A text, or a list of texts.
-pub(crate) fn texts(value: &Json<'_>) -> Result<Vec<String>, ApiError> {
+/// Most texts of a list.
+const MOST_TEXTS: usize = 256;
+
+/// A text, or a list of texts. Clients whose form for them was left empty send an empty text, or a list of one.
+fn stop_sequences(value: &Json<'_>) -> Result<Vec<String>, ApiError> {
+    let is_empty = |value: &Value| value == "";
     match value.value() {
+        text if is_empty(text) => Ok(Vec::new()),
         Value::String(text) => Ok(vec![text.clone()]),
-        Value::Array(_) => value.list()?.iter().map(|item| item.text().map(str::to_owned)).collect(),
+        Value::Array(items) if items.len() == 1 && is_empty(&items[0]) => Ok(Vec::new()),
+        Value::Array(_) => value.list_of(MOST_TEXTS, "strings")?.map(|item| stop_sequence(&item)).collect(),
         _ => Err(value.must_be("a string or a list of strings")),
+    }
+}
+
+fn stop_sequence(item: &Json<'_>) -> Result<String, ApiError> {
+    match item.text()? {
+        "" => Err(item.error("must not be empty: every text has an empty text at its start")),
+        text => Ok(text.to_owned()),
     }
 }
 
 /// A number of tokens; -1 is as many as fit.
 pub(crate) fn max_tokens(value: &Json<'_>) -> Result<u32, ApiError> {
-    let number = value.integer(-1, u32::MAX.into())?;
+    let number = value.integer(-1..=i64::from(u32::MAX))?;
     Ok(u32::try_from(number).unwrap_or(u32::MAX))
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use mullama::{Chat, MullamaError, Prompt, TokenId};
+use serde_json::Value;
 
 use super::blocking::blocking;
 use crate::error::ApiError;
@@ -29,7 +30,23 @@ impl Conversation {
 /// The tokens of a prompt that answers the conversation, or continues the answer that the client has begun. Dropping the
 /// future stops the work.
 pub(crate) async fn tokens(model: Arc<Loaded>, conversation: Conversation) -> Result<Vec<TokenId>, ApiError> {
-    blocking(move |go_on| tokenized(&model, &conversation, go_on)).await
+    let bytes = bytes_of(&conversation.chat) + conversation.begun.as_ref().map_or(0, String::len);
+    blocking(bytes, move |go_on| tokenized(&model, &conversation, go_on)).await
+}
+
+/// The bytes of all texts of a chat.
+pub(crate) fn bytes_of(chat: &Chat) -> usize {
+    let messages = chat.messages.iter().flat_map(|message| message.fields().values());
+    messages.chain(chat.chat_template_kwargs.values()).map(bytes_of_value).sum()
+}
+
+fn bytes_of_value(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(bytes_of_value).sum(),
+        Value::Object(fields) => fields.iter().map(|(name, value)| name.len() + bytes_of_value(value)).sum(),
+        _ => size_of::<Value>(),
+    }
 }
 
 /// The chat with the start of the assistant's next message, and then the text of it that is there. `None` if nobody waits.

@@ -35,3 +35,11 @@ pub(crate) enum Event {
     /// The stream failed; the other streams of the request are closed.
     Failed { error: MullamaError },
 }
+
+/// The log-probability that `OpenAI`'s API shows for a token that is impossible.
+const IMPOSSIBLE: f32 = -9999.0;
+
+/// A log-probability as a number that JSON has: it has no infinity.
+pub(crate) fn finite(logprob: f32) -> f32 {
+    if logprob.is_finite() { logprob } else { IMPOSSIBLE }
+}

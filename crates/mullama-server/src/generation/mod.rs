@@ -8,7 +8,7 @@ mod response;
 mod streams;
 
 pub(crate) use answer::Answer;
-pub(crate) use event::{Ending, Event, Progress};
+pub(crate) use event::{Ending, Event, Progress, finite};
 pub(crate) use frames::Frames;
 pub(crate) use prefill::Prefill;
 pub(crate) use response::{KeepAlive, respond};
@@ -23,6 +23,11 @@ pub(crate) trait Dialect: Send + Unpin + 'static {
     /// The content type of a streamed answer.
     fn content_type(&self) -> &'static str {
         "text/event-stream"
+    }
+
+    /// The id of the answer, in dialects that have one.
+    fn id(&self) -> Option<&str> {
+        None
     }
 
     /// What the request has used so far, which is told once before [`start`](Self::start).

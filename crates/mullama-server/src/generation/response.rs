@@ -37,6 +37,7 @@ pub(crate) async fn respond(
     keep_alive: KeepAlive,
 ) -> Result<Response, ApiError> {
     let model = std::sync::Arc::clone(streams.model());
+    streams.describe(dialect.id(), is_streamed);
     if !is_streamed {
         let count = streams.count();
         let answers = collect(streams, count).await.map_err(|error| model.refused(error))?;

@@ -28,10 +28,8 @@ impl Keys {
         if self.0.is_empty() {
             return Ok(());
         }
-        let bearers = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| bearer(value.as_bytes()));
-        let plain = PLAIN.iter().flat_map(|name| headers.get_all(*name)).map(HeaderValue::as_bytes);
         let (mut is_known, mut is_given) = (Choice::from(0), false);
-        for given in bearers.chain(plain) {
+        for given in given(headers) {
             is_given = true;
             for key in &self.0 {
                 is_known |= key.as_bytes().ct_eq(given);
@@ -41,7 +39,7 @@ impl Keys {
             return Ok(());
         }
         let message = if is_given {
-            "the API key is not one of this server's"
+            "the API key is not valid"
         } else {
             "this server needs an API key, as `Authorization: Bearer KEY` or `x-api-key: KEY`"
         };
@@ -49,8 +47,15 @@ impl Keys {
     }
 }
 
+/// The keys that a request gives, in whichever headers.
+pub(crate) fn given(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let bearers = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| bearer(value.as_bytes()));
+    let plain = PLAIN.iter().flat_map(|name| headers.get_all(*name)).map(HeaderValue::as_bytes);
+    bearers.chain(plain)
+}
+
 /// The token of `Bearer TOKEN`, whose scheme may be written in any case.
-pub(crate) fn bearer(value: &[u8]) -> Option<&[u8]> {
+fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then_some(token.trim_ascii())
 }

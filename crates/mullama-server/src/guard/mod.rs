@@ -15,7 +15,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 
-pub(crate) use keys::bearer;
+pub(crate) use keys::given;
 use lent::Lent;
 pub(crate) use lent::drain;
 
@@ -85,24 +85,18 @@ pub(crate) async fn admit(State(guard): State<Arc<Guard>>, mut request: Request,
     response
 }
 
-/// Marks a response that needs no check: it tells nothing, or its request was checked.
-pub(crate) fn unguarded(mut response: Response) -> Response {
-    response.extensions_mut().insert(Checked);
-    response
-}
-
 /// Checks a request before its handler runs. It belongs to each dialect's routes, so that the errors have its shape.
 pub(crate) async fn check(request: Request, next: Next) -> Response {
     let verdict = match request.extensions().get::<Arc<Guard>>() {
         Some(guard) => guard.check(&request),
-        None => Err(failed()),
+        None => Err(ApiError::internal()),
     };
     let (parts, body) = request.into_parts();
     let (headers, lent) = (parts.headers.clone(), Lent::new(body));
     let mut response = match verdict {
         Ok(()) => {
             let answered = AssertUnwindSafe(next.run(Request::from_parts(parts, lent.body()))).catch_unwind().await;
-            answered.unwrap_or_else(|_| failed().into_response())
+            answered.unwrap_or_else(|_| ApiError::internal().into_response())
         }
         Err(error) => error.into_response(),
     };
@@ -111,9 +105,4 @@ pub(crate) async fn check(request: Request, next: Next) -> Response {
     }
     response.extensions_mut().insert(Checked);
     response
-}
-
-/// The answer to a request that ran into a fault of the server.
-fn failed() -> ApiError {
-    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", "the server failed on this request")
 }

@@ -2,10 +2,14 @@
 //!
 //! The same tables are the source of the documentation's tables and of the tests.
 
-use mullama::{Field as Target, Setting, StreamConfig, TokenId};
+use std::sync::LazyLock;
+
+use mullama::{DynamicValue as _, MullamaError, StreamConfig};
 use serde_json::Value;
 
-use super::Json;
+use super::kind::Kind;
+use super::value::{is_same, shortened};
+use super::{Json, biases};
 use crate::error::ApiError;
 
 /// What happens with a field.
@@ -15,12 +19,14 @@ pub(crate) enum Handling {
     Sets(&'static str),
     /// The endpoint reads it.
     Read,
+    /// The endpoint reads it, after its type was checked.
+    Checked(Kind),
     /// It is accepted if it has one of these values (as JSON), which say what the server does anyway.
     Only(&'static [&'static str]),
     /// As `Only`, until the rest is built.
     OnlyYet(&'static [&'static str]),
-    /// Its meaning allows to do nothing, for this reason.
-    NoEffect(&'static str),
+    /// Its meaning allows to do nothing, for this reason; its type is checked.
+    NoEffect(Kind, &'static str),
     /// It is refused, for this reason.
     Refused(&'static str),
 }
@@ -31,6 +37,10 @@ pub(crate) struct Field {
     pub(crate) name: &'static str,
     pub(crate) handling: Handling,
 }
+
+/// Settings that 0 turns off, and that some clients turn off with -1.
+const OFF_BELOW_ZERO: [&str; 2] = ["top_k", "top_n_sigma"];
+static OFF: LazyLock<Value> = LazyLock::new(|| 0.into());
 
 /// From this likeness on a wrong name of a field is taken for a slip of the keyboard.
 const CLOSE: f64 = 0.9;
@@ -46,15 +56,31 @@ pub(crate) const fn field(name: &'static str, handling: Handling) -> Field {
 pub(crate) fn apply(tables: &[&[Field]], body: &Json<'_>, config: &mut StreamConfig) -> Result<(), ApiError> {
     let most_ms = config.timeout_ms.filter(|ms| *ms > 0);
     each(tables, body, |known, value| match known.handling {
-        Handling::Sets("logit_bias") => set_logit_bias(value, config),
-        Handling::Sets(name) => config.set(name, value).map(drop),
+        Handling::Sets(name) => {
+            check_aliases(name, known, tables, body, value)?;
+            if name == "logit_bias" {
+                config.logit_bias = biases::read(value)?;
+                return Ok(());
+            }
+            if OFF_BELOW_ZERO.contains(&name) && is_one_of(value.value(), &["-1"]) {
+                return config.set(name, &Json::new(&OFF, known.name)).map(drop);
+            }
+            config.set(name, value)?;
+            check_timeout(name, value, most_ms, config)?;
+            check_alias(name, known, value, config)
+        }
         _ => allowed(known, value),
     })?;
-    // A client may shorten the server's own limit, and not lengthen it.
-    if let Some(most) = most_ms {
-        config.timeout_ms = Some(config.timeout_ms.filter(|ms| *ms > 0).map_or(most, |ms| ms.min(most)));
-    }
     config.validate().map_err(|error| renamed(error.into(), tables))
+}
+
+/// Refuses a limit of the whole request that is longer than the server's own.
+fn check_timeout(setting: &str, value: &Json<'_>, most: Option<u64>, config: &StreamConfig) -> Result<(), ApiError> {
+    let Some(most) = most.filter(|_| setting == "timeout_ms") else { return Ok(()) };
+    if config.timeout_ms.is_some_and(|ms| (1..=most).contains(&ms)) {
+        return Ok(());
+    }
+    Err(value.error(format_args!("is {}, but this server allows 1 to {most}", value.value())))
 }
 
 /// Checks every field of an object inside a request; none of them sets a field of a config.
@@ -70,10 +96,43 @@ fn each(
     mut handle: impl FnMut(&Field, &Json<'_>) -> Result<(), ApiError>,
 ) -> Result<(), ApiError> {
     for name in object.object()?.keys() {
-        let known = tables.iter().flat_map(|table| table.iter()).find(|field| field.name == name);
-        let Some(known) = known else { return Err(unknown(tables, object, name)) };
-        if let Some(value) = object.get(name)? {
-            handle(known, &value)?;
+        let Some(value) = object.get(name)? else { continue };
+        let Some(known) = find(tables, |field| field.name == name) else { return Err(unknown(tables, object, name)) };
+        handle(known, &value)?;
+    }
+    Ok(())
+}
+
+fn find<'t>(tables: &'t [&[Field]], is_meant: impl Fn(&Field) -> bool) -> Option<&'t Field> {
+    tables.iter().flat_map(|table| table.iter()).find(|field| is_meant(field))
+}
+
+/// Checks a setting that the request gives under another name, so that the error has that name.
+fn check_alias(setting: &str, known: &Field, value: &Json<'_>, config: &StreamConfig) -> Result<(), ApiError> {
+    if known.name == setting {
+        return Ok(());
+    }
+    match config.validate() {
+        Err(error @ MullamaError::InvalidConfig { field, .. }) if field == setting => Err(value.raised(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a field whose setting another field of the request sets to another value.
+fn check_aliases(
+    setting: &str,
+    known: &Field,
+    tables: &[&[Field]],
+    body: &Json<'_>,
+    value: &Json<'_>,
+) -> Result<(), ApiError> {
+    let is_alias = |field: &&Field| {
+        field.name != known.name && matches!(field.handling, Handling::Sets(other) if other == setting)
+    };
+    for alias in tables.iter().flat_map(|table| table.iter()).filter(is_alias) {
+        if body.get(alias.name)?.is_some_and(|other| !is_same(other.value(), value.value())) {
+            let message = format_args!("and {} differ, but mean the same: give one of them", alias.name);
+            return Err(value.error(message));
         }
     }
     Ok(())
@@ -81,23 +140,21 @@ fn each(
 
 /// The error of a field that no table has, with the name that was meant if one is close.
 fn unknown(tables: &[&[Field]], object: &Json<'_>, name: &str) -> ApiError {
+    let at = object.child(name);
     let name = shortened(name);
-    let at = if object.path().is_empty() { name.clone() } else { format!("{}.{name}", object.path()) };
-    let likeness = |field: &&Field| strsim::jaro_winkler(field.name, &name);
     let all = tables.iter().flat_map(|table| table.iter());
-    let nearest = all.max_by(|a, b| likeness(a).total_cmp(&likeness(b))).filter(|field| likeness(field) > CLOSE);
-    match nearest {
-        Some(nearest) => ApiError::field(at, format_args!("is not a known field; did you mean {}?", nearest.name)),
+    let likeness = all.map(|field| (strsim::jaro_winkler(field.name, &name), field.name));
+    match likeness.max_by(|a, b| a.0.total_cmp(&b.0)).filter(|(likeness, _)| *likeness > CLOSE) {
+        Some((_, nearest)) => ApiError::field(at, format_args!("is not a known field; did you mean {nearest}?")),
         None => ApiError::field(at, "is not a known field"),
     }
 }
 
 fn allowed(field: &Field, value: &Json<'_>) -> Result<(), ApiError> {
     match field.handling {
-        Handling::Sets(_) | Handling::Read | Handling::NoEffect(_) => Ok(()),
-        Handling::Only(values) | Handling::OnlyYet(values) if values.contains(&value.value().to_string().as_str()) => {
-            Ok(())
-        }
+        Handling::Sets(_) | Handling::Read => Ok(()),
+        Handling::Checked(kind) | Handling::NoEffect(kind, _) => kind.check(value),
+        Handling::Only(values) | Handling::OnlyYet(values) if is_one_of(value.value(), values) => Ok(()),
         Handling::Only(values) => Err(value.error(format_args!("must be {} here", values.join(" or ")))),
         Handling::OnlyYet(values) => {
             Err(value.error(format_args!("is not supported yet; it must be {} or left out", values.join(" or "))))
@@ -106,41 +163,16 @@ fn allowed(field: &Field, value: &Json<'_>) -> Result<(), ApiError> {
     }
 }
 
-/// Biases as an object of token ids, or as llama-server's list of pairs.
-fn set_logit_bias(value: &Json<'_>, config: &mut StreamConfig) -> Result<(), ApiError> {
-    let bias = |token: TokenId, bias: &Json<'_>| match bias.value() {
-        Value::Bool(false) => Ok((token, f32::NEG_INFINITY)),
-        _ => Ok::<_, ApiError>((token, Setting::take(bias, Target::new("logit_bias", |_| None))?)),
-    };
-    let biases = match value.value() {
-        Value::Object(fields) => {
-            let pairs = fields.iter().map(|(key, number)| {
-                let at = Json::new(number, format!("{}.{}", value.path(), shortened(key)));
-                let token = key.parse().map_err(|_| at.error("must have a token id as its key"))?;
-                bias(token, &at)
-            });
-            pairs.collect::<Result<Vec<_>, _>>()
-        }
-        Value::Array(_) => {
-            let pairs = value.list()?.into_iter().map(|pair| match pair.list()?.as_slice() {
-                [token, number] => {
-                    bias(TokenId::try_from(token.integer(0, i32::MAX.into())?).unwrap_or(TokenId::MAX), number)
-                }
-                _ => Err(pair.error("must be a pair of a token id and a bias")),
-            });
-            pairs.collect()
-        }
-        _ => Err(value.must_be("an object of token ids and biases")),
-    }?;
-    config.logit_bias = biases;
-    Ok(())
+/// Whether a value is one of these, which are JSON.
+fn is_one_of(value: &Value, values: &[&str]) -> bool {
+    values.iter().any(|known| serde_json::from_str(known).is_ok_and(|known| is_same(&known, value)))
 }
 
 /// The error of the config's own check, with the name that the field has in this endpoint.
 pub(crate) fn renamed(error: ApiError, tables: &[&[Field]]) -> ApiError {
     let Some(name) = error.field.as_deref() else { return error };
-    let sets = |field: &&Field| matches!(field.handling, Handling::Sets(set) if set == name);
-    let Some(field) = tables.iter().flat_map(|table| table.iter()).find(sets) else { return error };
+    let sets = |field: &Field| matches!(field.handling, Handling::Sets(set) if set == name);
+    let Some(field) = find(tables, sets) else { return error };
     let message = match error.message.strip_prefix(name) {
         Some(rest) => format!("{}{rest}", field.name),
         None => error.message.clone(),
@@ -148,9 +180,15 @@ pub(crate) fn renamed(error: ApiError, tables: &[&[Field]]) -> ApiError {
     ApiError { message, field: Some(field.name.to_owned()), ..error }
 }
 
-/// A name of a field as an error repeats it.
-fn shortened(name: &str) -> String {
-    name.chars().take(64).collect()
+/// How a field that an endpoint reads is honoured.
+#[cfg(test)]
+fn honoured(name: &str) -> &'static str {
+    match name {
+        "samplers" => "is honoured: it must name, in llama.cpp's default order, all samplers that are not turned off",
+        "verbosity" | "reasoning_effort" => "is honoured: the model's template is given it",
+        "penalize_nl" | "penalize_newline" => "is honoured: together with penalties it must be `true`",
+        _ => "is honoured",
+    }
 }
 
 /// The tables as Markdown, for the documentation.
@@ -160,12 +198,15 @@ pub(crate) fn markdown(tables: &[&[Field]]) -> String {
     let mut seen = std::collections::HashSet::new();
     for field in tables.iter().flat_map(|table| table.iter()).filter(|field| seen.insert(field.name)) {
         let what = match field.handling {
+            Handling::Sets(name) if name == field.name && OFF_BELOW_ZERO.contains(&name) => {
+                "is honoured; -1 is off, as 0 is".to_owned()
+            }
             Handling::Sets(name) if name == field.name => "is honoured".to_owned(),
             Handling::Sets(name) => format!("is honoured, as `{name}`"),
-            Handling::Read => "is honoured".to_owned(),
+            Handling::Read | Handling::Checked(_) => honoured(field.name).to_owned(),
             Handling::Only(values) => format!("only `{}`", values.join("` or `")),
             Handling::OnlyYet(values) => format!("only `{}` until the rest is supported", values.join("` or `")),
-            Handling::NoEffect(reason) => format!("has no effect: {reason}"),
+            Handling::NoEffect(_, reason) => format!("has no effect: {reason}"),
             Handling::Refused(reason) => format!("refused: it {reason}"),
         };
         lines.extend(["| `", field.name, "` | ", &what, " |\n"]);

@@ -5,6 +5,7 @@
 mod engines;
 mod recorder;
 mod requests;
+mod trim;
 
 use std::sync::Arc;
 

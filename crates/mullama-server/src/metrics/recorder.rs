@@ -11,6 +11,7 @@ use super::Metrics;
 use super::requests::Tally;
 use crate::generation::Progress;
 use crate::models::Loaded;
+use crate::telemetry::Generation;
 
 /// Most observations that one read adds; the rest of a longer jump is left out of the histograms.
 const MOST_AT_ONCE: usize = 64;
@@ -28,10 +29,11 @@ pub(crate) struct Recorder {
     reader_wait: Histogram,
     /// What was already recorded of each choice.
     seen: Vec<Progress>,
+    span: Generation,
 }
 
 impl Recorder {
-    pub(crate) fn new(model: &Loaded, config: &StreamConfig, count: usize) -> Self {
+    pub(crate) fn new(model: &Loaded, config: &StreamConfig, count: usize, span: Generation) -> Self {
         let metrics = model.metrics().clone();
         let labels = [("model", model.name().to_owned())];
         Self {
@@ -43,7 +45,13 @@ impl Recorder {
             reader_wait: metrics.0.reader_wait.get_or_create_owned(&labels),
             seen: vec![Progress::default(); count],
             metrics,
+            span,
         }
+    }
+
+    /// The span of the streams.
+    pub(crate) fn span(&mut self) -> &mut Generation {
+        &mut self.span
     }
 
     /// A stream has returned a token. Several may have been computed since the last call; each counts with their mean.
@@ -60,6 +68,7 @@ impl Recorder {
         let is_first = before.usage.completion_tokens == 0;
         if is_first {
             self.first(progress);
+            self.span.first_token(progress);
         }
         let gaps = tokens - usize::from(is_first);
         let Ok(divisor @ 1..) = u32::try_from(gaps) else { return };
@@ -83,6 +92,7 @@ impl Recorder {
     /// A stream has ended by itself.
     pub(crate) fn ended(&mut self, choice: usize, reason: FinishReason, progress: &Progress) {
         self.token(choice, progress);
+        self.span.ended(choice, reason, progress);
         self.count_end(reason, progress);
     }
 
@@ -95,6 +105,12 @@ impl Recorder {
         all.streams.get_or_create(&[model, ("reason", reason.as_str().to_owned())]).inc();
     }
 
+    /// The server ends a stream, because another one of its request has failed or because it stops.
+    pub(crate) fn closed(&mut self, choice: usize, stream: &TokenStream) {
+        stream.cancel();
+        self.ended(choice, FinishReason::Error, &Progress::of(&stream.handle()));
+    }
+
     /// The client has left before a stream's end: cancels it, and measures how long the engine takes to let it go.
     pub(crate) fn left(&mut self, choice: usize, stream: TokenStream, model: &Arc<Loaded>) {
         let handle = stream.handle();
@@ -102,6 +118,7 @@ impl Recorder {
         let phase = self.phase(&handle, &progress);
         stream.cancel();
         self.token(choice, &progress);
+        self.span.ended(choice, FinishReason::Cancelled, &progress);
         self.count_end(FinishReason::Cancelled, &progress);
         let labels = [("model", self.model.clone()), ("phase", phase.to_owned())];
         let latency = self.metrics.0.cancel_latency.get_or_create_owned(&labels);

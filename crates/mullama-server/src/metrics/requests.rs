@@ -12,6 +12,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
+use super::trim;
 use crate::logging::Access;
 use crate::state::State;
 
@@ -34,6 +35,9 @@ impl Tally {
     }
 }
 
+/// Bodies of requests from this size on leave the heap with much that is free.
+const LARGE_BODY: u64 = 1 << 20;
+
 /// Methods outside of this list count as one, so that clients cannot make labels.
 const METHODS: &[&str] = &["GET", "POST", "HEAD", "DELETE", "OPTIONS", "PUT", "PATCH"];
 
@@ -43,12 +47,17 @@ pub(crate) async fn observed(Shared(state): Shared<State>, request: Request, nex
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let known = METHODS.iter().find(|method| **method == request.method().as_str());
     let method = known.copied().unwrap_or("other");
-    let path = request.uri().path().to_owned();
+    // The id of a stream is what lets a client read it.
+    let has_id = |route: &&String| route.ends_with("/{id}");
+    let path = route.as_ref().filter(has_id).cloned().unwrap_or_else(|| request.uri().path().to_owned());
+    let read = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&read);
+    let request = request.map(|body| Body::new(CountedBody { body, read: counted }));
     let tally = Arc::new(Tally::default());
     let response = TALLY.scope(Arc::clone(&tally), next.run(request)).await;
     let status = response.status().as_u16();
     state.models().metrics().count_request(route.as_deref().unwrap_or("other"), method, status);
-    let line = Line { access: Access { method, path, status }, started, tally, has_ended: false };
+    let line = Line { access: Access { method, path, status }, started, tally, has_ended: false, read };
     response.map(|body| Body::new(ObservedBody { body, line }))
 }
 
@@ -59,16 +68,50 @@ struct Line {
     tally: Arc<Tally>,
     /// Whether the answer was written to its end.
     has_ended: bool,
+    /// The bytes of the request's body that were read.
+    read: Arc<AtomicU64>,
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
         self.access.log(self.started.elapsed(), self.tally.0.load(Ordering::Relaxed), self.has_ended);
+        if self.read.load(Ordering::Relaxed) >= LARGE_BODY {
+            trim::soon();
+        }
+    }
+}
+
+/// The body of a request, whose bytes are counted as they are read.
+struct CountedBody {
+    body: Body,
+    read: Arc<AtomicU64>,
+}
+
+impl HttpBody for CountedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            this.read.fetch_add(frame.data_ref().map_or(0, Bytes::len) as u64, Ordering::Relaxed);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
 /// The body of an answer, with the line that is logged at its end.
 struct ObservedBody {
+    /// Dropped before the line is, with the last of what the request has kept in memory.
     body: Body,
     line: Line,
 }
@@ -97,5 +140,29 @@ impl HttpBody for ObservedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use axum::body::{Body, Bytes};
+    use futures_util::stream;
+    use http_body_util::BodyExt;
+
+    use super::CountedBody;
+
+    #[tokio::test]
+    async fn the_bytes_of_a_body_of_unknown_length_are_counted_as_they_are_read() {
+        let pieces = stream::iter(["a", "bcd"].map(|piece| Ok::<_, axum::Error>(Bytes::from(piece))));
+        let read = Arc::new(AtomicU64::new(0));
+        let mut body = CountedBody { body: Body::from_stream(pieces), read: Arc::clone(&read) };
+        for bytes in [0, 1, 4] {
+            assert_eq!(read.load(Ordering::Relaxed), bytes);
+            drop(body.frame().await);
+        }
+        assert_eq!(read.load(Ordering::Relaxed), 4);
     }
 }

@@ -7,12 +7,15 @@ use axum::http::StatusCode;
 use mullama::{Context, Model, MullamaError, StreamConfig};
 use mullama_hub::{Hub, LocalModel};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use super::loaded::{Engine, Usage};
 use super::{LoadOptions, ModelSource, ModelSpec};
 use crate::error::ApiError;
 use crate::json::Json;
 
+/// Most models that are loaded at once. Each takes a thread for blocking work, of which the others are for requests.
+pub(super) const LOADS_AT_ONCE: usize = 4;
 /// The key of a GGUF file's chat template.
 const TEMPLATE_KEY: &str = "tokenizer.chat_template";
 
@@ -24,6 +27,7 @@ pub(super) struct Load {
     pub(super) hub: Option<Hub>,
     pub(super) defaults: StreamConfig,
     pub(super) usage: Usage,
+    pub(super) permits: Arc<Semaphore>,
 }
 
 /// Finds the model, downloads it if it is missing, and loads it on a thread of its own.
@@ -32,8 +36,16 @@ pub(super) async fn load(load: Load) -> Result<Engine, MullamaError> {
         (ModelSource::Named(name), Some(hub)) => Some(hub.find_or_pull(name, |_| {}).await?),
         _ => None,
     };
-    let work = move || load_blocking(load, local);
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(MullamaError::Closed { what: "server" }))
+    let permit = Arc::clone(&load.permits).acquire_owned().await;
+    let work = move || {
+        let _permit = permit;
+        load_blocking(load, local)
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(loaded) => loaded,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(MullamaError::Closed { what: "server" }),
+    }
 }
 
 fn load_blocking(load: Load, local: Option<LocalModel>) -> Result<Engine, MullamaError> {
@@ -50,7 +62,7 @@ fn load_blocking(load: Load, local: Option<LocalModel>) -> Result<Engine, Mullam
     let recommended = local.map(|local| local.defaults).unwrap_or_default();
     for (name, value) in &recommended.stream {
         let value: &Value = value;
-        if let Err(error) = defaults.set(name, &Json::new(value, name.clone())) {
+        if let Err(error) = defaults.set(name, &Json::new(value, name)) {
             tracing::warn!("{}: the recommended {} is left out", spec.name, error.message);
         }
     }

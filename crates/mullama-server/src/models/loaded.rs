@@ -1,10 +1,12 @@
-//! Models in memory, and the requests that use them.
+//! A model in memory, which stays there while requests use it.
 
+use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use mullama::{Context, MullamaError, StreamConfig};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::pace::Pace;
@@ -26,11 +28,46 @@ pub(super) struct Engine {
     pub(super) usage: Usage,
 }
 
+/// A share of an engine. To free the engine is to wait for its threads, so the last share does that on a thread for
+/// blocking work: it may be dropped on a thread of connections.
+#[derive(Debug, Clone)]
+pub(super) struct EngineShare(Option<Arc<Engine>>);
+
+impl EngineShare {
+    pub(super) fn new(engine: Engine) -> Self {
+        Self(Some(Arc::new(engine)))
+    }
+
+    /// Drops this share, and waits for the end of the engine if it is the last one.
+    pub(super) fn free(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Deref for EngineShare {
+    type Target = Engine;
+
+    fn deref(&self) -> &Engine {
+        self.0.as_deref().expect("a share has its engine until it is dropped")
+    }
+}
+
+impl Drop for EngineShare {
+    fn drop(&mut self) {
+        let Some(engine) = self.0.take().and_then(Arc::into_inner) else { return };
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(engine))),
+            // No connections are served here.
+            Err(_) => drop(engine),
+        }
+    }
+}
+
 /// Who uses an engine, and how fast.
 #[derive(Debug)]
 pub(super) struct Usage {
     users: AtomicUsize,
-    last_used: Mutex<Instant>,
+    last_used: Mutex<tokio::time::Instant>,
     pace: Mutex<Pace>,
     changed: Arc<Notify>,
     stop: Stop,
@@ -40,7 +77,7 @@ pub(super) struct Usage {
 impl Usage {
     /// `changed` is told when nobody uses the engine any more.
     pub(super) fn new(changed: Arc<Notify>, stop: Stop, metrics: Metrics) -> Self {
-        let last_used = Mutex::new(Instant::now());
+        let last_used = Mutex::new(tokio::time::Instant::now());
         Self { users: AtomicUsize::new(0), last_used, pace: Mutex::new(Pace::new()), changed, stop, metrics }
     }
 
@@ -48,7 +85,7 @@ impl Usage {
         self.users.load(Ordering::Acquire) == 0
     }
 
-    pub(super) fn last_used(&self) -> Instant {
+    pub(super) fn last_used(&self) -> tokio::time::Instant {
         *self.last_used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -60,14 +97,14 @@ impl Usage {
 /// A model that stays in memory as long as this value does.
 #[derive(Debug)]
 pub(crate) struct Loaded {
-    engine: Arc<Engine>,
+    engine: EngineShare,
     /// Whether this counts as a use, and not only as a look.
     is_use: bool,
 }
 
 impl Loaded {
     /// For a request that uses the engine. The caller holds the lock under which engines are chosen for unloading.
-    pub(super) fn for_request(engine: Arc<Engine>) -> Self {
+    pub(super) fn for_request(engine: EngineShare) -> Self {
         if engine.usage.users.fetch_add(1, Ordering::AcqRel) == 0 {
             engine.usage.pace().start(Instant::now());
         }
@@ -75,7 +112,7 @@ impl Loaded {
     }
 
     /// For a request that looks at the engine, which may be unloaded meanwhile.
-    pub(super) fn for_a_look(engine: Arc<Engine>) -> Self {
+    pub(super) fn for_a_look(engine: EngineShare) -> Self {
         Self { engine, is_use: false }
     }
 
@@ -116,7 +153,7 @@ impl Loaded {
 
     /// The error that a client is told, with the time after which a slot may be free.
     pub(crate) fn refused(&self, error: MullamaError) -> ApiError {
-        let is_full = matches!(error, MullamaError::Overloaded { .. } | MullamaError::PromptsOverloaded { .. });
+        let is_full = error.code() == "OVERLOADED";
         if matches!(error, MullamaError::StreamingError(_) | MullamaError::ModelLoad { .. }) {
             tracing::error!("{}: {}", self.name(), error.message());
         }
@@ -133,7 +170,7 @@ impl Drop for Loaded {
         if !self.is_use {
             return;
         }
-        *usage.last_used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *usage.last_used.lock().unwrap_or_else(PoisonError::into_inner) = tokio::time::Instant::now();
         if usage.users.fetch_sub(1, Ordering::AcqRel) == 1 {
             usage.changed.notify_waiters();
         }

@@ -4,6 +4,7 @@ mod load;
 mod loaded;
 mod names;
 mod pace;
+mod queue;
 mod registry;
 mod residency;
 
@@ -23,6 +24,7 @@ pub(crate) use residency::{KeepLoaded, Presence, Resident};
 
 use crate::error::ApiError;
 use crate::stop::{Phase, Stop, stopping};
+use queue::Turn;
 use registry::{Registry, Try, no_room};
 
 /// The longest time that a request waits until a model that is in use can make room for its own.
@@ -86,13 +88,15 @@ impl Models {
 
     async fn wait_for(&self, id: u64, defaults: &StreamConfig) -> Result<Arc<Loaded>, ApiError> {
         let deadline = Instant::now() + WAIT_FOR_ROOM;
+        let turn = Turn::new(&self.registry, id);
         loop {
             let mut changed = std::pin::pin!(self.registry.changed().notified());
             // What changes from here on wakes this request.
             changed.as_mut().enable();
-            match self.registry.try_acquire(id, defaults)? {
+            match self.registry.try_acquire(&turn, defaults)? {
                 Try::Acquired(loaded) => return Ok(Arc::new(loaded)),
                 Try::Changing => changed.await,
+                Try::HeldBack(until) => drop(tokio::time::timeout_at(until, changed).await),
                 Try::NoRoom => tokio::time::timeout_at(deadline, changed).await.map_err(|_| no_room())?,
             }
         }

@@ -1,9 +1,16 @@
 //! Names of models as clients write them.
 
+use axum::http::StatusCode;
 use mullama_hub::ModelName;
+
+use crate::error::ApiError;
 
 /// The longest name that is looked up, in bytes.
 const LONGEST: usize = 512;
+/// Most names that an error lists.
+const NAMES_LISTED: usize = 5;
+/// Most characters that an error repeats of a name.
+const NAME_SHOWN: usize = 128;
 
 /// A name in the forms in which it can be the same as another.
 #[derive(Debug)]
@@ -38,9 +45,39 @@ pub(super) fn is_same(one: &str, other: &str) -> bool {
     Asked::new(one).is(other)
 }
 
+/// The error of a name that no model has. `known` are those that models have.
+pub(super) fn unknown(name: Option<&str>, known: &[String]) -> ApiError {
+    const NONE: &str = "no models are configured";
+    let Some(name) = name.filter(|name| !name.is_empty()) else { return ApiError::not_found(NONE) };
+    let shown: String = name.chars().take(NAME_SHOWN).collect();
+    let mut names: Vec<(f64, &str)> = known.iter().map(|known| (strsim::jaro(known, &shown), known.as_str())).collect();
+    names.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+    let nearest: Vec<&str> = names.iter().take(NAMES_LISTED).map(|(_, name)| *name).collect();
+    let nearest = nearest.join(", ");
+    let known = match known.len() {
+        0 => NONE.to_owned(),
+        1..=NAMES_LISTED => format!("it has {nearest}"),
+        _ => format!("the closest names are {nearest}"),
+    };
+    let message = format!("this server has no model named {shown}; {known}");
+    ApiError { field: Some("model".to_owned()), ..ApiError::new(StatusCode::NOT_FOUND, "MODEL_NOT_FOUND", message) }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::is_same;
+    use super::{is_same, unknown};
+
+    #[test]
+    fn a_name_that_no_model_has_is_answered_with_all_names_or_the_closest() {
+        let told = |count: usize| {
+            let known: Vec<String> = (0..count).map(|index| format!("model-{index}")).collect();
+            unknown(Some("model-3"), &known).message
+        };
+        assert_eq!(told(0), "this server has no model named model-3; no models are configured");
+        assert_eq!(told(2), "this server has no model named model-3; it has model-0, model-1");
+        assert!(told(6).contains("; the closest names are model-3, "), "{}", told(6));
+        assert_eq!(unknown(None, &[]).message, "no models are configured");
+    }
 
     #[test]
     fn a_model_is_found_by_every_form_of_its_name() {

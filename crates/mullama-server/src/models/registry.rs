@@ -1,27 +1,27 @@
 //! Which models are in memory, being loaded, or being unloaded.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::http::StatusCode;
-use mullama::{MullamaError, StreamConfig};
+use mullama::StreamConfig;
 use mullama_hub::Hub;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
 
 use super::load::{self, Load};
-use super::loaded::{Engine, Loaded, Usage};
-use super::names::Asked;
+use super::loaded::{EngineShare, Loaded, Usage};
+use super::names::{self, Asked};
+use super::queue::{Queue, Turn};
 use super::residency::KeepLoaded;
 use super::{LoadOptions, ModelSpec};
 use crate::error::ApiError;
 use crate::metrics::Metrics;
-use crate::stop::Stop;
+use crate::stop::{Stop, unfinished};
 
 /// After a load that failed, requests get its error for as long as it took, within these limits.
 const SHORTEST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_mins(1);
-/// Most names that an error lists.
-const NAMES_LISTED: usize = 5;
 
 /// All models and their states.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub(super) struct Registry {
     changed: Arc<Notify>,
     pub(super) options: LoadOptions,
     pub(super) hub: Option<Hub>,
+    /// What a load needs a permit of while it takes a thread.
+    pub(super) loads: Arc<Semaphore>,
     stop: Stop,
     pub(super) metrics: Metrics,
 }
@@ -39,6 +41,7 @@ pub(super) struct Registry {
 pub(super) struct Table {
     /// In the order in which they were given.
     pub(super) entries: Vec<Entry>,
+    pub(super) queue: Queue,
     next_id: u64,
     /// Whether a task unloads idle models.
     has_reaper: bool,
@@ -59,7 +62,7 @@ pub(super) struct Entry {
 pub(super) enum State {
     Absent,
     Loading,
-    Resident(Arc<Engine>),
+    Resident(EngineShare),
     Unloading,
 }
 
@@ -69,7 +72,9 @@ pub(super) enum Try {
     Acquired(Loaded),
     /// It is being loaded or unloaded.
     Changing,
-    /// All models that could make room are in use.
+    /// It is in memory, but until then a request that came before may find room.
+    HeldBack(Instant),
+    /// All models that could make room are in use, or requests that came before wait for room.
     NoRoom,
 }
 
@@ -78,7 +83,7 @@ pub(super) enum Try {
 enum Room {
     Free,
     /// Once this idle model has left.
-    After(u64, Arc<Engine>),
+    After(u64, EngineShare),
     None,
 }
 
@@ -88,37 +93,41 @@ impl Table {
         self.entries.push(Entry { id: self.next_id, spec, state: State::Absent, keep_alive: None, failed: None });
     }
 
-    pub(super) fn find(&self, name: Option<&str>) -> Result<&Entry, ApiError> {
-        let Some(name) = name.filter(|name| !name.is_empty()) else {
-            return self.entries.first().ok_or_else(|| ApiError::not_found("this server has no model"));
-        };
-        let exact = self.entries.iter().find(|entry| entry.spec.name == name);
+    fn find(&mut self, name: Option<&str>) -> Option<&mut Entry> {
+        let Some(name) = name.filter(|name| !name.is_empty()) else { return self.entries.first_mut() };
+        let exact = self.entries.iter().position(|entry| entry.spec.name == name);
         let asked = Asked::new(name);
-        let found = exact.or_else(|| self.entries.iter().find(|entry| asked.is(&entry.spec.name)));
-        found.ok_or_else(|| self.unknown(name))
+        let found = exact.or_else(|| self.entries.iter().position(|entry| asked.is(&entry.spec.name)));
+        found.map(|index| &mut self.entries[index])
+    }
+
+    /// The names of all models, in the order in which they were given.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.entries.iter().map(|entry| entry.spec.name.clone()).collect()
     }
 
     pub(super) fn entry(&mut self, id: u64) -> Option<&mut Entry> {
         self.entries.iter_mut().find(|entry| entry.id == id)
     }
 
-    fn unknown(&self, name: &str) -> ApiError {
-        let shown: String = name.chars().take(128).collect();
-        let mut names: Vec<&str> = self.entries.iter().map(|entry| entry.spec.name.as_str()).collect();
-        names.sort_by(|a, b| strsim::jaro(b, &shown).total_cmp(&strsim::jaro(a, &shown)));
-        names.truncate(NAMES_LISTED);
-        let known = if names.is_empty() { "it has none".to_owned() } else { format!("it has {}", names.join(", ")) };
-        let message = format!("this server has no model named {shown}; {known}");
-        ApiError { field: Some("model".to_owned()), ..ApiError::new(StatusCode::NOT_FOUND, "MODEL_NOT_FOUND", message) }
+    /// The latest time until which a request that came before this one, and waits for room in memory for another model,
+    /// holds back requests for models in memory; `None` if there is no such request.
+    fn others_turn(&self, turn: &Turn, max_loaded: usize) -> Option<Instant> {
+        let is_absent = |model| self.entries.iter().any(|one| one.id == model && matches!(one.state, State::Absent));
+        let others = self.queue.before(turn.ticket).filter(|one| one.model != turn.model && is_absent(one.model));
+        others.filter(|_| max_loaded > 0).map(|one| one.holds_back_until).max()
     }
 
-    /// Makes room for one more model.
-    fn make_room(&mut self, max_loaded: usize) -> Room {
+    /// Makes room for the model of a request. Models that earlier requests are about to use stay.
+    fn make_room(&mut self, turn: &Turn, max_loaded: usize) -> Room {
         let in_memory = self.entries.iter().filter(|entry| !matches!(entry.state, State::Absent)).count();
         if max_loaded == 0 || in_memory < max_loaded {
             return Room::Free;
         }
-        let idle = |entry: &&mut Entry| matches!(&entry.state, State::Resident(engine) if engine.usage.is_idle());
+        let wanted: Vec<u64> = self.queue.before(turn.ticket).map(|waiting| waiting.model).collect();
+        let idle = |entry: &&mut Entry| {
+            matches!(&entry.state, State::Resident(engine) if engine.usage.is_idle()) && !wanted.contains(&entry.id)
+        };
         let last_used = |entry: &&mut Entry| match &entry.state {
             State::Resident(engine) => engine.usage.last_used(),
             _ => Instant::now(),
@@ -130,7 +139,7 @@ impl Table {
 
 impl Entry {
     /// The engine of a model in memory, which is to be dropped; the state says so meanwhile.
-    pub(super) fn take_engine(&mut self) -> Option<Arc<Engine>> {
+    pub(super) fn take_engine(&mut self) -> Option<EngineShare> {
         if !matches!(self.state, State::Resident(_)) {
             return None;
         }
@@ -148,7 +157,8 @@ impl Registry {
         for spec in specs {
             table.add(spec);
         }
-        Self { table: Mutex::new(table), changed: Arc::default(), options, hub, stop, metrics: Metrics::new() }
+        let (changed, loads) = (Arc::default(), Arc::new(Semaphore::new(load::LOADS_AT_ONCE)));
+        Self { table: Mutex::new(table), changed, options, hub, loads, stop, metrics: Metrics::new() }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Table> {
@@ -160,18 +170,37 @@ impl Registry {
     }
 
     pub(super) fn id(&self, name: Option<&str>) -> Result<u64, ApiError> {
-        self.lock().find(name).map(|entry| entry.id)
+        self.look(name, |entry| entry.id)
+    }
+
+    /// What `look` returns for the model of this name, without a name for the first one.
+    ///
+    /// # Errors
+    /// If there is no such model. The error is written after the lock, because it compares the name with all others.
+    pub(super) fn look<T>(&self, name: Option<&str>, look: impl FnOnce(&mut Entry) -> T) -> Result<T, ApiError> {
+        let found = {
+            let mut table = self.lock();
+            match table.find(name) {
+                Some(entry) => Ok(look(entry)),
+                None => Err(table.names()),
+            }
+        };
+        found.map_err(|known| names::unknown(name, &known))
     }
 
     /// The model if it is in memory; else its load is started if nothing speaks against it.
-    pub(super) fn try_acquire(self: &Arc<Self>, id: u64, defaults: &StreamConfig) -> Result<Try, ApiError> {
+    pub(super) fn try_acquire(self: &Arc<Self>, turn: &Turn, defaults: &StreamConfig) -> Result<Try, ApiError> {
+        let (id, max_loaded) = (turn.model, self.options.max_loaded);
         let mut table = self.lock();
+        let others_turn = table.others_turn(turn, max_loaded);
         let gone = || ApiError::new(StatusCode::NOT_FOUND, "MODEL_NOT_FOUND", "the model was removed from the server");
         let entry = table.entry(id).ok_or_else(gone)?;
-        match &entry.state {
-            State::Resident(engine) => return Ok(Try::Acquired(Loaded::for_request(Arc::clone(engine)))),
-            State::Loading | State::Unloading => return Ok(Try::Changing),
-            State::Absent => {}
+        let held_back = others_turn.filter(|until| *until > Instant::now());
+        match (&entry.state, held_back) {
+            (State::Resident(_), Some(until)) => return Ok(Try::HeldBack(until)),
+            (State::Resident(engine), None) => return Ok(Try::Acquired(Loaded::for_request(engine.clone()))),
+            (State::Loading | State::Unloading, _) => return Ok(Try::Changing),
+            (State::Absent, _) => {}
         }
         if let Some((error, until)) = &entry.failed {
             let left = until.saturating_duration_since(Instant::now());
@@ -179,8 +208,11 @@ impl Registry {
                 return Err(ApiError { retry_after: Some(left.as_secs() + 1), ..error.clone() });
             }
         }
+        if others_turn.is_some() {
+            return Ok(Try::NoRoom);
+        }
         let spec = entry.spec.clone();
-        let leaving = match table.make_room(self.options.max_loaded) {
+        let leaving = match table.make_room(turn, max_loaded) {
             Room::Free => None,
             Room::After(id, engine) => Some((id, engine)),
             Room::None => return Ok(Try::NoRoom),
@@ -193,24 +225,30 @@ impl Registry {
         }
         let (options, hub, defaults) = (self.options.clone(), self.hub.clone(), defaults.clone());
         let usage = Usage::new(Arc::clone(&self.changed), self.stop.clone(), self.metrics.clone());
-        tokio::spawn(Arc::clone(self).load(id, leaving, Load { spec, options, hub, defaults, usage }));
+        let load = Load { spec, options, hub, defaults, usage, permits: Arc::clone(&self.loads) };
+        tokio::spawn(Arc::clone(self).load(id, leaving, load));
         Ok(Try::Changing)
     }
 
     /// Loads a model once the one that makes room for it has left.
-    async fn load(self: Arc<Self>, id: u64, leaving: Option<(u64, Arc<Engine>)>, what: Load) {
+    async fn load(self: Arc<Self>, id: u64, leaving: Option<(u64, EngineShare)>, what: Load) {
         if let Some((leaving, engine)) = leaving {
             self.drop_engine(leaving, engine).await;
         }
         let (name, started) = (what.spec.name.clone(), Instant::now());
         // In a task of its own, so that a panic becomes an error.
-        let loaded = tokio::spawn(load::load(what)).await.unwrap_or(Err(MullamaError::Closed { what: "server" }));
-        let (state, failed) = match loaded {
-            Ok(engine) => (State::Resident(Arc::new(engine)), None),
-            Err(error) => {
+        let loaded = match tokio::spawn(load::load(what)).await {
+            Ok(loaded) => loaded.map_err(|error| {
                 tracing::error!("{name} cannot be loaded: {}", load::logged(&error));
+                load::told(error)
+            }),
+            Err(error) => Err(unfinished(&error)),
+        };
+        let (state, failed) = match loaded {
+            Ok(engine) => (State::Resident(EngineShare::new(engine)), None),
+            Err(error) => {
                 let rest = started.elapsed().clamp(SHORTEST_REST, LONGEST_REST);
-                (State::Absent, Some((load::told(error), Instant::now() + rest)))
+                (State::Absent, Some((error, Instant::now() + rest)))
             }
         };
         let mut table = self.lock();
@@ -228,9 +266,9 @@ impl Registry {
     }
 
     /// Drops an engine, which may take long, and says that its model is no longer in memory.
-    pub(super) async fn drop_engine(&self, id: u64, engine: Arc<Engine>) {
+    pub(super) async fn drop_engine(&self, id: u64, engine: EngineShare) {
         let name = engine.name.clone();
-        let _ = tokio::task::spawn_blocking(move || drop(engine)).await;
+        let _ = tokio::task::spawn_blocking(move || engine.free()).await;
         if let Some(entry) = self.lock().entry(id) {
             entry.state = State::Absent;
         }
@@ -264,7 +302,14 @@ impl Registry {
 }
 
 impl Drop for Registry {
+    /// Frees the engines that no stream uses, before the server has ended.
     fn drop(&mut self) {
+        let table = self.table.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for entry in &mut table.entries {
+            if let Some(engine) = entry.take_engine() {
+                engine.free();
+            }
+        }
         self.changed.notify_waiters();
     }
 }
@@ -276,7 +321,7 @@ async fn reap(registry: Weak<Registry>, changed: Arc<Notify>) {
         changed.as_mut().enable();
         let Some(next) = registry.upgrade().map(|registry| registry.unload_expired()) else { return };
         match next {
-            Some(next) => drop(tokio::time::timeout_at(next.into(), changed).await),
+            Some(next) => drop(tokio::time::timeout_at(next, changed).await),
             None => changed.await,
         }
     }

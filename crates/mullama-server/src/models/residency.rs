@@ -1,10 +1,11 @@
 //! Which models a server has and which of them are in memory, for clients that list, load, unload, add and remove them.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use axum::http::StatusCode;
 use mullama_hub::Hub;
+use tokio::time::Instant;
 
 use super::names::is_same;
 use super::registry::State;
@@ -47,7 +48,7 @@ impl Models {
             let presence = match &entry.state {
                 State::Absent | State::Unloading => Presence::Absent,
                 State::Loading => Presence::Loading,
-                State::Resident(engine) => Presence::Loaded(Loaded::for_a_look(Arc::clone(engine))),
+                State::Resident(engine) => Presence::Loaded(Loaded::for_a_look(engine.clone())),
             };
             (entry.spec.name.clone(), presence)
         });
@@ -56,9 +57,8 @@ impl Models {
 
     /// A model that is in memory, without using it; `None` if it is not.
     pub(crate) fn glance(&self, name: Option<&str>) -> Result<Option<Loaded>, ApiError> {
-        let table = self.registry.lock();
-        Ok(match &table.find(name)?.state {
-            State::Resident(engine) => Some(Loaded::for_a_look(Arc::clone(engine))),
+        self.registry.look(name, |entry| match &entry.state {
+            State::Resident(engine) => Some(Loaded::for_a_look(engine.clone())),
             State::Absent | State::Loading | State::Unloading => None,
         })
     }
@@ -69,7 +69,7 @@ impl Models {
 
     /// The names of all models, in the order in which they were given.
     pub(crate) fn names(&self) -> Vec<String> {
-        self.registry.lock().entries.iter().map(|entry| entry.spec.name.clone()).collect()
+        self.registry.lock().names()
     }
 
     /// All models, in the order in which they were given.
@@ -79,7 +79,7 @@ impl Models {
 
     /// The model of this name as it was given to the server.
     pub(crate) fn spec(&self, name: &str) -> Result<ModelSpec, ApiError> {
-        self.registry.lock().find(Some(name)).map(|entry| entry.spec.clone())
+        self.registry.look(Some(name), |entry| entry.spec.clone())
     }
 
     /// The name of a model as it was given to the server.
@@ -99,7 +99,7 @@ impl Models {
             let expires_at = limit.and_then(|limit| {
                 SystemTime::now().checked_add(used.checked_add(limit)?.saturating_duration_since(now))
             });
-            let loaded = Loaded::for_a_look(Arc::clone(engine));
+            let loaded = Loaded::for_a_look(engine.clone());
             residents.push(Resident { loaded, source: entry.spec.source.clone(), expires_at });
         }
         residents
@@ -108,13 +108,10 @@ impl Models {
     /// Sets how long a model stays in memory after its last use, until it is unloaded. Zero unloads it once its last
     /// stream has ended.
     pub(crate) fn keep_alive(&self, name: Option<&str>, keep: KeepLoaded) -> Result<(), ApiError> {
-        let mut table = self.registry.lock();
-        let id = table.find(name)?.id;
-        if let Some(entry) = table.entry(id) {
+        self.registry.look(name, |entry| {
             // A model that is not in memory has nothing to keep; its next load has the server's default.
             entry.keep_alive = (!matches!(entry.state, State::Absent)).then_some(keep);
-        }
-        drop(table);
+        })?;
         self.registry.changed().notify_waiters();
         Ok(())
     }
@@ -122,18 +119,15 @@ impl Models {
     /// Unloads a model now if it is idle, and else once its last stream has ended. Returns whether it is out of memory.
     pub(crate) async fn unload(&self, name: &str) -> Result<bool, ApiError> {
         self.keep_alive(Some(name), Some(Duration::ZERO))?;
-        let engine = {
-            let mut table = self.registry.lock();
-            let id = table.find(Some(name))?.id;
-            match table.entry(id) {
-                Some(entry) if matches!(&entry.state, State::Resident(engine) if engine.usage.is_idle()) => {
-                    entry.take_engine().map(|engine| (id, engine))
-                }
-                Some(entry) if matches!(entry.state, State::Absent) => return Ok(true),
-                _ => None,
+        let taken = self.registry.look(Some(name), |entry| match &entry.state {
+            State::Resident(engine) if engine.usage.is_idle() => {
+                Ok(entry.take_engine().map(|engine| (entry.id, engine)))
             }
-        };
-        let Some((id, engine)) = engine else { return Ok(false) };
+            State::Absent => Err(()),
+            State::Resident(_) | State::Loading | State::Unloading => Ok(None),
+        })?;
+        let Ok(taken) = taken else { return Ok(true) };
+        let Some((id, engine)) = taken else { return Ok(false) };
         let registry = Arc::clone(&self.registry);
         // In a task of its own: a client that leaves does not leave a model half unloaded.
         Ok(tokio::spawn(async move { registry.drop_engine(id, engine).await }).await.is_ok())

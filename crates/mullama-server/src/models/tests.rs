@@ -7,8 +7,9 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use futures_util::future::join_all;
 use mullama::StreamConfig;
+use tokio::time::Instant;
 
-use super::{LoadOptions, Loaded, ModelSource, ModelSpec, Models};
+use super::{LoadOptions, Loaded, ModelSource, ModelSpec, Models, WAIT_FOR_ROOM};
 use crate::error::ApiError;
 use crate::stop::{Phase, Stop};
 
@@ -66,7 +67,7 @@ async fn a_load_goes_on_when_the_client_that_started_it_leaves() {
     until("the model is in memory", || in_memory(&models) == ["a"]).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_load_that_failed_rests_and_is_tried_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("model.gguf");
@@ -76,12 +77,8 @@ async fn a_load_that_failed_rests_and_is_tried_again() {
     std::fs::copy(demo(), &path).expect("a copy");
     let error = acquire(&models, "a").await.expect_err("it rests");
     assert!(error.retry_after.is_some());
-    let retried = async {
-        while acquire(&models, "a").await.is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(LIMIT, retried).await.expect("it is tried again");
+    tokio::time::advance(Duration::from_secs(error.retry_after.unwrap_or_default())).await;
+    acquire(&models, "a").await.expect("it is tried again");
 }
 
 #[tokio::test]
@@ -104,18 +101,82 @@ async fn the_model_that_was_used_least_recently_makes_room() {
     assert_eq!(in_memory(&models), ["a", "c"]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_model_in_use_stays_until_its_last_request_has_ended() {
     let models = models(&["a", "b"], LoadOptions { max_loaded: 1, ..LoadOptions::default() });
     let used = acquire(&models, "a").await.expect("there is room");
     let defaults = StreamConfig::new();
     let mut waiting = std::pin::pin!(models.acquire(Some("b"), &defaults));
-    let early = tokio::time::timeout(Duration::from_millis(200), waiting.as_mut()).await;
+    let early = tokio::time::timeout(WAIT_FOR_ROOM / 2, waiting.as_mut()).await;
     assert!(early.is_err(), "it waits for room");
     assert_eq!(in_memory(&models), ["a"]);
     drop(used);
     let acquired = tokio::time::timeout(LIMIT, waiting).await.expect("there is room").expect("it loads");
     assert_eq!((acquired.name(), in_memory(&models)), ("b", vec!["b".to_owned()]));
+}
+
+/// Requests for `a` follow each other so closely that it is never idle.
+#[tokio::test]
+async fn requests_for_a_busy_model_do_not_keep_the_others_waiting_for_ever() {
+    let models = models(&["a", "b"], LoadOptions { max_loaded: 1, ..LoadOptions::default() });
+    let first = acquire(&models, "a").await.expect("there is room");
+    let second = acquire(&models, "a").await.expect("it is in memory");
+    let defaults = StreamConfig::new();
+    let mut other = Box::pin(models.acquire(Some("b"), &defaults));
+    let mut third = Box::pin(models.acquire(Some("a"), &defaults));
+    let mut polls = async || {
+        poll_fn(|cx| Poll::Ready((other.as_mut().poll(cx).is_pending(), third.as_mut().poll(cx).is_pending()))).await
+    };
+    assert_eq!(polls().await, (true, true), "the other model is first in line");
+    drop(first);
+    assert_eq!(polls().await, (true, true), "a is still in use");
+    drop(second);
+    let other = tokio::time::timeout(LIMIT, other).await.expect("it has its turn").expect("it loads");
+    assert_eq!((other.name(), in_memory(&models)), ("b", vec!["b".to_owned()]));
+    let early = poll_fn(|cx| Poll::Ready(third.as_mut().poll(cx).is_pending())).await;
+    assert!(early, "b is in use");
+    drop(other);
+    let third = tokio::time::timeout(LIMIT, third).await.expect("it has its turn").expect("it loads");
+    assert_eq!(third.name(), "a");
+}
+
+#[tokio::test]
+async fn a_request_that_leaves_the_line_keeps_nobody_waiting() {
+    let models = models(&["a", "b"], LoadOptions { max_loaded: 1, ..LoadOptions::default() });
+    let _used = acquire(&models, "a").await.expect("there is room");
+    let defaults = StreamConfig::new();
+    let mut leaving = Box::pin(models.acquire(Some("b"), &defaults));
+    let mut next = Box::pin(models.acquire(Some("a"), &defaults));
+    let polled =
+        poll_fn(|cx| Poll::Ready((leaving.as_mut().poll(cx).is_pending(), next.as_mut().poll(cx).is_pending())));
+    assert_eq!(polled.await, (true, true));
+    drop(leaving);
+    tokio::time::timeout(LIMIT, next).await.expect("nobody is before it").expect("it is in memory");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_finds_no_room_holds_back_those_for_a_model_in_memory_for_a_moment_only() {
+    let models = models(&["a", "b"], LoadOptions { max_loaded: 1, ..LoadOptions::default() });
+    let _stalled = acquire(&models, "a").await.expect("there is room");
+    let defaults = StreamConfig::new();
+    let mut other = std::pin::pin!(models.acquire(Some("b"), &defaults));
+    assert!(poll_fn(|cx| Poll::Ready(other.as_mut().poll(cx).is_pending())).await);
+    let started = Instant::now();
+    let acquired = tokio::time::timeout(LIMIT, models.acquire(Some("a"), &defaults)).await;
+    acquired.expect("it is not held back for long").expect("it is in memory");
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert!(other.await.is_err(), "there is no room");
+}
+
+#[tokio::test]
+async fn few_models_are_loaded_at_once_so_that_threads_are_left_for_requests() {
+    let models = models(&["a"], LoadOptions::default());
+    let others = models.registry.loads.clone().acquire_many_owned(4).await.expect("all permits");
+    let defaults = StreamConfig::new();
+    let mut waiting = std::pin::pin!(models.acquire(Some("a"), &defaults));
+    assert!(tokio::time::timeout(Duration::from_millis(300), waiting.as_mut()).await.is_err());
+    drop(others);
+    tokio::time::timeout(LIMIT, waiting).await.expect("it ends").expect("it loads");
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ pub(super) struct Endpoint {
     pub(super) summary: &'static str,
     pub(super) tag: &'static str,
     pub(super) tables: Tables,
-    /// The fields that are objects with tables of their own.
+    /// The fields that are objects with settings of their own.
     pub(super) nested: &'static [(&'static str, Tables)],
     pub(super) required: &'static [&'static str],
     /// The schemas of a whole answer and of an error.
@@ -33,7 +33,7 @@ const OPENAI: Endpoint = Endpoint {
     summary: "Answers a chat.",
     tag: "OpenAI",
     tables: openai::fields::CHAT_TABLES,
-    nested: &[("stream_options", &[openai::fields::STREAM_OPTIONS])],
+    nested: &[],
     required: &["messages"],
     answer: "ChatCompletion",
     error: "OpenAIError",
@@ -44,7 +44,6 @@ const ANTHROPIC: Endpoint = Endpoint {
     path: "/v1/messages",
     tag: "Anthropic",
     tables: anthropic::fields::MESSAGE_TABLES,
-    nested: &[],
     required: &["messages", "max_tokens"],
     answer: "Message",
     error: "AnthropicError",
@@ -68,7 +67,6 @@ const LLAMA_SERVER: Endpoint = Endpoint {
     summary: "Continues a text.",
     tag: "llama-server",
     tables: llama_server::fields::COMPLETION_TABLES,
-    nested: &[],
     required: &["prompt"],
     answer: "LlamaCompletion",
     error: "LlamaError",
@@ -89,11 +87,6 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
         path: "/v1/responses",
         summary: "Answers an input. Nothing is stored.",
         tables: openai::fields::RESPONSE_TABLES,
-        nested: &[
-            ("stream_options", &[openai::fields::RESPONSE_STREAM_OPTIONS]),
-            ("text", &[openai::fields::RESPONSE_TEXT]),
-            ("reasoning", &[openai::fields::RESPONSE_REASONING]),
-        ],
         required: &["input"],
         answer: "Response",
         ..OPENAI

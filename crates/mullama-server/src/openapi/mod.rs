@@ -74,7 +74,28 @@ fn operation(endpoint: &Endpoint) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use mullama::StreamConfig;
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::json::{Json, arbitrary, fields};
+
+    proptest! {
+        #[test]
+        fn any_value_of_any_field_is_taken_or_refused_by_its_name(value in arbitrary::value()) {
+            for endpoint in ENDPOINTS {
+                for field in endpoint.tables.iter().flat_map(|table| table.iter()) {
+                    let body = json!({field.name: value});
+                    let applied = fields::apply(endpoint.tables, &Json::new(&body, ""), &mut StreamConfig::new());
+                    let Err(error) = applied else { continue };
+                    prop_assert_eq!(error.status.as_u16(), 400);
+                    let path = error.field.unwrap_or_default();
+                    prop_assert!(path.starts_with(field.name), "{}: {}: {}", endpoint.path, field.name, path);
+                    prop_assert!(error.message.starts_with(&path), "{}", error.message);
+                }
+            }
+        }
+    }
 
     #[test]
     fn the_description_is_valid_json_with_every_endpoint() {

@@ -6,8 +6,8 @@ use mullama::{Limits, StreamConfig};
 use serde_json::{Map, Value, json};
 
 use super::endpoints::Endpoint;
-use crate::json::Json;
 use crate::json::fields::{Field, Handling};
+use crate::json::{Json, or_null};
 
 /// The schemas of the fields that endpoints read themselves. A name with the endpoint's path before it goes first.
 static READ: LazyLock<Map<String, Value>> =
@@ -41,15 +41,22 @@ fn of_object(endpoint: &Endpoint, tables: &[&[Field]], required: &[&str]) -> Val
 fn of_field(field: &Field, path: &str) -> Value {
     match field.handling {
         Handling::Sets(name) => READ.get(field.name).cloned().unwrap_or_else(|| of_setting(name)),
-        Handling::Read => {
-            let own = READ.get(&format!("{path} {}", field.name));
-            own.or_else(|| READ.get(field.name)).cloned().unwrap_or_else(|| json!({}))
+        Handling::Read | Handling::Checked(_) => {
+            let own = READ.get(&format!("{path} {}", field.name)).or_else(|| READ.get(field.name)).cloned();
+            own.unwrap_or_else(|| match field.handling {
+                Handling::Checked(kind) => or_null(&kind.schema()),
+                _ => json!({}),
+            })
         }
         Handling::Only(values) | Handling::OnlyYet(values) => {
             let values = values.iter().filter_map(|value| serde_json::from_str::<Value>(value).ok());
             json!({"enum": values.chain([Value::Null]).collect::<Vec<_>>()})
         }
-        Handling::NoEffect(reason) => json!({"description": format!("Has no effect: {reason}.")}),
+        Handling::NoEffect(kind, reason) => {
+            let mut schema = or_null(&kind.schema());
+            schema["description"] = format!("Has no effect: {reason}.").into();
+            schema
+        }
         // A null is as good as no field at all.
         Handling::Refused(reason) => json!({"type": "null", "description": format!("A value {reason}.")}),
     }

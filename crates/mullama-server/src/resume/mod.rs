@@ -13,21 +13,21 @@ pub(crate) use registry::Registry;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State as Shared};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 
-use crate::dialect::{openai, with_errors};
+use crate::dialect::{RequestId, WriteError, openai, with_errors};
 use crate::error::ApiError;
-use crate::guard;
 use crate::state::State;
 use body::ReaderBody;
 use log::Position;
-use registry::Credential;
+use registry::{Credential, Inserted};
+use stream::{Source, Stream};
 
 /// Asks for a stream that can be resumed.
 const RESUME: HeaderName = HeaderName::from_static("x-stream-resume");
@@ -45,63 +45,49 @@ pub(crate) fn routes() -> Router<State> {
 }
 
 async fn no_head() -> ApiError {
-    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "a stream has no HEAD; use GET to continue it")
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "HEAD is not supported for streams; use GET")
 }
 
-/// Makes the streamed answer of a request that asks for it resumable.
-pub(crate) async fn layer(Shared(state): Shared<State>, request: Request, next: Next) -> Response {
+/// Makes the streamed answer of a request that asks for it resumable. It belongs to each dialect's routes, so that errors
+/// have its shape, and runs after the guard.
+pub(crate) async fn layer(write_error: WriteError, request: Request, next: Next) -> Response {
     let credential = match request.headers().get(RESUME).map(HeaderValue::as_bytes) {
         None | Some(b"0") => return next.run(request).await,
         Some(b"1") => Credential::of(request.headers()),
-        Some(_) => return refused(&ApiError::invalid("the header x-stream-resume must be 0 or 1")),
+        Some(_) => return ApiError::invalid("the header x-stream-resume must be 0 or 1").into_response(),
     };
+    let Some(registry) = request.extensions().get::<Arc<Registry>>().cloned() else { return next.run(request).await };
     let response = next.run(request).await;
     let is_stream = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == EVENT_STREAM);
-    if !is_stream || response.status() != StatusCode::OK {
+    let is_resumed = response.headers().contains_key(STREAM_ID);
+    if !is_stream || is_resumed || response.status() != StatusCode::OK {
         return response;
     }
-    let (mut parts, source) = response.into_parts();
-    match state.resumable().insert(credential, source) {
-        Ok((id, stream)) => {
+    let (mut parts, body) = response.into_parts();
+    match registry.insert(credential, Source { body, write_error }) {
+        Ok(Inserted::Stream(id, stream)) => {
             parts.headers.insert(STREAM_ID, id);
-            Response::from_parts(parts, Body::new(ReaderBody::new(stream, 0, Arc::clone(state.resumable()))))
+            Response::from_parts(parts, Body::new(ReaderBody::new(stream, 0, registry)))
         }
-        Err(error) => refused(&error),
+        Ok(Inserted::Full(body)) => Response::from_parts(parts, body),
+        Err(error) => error.into_response(),
     }
-}
-
-fn refused(error: &ApiError) -> Response {
-    let mut response = guard::unguarded(openai::error_response(error, ""));
-    if let Some(seconds) = error.retry_after {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    response
 }
 
 /// Continues a stream after the client's latest event.
 async fn resume(
     Shared(state): Shared<State>,
     Path(id): Path<String>,
+    Extension(request_id): Extension<RequestId>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let stream = state.resumable().find(&id, &Credential::of(&headers)).ok_or_else(unknown)?;
-    let last =
-        match headers.get(LAST_EVENT) {
-            None => 0,
-            Some(value) => value.to_str().ok().and_then(|value| value.parse().ok()).ok_or_else(|| {
-                ApiError::invalid("the header last-event-id must be the id of an event of this stream")
-            })?,
-        };
-    match stream.position(last) {
-        Position::Kept => {}
+    let last = match next_event(&stream, &headers) {
+        Ok(Some(last)) => last,
         // What tells a browser's EventSource not to come back.
-        Position::End => return Ok(StatusCode::NO_CONTENT.into_response()),
-        Position::Future => return Err(ApiError::invalid("the header last-event-id names an event that was not sent")),
-        Position::Gone => {
-            let message = "the events after this id are no longer kept; send the request again";
-            return Err(ApiError::new(StatusCode::GONE, "STREAM_GONE", message));
-        }
-    }
+        Ok(None) => return Ok(StatusCode::NO_CONTENT.into_response()),
+        Err(error) => return Ok(stream.error_response(&error, &request_id.0)),
+    };
     let body = ReaderBody::new(stream, last, Arc::clone(state.resumable()));
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM)),
@@ -110,6 +96,24 @@ async fn resume(
         (STREAM_ID, HeaderValue::from_str(&id).map_err(|_| unknown())?),
     ];
     Ok((headers, Body::new(body)).into_response())
+}
+
+/// The event after which a client reads on; `None` if it has all of them.
+fn next_event(stream: &Stream, headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+    let wrong = || ApiError::invalid("the header last-event-id must be the id of an event of this stream");
+    let last = match headers.get(LAST_EVENT) {
+        None => 0,
+        Some(value) => value.to_str().ok().and_then(|value| value.parse().ok()).ok_or_else(wrong)?,
+    };
+    match stream.position(last) {
+        Position::Kept => Ok(Some(last)),
+        Position::End => Ok(None),
+        Position::Future => Err(ApiError::invalid("the header last-event-id names an event that was not sent")),
+        Position::Gone => {
+            let message = "the events after this id are no longer kept; send the request again";
+            Err(ApiError::new(StatusCode::GONE, "STREAM_GONE", message))
+        }
+    }
 }
 
 /// Ends a stream at once, for a client that will not come back.

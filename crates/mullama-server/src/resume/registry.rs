@@ -4,27 +4,30 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use subtle::ConstantTimeEq;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use subtle::{Choice, ConstantTimeEq};
 
-use super::stream::Stream;
+use super::stream::{Source, Stream};
 use crate::error::ApiError;
 use crate::guard;
 
 /// Most streams of a server that can be resumed.
 const MOST_STREAMS: usize = 128;
 
-/// The key of a request, as clients of the various dialects send it; empty without one.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) struct Credential(Vec<u8>);
+/// The keys of a request, in whichever headers it gives them; mostly one or none.
+#[derive(Clone)]
+pub(super) struct Credential(Vec<Vec<u8>>);
 
 impl Credential {
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        let bearer = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-        let bearer = bearer.map(|value| guard::bearer(value).unwrap_or(value));
-        let plain = || headers.get("x-api-key").or_else(|| headers.get("api-key")).map(HeaderValue::as_bytes);
-        let key = bearer.or_else(plain);
-        Self(key.unwrap_or_default().to_vec())
+        Self(guard::given(headers).map(<[u8]>::to_vec).collect())
+    }
+
+    /// Compares without telling by its duration how much is equal.
+    fn is_same(&self, other: &Self) -> bool {
+        let pairs = self.0.iter().zip(&other.0);
+        let is_equal = pairs.fold(Choice::from(1), |is_equal, (own, other)| is_equal & own.ct_eq(other));
+        self.0.len() == other.0.len() && bool::from(is_equal)
     }
 }
 
@@ -40,6 +43,15 @@ pub(crate) struct Registry {
     entries: Mutex<HashMap<String, Entry>>,
 }
 
+/// What became of a body that is to be resumable.
+#[derive(Debug)]
+pub(super) enum Inserted {
+    /// Its id and the stream.
+    Stream(HeaderValue, Arc<Stream>),
+    /// There are too many streams, so this one ends with its connection.
+    Full(Body),
+}
+
 #[derive(Debug)]
 struct Entry {
     credential: Credential,
@@ -51,26 +63,27 @@ impl Registry {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a stream under a new id. Streams that are complete and only wait for their clients give way to it.
-    pub(super) fn insert(&self, credential: Credential, source: Body) -> Result<(HeaderValue, Arc<Stream>), ApiError> {
+    /// Adds a stream under a new id. Streams that are complete and only wait for their clients give way to it. If all
+    /// others are in use, the body is returned as it is: their number must not keep a client from its answer.
+    pub(super) fn insert(&self, credential: Credential, source: Source) -> Result<Inserted, ApiError> {
         let id = new_id()?;
+        let value = HeaderValue::from_str(&id).map_err(|_| no_randomness())?;
         let mut entries = self.lock();
         if entries.len() >= MOST_STREAMS {
             let complete = entries.iter().find(|(_, entry)| entry.stream.is_left_over()).map(|(id, _)| id.clone());
-            let complete = complete.ok_or_else(full)?;
+            let Some(complete) = complete else { return Ok(Inserted::Full(source.body)) };
             entries.remove(&complete);
         }
-        let value = HeaderValue::from_str(&id).map_err(|_| full())?;
         let stream = Arc::new(Stream::new(source));
         entries.insert(id, Entry { credential, stream: Arc::clone(&stream) });
-        Ok((value, stream))
+        Ok(Inserted::Stream(value, stream))
     }
 
     /// The stream of this id, if the same key started it.
     pub(super) fn find(&self, id: &str, credential: &Credential) -> Option<Arc<Stream>> {
         let entries = self.lock();
         let entry = entries.get(id)?;
-        bool::from(entry.credential.0.ct_eq(&credential.0)).then(|| Arc::clone(&entry.stream))
+        entry.credential.is_same(credential).then(|| Arc::clone(&entry.stream))
     }
 
     pub(super) fn remove(&self, id: &str) {
@@ -96,17 +109,13 @@ impl Registry {
     }
 }
 
-fn full() -> ApiError {
-    let message = format!("the server has {MOST_STREAMS} streams that can be resumed, which is the maximum");
-    let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "OVERLOADED", message);
-    ApiError { retry_after: Some(1), ..error }
+fn no_randomness() -> ApiError {
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "GENERATION_ERROR", "the system has no randomness")
 }
 
 /// An id of 128 random bits.
 fn new_id() -> Result<String, ApiError> {
     let mut random = [0; 16];
-    let no_randomness =
-        |_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "GENERATION_ERROR", "the system has no randomness");
-    getrandom::fill(&mut random).map_err(no_randomness)?;
+    getrandom::fill(&mut random).map_err(|_| no_randomness())?;
     Ok(format!("stream_{:032x}", u128::from_be_bytes(random)))
 }

@@ -4,20 +4,31 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use axum::body::Body;
+use axum::response::Response;
 use bytes::Bytes;
 use http_body::Body as _;
 
 use super::log::{EventLog, Position};
+use crate::dialect::WriteError;
+use crate::error::ApiError;
 
 /// Bytes that one stream keeps.
 const STREAM_BYTES: usize = 128 << 10;
 /// A piece of a body has no further event once it has this many bytes.
 const PIECE_BYTES: usize = 2048;
 
+/// The body of a dialect's answer, and how the dialect writes errors.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) body: Body,
+    pub(super) write_error: WriteError,
+}
+
 /// A stream and who reads it. A new reader takes it over from the one before, whose connection may be dead.
 #[derive(Debug)]
 pub(super) struct Stream {
     inner: Mutex<Inner>,
+    write_error: WriteError,
 }
 
 #[derive(Debug)]
@@ -41,9 +52,16 @@ pub(super) enum Piece {
 }
 
 impl Stream {
-    pub(super) fn new(source: Body) -> Self {
+    pub(super) fn new(source: Source) -> Self {
+        let Source { body, write_error } = source;
         let log = EventLog::new(STREAM_BYTES);
-        Self { inner: Mutex::new(Inner { source: Some(source), log, reader: 0, waker: None, is_away: false }) }
+        let inner = Inner { source: Some(body), log, reader: 0, waker: None, is_away: false };
+        Self { inner: Mutex::new(inner), write_error }
+    }
+
+    /// An error as the dialect of the stream writes it.
+    pub(super) fn error_response(&self, error: &ApiError, request_id: &str) -> Response {
+        (self.write_error)(error, request_id)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -3,24 +3,36 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::IntoResponse;
 use futures_util::stream;
 
-use super::super::registry::{Credential, Registry};
+use super::super::registry::{Credential, Inserted, Registry};
 use super::*;
 
 /// A body of events without an end, and the number of events that were taken from it.
-fn endless() -> (Body, Arc<AtomicUsize>) {
+fn endless() -> (Source, Arc<AtomicUsize>) {
     let taken = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&taken);
     let events = stream::repeat_with(move || {
         counter.fetch_add(1, Ordering::Relaxed);
         Ok::<_, Infallible>(Bytes::from_static(b"data: 0123456789\n\n"))
     });
-    (Body::from_stream(events), taken)
+    (source(Body::from_stream(events)), taken)
 }
 
-fn finished() -> Body {
-    Body::from("data: a\n\ndata: b\n\n")
+fn finished() -> Source {
+    source(Body::from("data: a\n\ndata: b\n\n"))
+}
+
+fn source(body: Body) -> Source {
+    Source { body, write_error: |error, _| error.status.into_response() }
+}
+
+fn stream_of(inserted: Result<Inserted, ApiError>) -> Option<(HeaderValue, Arc<Stream>)> {
+    match inserted.expect("the system has randomness") {
+        Inserted::Stream(id, stream) => Some((id, stream)),
+        Inserted::Full(_) => None,
+    }
 }
 
 fn context() -> Context<'static> {
@@ -88,7 +100,7 @@ fn credential(name: header::HeaderName, value: &'static str) -> Credential {
 fn a_stream_is_found_by_its_id_and_the_key_in_either_header() {
     let registry = Registry::default();
     let bearer = |value| credential(header::AUTHORIZATION, value);
-    let (id, _) = registry.insert(bearer("Bearer key"), finished()).unwrap();
+    let (id, _) = stream_of(registry.insert(bearer("Bearer key"), finished())).unwrap();
     let id = id.to_str().unwrap();
     for same in [bearer("bearer key"), credential(header::HeaderName::from_static("x-api-key"), "key")] {
         assert!(registry.find(id, &same).is_some());
@@ -103,14 +115,41 @@ fn a_stream_is_found_by_its_id_and_the_key_in_either_header() {
 fn streams_are_bounded_and_those_that_are_complete_give_way() {
     let registry = Registry::default();
     let none = || Credential::of(&HeaderMap::new());
-    let (first, complete) = registry.insert(none(), finished()).unwrap();
-    while registry.insert(none(), endless().0).is_ok() {}
-    let refused = registry.insert(none(), endless().0).unwrap_err();
-    assert_eq!((refused.status.as_u16(), refused.retry_after), (429, Some(1)));
+    let insert = |source| stream_of(registry.insert(none(), source));
+    let (first, complete) = insert(finished()).unwrap();
+    let count = std::iter::from_fn(|| insert(endless().0)).count();
+    assert_eq!(count, 127);
     let reader = complete.attach(true);
     assert!(complete.poll_away(reader, &mut context()).is_pending());
-    assert!(registry.insert(none(), endless().0).is_ok());
+    assert!(insert(endless().0).is_some());
     assert!(registry.find(first.to_str().unwrap(), &none()).is_none());
+    assert!(insert(endless().0).is_none());
     registry.clear();
-    assert!(registry.insert(none(), finished()).is_ok());
+    assert!(insert(finished()).is_some());
+}
+
+#[tokio::test]
+async fn beyond_the_bound_a_body_is_returned_as_it_is() {
+    let registry = Registry::default();
+    let none = || Credential::of(&HeaderMap::new());
+    while stream_of(registry.insert(none(), endless().0)).is_some() {}
+    let Ok(Inserted::Full(body)) = registry.insert(none(), finished()) else { panic!("there are 128 streams") };
+    let bytes = axum::body::to_bytes(body, 100).await.unwrap();
+    assert_eq!(bytes, "data: a\n\ndata: b\n\n");
+}
+
+#[test]
+fn a_request_with_several_keys_continues_its_stream_with_the_same_ones_only() {
+    let of = |headers: &[(&'static str, &'static str)]| {
+        let header = |(name, value)| (header::HeaderName::from_static(name), HeaderValue::from_static(value));
+        Credential::of(&headers.iter().copied().map(header).collect())
+    };
+    let registry = Registry::default();
+    let both = [("authorization", "Bearer any"), ("x-api-key", "secret")];
+    let (id, _) = stream_of(registry.insert(of(&both), finished())).unwrap();
+    let id = id.to_str().unwrap();
+    assert!(registry.find(id, &of(&both)).is_some());
+    for other in [&both[..1], &both[1..], &[], &[both[0], ("x-api-key", "other")]] {
+        assert!(registry.find(id, &of(other)).is_none());
+    }
 }

@@ -1,5 +1,6 @@
 //! One connection: HTTP/1.1 with limits.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -8,6 +9,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::StatusCode;
+use axum::response::Response;
+use http_body::Body as _;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -19,9 +23,9 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use super::listen::Accepted;
+use super::paced::{Paced, Streaming};
 use super::requests::Requests;
-use super::socket::{self, Paced, Socket};
-use super::timed_io::TimedIo;
+use super::socket::{self, Socket};
 use super::upgrades::Upgrades;
 
 /// Most bytes that wait in the process for one connection: hyper's minimum.
@@ -31,7 +35,9 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a connection without a request stays open when the server stops, for what it still has to write.
 const GRACE: Duration = Duration::from_secs(1);
 /// How often a connection is polled after its peer has closed its side, so that requests that need no model are
-/// answered to clients that close it early.
+/// answered to clients that close it early. Such requests wait only for other tasks, which run between two polls; a few
+/// dozen are more than any of them needs. A limit in time would either let a stream go on for a client that is gone or,
+/// on a busy machine, pass before those tasks have run.
 const LAST_POLLS: usize = 64;
 
 /// What connections share.
@@ -76,7 +82,7 @@ pub(super) async fn serve(
         Accepted::Tcp(stream) => {
             let Ok(peer) = stream.peer_addr().map(Peer::Tcp) else { return };
             // A peer that is gone already has no options.
-            let _ = socket::set_tcp_options(&stream);
+            let _ = socket::set_tcp_options(&stream, limits.write_timeout);
             serve_socket(Arc::new(stream), tls, Served { router, peer, limits, stopping }).await;
         }
         Accepted::Unix(stream) => {
@@ -87,8 +93,9 @@ pub(super) async fn serve(
 }
 
 async fn serve_socket<S: Socket>(stream: Arc<S>, tls: Option<TlsAcceptor>, served: Served) {
-    let paced = Paced(Arc::clone(&stream));
-    let Some(tls) = tls else { return serve_http(paced, served, stream.closed()).await };
+    let streaming = Streaming::default();
+    let paced = Paced::new(Arc::clone(&stream), streaming.clone(), served.limits.write_timeout);
+    let Some(tls) = tls else { return serve_http(paced, streaming, served, stream.closed()).await };
     // What is encrypted already waits in a buffer of its own.
     let accepting = tls.accept_with(paced, |connection| connection.set_buffer_limit(Some(BUFFER_BYTES)));
     let mut stopping = served.stopping.clone();
@@ -99,7 +106,7 @@ async fn serve_socket<S: Socket>(stream: Arc<S>, tls: Option<TlsAcceptor>, serve
         () = stop => return,
     };
     if let Ok(Ok(encrypted)) = accepted {
-        serve_http(encrypted, served, stream.closed()).await;
+        serve_http(encrypted, streaming, served, stream.closed()).await;
     }
 }
 
@@ -107,11 +114,11 @@ async fn serve_socket<S: Socket>(stream: Arc<S>, tls: Option<TlsAcceptor>, serve
 /// end of a client that has sent further bytes; `closed` does.
 async fn serve_http<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     io: I,
+    streaming: Streaming,
     served: Served,
     closed: impl Future<Output = ()>,
 ) {
     let Served { router, peer, limits, mut stopping } = served;
-    let io = TokioIo::new(TimedIo::new(io, limits.write_timeout));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(BUFFER_BYTES);
     // Where `closed` sees the end of the peer's side, hyper need not drop an answer that is ready.
@@ -124,10 +131,15 @@ async fn serve_http<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         let counted = requests.count();
         // A router is always ready.
         let answering = router.clone().call(request);
-        async move { answering.await.map(|response| response.map(|body| counted.until_read(body))) }
+        let streaming = streaming.clone();
+        async move {
+            let response = answering.await?;
+            streaming.set(is_streamed(&response));
+            Ok::<_, Infallible>(response.map(|body| counted.until_read(body)))
+        }
     });
     {
-        let connection = builder.serve_connection(io, service).with_upgrades();
+        let connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
         let mut connection = std::pin::pin!(connection);
         let mut closed = std::pin::pin!(closed);
         let stop = async move {
@@ -154,6 +166,11 @@ async fn serve_http<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     if let Some(successor) = upgrades.take() {
         successor.await;
     }
+}
+
+/// Whether an answer is computed while its client reads it.
+fn is_streamed(response: &Response) -> bool {
+    response.status() == StatusCode::SWITCHING_PROTOCOLS || response.body().size_hint().exact().is_none()
 }
 
 /// Polls a connection a few more times.

@@ -56,11 +56,12 @@ impl Listener {
         match listen {
             Listen::Tcp(host, port) => {
                 let mut refused = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
-                for address in tokio::net::lookup_host((host.as_str(), *port)).await? {
+                let found = tokio::net::lookup_host((host.as_str(), *port)).await;
+                for address in found.map_err(|error| explained(host, &error))? {
                     config.check_address(address)?;
                     match bind_tcp(address) {
                         Ok(listener) => return Ok(Self::Tcp(listener)),
-                        Err(error) => refused = error,
+                        Err(error) => refused = explained(&address, &error),
                     }
                 }
                 Err(refused)
@@ -133,7 +134,8 @@ async fn bind_unix(path: &Path, mode: u32) -> io::Result<Listener> {
     remove_stale(path).await?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&SockAddr::unix(path)?)?;
+    let bound = SockAddr::unix(path).and_then(|address| socket.bind(&address));
+    bound.map_err(|error| explained(&path.display(), &error))?;
     let file = SocketFile { path: path.to_owned(), identity: identity(path)? };
     // Nobody can connect before the socket is listened on.
     std::fs::set_permissions(path, Permissions::from_mode(mode))?;
@@ -151,6 +153,11 @@ async fn remove_stale(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
         _ => Err(io::Error::new(io::ErrorKind::AddrInUse, format!("{} is in use", path.display()))),
     }
+}
+
+/// An error of the system with what it is about, which the system does not say.
+fn explained(what: &dyn std::fmt::Display, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot listen on {what}: {error}"))
 }
 
 fn from_systemd() -> io::Result<Listener> {

@@ -2,10 +2,11 @@
 
 mod accept;
 mod connection;
+mod gate;
 mod listen;
+mod paced;
 mod requests;
 mod socket;
-mod timed_io;
 mod tls;
 mod upgrades;
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::frame::{Opcode, encode};
 use crate::error::ApiError;
-use crate::generation::{Ending, Progress};
+use crate::generation::{Ending, Progress, finite};
 
 /// The id of a request, which its frames repeat; requests without an id have frames without one.
 pub(super) type Id = Option<Value>;
@@ -20,8 +20,8 @@ enum Answer<'a> {
         text: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
         logprob: Option<f32>,
-        #[serde(skip_serializing_if = "<[_]>::is_empty")]
-        top_logprobs: &'a [(TokenId, f32)],
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        top_logprobs: Vec<(TokenId, f32)>,
     },
     Done {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,6 +42,9 @@ enum Answer<'a> {
         field: Option<&'a str>,
         #[serde(skip_serializing_if = "Option::is_none")]
         retry_after: Option<u64>,
+        /// The request of this id runs on; only the message was refused.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        request_continues: bool,
     },
 }
 
@@ -69,12 +72,21 @@ fn write(answer: &Answer<'_>, out: &mut Vec<u8>) {
 
 /// One token. Its text may be empty, so that credits can be counted by frames.
 pub(super) fn token(id: &Id, token: &Token, out: &mut Vec<u8>) {
-    let logprob = token.logprob.map(|logprob| logprob.max(f32::MIN));
-    write(&Answer::Token { id: id.as_ref(), text: &token.text, logprob, top_logprobs: &token.top_logprobs }, out);
+    let logprob = token.logprob.map(finite);
+    let top_logprobs = token.top_logprobs.iter().map(|(id, logprob)| (*id, finite(*logprob))).collect();
+    write(&Answer::Token { id: id.as_ref(), text: &token.text, logprob, top_logprobs }, out);
+}
+
+/// The end of a request: that of its answer, or an error.
+pub(super) fn ended(id: &Id, ended: &Result<Ending, ApiError>, out: &mut Vec<u8>) {
+    match ended {
+        Ok(ending) => done(id, ending, out),
+        Err(failed) => error(id, failed, out),
+    }
 }
 
 /// The end of an answer.
-pub(super) fn done(id: &Id, ending: &Ending, out: &mut Vec<u8>) {
+fn done(id: &Id, ending: &Ending, out: &mut Vec<u8>) {
     let answer = Answer::Done {
         id: id.as_ref(),
         finish_reason: ending.reason.as_str(),
@@ -91,14 +103,44 @@ pub(super) fn cancelled(id: &Id, progress: &Progress, out: &mut Vec<u8>) {
     write(&Answer::Done { id: id.as_ref(), finish_reason: "cancelled", stop_sequence: None, seed: None, usage }, out);
 }
 
-/// The error of a request or of a message.
+/// The error that ends a request.
 pub(super) fn error(id: &Id, error: &ApiError, out: &mut Vec<u8>) {
-    let answer = Answer::Error {
+    write(&error_answer(id, error, false), out);
+}
+
+/// The error of a message that names a request which runs on.
+pub(super) fn refusal(id: &Id, error: &ApiError, out: &mut Vec<u8>) {
+    write(&error_answer(id, error, true), out);
+}
+
+fn error_answer<'a>(id: &'a Id, error: &'a ApiError, request_continues: bool) -> Answer<'a> {
+    Answer::Error {
         id: id.as_ref(),
         code: error.code,
         message: &error.message,
         field: error.field.as_deref(),
         retry_after: error.retry_after,
-    };
-    write(&answer, out);
+        request_continues,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_is_impossible_has_a_number_in_its_frame() {
+        for impossible in [f32::NEG_INFINITY, f32::NAN, f32::INFINITY] {
+            let (text, top_logprobs) = ("a".to_owned(), vec![(97, -0.5), (98, impossible)]);
+            let logprob = Some(impossible);
+            let token = Token { text, id: Some(97), bytes: Vec::new(), index: 0, logprob, top_logprobs };
+            let mut out = Vec::new();
+            super::token(&Some(7.into()), &token, &mut out);
+            let frame: Value = serde_json::from_slice(&out[2..]).expect("valid JSON");
+            let wanted = serde_json::json!({
+                "type": "token", "id": 7, "text": "a", "logprob": -9999.0, "top_logprobs": [[97, -0.5], [98, -9999.0]]
+            });
+            assert_eq!(frame, wanted);
+        }
+    }
 }

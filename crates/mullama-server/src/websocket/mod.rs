@@ -3,6 +3,7 @@
 //! Flow: handshake → **session** → frames. The session polls a stream only while the socket takes its frames.
 
 mod answers;
+mod credit_waits;
 mod credits;
 mod frame;
 mod handshake;
@@ -19,7 +20,9 @@ use hyper_util::rt::TokioIo;
 use crate::dialect::{openai, with_errors};
 use crate::error::ApiError;
 use crate::state::State;
+use crate::telemetry;
 use crate::transport::Upgrades;
+pub(crate) use credit_waits::CreditWaits;
 use session::Session;
 
 /// The route of the WebSocket.
@@ -33,12 +36,12 @@ async fn upgrade(Shared(state): Shared<State>, mut request: Request) -> Result<R
     let upgrades = request.extensions().get::<Upgrades>().cloned();
     let stopping = upgrades.as_ref().map(Upgrades::stopping);
     let connection = hyper::upgrade::on(&mut request);
-    let session = Box::pin(async move {
+    let session = Box::pin(telemetry::carried(async move {
         // Without an upgrade the client is gone.
         if let Ok(connection) = connection.await {
             Session::new(TokioIo::new(connection), state, stopping).await;
         }
-    });
+    }));
     match upgrades {
         Some(upgrades) => upgrades.run(session),
         // In a program's own server, whose connections are not known here.

@@ -1,6 +1,8 @@
 //! What a client's messages ask for.
 
-use mullama::{Message as ChatMessage, Prompt};
+use std::sync::Arc;
+
+use mullama::{Message as ChatMessage, Prompt, StreamConfig};
 use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -9,9 +11,9 @@ use super::credits::Credits;
 use crate::dialect::{messages, prompts, sampling};
 use crate::error::ApiError;
 use crate::generation::Streams;
-use crate::json::Json;
 use crate::json::fields::Handling::{Only, Read, Sets};
 use crate::json::fields::{self, Field, field};
+use crate::json::{Json, parse, parsed_bytes, sized};
 use crate::models::Loaded;
 use crate::state::State;
 
@@ -39,9 +41,32 @@ const FIELDS: &[Field] = &[
     field("timings_per_token", Only(&["false"])),
 ];
 const TABLES: &[&[Field]] = &[FIELDS, sampling::EXTENSIONS];
+/// The fields of a message that cancels a request.
+const CANCEL: &[Field] = &[field("type", Read), field("id", Read)];
+/// The fields of a message that grants credits.
+const GRANT: &[Field] = &[field("type", Read), field("id", Read), field("tokens", Read)];
 
-/// Why a message was refused, and the request that it belongs to.
-pub(super) type Refusal = Box<(Id, ApiError)>;
+/// Why a message was refused.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// The request that the message belongs to.
+    pub(super) id: Id,
+    pub(super) error: ApiError,
+    /// The request of this id runs on.
+    pub(super) request_continues: bool,
+}
+
+impl Refusal {
+    /// The refusal of a message, and of the request that it is.
+    pub(super) fn of(id: Id, error: ApiError) -> Box<Self> {
+        Box::new(Self { id, error, request_continues: false })
+    }
+
+    /// The refusal of a message about a request that runs on.
+    pub(super) fn beside(id: Id, error: ApiError) -> Box<Self> {
+        Box::new(Self { id, error, request_continues: true })
+    }
+}
 
 /// A message of a client.
 #[derive(Debug)]
@@ -57,25 +82,61 @@ pub(super) struct Generate {
     pub(super) id: Id,
     pub(super) credits: Credits,
     input: Input,
-    /// Keeps the bytes of a large message counted until its streams are open.
-    pub(super) held: Option<OwnedSemaphorePermit>,
+    /// Keeps the memory of the message counted until its streams are open.
+    _held: OwnedSemaphorePermit,
 }
 
 #[derive(Debug)]
 enum Input {
-    /// A text that is not a JSON object.
+    /// A text that does not begin as a JSON object.
     Text(String),
-    Fields(Value),
+    /// An object, and the bytes of its text.
+    Fields(Value, usize),
 }
 
-/// Reads a text message.
-pub(super) fn read(text: String) -> Result<Message, Refusal> {
-    let body = if text.trim_start().starts_with('{') { serde_json::from_str::<Value>(&text).ok() } else { None };
-    let Some(body) = body.filter(Value::is_object) else {
-        return Ok(Message::Generate(Box::new(Generate::of_text(text))));
+/// Reads a text message. `take` takes room for this many bytes of memory.
+pub(super) fn read(
+    text: String,
+    take: impl FnOnce(usize) -> Option<OwnedSemaphorePermit>,
+) -> Result<Message, Box<Refusal>> {
+    let is_object = is_meant_as_object(&text);
+    let bytes = if is_object { parsed_bytes(text.as_bytes()) } else { text.len() };
+    let Some(held) = take(bytes) else {
+        return Err(Refusal::of(if is_object { id_alone(&text) } else { None }, no_room()));
     };
-    let id = id_of(&Json::new(&body, "")).map_err(|error| Box::new((None, error)))?;
-    read_object(body, id.clone()).map_err(|error| Box::new((id, error)))
+    if !is_object {
+        let (credits, input) = (Credits::Unlimited, Input::Text(text));
+        return Ok(Message::Generate(Box::new(Generate { id: None, credits, input, _held: held })));
+    }
+    let body = parse("the message", text.as_bytes()).map_err(|error| {
+        let way_out = "a prompt that begins like an object must be sent as the field prompt of an object";
+        let message = format!("{}; {way_out}", error.message);
+        Refusal::of(None, ApiError { message, ..error })
+    })?;
+    let id = id_of(&Json::new(&body, "")).map_err(|error| Refusal::of(None, error))?;
+    read_object((body, text.len()), id.clone(), held).map_err(|error| Refusal::of(id, error))
+}
+
+/// Whether a text begins as only JSON objects do: with a brace, and a name in quotes or the other brace.
+fn is_meant_as_object(text: &str) -> bool {
+    let inside = text.trim_start().strip_prefix('{').map(str::trim_start);
+    inside.is_some_and(|inside| inside.starts_with(['"', '}']))
+}
+
+/// The id of a message for which there is no room; other fields are not kept.
+fn id_alone(text: &str) -> Id {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        id: Option<Value>,
+    }
+    let body = serde_json::json!({"id": serde_json::from_str::<Named>(text).ok()?.id?});
+    id_of(&Json::new(&body, "")).ok().flatten()
+}
+
+fn no_room() -> ApiError {
+    let message =
+        "this connection's unfinished requests and other requests take all memory that they may; try again later";
+    ApiError::overloaded(message, 1)
 }
 
 fn id_of(body: &Json<'_>) -> Result<Id, ApiError> {
@@ -91,19 +152,19 @@ fn id_of(body: &Json<'_>) -> Result<Id, ApiError> {
     Err(id.error(format_args!("must have at most {ID_CHARS} characters")))
 }
 
-fn read_object(body: Value, id: Id) -> Result<Message, ApiError> {
-    let json = Json::new(&body, "");
+fn read_object(body: (Value, usize), id: Id, held: OwnedSemaphorePermit) -> Result<Message, ApiError> {
+    let json = Json::new(&body.0, "");
     let kind = json.get("type")?.map_or(Ok("generate"), |kind| kind.text())?;
     match kind {
         "generate" => {
             let credits = credits(&json)?;
-            Ok(Message::Generate(Box::new(Generate { id, credits, input: Input::Fields(body), held: None })))
+            Ok(Message::Generate(Box::new(Generate { id, credits, input: Input::Fields(body.0, body.1), _held: held })))
         }
-        "cancel" => only(&json, &["type", "id"]).map(|()| Message::Cancel(id)),
+        "cancel" => fields::check(CANCEL, &json).map(|()| Message::Cancel(id)),
         "grant" => {
-            only(&json, &["type", "id", "tokens"])?;
-            let tokens = json.require("tokens")?.integer(1, i64::MAX)?;
-            Ok(Message::Grant(id, u64::try_from(tokens).unwrap_or_default()))
+            fields::check(GRANT, &json)?;
+            let tokens = json.require("tokens")?.integer(1..=u64::MAX)?;
+            Ok(Message::Grant(id, tokens))
         }
         _ => Err(ApiError::field("type", "must be \"generate\", \"cancel\" or \"grant\"")),
     }
@@ -114,25 +175,13 @@ fn credits(body: &Json<'_>) -> Result<Credits, ApiError> {
     let flow = body.get("flow")?.map(|flow| flow.text()).transpose()?;
     match body.get("credits")? {
         Some(credits) if flow == Some("socket") => Err(credits.error("needs flow to be \"credits\"")),
-        Some(credits) => Ok(Credits::Left(u64::try_from(credits.integer(0, i64::MAX)?).unwrap_or_default())),
+        Some(credits) => Ok(Credits::Left(credits.integer(0..=u64::MAX)?)),
         None if flow == Some("credits") => Ok(Credits::Left(0)),
         None => Ok(Credits::Unlimited),
     }
 }
 
-fn only(body: &Json<'_>, known: &[&str]) -> Result<(), ApiError> {
-    let unknown = body.object()?.keys().find(|name| !known.contains(&name.as_str()));
-    unknown.map_or(Ok(()), |name| {
-        let name: String = name.chars().take(64).collect();
-        Err(ApiError::field(name, "is not a field of this message"))
-    })
-}
-
 impl Generate {
-    fn of_text(text: String) -> Self {
-        Self { id: None, credits: Credits::Unlimited, input: Input::Text(text), held: None }
-    }
-
     /// Whether it is a text of a client that may send nothing more and still wait for its answer.
     pub(super) fn is_text(&self) -> bool {
         matches!(self.input, Input::Text(_))
@@ -141,8 +190,7 @@ impl Generate {
 
 /// Opens the stream of a request, whose model is loaded if it is not in memory.
 pub(super) async fn open(state: State, request: Box<Generate>) -> Result<Streams, ApiError> {
-    let Generate { input, held, .. } = *request;
-    let _held = held;
+    let Generate { input, _held, .. } = *request;
     match input {
         Input::Text(text) => {
             let model = state.model(None).await?;
@@ -150,13 +198,17 @@ pub(super) async fn open(state: State, request: Box<Generate>) -> Result<Streams
             let config = model.defaults().clone();
             Streams::open(model, vec![prompt], 1, &config)
         }
-        Input::Fields(body) => open_fields(&state, &Json::new(&body, "")).await,
+        Input::Fields(body, bytes) => {
+            let name = Json::new(&body, "").get("model")?.map(|name| name.text()).transpose()?;
+            let model = state.model(name).await?;
+            let reading = Arc::clone(&model);
+            let (prompt, config) = sized(bytes, move || read_fields(&Json::new(&body, ""), &reading)).await?;
+            Streams::open(model, vec![prompt], 1, &config)
+        }
     }
 }
 
-async fn open_fields(state: &State, body: &Json<'_>) -> Result<Streams, ApiError> {
-    let name = body.get("model")?.map(|name| name.text()).transpose()?;
-    let model = state.model(name).await?;
+fn read_fields(body: &Json<'_>, model: &Loaded) -> Result<(Prompt, StreamConfig), ApiError> {
     let mut config = model.defaults().clone();
     fields::apply(TABLES, body, &mut config)?;
     sampling::read_common(body, &mut config)?;
@@ -166,11 +218,11 @@ async fn open_fields(state: &State, body: &Json<'_>) -> Result<Streams, ApiError
     config.validate().map_err(|error| fields::renamed(error.into(), TABLES))?;
     let prompt = match (body.get("prompt")?, body.get("messages")?) {
         (Some(prompt), None) => prompts::read_prompt(&prompt)?,
-        (None, Some(list)) => Prompt::from(messages::read_chat(&list, &model)?),
+        (None, Some(list)) => Prompt::from(messages::read_chat(&list, model)?),
         (Some(_), Some(list)) => return Err(list.error("cannot be given together with prompt")),
         (None, None) => return Err(ApiError::field("prompt", "or messages is required")),
     };
-    Streams::open(model, vec![prompt], 1, &config)
+    Ok((prompt, config))
 }
 
 /// A text is a message of the user if the model has a chat template; else the model continues it.
@@ -182,3 +234,7 @@ fn prompt_of_text(model: &Loaded, text: &str) -> Prompt {
     }
     Prompt::from(text)
 }
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

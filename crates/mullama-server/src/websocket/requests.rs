@@ -4,13 +4,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use axum::http::StatusCode;
-
 use super::answers::{self, Id};
+use super::credit_waits::CreditWait;
 use super::credits::Credits;
 use super::request::{self, Generate, Refusal};
 use crate::error::ApiError;
-use crate::generation::{Event, Progress, Streams};
+use crate::generation::{Ending, Event, Progress, Streams};
 use crate::state::State;
 
 /// Most requests of one socket that are unfinished.
@@ -40,12 +39,14 @@ enum Phase {
     Waiting(Box<Generate>),
     Opening(Opening),
     Running(Box<Running>),
+    /// It ended while the socket took nothing; this is to be written.
+    Ended(Result<Ending, ApiError>),
 }
 
 struct Running {
     streams: Streams,
     /// A token that was read before its credit came, so that the end of an answer is seen without a credit.
-    early: Option<Event>,
+    early: Option<(Event, CreditWait)>,
 }
 
 /// What became of an entry's turn.
@@ -67,16 +68,15 @@ impl Requests {
     }
 
     /// Adds a request. Those without an id are answered one after the other, as their frames could not be told apart.
-    pub(super) fn add(&mut self, request: Box<Generate>) -> Result<(), Refusal> {
+    pub(super) fn add(&mut self, request: Box<Generate>) -> Result<(), Box<Refusal>> {
         let id = request.id.clone();
         if self.entries.len() >= MOST_REQUESTS {
             let message = format!("this connection has {MOST_REQUESTS} unfinished requests, which is the maximum");
-            let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, "OVERLOADED", message);
-            return Err(Box::new((id, ApiError { retry_after: Some(1), ..error })));
+            return Err(Refusal::of(id, ApiError::overloaded(message, 1)));
         }
         if id.is_some() && self.entries.iter().any(|entry| entry.id == id) {
-            let error = ApiError::field("id", "is that of a request that has not ended");
-            return Err(Box::new((id, error)));
+            let error = ApiError::field("id", "is already in use by a running request");
+            return Err(Refusal::beside(id, error));
         }
         let (credits, is_text) = (request.credits, request.is_text());
         let phase = Phase::Waiting(request);
@@ -93,13 +93,14 @@ impl Requests {
     }
 
     /// Adds credits to a request.
-    pub(super) fn grant(&mut self, id: &Id, tokens: u64) -> Result<(), ApiError> {
+    pub(super) fn grant(&mut self, id: Id, tokens: u64) -> Result<(), Box<Refusal>> {
         // Grants may cross the end of their request.
-        let Some(index) = self.find(id) else { return Ok(()) };
+        let Some(index) = self.find(&id) else { return Ok(()) };
         if self.entries[index].credits.grant(tokens) {
             return Ok(());
         }
-        Err(ApiError::invalid("this request has no flow control by credits; ask for it with flow"))
+        let error = ApiError::invalid("this request does not use credits; send it with \"flow\": \"credits\"");
+        Err(Refusal::beside(id, ApiError { field: Some("tokens".to_owned()), ..error }))
     }
 
     /// Ends all requests of a client that has left, except texts whose answers it may still print.
@@ -134,6 +135,29 @@ impl Requests {
         has_moved
     }
 
+    /// Goes on with what writes nothing, while the socket takes nothing: requests for models keep their order and their
+    /// limits, and waits for credits end in time.
+    pub(super) fn poll_unwritten(&mut self, cx: &mut Context<'_>) {
+        for entry in &mut self.entries {
+            let ended = match &mut entry.phase {
+                Phase::Opening(opening) => match opening.as_mut().poll(cx) {
+                    Poll::Pending => continue,
+                    Poll::Ready(Ok(streams)) => {
+                        entry.phase = Phase::Running(Box::new(Running { streams, early: None }));
+                        continue;
+                    }
+                    Poll::Ready(Err(error)) => Err(error),
+                },
+                Phase::Running(running) if !entry.credits.has_one() => match running.poll_wait(cx) {
+                    Poll::Pending => continue,
+                    Poll::Ready(ended) => ended,
+                },
+                Phase::Waiting(_) | Phase::Running(_) | Phase::Ended(_) => continue,
+            };
+            entry.phase = Phase::Ended(ended);
+        }
+    }
+
     fn turn(&mut self, index: usize, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Turn {
         let may_start = self.entries[index].id.is_some() || self.find(&None) == Some(index);
         let entry = &mut self.entries[index];
@@ -153,24 +177,44 @@ impl Requests {
                     Turn::Moved
                 }
                 Poll::Ready(Err(error)) => {
-                    answers::error(&entry.id, &error, out);
+                    answers::ended(&entry.id, &Err(error), out);
                     Turn::Ended
                 }
             },
-            Phase::Running(_) => entry.run(cx, out),
+            Phase::Running(_) => entry.run(&self.state, cx, out),
+            Phase::Ended(ended) => {
+                answers::ended(&entry.id, ended, out);
+                Turn::Ended
+            }
+        }
+    }
+}
+
+impl Running {
+    /// The end of a stream whose token waits for a credit: it was cut short, or the wait has taken too long.
+    fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<Ending, ApiError>> {
+        let Some((_, wait)) = &mut self.early else { return Poll::Pending };
+        match (self.streams.poll_cut_short(cx), wait.poll_over(cx)) {
+            (Poll::Ready(Event::End { ending, .. }), _) => Poll::Ready(Ok(ending)),
+            (Poll::Ready(Event::Failed { error }), _) => Poll::Ready(Err(self.streams.model().refused(error))),
+            (_, Poll::Ready(error)) => Poll::Ready(Err(error)),
+            // A stream that was cut short has no further tokens.
+            (Poll::Pending | Poll::Ready(Event::Token { .. }), Poll::Pending) => Poll::Pending,
         }
     }
 }
 
 impl Entry {
     /// Writes the next event of a stream that is open, as far as its credits allow.
-    fn run(&mut self, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Turn {
+    fn run(&mut self, state: &State, cx: &mut Context<'_>, out: &mut Vec<u8>) -> Turn {
         let Phase::Running(running) = &mut self.phase else { return Turn::Pending };
-        let Running { streams, early } = &mut **running;
-        if early.is_some() && !self.credits.has_one() {
-            return Turn::Pending;
+        if running.early.is_some() && !self.credits.has_one() {
+            let Poll::Ready(ended) = running.poll_wait(cx) else { return Turn::Pending };
+            answers::ended(&self.id, &ended, out);
+            return Turn::Ended;
         }
-        let event = match early.take() {
+        let Running { streams, early } = &mut **running;
+        let event = match early.take().map(|(event, _)| event) {
             Some(event) => event,
             None => match streams.poll_event(cx) {
                 Poll::Pending => return Turn::Pending,
@@ -180,7 +224,7 @@ impl Entry {
         };
         match event {
             Event::Token { .. } if !self.credits.has_one() => {
-                *early = Some(event);
+                *early = Some((event, state.credit_waits().begin(state.config().write_timeout)));
                 Turn::Moved
             }
             Event::Token { token, progress, .. } => {
@@ -190,12 +234,11 @@ impl Entry {
                 Turn::Moved
             }
             Event::End { ending, .. } => {
-                answers::done(&self.id, &ending, out);
+                answers::ended(&self.id, &Ok(ending), out);
                 Turn::Ended
             }
             Event::Failed { error } => {
-                let error = streams.model().refused(error);
-                answers::error(&self.id, &error, out);
+                answers::ended(&self.id, &Err(streams.model().refused(error)), out);
                 Turn::Ended
             }
         }

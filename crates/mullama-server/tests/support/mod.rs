@@ -30,25 +30,31 @@ pub fn demo() -> PathBuf {
 
 /// A running server.
 pub struct Running {
+    /// Of a TCP socket.
     pub address: SocketAddr,
     /// Shares the engine of the server, and shows what it does.
-    pub engine: Context,
+    pub engine: Arc<Context>,
     stop: Option<oneshot::Sender<()>>,
-    task: JoinHandle<std::io::Result<()>>,
+    task: JoinHandle<()>,
 }
 
 /// Serves the demo model at a port of this machine.
 pub async fn start(config: ServerConfig, params: ContextParams) -> Running {
+    start_at(&Listen::Tcp("127.0.0.1".to_owned(), 0), config, params).await
+}
+
+/// Serves the demo model.
+pub async fn start_at(listen: &Listen, config: ServerConfig, params: ContextParams) -> Running {
     let model = Arc::new(Model::load(demo()).expect("the demo model loads"));
-    let engine = Context::new(Arc::clone(&model), params.clone()).expect("the engine starts");
+    let engine = Arc::new(Context::new(Arc::clone(&model), params.clone()).expect("the engine starts"));
     let spec = ModelSpec { name: "demo".to_owned(), source: ModelSource::Loaded(model) };
     let options = LoadOptions { context: params, ..LoadOptions::default() };
-    let state = State::new(vec![spec], options, config, None);
-    let server = Server::bind(&Listen::Tcp("127.0.0.1".to_owned(), 0), state).await.expect("a free port");
-    let address = server.address().expect("a TCP socket");
+    let state = State::new(vec![spec], options, config, None).expect("valid settings");
+    let server = Server::bind(listen, state).await.expect("a free port");
+    let address = server.address();
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(server.run(async { drop(stopped.await) }));
-    Running { address, engine, stop: Some(stop), task }
+    Running { address: address.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0))), engine, stop: Some(stop), task }
 }
 
 /// A server with the default settings.
@@ -68,6 +74,23 @@ impl Running {
         client.answer().await
     }
 
+    /// The value of a metric, by its name and its labels as they are written; 0 if there is none.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let answer = self.ask(get("/metrics", "")).await;
+        let value = answer.body.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        value.unwrap_or_default()
+    }
+
+    /// Waits until a metric has this value or a larger one.
+    pub async fn until_metric(&self, name: &str, least: u64) {
+        let wait = async {
+            while self.metric(name).await < least {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        assert!(tokio::time::timeout(LIMIT, wait).await.is_ok(), "{name} is less than {least}");
+    }
+
     pub fn stats(&self) -> Stats {
         self.engine.stats().expect("the engine lives")
     }
@@ -85,18 +108,23 @@ impl Running {
 
     /// Waits until the only stream has been paused for a while, and returns the number of tokens computed.
     pub async fn until_paused(&self) -> u64 {
+        self.until_all_paused(1).await
+    }
+
+    /// As [`until_paused`](Self::until_paused), for this many streams.
+    pub async fn until_all_paused(&self, count: usize) -> u64 {
         let (mut computed, mut looks) = (0, 0);
         let wait = async {
             while looks < 50 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
                 let stats = self.stats();
-                let is_still = (stats.paused, stats.running, stats.tokens_generated) == (1, 0, computed);
+                let is_still = (stats.paused, stats.running, stats.tokens_generated) == (count, 0, computed);
                 looks = if is_still { looks + 1 } else { 0 };
                 computed = stats.tokens_generated;
             }
         };
         let waited = tokio::time::timeout(LIMIT, wait).await;
-        assert!(waited.is_ok(), "the stream is not paused: {:?}", self.stats());
+        assert!(waited.is_ok(), "{count} streams are not paused: {:?}", self.stats());
         computed
     }
 
@@ -115,10 +143,15 @@ impl Running {
         drop(self.stop.take());
     }
 
+    /// Drops the future that serves.
+    pub fn abort(self) {
+        self.task.abort();
+    }
+
     /// Waits until the server has ended.
     pub async fn ended(self) {
         let ended = tokio::time::timeout(LIMIT, self.task).await.expect("the server ends");
-        ended.expect("it does not panic").expect("it ends well");
+        ended.expect("it does not panic");
     }
 }
 
@@ -144,7 +177,7 @@ impl Answer {
     }
 
     pub fn code(&self) -> String {
-        self.json()["error"]["code"].as_str().unwrap_or_default().to_owned()
+        self.json()["error"]["mullama_code"].as_str().unwrap_or_default().to_owned()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Anthropic's errors: `{"type": "error", "error": {"type", "message"}, "request_id"}`.
 
+use std::borrow::Cow;
+
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -17,12 +19,17 @@ pub(crate) struct ErrorDocument<'a> {
 #[derive(Debug, Serialize)]
 struct ErrorBody<'a> {
     r#type: &'static str,
-    message: &'a str,
+    message: Cow<'a, str>,
 }
 
 impl<'a> ErrorDocument<'a> {
     pub(crate) fn of(error: &'a ApiError, request_id: &'a str) -> Self {
-        let body = ErrorBody { r#type: error_type(error.status), message: &error.message };
+        let message = match error.overflow {
+            // Clients find these words and numbers, and shorten the conversation.
+            Some((tokens, most)) => format!("prompt is too long: {tokens} tokens > {most} maximum").into(),
+            None => Cow::Borrowed(error.message.as_str()),
+        };
+        let body = ErrorBody { r#type: error_type(error.status), message };
         Self { r#type: "error", error: body, request_id }
     }
 }

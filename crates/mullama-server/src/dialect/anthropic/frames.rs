@@ -159,6 +159,10 @@ impl MessageDialect {
 }
 
 impl Dialect for MessageDialect {
+    fn id(&self) -> Option<&str> {
+        Some(&self.id)
+    }
+
     fn used(&mut self, so_far: &Progress) {
         self.usage = so_far.usage;
     }

@@ -4,7 +4,10 @@ use axum::http::StatusCode;
 use mullama::{FinishReason, Usage};
 
 use super::errors::ErrorDocument;
-use super::fields::{COUNT_TABLES, MESSAGE_TABLES};
+use super::fields::{
+    COUNT_TABLES, MESSAGE_FIELDS, MESSAGE_TABLES, OUTPUT_CONFIG, REDACTED_BLOCK, TEXT_BLOCK, THINKING, THINKING_BLOCK,
+    TOOL_CHOICE,
+};
 use super::frames::MessageDialect;
 use crate::dialect::golden::{compare, compare_page, document, ended, ending, said, streamed, whole};
 use crate::error::ApiError;
@@ -71,6 +74,16 @@ fn the_documentation_has_every_field() {
     compare_page(
         "docs/server-fields-anthropic.md",
         "The fields of Anthropic's requests",
-        &[("`/v1/messages`", MESSAGE_TABLES), ("`/v1/messages/count_tokens`", COUNT_TABLES)],
+        &[
+            ("`/v1/messages`", MESSAGE_TABLES),
+            ("`/v1/messages/count_tokens`", COUNT_TABLES),
+            ("A message of `messages`", &[MESSAGE_FIELDS]),
+            ("A block of type `text`", &[TEXT_BLOCK]),
+            ("A block of type `thinking`", &[THINKING_BLOCK]),
+            ("A block of type `redacted_thinking`", &[REDACTED_BLOCK]),
+            ("`thinking`", &[THINKING]),
+            ("`tool_choice`", &[TOOL_CHOICE]),
+            ("`output_config`", &[OUTPUT_CONFIG]),
+        ],
     );
 }

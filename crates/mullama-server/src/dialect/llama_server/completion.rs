@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State as Shared};
 use axum::response::Response;
-use mullama::{Model, Prompt};
+use mullama::{Model, Prompt, StreamConfig, TokenId};
 
 use super::frames::{CompletionDialect, Facts};
 use super::options::{Options, read_config};
-use super::prompt::read_prompts;
+use super::prompt::{Unread, read_prompts, tokenized};
+use crate::dialect::blocking::blocking;
 use crate::error::ApiError;
 use crate::generation::{KeepAlive, Streams, respond};
 use crate::json::Json;
@@ -16,27 +17,45 @@ use crate::state::State;
 
 /// Continues prompts, streamed or whole.
 pub(super) async fn completion(Shared(state): Shared<State>, request: Request) -> Result<Response, ApiError> {
-    let body = state.body(request).await?;
-    let body = Json::new(&body, "");
-    let name = body.get("model")?.map(|name| name.text()).transpose()?;
-    let model = state.model(name).await?;
-    let mut config = model.defaults().clone();
-    read_config(&body, &mut config)?;
-    let options = Options::read(&body)?;
-    let prompts = read_prompts(&body.require("prompt")?, model.context().model()).await?;
-    let (count, is_streamed) = (options.count, options.is_streamed);
+    let body = state.body(request).await?.checked(state.defaults(), read).await?;
+    let model = state.model(body.json().text_of("model")?).await?;
+    let defaults = model.defaults().clone();
+    let (config, options, prompts) = body.read(move |body| read(body, defaults)).await?;
+    let prompts = tokenized(prompts, model.context().model()).await?;
+    let (prompts, texts) = with_texts(prompts, Arc::clone(model.context().model())).await?;
+    let (count, count_name, is_streamed) = (options.count, options.count_name, options.is_streamed);
     let keep_alive = options.ping.map_or_else(|| state.keep_alive(), KeepAlive);
     let vocabulary = Arc::clone(model.context().model());
     let facts = Facts {
         model: model.name().to_owned(),
-        prompts: prompts.iter().map(|prompt| text_of(prompt, &vocabulary)).collect(),
+        prompts: texts,
         config: config.clone(),
         context_len: model.context().context_len()?,
         bytes_of: Box::new(move |token| vocabulary.detokenize(&[token]).unwrap_or_default()),
     };
     let dialect = CompletionDialect::new(facts, options);
-    let streams = Streams::open(model, prompts, count, &config)?;
+    let streams = Streams::open(model, prompts, count, &config).map_err(|error| error.renamed("n", count_name))?;
     respond(streams, dialect, is_streamed, keep_alive).await
+}
+
+/// What a request asks for: its settings and its prompts.
+fn read(body: &Json<'_>, mut config: StreamConfig) -> Result<(StreamConfig, Options, Vec<Unread>), ApiError> {
+    read_config(body, &mut config)?;
+    Ok((config, Options::read(body)?, read_prompts(&body.require("prompt")?)?))
+}
+
+/// The prompts, and the text of each. Many tokens take their time, so their text is not found on a connection's thread.
+async fn with_texts(prompts: Vec<Prompt>, model: Arc<Model>) -> Result<(Vec<Prompt>, Vec<String>), ApiError> {
+    let tokens_of = |prompt: &Prompt| if let Prompt::Tokens(tokens) = prompt { tokens.len() } else { 0 };
+    let tokens: usize = prompts.iter().map(tokens_of).sum();
+    let read = move || {
+        let texts = prompts.iter().map(|prompt| text_of(prompt, &model)).collect();
+        (prompts, texts)
+    };
+    if tokens == 0 {
+        return Ok(read());
+    }
+    blocking(tokens * size_of::<TokenId>(), move |_| Ok(Some(read()))).await
 }
 
 /// A prompt as text.

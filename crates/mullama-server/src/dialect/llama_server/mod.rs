@@ -10,13 +10,36 @@ mod settings;
 mod text;
 
 use axum::Router;
+use axum::extract::{Request, State as Shared};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use serde::Serialize;
 
 use super::with_errors;
 use crate::error::ApiError;
 use crate::state::State;
+
+/// Endpoints of llama-server's that this server does not have.
+const UNSUPPORTED: &[&str] = &[
+    "/infill",
+    "/rerank",
+    "/reranking",
+    "/lora-adapters",
+    "/slots/{*path}",
+    "/models/{*path}",
+    "/completion/{*path}",
+    "/tokenize/{*path}",
+    "/detokenize/{*path}",
+];
+
+async fn embeddings(Shared(state): Shared<State>, request: Request) -> Result<ApiError, ApiError> {
+    state.body(request).await?;
+    Ok(ApiError::invalid("embeddings are not supported yet"))
+}
+
+async fn unsupported() -> ApiError {
+    ApiError::not_found("this server has no such endpoint of llama-server's API")
+}
 
 /// The routes of llama-server's API, besides those that it shares with `OpenAI`'s.
 pub(crate) fn routes() -> Router<State> {
@@ -26,8 +49,11 @@ pub(crate) fn routes() -> Router<State> {
         .route("/tokenize", post(text::tokenize))
         .route("/detokenize", post(text::detokenize))
         .route("/apply-template", post(text::apply_template))
+        .route("/embedding", post(embeddings))
+        .route("/embeddings", post(embeddings))
         .route("/props", get(props::props))
         .route("/slots", get(props::slots));
+    let routes = UNSUPPORTED.iter().fold(routes, |routes, path| routes.route(path, any(unsupported)));
     with_errors(routes, error_response)
 }
 

@@ -11,7 +11,7 @@ use crate::error::ApiError;
 use crate::json::{Json, fields};
 
 /// Most answers to one prompt.
-const MOST_ANSWERS: i64 = 128;
+const MOST_ANSWERS: usize = 128;
 /// Most names in `response_fields`.
 const MOST_FIELDS: usize = 256;
 /// The longest interval of pings in seconds.
@@ -22,6 +22,8 @@ const LONGEST_PING: i64 = 3600;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Options {
     pub(super) count: usize,
+    /// The field that says so.
+    pub(super) count_name: &'static str,
     pub(super) is_streamed: bool,
     pub(super) returns_tokens: bool,
     pub(super) timings_per_token: bool,
@@ -35,16 +37,16 @@ pub(super) struct Options {
 
 impl Options {
     pub(super) fn read(body: &Json<'_>) -> Result<Self, ApiError> {
-        let flag = |name| body.get(name)?.map_or(Ok(false), |value: Json<'_>| value.flag());
-        let count = body.get("n_cmpl")?.or(body.get("n")?).map_or(Ok(1), |value| value.integer(1, MOST_ANSWERS))?;
-        let n_probs = body.get("n_probs")?.map_or(Ok(0), |value| value.integer(0, 20))?;
+        let flag = |name| body.flag_or(name, false);
+        let count = body.one_of(&["n_cmpl", "n"])?.map_or(Ok(1), |value| value.integer(1..=MOST_ANSWERS))?;
         Ok(Self {
-            count: usize::try_from(count).unwrap_or(1),
+            count,
+            count_name: if body.get("n_cmpl")?.is_some() { "n_cmpl" } else { "n" },
             is_streamed: flag("stream")?,
             returns_tokens: flag("return_tokens")?,
             timings_per_token: flag("timings_per_token")?,
             returns_progress: flag("return_progress")?,
-            n_probs: u32::try_from(n_probs).unwrap_or_default(),
+            n_probs: n_probs(body)?,
             fields: body.get("response_fields")?.map_or(Ok(Vec::new()), |list| response_fields(&list))?,
             ping: body.get("sse_ping_interval")?.map(|value| ping(&value)).transpose()?,
         })
@@ -52,15 +54,16 @@ impl Options {
 }
 
 fn response_fields(list: &Json<'_>) -> Result<Vec<String>, ApiError> {
-    let names = list.list()?;
-    if names.len() > MOST_FIELDS {
-        return Err(list.error(format_args!("has {} names, but must have at most {MOST_FIELDS}", names.len())));
-    }
-    names.iter().map(|name| name.text().map(str::to_owned)).collect()
+    list.list_of(MOST_FIELDS, "names")?.map(|name| name.text().map(str::to_owned)).collect()
+}
+
+/// The number of most likely tokens to report; 0 is none.
+fn n_probs(body: &Json<'_>) -> Result<u32, ApiError> {
+    body.get("n_probs")?.map_or(Ok(0), |value| value.integer(0..=sampling::MOST_LOGPROBS))
 }
 
 fn ping(value: &Json<'_>) -> Result<Duration, ApiError> {
-    let seconds = value.integer(-1, LONGEST_PING)?;
+    let seconds = value.integer(-1..=LONGEST_PING)?;
     if seconds == 0 {
         return Err(value.error(format_args!("is 0, but must be -1 for no pings or 1 to {LONGEST_PING} seconds")));
     }
@@ -72,14 +75,10 @@ fn ping(value: &Json<'_>) -> Result<Duration, ApiError> {
 pub(super) fn read_config(body: &Json<'_>, config: &mut StreamConfig) -> Result<(), ApiError> {
     fields::apply(COMPLETION_TABLES, body, config)?;
     sampling::read_common(body, config)?;
-    for name in ["max_tokens", "n_predict"] {
-        if let Some(number) = body.get(name)? {
-            config.max_tokens = sampling::max_tokens(&number)?;
-        }
+    if let Some(number) = body.one_of(&["n_predict", "max_tokens"])? {
+        config.max_tokens = u32::try_from(number.integer(-2..=i64::from(u32::MAX))?).unwrap_or(u32::MAX);
     }
-    if let Some(number) = body.get("n_probs")? {
-        config.logprobs = u32::try_from(number.integer(0, 20)?).ok().filter(|number| *number > 0);
-    }
+    config.logprobs = Some(n_probs(body)?).filter(|number| *number > 0);
     config.validate().map_err(|error| fields::renamed(error.into(), COMPLETION_TABLES))
 }
 

@@ -5,48 +5,50 @@ use std::sync::Arc;
 use mullama::{Model, Prompt, TokenId};
 use serde_json::Value;
 
+use super::fields::PROMPT;
 use crate::dialect::blocking::blocking;
-use crate::dialect::prompts::read_tokens;
+use crate::dialect::prompts::{MOST_PROMPTS, read_tokens};
 use crate::error::ApiError;
-use crate::json::Json;
+use crate::json::{Json, fields};
 
-/// Most prompts of one request, and most parts of one prompt.
-const MOST_PROMPTS: usize = 128;
-
-/// The prompts of a request.
-pub(super) async fn read_prompts(value: &Json<'_>, model: &Arc<Model>) -> Result<Vec<Prompt>, ApiError> {
-    let Value::Array(items) = value.value() else { return Ok(vec![read_prompt(value, model).await?]) };
-    if items.iter().any(Value::is_number) || items.is_empty() {
-        return Ok(vec![read_prompt(value, model).await?]);
-    }
-    if items.len() > MOST_PROMPTS {
-        return Err(value.error(format_args!("has {} prompts, but must have at most {MOST_PROMPTS}", items.len())));
-    }
-    let mut prompts = Vec::with_capacity(items.len());
-    for item in value.list()? {
-        prompts.push(read_prompt(&item, model).await?);
-    }
-    Ok(prompts)
+/// A prompt, of which some parts may still have to be tokenized.
+pub(super) enum Unread {
+    Whole(Prompt),
+    Parts(Parts),
 }
 
-async fn read_prompt(value: &Json<'_>, model: &Arc<Model>) -> Result<Prompt, ApiError> {
+/// The prompts of a request.
+pub(super) fn read_prompts(value: &Json<'_>) -> Result<Vec<Unread>, ApiError> {
     match value.value() {
-        Value::String(text) => Ok(Prompt::from(text.as_str())),
-        Value::Array(_) => {
-            let parts = Parts::read(value)?;
-            let tokens = parts.tokens(Arc::clone(model), true, true).await?;
-            Ok(Prompt::from(tokens))
+        Value::Array(items) if !items.is_empty() && !items.iter().any(Value::is_number) => {
+            value.list_of(MOST_PROMPTS, "prompts")?.map(|item| read_prompt(&item)).collect()
         }
+        _ => read_prompt(value).map(|prompt| vec![prompt]),
+    }
+}
+
+fn read_prompt(value: &Json<'_>) -> Result<Unread, ApiError> {
+    match value.value() {
+        Value::String(text) => Ok(Unread::Whole(Prompt::from(text.as_str()))),
+        Value::Array(_) => Parts::read(value).map(Unread::Parts),
         Value::Object(_) => {
-            if let Some(data) = value.get("multimodal_data")?
-                && !data.list()?.is_empty()
-            {
-                return Err(data.error("is not supported: this server reads text"));
-            }
-            value.require("prompt_string")?.text().map(Prompt::from)
+            fields::check(PROMPT, value)?;
+            value.require("prompt_string")?.text().map(|text| Unread::Whole(Prompt::from(text)))
         }
         _ => Err(value.must_be("a string or a list of token ids and strings")),
     }
+}
+
+/// The prompts with all their parts as token ids.
+pub(super) async fn tokenized(prompts: Vec<Unread>, model: &Arc<Model>) -> Result<Vec<Prompt>, ApiError> {
+    let mut all = Vec::with_capacity(prompts.len());
+    for prompt in prompts {
+        all.push(match prompt {
+            Unread::Whole(prompt) => prompt,
+            Unread::Parts(parts) => Prompt::from(parts.tokens(Arc::clone(model), true, true).await?),
+        });
+    }
+    Ok(all)
 }
 
 /// A text that is given in parts, some of them as token ids.
@@ -61,28 +63,32 @@ pub(super) enum Part {
     Token(TokenId),
 }
 
+impl Part {
+    fn bytes(&self) -> usize {
+        if let Self::Text(text) = self { text.len() } else { size_of::<TokenId>() }
+    }
+}
+
 impl Parts {
     /// A string, or a list of token ids and strings.
     pub(super) fn read(value: &Json<'_>) -> Result<Self, ApiError> {
         if let Value::String(text) = value.value() {
             return Ok(Self::Mixed(vec![Part::Text(text.clone())]));
         }
-        let items = value.list()?;
-        let texts = items.iter().filter(|item| item.value().is_string()).count();
+        let texts = value.list()?.filter(|item| item.value().is_string()).count();
         if texts == 0 {
             return read_tokens(value).map(Self::Tokens);
         }
         if texts > MOST_PROMPTS {
             return Err(value.error(format_args!("has {texts} strings, but must have at most {MOST_PROMPTS}")));
         }
-        let part = |item: &Json<'_>| {
+        let part = |item: Json<'_>| {
             if let Value::String(text) = item.value() {
                 return Ok(Part::Text(text.clone()));
             }
-            let id = item.integer(0, TokenId::MAX.into())?;
-            Ok(Part::Token(TokenId::try_from(id).unwrap_or_default()))
+            item.integer(0..=TokenId::MAX).map(Part::Token)
         };
-        items.iter().map(part).collect::<Result<_, ApiError>>().map(Self::Mixed)
+        value.list()?.map(part).collect::<Result<_, ApiError>>().map(Self::Mixed)
     }
 
     /// The token ids of all parts. Tokens such as BOS are added only before a text at the start.
@@ -96,7 +102,8 @@ impl Parts {
             Self::Tokens(tokens) => return Ok(tokens),
             Self::Mixed(parts) => parts,
         };
-        blocking(move |go_on| {
+        let bytes = parts.iter().map(Part::bytes).sum();
+        blocking(bytes, move |go_on| {
             let mut tokens = Vec::new();
             for (index, part) in parts.into_iter().enumerate() {
                 match part {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use mullama::{FinishReason, MullamaError, StreamConfig};
 use serde_json::{Value, json};
 
+use super::fields::{APPLY_TEMPLATE, COMPLETION_TABLES, DETOKENIZE, PROMPT, TOKENIZE};
 use super::frames::{CompletionDialect, Facts};
 use super::options::{Options, read_config, selected};
 use super::{ErrorDocument, error_response};
@@ -128,8 +129,9 @@ fn fields_set_the_config_and_wrong_ones_are_named() {
     assert_eq!((config.max_tokens, config.logprobs, config.seed), (5, Some(3), None));
     assert_eq!((options.count, options.n_probs), (2, 3));
     assert_eq!(read(&json!({"n_predict": -1, "n_probs": 0})).unwrap().0.logprobs, None);
+    assert_eq!(read(&json!({"n_predict": -2})).unwrap().0.max_tokens, u32::MAX);
     for (name, value) in [
-        ("n_predict", json!(-2)),
+        ("n_predict", json!(-3)),
         ("n_predict", json!("5")),
         ("n_probs", json!(21)),
         ("n_cmpl", json!(0)),
@@ -140,7 +142,7 @@ fn fields_set_the_config_and_wrong_ones_are_named() {
         ("post_sampling_probs", json!(true)),
         ("sse_ping_interval", json!(0)),
         ("response_fields", json!("content")),
-        ("image_data", json!([])),
+        ("image_data", json!([{}])),
         ("no_such_field", json!(1)),
         ("stream", json!(1)),
     ] {
@@ -160,4 +162,19 @@ fn errors_have_llama_servers_types() {
         MullamaError::ContextOverflow { prompt_tokens: 5000, context_len: 4096, is_lower_bound: false }.into();
     assert_eq!(document(&too_long)["error"]["type"], "exceed_context_size_error");
     assert_eq!(document(&ApiError::not_found("x"))["error"]["type"], "not_found_error");
+}
+
+#[test]
+fn the_documentation_has_every_field() {
+    golden::compare_page(
+        "docs/server-fields-llama.md",
+        "The fields of llama-server's requests",
+        &[
+            ("`/completion`", COMPLETION_TABLES),
+            ("A `prompt` that is an object", &[PROMPT]),
+            ("`/tokenize`", TOKENIZE),
+            ("`/detokenize`", DETOKENIZE),
+            ("`/apply-template`", APPLY_TEMPLATE),
+        ],
+    );
 }

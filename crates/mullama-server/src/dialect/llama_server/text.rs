@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State as Shared};
 use axum::response::{IntoResponse, Response};
-use mullama::{Model, StreamConfig, TokenId};
+use mullama::{Chat, Model, StreamConfig, TokenId};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::fields::{APPLY_TEMPLATE, DETOKENIZE, TOKENIZE};
@@ -12,35 +13,38 @@ use super::prompt::Parts;
 use crate::dialect::blocking::blocking;
 use crate::dialect::messages;
 use crate::dialect::prompts::read_tokens;
+use crate::dialect::tokens::bytes_of;
 use crate::error::ApiError;
-use crate::json::Json;
-use crate::json::fields::{self, Field};
-use crate::models::Loaded;
+use crate::json::{Json, fields};
 use crate::state::State;
 
-/// Checks the fields of a request, and finds its model.
-async fn checked(state: &State, body: &Json<'_>, tables: &[&[Field]]) -> Result<Arc<Loaded>, ApiError> {
-    fields::apply(tables, body, &mut StreamConfig::default())?;
-    let name = body.get("model")?.map(|name| name.text()).transpose()?;
-    state.model(name).await
+/// The document of a text's tokens.
+#[derive(Serialize)]
+struct Tokens<T> {
+    tokens: Vec<T>,
 }
 
 /// The tokens of a text.
 pub(super) async fn tokenize(Shared(state): Shared<State>, request: Request) -> Result<Response, ApiError> {
     let body = state.body(request).await?;
-    let body = Json::new(&body, "");
-    let model = checked(&state, &body, TOKENIZE).await?;
-    let flag = |name, default| body.get(name)?.map_or(Ok(default), |value: Json<'_>| value.flag());
-    let (add_special, parse_special) = (flag("add_special", false)?, flag("parse_special", true)?);
-    let with_pieces = flag("with_pieces", false)?;
-    let parts = Parts::read(&body.require("content")?)?;
+    fields::apply(TOKENIZE, &body.json(), &mut StreamConfig::default())?;
+    let (add_special, parse_special) =
+        (body.json().flag_or("add_special", false)?, body.json().flag_or("parse_special", true)?);
+    let with_pieces = body.json().flag_or("with_pieces", false)?;
+    let read = |body: &Json<'_>| Ok((name_of_model(body)?, Parts::read(&body.require("content")?)?));
+    let (name, parts) = body.read(read).await?;
+    let model = state.model(name.as_deref()).await?;
     let model = Arc::clone(model.context().model());
     let tokens = parts.tokens(Arc::clone(&model), add_special, parse_special).await?;
     if !with_pieces {
-        return Ok(axum::Json(json!({"tokens": tokens})).into_response());
+        return Ok(axum::Json(Tokens { tokens }).into_response());
     }
-    let pieces = blocking(move |go_on| pieces(&model, &tokens, go_on)).await?;
-    Ok(axum::Json(json!({"tokens": pieces})).into_response())
+    let pieces = blocking(size_of_val(tokens.as_slice()), move |go_on| pieces(&model, &tokens, go_on)).await?;
+    Ok(axum::Json(Tokens { tokens: pieces }).into_response())
+}
+
+fn name_of_model(body: &Json<'_>) -> Result<Option<String>, ApiError> {
+    Ok(body.text_of("model")?.map(str::to_owned))
 }
 
 /// Each token with its text, or its bytes where they are no whole characters.
@@ -66,27 +70,28 @@ fn pieces(
 /// The text of tokens.
 pub(super) async fn detokenize(Shared(state): Shared<State>, request: Request) -> Result<Response, ApiError> {
     let body = state.body(request).await?;
-    let body = Json::new(&body, "");
-    let model = checked(&state, &body, DETOKENIZE).await?;
-    let tokens = read_tokens(&body.require("tokens")?)?;
+    fields::apply(DETOKENIZE, &body.json(), &mut StreamConfig::default())?;
+    let read = |body: &Json<'_>| Ok((name_of_model(body)?, read_tokens(&body.require("tokens")?)?));
+    let (name, tokens) = body.read(read).await?;
+    let model = state.model(name.as_deref()).await?;
     let model = Arc::clone(model.context().model());
-    let bytes = blocking(move |_| model.detokenize(&tokens).map(Some)).await?;
+    let bytes = blocking(size_of_val(tokens.as_slice()), move |_| model.detokenize(&tokens).map(Some)).await?;
     Ok(axum::Json(json!({"content": String::from_utf8_lossy(&bytes)})).into_response())
 }
 
 /// The prompt of a chat.
 pub(super) async fn apply_template(Shared(state): Shared<State>, request: Request) -> Result<Response, ApiError> {
     let body = state.body(request).await?;
-    let body = Json::new(&body, "");
-    let model = checked(&state, &body, APPLY_TEMPLATE).await?;
-    let mut chat = messages::read_chat(&body.require("messages")?, &model)?;
-    if let Some(flag) = body.get("add_generation_prompt")? {
-        chat.add_generation_prompt = flag.flag()?;
-    }
-    if let Some(arguments) = body.get("chat_template_kwargs")? {
-        chat.chat_template_kwargs = arguments.object()?.clone();
-    }
+    fields::apply(APPLY_TEMPLATE, &body.json(), &mut StreamConfig::default())?;
+    let read = |body: &Json<'_>| {
+        let mut chat = messages::read_messages(&body.require("messages")?).map(Chat::new)?;
+        messages::read_template_fields(body, &mut chat)?;
+        Ok((name_of_model(body)?, chat))
+    };
+    let (name, mut chat) = body.read(read).await?;
+    let model = state.model(name.as_deref()).await?;
+    messages::adapt(&mut chat, &model);
     let model = Arc::clone(model.context().model());
-    let prompt = blocking(move |go_on| model.apply_chat_template_while(&chat, go_on)).await?;
+    let prompt = blocking(bytes_of(&chat), move |go_on| model.apply_chat_template_while(&chat, go_on)).await?;
     Ok(axum::Json(json!({"prompt": prompt})).into_response())
 }

@@ -5,42 +5,54 @@ use std::time::{Duration, SystemTime};
 
 use axum::extract::{Request, State as Shared};
 use axum::response::{IntoResponse, Response};
-use mullama::{Message, Prompt};
+use mullama::{Chat, Message, Prompt};
 use serde_json::{Map, Value};
 
 use super::fields::{CHAT_TABLES, GENERATE_TABLES, MESSAGE};
 use super::frames::{AnswerDialect, Endpoint};
-use super::request::{self, Common, is_empty};
-use crate::dialect::messages::with_system;
+use super::request::{Asked, Common};
+use crate::dialect::messages::{MOST_MESSAGES, add_system, check_tool_calls, is_empty_turn, with_system};
 use crate::dialect::tokens::Conversation;
 use crate::error::ApiError;
 use crate::generation::{Streams, respond};
-use crate::json::Json;
-use crate::json::fields::{self, Field};
+use crate::json::{Json, fields};
 use crate::models::Loaded;
 use crate::state::State;
 
 /// Answers a prompt.
 pub(super) async fn generate(Shared(state): Shared<State>, request: Request) -> Result<Response, ApiError> {
     let body = state.body(request).await?;
-    let body = Json::new(&body, "");
-    if is_empty(&body, "prompt")? && is_empty(&body, "images")? {
-        return without_prompt(&state, &body, Endpoint::Generate, GENERATE_TABLES).await;
+    // What is wrong with a request is said before a model is loaded for it.
+    let asked = Asked::read(&body.json(), GENERATE_TABLES, state.defaults())?;
+    let has_prompt = body.json().text_of("prompt")?.is_some_and(|prompt| !prompt.is_empty());
+    if !has_prompt {
+        return without_prompt(&state, asked, Endpoint::Generate).await;
     }
-    let common = request::read(&state, &body, GENERATE_TABLES).await?;
-    let prompt = read_prompt(&body, &common.model)?;
+    let body = body.checked(state.defaults(), |body, _| read_raw(body)).await?;
+    let common = asked.load(&state).await?;
+    let (common, prompt) = body
+        .read(move |body| {
+            let prompt = read_prompt(body, &common.model)?;
+            Ok((common.with_options(body)?, prompt))
+        })
+        .await?;
     answer(&state, Endpoint::Generate, common, prompt).await
 }
 
 /// Answers a chat.
 pub(super) async fn chat(Shared(state): Shared<State>, request: Request) -> Result<Response, ApiError> {
     let body = state.body(request).await?;
-    let body = Json::new(&body, "");
-    if is_empty(&body, "messages")? {
-        return without_prompt(&state, &body, Endpoint::Chat, CHAT_TABLES).await;
+    let asked = Asked::read(&body.json(), CHAT_TABLES, state.defaults())?;
+    let list = body.json().get("messages")?;
+    if list.map_or(Ok(true), |list| list.list().map(|list| list.len() == 0))? {
+        return without_prompt(&state, asked, Endpoint::Chat).await;
     }
-    let common = request::read(&state, &body, CHAT_TABLES).await?;
-    let prompt = read_conversation(&body, &common.model)?.prompt(&common.model).await?;
+    let body = body.checked(state.defaults(), |body, _| read_conversation(body)).await?;
+    let common = asked.load(&state).await?;
+    let (common, mut conversation) =
+        body.read(move |body| Ok((common.with_options(body)?, read_conversation(body)?))).await?;
+    add_system(&mut conversation.chat.messages, &common.model);
+    let prompt = conversation.prompt(&common.model).await?;
     answer(&state, Endpoint::Chat, common, prompt).await
 }
 
@@ -53,13 +65,8 @@ async fn answer(state: &State, endpoint: Endpoint, common: Common, prompt: Promp
     respond(streams, dialect, stream, state.keep_alive()).await
 }
 
-async fn without_prompt(
-    state: &State,
-    body: &Json<'_>,
-    endpoint: Endpoint,
-    tables: &[&[Field]],
-) -> Result<Response, ApiError> {
-    let (model, without) = request::without_prompt(state, body, tables).await?;
+async fn without_prompt(state: &State, asked: Asked, endpoint: Endpoint) -> Result<Response, ApiError> {
+    let (model, without) = asked.without_prompt(state).await?;
     let dialect = AnswerDialect { endpoint, model, load: Duration::ZERO, logprobs: None, clock: SystemTime::now };
     Ok(axum::Json(dialect.without_prompt(without.as_str())).into_response())
 }
@@ -68,41 +75,57 @@ async fn without_prompt(
 fn read_prompt(body: &Json<'_>, model: &Loaded) -> Result<Prompt, ApiError> {
     let prompt = body.require("prompt")?;
     let text = prompt.text()?;
-    let is_raw = body.get("raw")?.map_or(Ok(false), |value| value.flag())?;
-    let system = body.get("system")?.filter(|value| value.value() != "");
+    let is_raw = read_raw(body)?;
+    let system = body.text_of("system")?.filter(|text| !text.is_empty());
     if !is_raw && model.chat_template().is_some() {
-        let system = system.map(|value| value.text().map(Message::system)).transpose()?;
+        let system = system.map(Message::system);
         let mut chat = with_system(system.into_iter().chain([Message::user(text)]).collect(), model);
         read_think(body, &mut chat.chat_template_kwargs)?;
         return Ok(Prompt::from(chat));
     }
     match system {
-        Some(system) if is_raw => Err(system.error("cannot be used with raw, which takes the prompt as it is")),
-        Some(system) => Err(system.error("needs a model with a chat template")),
+        Some(_) => Err(ApiError::field("system", "needs a model with a chat template")),
         None => Ok(Prompt::from(text)),
     }
 }
 
-fn read_conversation(body: &Json<'_>, model: &Loaded) -> Result<Conversation, ApiError> {
-    let list = body.require("messages")?;
-    let mut messages = list.list()?.iter().map(read_message).collect::<Result<Vec<_>, _>>()?;
+/// Whether the prompt is to be continued as it is.
+fn read_raw(body: &Json<'_>) -> Result<bool, ApiError> {
+    let is_raw = body.flag_or("raw", false)?;
+    if is_raw && body.text_of("system")?.is_some_and(|text| !text.is_empty()) {
+        return Err(ApiError::field("system", "cannot be used with raw, which takes the prompt as it is"));
+    }
+    Ok(is_raw)
+}
+
+fn read_conversation(body: &Json<'_>) -> Result<Conversation, ApiError> {
+    let list = body.require("messages")?.list_of(MOST_MESSAGES, "messages")?;
+    let mut messages = list.map(|message| read_message(&message)).collect::<Result<Vec<_>, _>>()?;
     let is_begun = |message: &mut Map<String, Value>| {
         message.get("role").is_some_and(|role| role == "assistant") && !message.contains_key("tool_calls")
     };
     // As with Ollama, the answer continues a last message of the assistant.
     let answer = if messages.len() > 1 { messages.pop_if(is_begun) } else { None };
     let begun = answer.and_then(|answer| answer.get("content").and_then(Value::as_str).map(str::to_owned));
-    let mut chat = with_system(messages.into_iter().map(Message::from).collect(), model);
+    let mut chat = Chat::new(messages.into_iter().map(Message::from));
     read_think(body, &mut chat.chat_template_kwargs)?;
     Ok(Conversation { chat, begun: begun.filter(|text| !text.is_empty()) })
 }
 
 fn read_message(message: &Json<'_>) -> Result<Map<String, Value>, ApiError> {
     fields::check(MESSAGE, message)?;
-    message.require("role")?.text()?;
-    let content = message.get("content")?.map_or(Ok(""), |content| content.text())?;
+    check_tool_calls(message)?;
+    let role = message.require("role")?;
+    if role.text()?.is_empty() {
+        return Err(role.error("must not be empty"));
+    }
+    let is_assistant = role.text()? == "assistant";
+    let content = match message.get("content")? {
+        Some(content) if !is_empty_turn(is_assistant, &content) => content.text()?,
+        _ => "",
+    };
     let mut fields = message.object()?.clone();
-    fields.remove("images");
+    fields.shift_remove("images");
     fields.insert("content".to_owned(), content.into());
     Ok(fields)
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use axum::Json as Document;
 use axum::extract::{Request, State as Shared};
+use mullama::StreamConfig;
 use mullama::gguf::{self, Description, MetadataValue};
-use mullama::{MullamaError, StreamConfig};
 use mullama_hub::{Defaults, Hub};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -17,6 +17,7 @@ use crate::error::ApiError;
 use crate::json::{Json, fields};
 use crate::models::{ModelSource, ModelSpec, Resident};
 use crate::state::State;
+use crate::stop::unfinished;
 
 /// Most characters of a text of the metadata that are shown, and most elements of a list.
 const TEXT_SHOWN: usize = 1000;
@@ -83,7 +84,7 @@ pub(super) async fn ps(Shared(state): Shared<State>) -> Result<Document<Models>,
 /// What is known about one model.
 pub(super) async fn show(Shared(state): Shared<State>, request: Request) -> Result<Document<Value>, ApiError> {
     let body = state.body(request).await?;
-    let body = Json::new(&body, "");
+    let body = body.json();
     fields::apply(SHOW_TABLES, &body, &mut StreamConfig::new())?;
     let spec = state.models().spec(named(&body)?)?;
     let hub = state.models().hub().cloned();
@@ -92,7 +93,7 @@ pub(super) async fn show(Shared(state): Shared<State>, request: Request) -> Resu
 
 /// The name in a request, in its new or its old field.
 pub(super) fn named<'a>(body: &Json<'a>) -> Result<&'a str, ApiError> {
-    match body.get("model")?.or(body.get("name")?) {
+    match body.one_of(&["model", "name"])? {
         Some(name) if name.text()?.is_empty() => Err(name.error("is empty")),
         Some(name) => name.text(),
         None => Err(ApiError::field("model", "is required")),
@@ -101,7 +102,7 @@ pub(super) fn named<'a>(body: &Json<'a>) -> Result<&'a str, ApiError> {
 
 /// Files are read on a thread for blocking work.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| MullamaError::Closed { what: "server" }.into())
+    tokio::task::spawn_blocking(work).await.map_err(|error| unfinished(&error))
 }
 
 /// Where the file of a model is; an empty path if it is not on this machine yet.

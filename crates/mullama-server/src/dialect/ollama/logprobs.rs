@@ -3,10 +3,8 @@
 use mullama::{Token, TokenId};
 use serde::Serialize;
 
+use crate::generation::finite;
 use crate::models::Loaded;
-
-/// What is written for a token that is almost impossible; JSON has no infinity.
-const IMPOSSIBLE: f32 = -9999.0;
 
 /// The log-probability of a token, and those of the most likely ones.
 #[derive(Debug, Serialize)]
@@ -26,8 +24,7 @@ struct Spelled {
 
 impl Spelled {
     fn of(bytes: Vec<u8>, logprob: f32) -> Self {
-        let logprob = if logprob.is_finite() { logprob } else { IMPOSSIBLE };
-        Self { token: String::from_utf8_lossy(&bytes).into_owned(), logprob, bytes }
+        Self { token: String::from_utf8_lossy(&bytes).into_owned(), logprob: finite(logprob), bytes }
     }
 }
 

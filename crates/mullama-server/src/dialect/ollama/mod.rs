@@ -39,6 +39,8 @@ pub(crate) fn routes() -> Router<State> {
         .route("/api/delete", delete(pull::delete))
         .route("/api/embed", post(embed))
         .route("/api/embeddings", post(embed))
+        .route("/api", any(unknown))
+        .route("/api/", any(unknown))
         .route("/api/{*path}", any(unknown));
     // Clients also ask for the head of `/`, which is the page's.
     with_errors(routes, error_response)

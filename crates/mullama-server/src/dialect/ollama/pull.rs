@@ -11,7 +11,7 @@ use mullama::{MullamaError, StreamConfig};
 use mullama_hub::{Hub, ModelName, Phase, Progress};
 use serde::Serialize;
 use serde_json::json;
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinHandle;
 
 use super::fields::{DELETE_TABLES, PULL_TABLES};
@@ -20,12 +20,8 @@ use super::inventory::{blocking, named};
 use crate::error::ApiError;
 use crate::generation::Frames;
 use crate::json::{Json, fields};
-use crate::state::State;
+use crate::state::{PULLS_AT_ONCE, State};
 use crate::transport::Peer;
-
-/// Most downloads that clients have running at once.
-const PULLS_AT_ONCE: usize = 4;
-static PULLS: Semaphore = Semaphore::const_new(PULLS_AT_ONCE);
 
 /// A line about a download.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -69,10 +65,8 @@ pub(super) async fn pull(Shared(state): Shared<State>, request: Request) -> Resu
     fields::apply(PULL_TABLES, &body, &mut StreamConfig::new())?;
     let name = name_of_registry(&body)?;
     let is_streamed = body.get("stream")?.map_or(Ok(true), |value| value.flag())?;
-    let permit = PULLS.try_acquire().map_err(|_| {
-        let message = format!("{PULLS_AT_ONCE} downloads are running; try again later");
-        ApiError { retry_after: Some(10), ..ApiError::new(StatusCode::TOO_MANY_REQUESTS, "OVERLOADED", message) }
-    })?;
+    let full = || ApiError::overloaded(format!("{PULLS_AT_ONCE} downloads are running; try again later"), 10);
+    let permit = state.pulls().try_acquire_owned().map_err(|_| full())?;
     let mut pull = Pull::start(state, hub, name, permit);
     if is_streamed {
         let lines = stream::unfold(pull, async |mut pull| Some((Ok::<_, MullamaError>(pull.lines().await?), pull)));
@@ -151,7 +145,7 @@ impl Drop for Pull {
 }
 
 impl Pull {
-    fn start(state: State, hub: Hub, name: String, permit: SemaphorePermit<'static>) -> Self {
+    fn start(state: State, hub: Hub, name: String, permit: OwnedSemaphorePermit) -> Self {
         let (tell, progress) = watch::channel(None);
         let keep_alive = state.config().keep_alive;
         // A task of its own: a client that reads slowly gets fewer lines, and the download does not wait for it.

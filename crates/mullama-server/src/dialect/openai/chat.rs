@@ -9,7 +9,7 @@ use mullama::{Chat, Prompt, StreamConfig};
 use super::chat_frames::ChatDialect;
 use super::document::Head;
 use super::fields::CHAT_TABLES;
-use super::options::{Options, flag, max_tokens, prompt_named};
+use super::options::{Options, max_tokens, prompt_named};
 use crate::dialect::{messages, sampling};
 use crate::error::ApiError;
 use crate::generation::{Streams, respond};
@@ -19,18 +19,37 @@ use crate::state::State;
 
 /// Answers a chat, streamed or whole.
 pub(crate) async fn chat_completions(Shared(state): Shared<State>, request: Request) -> Result<Response, ApiError> {
-    let body = state.body(request).await?;
-    let body = Json::new(&body, "");
-    let name = body.get("model")?.map(|name| name.text()).transpose()?;
-    let model = state.model(name).await?;
-    let mut config = model.defaults().clone();
-    fields::apply(CHAT_TABLES, &body, &mut config)?;
-    let options = Options { logprobs: read_config(&body, &mut config)?, ..Options::read(&body)? };
-    let chat = read_chat(&body, &model)?;
+    let body = state.body(request).await?.checked(state.defaults(), read).await?;
+    let model = state.model(body.json().text_of("model")?).await?;
+    let (streams, dialect, is_streamed) = body.read(|body| open(body, model)).await?;
+    respond(streams, dialect, is_streamed, state.keep_alive()).await.map_err(named)
+}
+
+/// What a request asks for.
+struct Asked {
+    config: StreamConfig,
+    options: Options,
+    chat: Chat,
+}
+
+fn read(body: &Json<'_>, mut config: StreamConfig) -> Result<Asked, ApiError> {
+    fields::apply(CHAT_TABLES, body, &mut config)?;
+    let options = Options { logprobs: read_config(body, &mut config)?, ..Options::read(body)? };
+    Ok(Asked { config, options, chat: read_chat(body)? })
+}
+
+/// Opens the streams of a request.
+fn open(body: &Json<'_>, model: Arc<Loaded>) -> Result<(Streams, ChatDialect, bool), ApiError> {
+    let Asked { config, options, mut chat } = read(body, model.defaults().clone())?;
+    messages::adapt(&mut chat, &model);
     let dialect = ChatDialect::new(Head::new("chatcmpl-", &model), options);
-    let named = |error| prompt_named(fields::renamed(error, CHAT_TABLES), "messages");
     let streams = Streams::open(model, vec![Prompt::from(chat)], options.n, &config).map_err(named)?;
-    respond(streams, dialect, options.stream, state.keep_alive()).await.map_err(named)
+    Ok((streams, dialect, options.stream))
+}
+
+/// The error with the names that its field has in this endpoint.
+fn named(error: ApiError) -> ApiError {
+    prompt_named(fields::renamed(error, CHAT_TABLES), "messages")
 }
 
 /// Reads what the tables do not set; returns whether log-probabilities are wanted.
@@ -39,30 +58,19 @@ fn read_config(body: &Json<'_>, config: &mut StreamConfig) -> Result<bool, ApiEr
     if let Some(number) = max_tokens(body, &["max_completion_tokens", "max_tokens"])? {
         config.max_tokens = number;
     }
-    let logprobs = flag(body, "logprobs")?;
-    match (logprobs, body.get("top_logprobs")?) {
-        (true, Some(number)) => config.logprobs = u32::try_from(number.integer(0, 20)?).ok(),
-        (true, None) => config.logprobs = Some(0),
-        // Some clients send 0 where they want none.
-        (false, Some(number)) if number.integer(0, 20)? > 0 => {
-            return Err(number.error("needs logprobs to be true"));
-        }
-        (false, _) => {}
-    }
+    config.logprobs = sampling::read_logprobs(body)?;
     config.validate().map_err(|error| fields::renamed(error.into(), CHAT_TABLES))?;
-    Ok(logprobs)
+    Ok(config.logprobs.is_some())
 }
 
-fn read_chat(body: &Json<'_>, model: &Arc<Loaded>) -> Result<Chat, ApiError> {
-    let mut chat = messages::read_chat(&body.require("messages")?, model)?;
-    if let Some(flag) = body.get("add_generation_prompt")? {
-        chat.add_generation_prompt = flag.flag()?;
-    }
-    if let Some(arguments) = body.get("chat_template_kwargs")? {
-        chat.chat_template_kwargs.clone_from(arguments.object()?);
+fn read_chat(body: &Json<'_>) -> Result<Chat, ApiError> {
+    let mut chat = messages::read_messages(&body.require("messages")?).map(Chat::new)?;
+    messages::read_template_fields(body, &mut chat)?;
+    if let Some(verbosity) = body.get("verbosity")? {
+        messages::set_argument("verbosity", &verbosity, &mut chat)?;
     }
     if let Some(effort) = body.get("reasoning_effort")? {
-        chat = chat.template_argument("reasoning_effort", effort.text()?);
+        messages::set_effort(&effort, &mut chat)?;
     }
     Ok(chat)
 }

@@ -56,6 +56,10 @@ impl ChatDialect {
 }
 
 impl Dialect for ChatDialect {
+    fn id(&self) -> Option<&str> {
+        Some(&self.completion.head.id)
+    }
+
     fn start(&mut self, frames: &mut Frames) {
         for index in 0..self.completion.count() {
             let delta = Delta { role: Some("assistant"), content: Some("") };

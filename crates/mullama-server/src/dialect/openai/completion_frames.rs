@@ -41,6 +41,10 @@ impl CompletionDialect {
 }
 
 impl Dialect for CompletionDialect {
+    fn id(&self) -> Option<&str> {
+        Some(&self.completion.head.id)
+    }
+
     fn start(&mut self, frames: &mut Frames) {
         for index in (0..self.completion.count()).filter(|_| !self.echoed.is_empty()) {
             self.completion.chunk(Choice { index, text: self.echo(index), ..Choice::default() }, frames);

@@ -6,8 +6,7 @@ use mullama::{Model, Token, TokenId};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-/// What `OpenAI` writes for a token that is almost impossible; JSON has no infinity.
-const IMPOSSIBLE: f32 = -9999.0;
+use crate::generation::finite;
 
 /// A number that JSON shows with as few digits as it needs, in streams and in documents.
 #[derive(Debug, Clone, Copy)]
@@ -15,10 +14,10 @@ pub(crate) struct Short(pub(crate) f32);
 
 impl Short {
     fn of_logprob(logprob: f32) -> Self {
-        Self(if logprob.is_finite() { logprob } else { IMPOSSIBLE })
+        Self(finite(logprob))
     }
 
-    fn as_f64(self) -> f64 {
+    pub(crate) fn as_f64(self) -> f64 {
         self.0.to_string().parse().unwrap_or_else(|_| self.0.into())
     }
 }

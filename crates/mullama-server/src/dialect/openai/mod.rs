@@ -14,6 +14,7 @@ mod responses;
 mod tests;
 mod usage;
 
+pub(crate) use logprobs::Short;
 pub(crate) use usage::{ProgressBody, TimingsBody};
 
 use axum::Router;
@@ -35,7 +36,11 @@ pub(crate) fn routes() -> Router<State> {
         .route("/v1/completions", post(completions::completions))
         .route("/v1/responses", post(responses::responses))
         .route("/v1/responses/{*path}", any(stored))
-        .route("/v1/embeddings", post(embeddings));
+        .route("/v1/embeddings", post(embeddings))
+        // llama-server answers these without a version as well.
+        .route("/models", get(models::models))
+        .route("/chat/completions", post(chat::chat_completions))
+        .route("/responses", post(responses::responses));
     with_errors(routes, error_response)
 }
 
@@ -51,7 +56,7 @@ async fn embeddings(Shared(state): Shared<State>, request: Request) -> Result<Ap
     Ok(ApiError::invalid("embeddings are not supported yet"))
 }
 
-/// The error document: `{"error": {"message", "type", "param", "code"}}`.
+/// The error document: `{"error": {"message", "type", "param", "code", "mullama_code"}}`.
 #[derive(Debug, Serialize)]
 pub(crate) struct ErrorDocument {
     error: ErrorBody,
@@ -62,12 +67,27 @@ struct ErrorBody {
     message: String,
     r#type: &'static str,
     param: Option<String>,
+    /// The code that `OpenAI`'s clients act on where there is one, and else the server's own.
     code: &'static str,
+    /// The server's own stable code.
+    mullama_code: &'static str,
+}
+
+/// `OpenAI`'s code of an error, all of which have the type `invalid_request_error`.
+fn known_code(code: &str) -> Option<&'static str> {
+    match code {
+        "CONTEXT_OVERFLOW" => Some("context_length_exceeded"),
+        "MODEL_NOT_FOUND" => Some("model_not_found"),
+        "INVALID_API_KEY" => Some("invalid_api_key"),
+        _ => None,
+    }
 }
 
 impl ErrorDocument {
     pub(crate) fn of(error: &ApiError) -> Self {
+        let known = known_code(error.code);
         let r#type = match error.status.as_u16() {
+            _ if known.is_some() => "invalid_request_error",
             401 => "authentication_error",
             403 => "permission_error",
             404 => "not_found_error",
@@ -75,9 +95,9 @@ impl ErrorDocument {
             400..=499 => "invalid_request_error",
             _ => "server_error",
         };
-        Self {
-            error: ErrorBody { message: error.message.clone(), r#type, param: error.field.clone(), code: error.code },
-        }
+        let (message, param) = (error.message.clone(), error.field.clone());
+        let code = known.unwrap_or(error.code);
+        Self { error: ErrorBody { message, r#type, param, code, mullama_code: error.code } }
     }
 }
 

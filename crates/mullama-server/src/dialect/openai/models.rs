@@ -1,5 +1,6 @@
 //! `/v1/models`.
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State as Shared};
 use axum::response::IntoResponse;
 use axum::response::Response;
@@ -19,7 +20,11 @@ pub(crate) async fn models(Shared(state): Shared<State>) -> Response {
 }
 
 /// One model.
-pub(crate) async fn model(Shared(state): Shared<State>, Path(name): Path<String>) -> Result<Response, ApiError> {
+pub(crate) async fn model(
+    Shared(state): Shared<State>,
+    name: Result<Path<String>, PathRejection>,
+) -> Result<Response, ApiError> {
+    let Path(name) = name.map_err(|_| ApiError::invalid("the name of the model in the path is not valid UTF-8"))?;
     let name = state.models().resolve(&name)?;
     Ok(axum::Json(document(&name)).into_response())
 }

@@ -1,12 +1,11 @@
 //! What the endpoints of completions share: fields that shape the answer and not the text.
 
-use super::fields::STREAM_OPTIONS;
 use crate::dialect::sampling;
 use crate::error::ApiError;
-use crate::json::{Json, fields};
+use crate::json::Json;
 
 /// Most answers of one prompt.
-const MOST_CHOICES: i64 = 128;
+const MOST_CHOICES: usize = 128;
 
 /// Fields that shape the answer and not the text.
 #[derive(Debug, Clone, Copy, Default)]
@@ -24,46 +23,31 @@ pub(crate) struct Options {
 impl Options {
     /// `logprobs` is read by the endpoint.
     pub(crate) fn read(body: &Json<'_>) -> Result<Self, ApiError> {
-        let n = body.get("n")?.map_or(Ok(1), |value| value.integer(1, MOST_CHOICES))?;
-        let stream = flag(body, "stream")?;
+        let n = body.get("n")?.map_or(Ok(1), |value| value.integer(1..=MOST_CHOICES))?;
+        let stream = body.flag_or("stream", false)?;
         let include_usage = match body.get("stream_options")? {
             Some(options) if !stream => return Err(options.error("needs stream to be true")),
-            Some(options) => {
-                fields::check(STREAM_OPTIONS, &options)?;
-                flag(&options, "include_usage")?
-            }
+            Some(options) => options.flag_or("include_usage", false)?,
             None => false,
         };
-        let return_progress = flag(body, "return_progress")?;
+        let return_progress = body.flag_or("return_progress", false)?;
         if return_progress && !stream {
             return Err(ApiError::field("return_progress", "needs stream to be true"));
         }
         Ok(Self {
-            n: usize::try_from(n).unwrap_or(1),
+            n,
             stream,
             include_usage,
-            timings_per_token: flag(body, "timings_per_token")?,
+            timings_per_token: body.flag_or("timings_per_token", false)?,
             return_progress,
             logprobs: false,
         })
     }
 }
 
-/// A field that is true or false; false if it is missing.
-pub(crate) fn flag(body: &Json<'_>, name: &str) -> Result<bool, ApiError> {
-    body.get(name)?.map_or(Ok(false), |value| value.flag())
-}
-
-/// A number of tokens under the first of these names that the request has; -1 is as many as fit.
+/// A number of tokens under one of these names; -1 is as many as fit.
 pub(crate) fn max_tokens(body: &Json<'_>, names: &[&str]) -> Result<Option<u32>, ApiError> {
-    let mut found = None;
-    for name in names {
-        if let Some(number) = body.get(name)? {
-            let number = sampling::max_tokens(&number)?;
-            found = found.or(Some(number));
-        }
-    }
-    Ok(found)
+    body.one_of(names)?.map(|number| sampling::max_tokens(&number)).transpose()
 }
 
 /// The error of a prompt, with the name that the prompt has in this endpoint.

@@ -13,12 +13,13 @@ use super::chat_frames::ChatDialect;
 use super::completion_frames::CompletionDialect;
 use super::document::Head;
 use super::fields::{
-    CHAT_TABLES, COMPLETION_TABLES, RESPONSE_REASONING, RESPONSE_STREAM_OPTIONS, RESPONSE_TABLES, RESPONSE_TEXT,
-    STREAM_OPTIONS,
+    CHAT_TABLES, COMPLETION_TABLES, RESPONSE_MESSAGE, RESPONSE_REASONING, RESPONSE_REASONING_ITEM,
+    RESPONSE_STREAM_OPTIONS, RESPONSE_TABLES, RESPONSE_TEXT, STREAM_OPTIONS,
 };
 use super::options::Options;
 use super::responses::{Echo, ResponseDialect};
 use crate::dialect::golden::{self, compare, ending, progress, timeout, token};
+use crate::dialect::messages::{FUNCTION, MESSAGE, OUTPUT_TEXT, TEXT, TOOL_CALL};
 use crate::generation::{Answer, Dialect, Event, Frames, Prefill};
 use crate::json::{Field, Handling, Json, markdown};
 
@@ -190,19 +191,26 @@ fn every_field_that_sets_a_setting_names_one_that_exists() {
 
 #[test]
 fn the_documentation_has_every_field() {
-    let sections: [(&str, &[&[Field]]); 7] = [
+    let sections: [(&str, &[&[Field]]); 14] = [
         ("## `/v1/chat/completions`", CHAT_TABLES),
         ("## `/v1/completions`", COMPLETION_TABLES),
         ("## `stream_options` of chat completions and completions", &[STREAM_OPTIONS]),
+        ("## A message of `messages`", &[MESSAGE]),
+        ("## A call in `tool_calls`", &[TOOL_CALL]),
+        ("## `function` of a call", &[FUNCTION]),
+        ("## A part of a `content`: `text` and `input_text`", &[TEXT]),
+        ("## A part of a `content`: `output_text`", &[OUTPUT_TEXT]),
         ("## `/v1/responses`", RESPONSE_TABLES),
+        ("## A message of `input`", &[RESPONSE_MESSAGE]),
+        ("## An item of `input` that is earlier reasoning", &[RESPONSE_REASONING_ITEM]),
         ("## `stream_options` of responses", &[RESPONSE_STREAM_OPTIONS]),
         ("## `text` of responses", &[RESPONSE_TEXT]),
         ("## `reasoning` of responses", &[RESPONSE_REASONING]),
     ];
     let mut page = String::from(
         "# The fields of OpenAI's requests\n\nEvery field is honoured, or refused with status 400 and its name; none is \
-         silently ignored. A field that is null counts as left out. This page is written from the tables in the \
-         server's code.\n",
+         silently ignored. A field that is null counts as left out. A number that is no integer is read as the \
+         nearest 64-bit float. This page is written from the tables in the server's code.\n",
     );
     for (title, tables) in sections {
         page.extend(["\n", title, "\n\n", &markdown(tables)]);

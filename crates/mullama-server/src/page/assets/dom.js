@@ -32,6 +32,9 @@ export function announce(text) {
   byId("announcer").textContent = text;
 }
 
+/** Milliseconds that a note stays for each of its characters, so that it can be read. */
+const MS_PER_CHAR = 60;
+
 let hiding;
 
 /** A short note, with at most one action. */
@@ -47,5 +50,5 @@ export function toast(text, label, action) {
   };
   box.hidden = false;
   clearTimeout(hiding);
-  hiding = setTimeout(() => { box.hidden = true; }, label ? 8000 : 2500);
+  hiding = setTimeout(() => { box.hidden = true; }, label ? 8000 : Math.max(2500, text.length * MS_PER_CHAR));
 }

@@ -3,7 +3,7 @@
 import { getJson } from "./api.js";
 import { byId, element } from "./dom.js";
 
-/** Milliseconds between two looks while an answer is written, and otherwise. */
+/** Milliseconds between two looks while the server is writing answers, and otherwise. */
 const WHILE_BUSY = 500;
 const WHILE_IDLE = 3000;
 /** More slots than this are shown as a number only. */
@@ -27,12 +27,15 @@ function schedule(after) {
 
 async function look() {
   if (document.hidden) return;
+  let isServing = false;
   try {
-    show(await getJson("status", AbortSignal.timeout(5000)));
+    const status = await getJson("status", AbortSignal.timeout(5000));
+    isServing = status.models.some(({ running, queued }) => running + queued > 0);
+    show(status);
   } catch (error) {
     show(undefined, error.status === 401 ? "needs an API key" : "no connection");
   }
-  schedule(isBusy ? WHILE_BUSY : WHILE_IDLE);
+  schedule(isBusy || isServing ? WHILE_BUSY : WHILE_IDLE);
 }
 
 document.addEventListener("visibilitychange", () => { if (!document.hidden) schedule(0); });

@@ -18,27 +18,52 @@ const [prompt, send, stop, messages] = ["prompt", "send", "stop", "messages"].ma
 const scroll = follow(byId("scroller"));
 let conversations = loadConversations();
 let current = newConversation();
+/** Conversations for which the browser has no room; the page keeps them as long as it is open. */
+let unsaved = [];
+/** Conversations that were deleted here while an answer to them may still be on its way. */
+const deleted = new Set();
 let views = [];
 /** The answer that is being written: its controller, view and conversation. */
 let running;
 
-function save() {
-  conversations = [current, ...conversations.filter(({ id }) => id !== current.id)];
-  keep();
+/** All conversations: those that every tab has saved, and what this tab has no room to save. */
+function refresh() {
+  const saved = loadConversations();
+  const ids = new Set(saved.map(({ id }) => id));
+  conversations = [...unsaved.filter(({ id }) => !ids.has(id)), ...saved];
+}
+
+/** Saves a conversation beside those of other tabs. */
+function save(one) {
+  refresh();
+  if (!deleted.has(one.id)) conversations = [one, ...conversations.filter(({ id }) => id !== one.id)];
+  store();
+}
+
+function store() {
+  const before = unsaved.length;
+  unsaved = saveConversations(conversations);
+  if (unsaved.length > before) {
+    toast("This browser has no room for all conversations. What it cannot keep lasts until the tab closes.");
+  }
 }
 
 function keep() {
-  if (!saveConversations(conversations)) toast("This browser keeps no conversations; they last until the tab closes.");
+  store();
   list();
 }
 
 const list = () => showConversations(conversations, current.id, { choose, rename, remove });
 
+function showTitle() {
+  document.title = current.title ? `${current.title} · mullama` : "mullama";
+}
+
 function show() {
   views = current.messages.map((message, index) => new MessageView(message, index));
   messages.replaceChildren(...views.map(({ node }) => node));
   document.body.classList.toggle("is-empty", views.length === 0);
-  document.title = current.title ? `${current.title} · mullama` : "mullama";
+  showTitle();
   scroll.start();
   list();
 }
@@ -56,20 +81,25 @@ function choose(id) {
 }
 
 function rename(id, title) {
-  const found = conversations.find((one) => one.id === id);
-  if (found) found.title = title;
+  refresh();
+  for (const one of [current, ...conversations]) if (one.id === id) one.title = title;
+  showTitle();
   keep();
 }
 
 function remove(id) {
-  const before = conversations;
-  const index = before.findIndex((one) => one.id === id);
-  const removed = before[index];
+  refresh();
+  const index = conversations.findIndex((one) => one.id === id);
+  const removed = conversations[index];
+  deleted.add(id);
   if (current.id === id) open(newConversation());
   conversations = conversations.filter((one) => one.id !== id);
+  unsaved = unsaved.filter((one) => one.id !== id);
   keep();
   return () => {
-    conversations.splice(index, 0, removed);
+    deleted.delete(id);
+    refresh();
+    if (removed) conversations.splice(index, 0, removed);
     keep();
   };
 }
@@ -89,13 +119,14 @@ function setRunning(next) {
 /** Asks for an answer to the messages before `index`, which goes to that place; what came after is dropped. */
 async function answer(index) {
   abort();
+  const conversation = current;
   current.messages.length = index;
   const message = { role: "assistant", content: "" };
   const asked = current.messages.filter(({ content }) => content !== "").map(({ role, content }) => ({ role, content }));
   current.messages.push(message);
-  save();
+  save(conversation);
   show();
-  const mine = { controller: new AbortController(), view: views.at(-1), at: performance.now() };
+  const mine = { controller: new AbortController(), conversation, view: views.at(-1), at: performance.now() };
   setRunning(mine);
   mine.view.refresh(true);
   announce("The answer is being written.");
@@ -107,7 +138,8 @@ async function answer(index) {
   }
   mine.view.refresh(false);
   if (running === mine) setRunning(undefined);
-  save();
+  save(conversation);
+  list();
   scroll.update();
 }
 
@@ -144,7 +176,7 @@ async function receive(mine, message, request) {
     }
     if (now - saved > SAVE_EVERY) {
       saved = now;
-      saveConversations(conversations);
+      save(mine.conversation);
     }
   }
 }
@@ -234,13 +266,18 @@ byId("toggle-theme").onclick = () => {
   }
 };
 onOtherTab(() => {
-  if (running) return;
-  conversations = loadConversations();
+  refresh();
   const same = conversations.find(({ id }) => id === current.id);
-  if (same) current = same;
+  const isSame = !same || JSON.stringify(same.messages) === JSON.stringify(current.messages);
+  // An answer or an edit that is on its way here goes on; its end is saved over what the other tab did.
+  if (isSame || running || messages.querySelector(".editing")) {
+    list();
+    return;
+  }
+  current = same;
   show();
 });
-addEventListener("pagehide", () => { if (running) saveConversations(conversations); });
+addEventListener("pagehide", () => { if (running) save(running.conversation); });
 
 connectSidebar();
 connectSettings(() => watch(model(), Boolean(running)));

@@ -6,6 +6,8 @@ import { element, icon } from "./dom.js";
 
 /** Lists and quotations deeper than this are shown as their text. */
 const MOST_DEPTH = 12;
+/** Tables with more columns are shown as their text: browsers take minutes to lay them out. */
+const MOST_COLUMNS = 100;
 
 const FENCE = /^ {0,3}(`{3,}|~{3,})[ \t]*([^\s`]*)/;
 const HEADING = /^ {0,3}(#{1,6})[ \t]+(.*)$/;
@@ -53,7 +55,7 @@ function take(lines, at, depth) {
   if (RULE.test(line)) return [{ type: "rule" }, at + 1];
   if (depth < MOST_DEPTH && QUOTE.test(line)) return takeQuote(lines, at);
   if (depth < MOST_DEPTH && ITEM.test(line)) return takeList(lines, at);
-  if (line.includes("|") && DIVIDER.test(lines[at + 1] ?? "")) return takeTable(lines, at);
+  if (line.includes("|") && isDivider(lines[at + 1] ?? "")) return takeTable(lines, at);
   let end = at + 1;
   while (end < lines.length && lines[end].trim() !== "" && !startsBlock(lines[end])) end += 1;
   return [{ type: "paragraph", text: lines.slice(at, end).join("\n") }, end];
@@ -61,6 +63,8 @@ function take(lines, at, depth) {
 
 const startsBlock = (line) =>
   FENCE.test(line) || HEADING.test(line) || RULE.test(line) || QUOTE.test(line) || ITEM.test(line);
+
+const isDivider = (line) => DIVIDER.test(line) && cells(line).length <= MOST_COLUMNS;
 
 function takeCode(lines, at, [, mark, language]) {
   const isEnd = (line) => line.trim().startsWith(mark) && line.trim().replaceAll(mark[0], "") === "";
@@ -91,7 +95,8 @@ function takeList(lines, at) {
       continue;
     }
     const depth = line.length - line.trimStart().length;
-    if (mark && depth < Math.max(indent, 2) && /\d/.test(mark[2]) === isOrdered && !RULE.test(line)) {
+    const isSibling = items.length === 0 || depth < Math.max(indent, 2);
+    if (mark && isSibling && /\d/.test(mark[2]) === isOrdered && !RULE.test(line)) {
       items.push({ indent: mark[0].trimEnd().length + 1, lines: [line.slice(mark[0].length)] });
     } else if (items.length > 0 && (depth >= 2 || (!isBlank && !startsBlock(line)))) {
       items.at(-1).lines.push(line.slice(Math.min(depth, indent)));
@@ -156,8 +161,9 @@ function drawList({ isOrdered, start, items }, depth) {
 }
 
 function drawTable({ rows, sides }) {
-  const row = (texts, tag) => element("tr", {}, sides.map((side, index) =>
-    element(tag, side ? { class: side } : {}, inline(texts[index] ?? ""))));
+  // Rows are not filled up to the width of the head: a wide head with many short rows would freeze the page.
+  const row = (texts, tag) => element("tr", {}, texts.slice(0, sides.length).map((text, index) =>
+    element(tag, sides[index] ? { class: sides[index] } : {}, inline(text))));
   const head = element("thead", {}, [row(rows[0], "th")]);
   const body = element("tbody", {}, rows.slice(1).map((texts) => row(texts, "td")));
   return element("div", { class: "table", tabindex: "0" }, [element("table", {}, [head, body])]);

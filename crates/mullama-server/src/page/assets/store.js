@@ -42,23 +42,24 @@ export function loadConversations() {
   return Array.isArray(found) ? found.filter(isConversation).slice(0, MOST_CONVERSATIONS) : [];
 }
 
-/** Keeps the latest conversations that fit, and says whether the browser keeps anything at all. */
+/** Keeps the conversations that fit, the latest first, and returns those that the browser has no room for. */
 export function saveConversations(conversations) {
-  const filled = conversations.filter((one) => one.messages.length > 0).slice(0, MOST_CONVERSATIONS);
-  const texts = [];
+  const filled = conversations.filter((one) => one.messages.length > 0);
+  const kept = [];
   let chars = 2;
-  for (const one of filled) {
+  for (const one of filled.slice(0, MOST_CONVERSATIONS)) {
     const text = JSON.stringify(one);
+    if (chars + text.length + 1 > MOST_CHARS) continue;
     chars += text.length + 1;
-    if (chars > MOST_CHARS) break;
-    texts.push(text);
+    kept.push({ one, text });
   }
-  // The quota may be smaller than what we expect, so the oldest half goes until the rest fits.
-  for (;;) {
-    if (write(local, CONVERSATIONS, `[${texts.join(",")}]`)) return true;
-    if (texts.length === 0) return false;
-    texts.length = Math.floor(texts.length / 2);
+  // The quota may be smaller than what we expect, so the oldest go until the rest fits.
+  while (!write(local, CONVERSATIONS, `[${kept.map(({ text }) => text).join(",")}]`)) {
+    if (kept.length === 0) break;
+    kept.length = Math.floor(kept.length / 2);
   }
+  const ids = new Set(kept.map(({ one }) => one.id));
+  return filled.filter(({ id }) => !ids.has(id));
 }
 
 export function newConversation() {

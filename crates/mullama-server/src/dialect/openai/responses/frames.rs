@@ -134,6 +134,10 @@ impl ResponseDialect {
 }
 
 impl Dialect for ResponseDialect {
+    fn id(&self) -> Option<&str> {
+        Some(&self.head.id)
+    }
+
     fn start(&mut self, frames: &mut Frames) {
         for (offset, name) in [(0, "response.created"), (1, "response.in_progress")] {
             self.write(offset, name, OfResponse { response: self.object("in_progress", Vec::new()) }, frames);
@@ -177,7 +181,6 @@ impl Dialect for ResponseDialect {
         let response = self.ended();
         let name = if response.status == "completed" { "response.completed" } else { "response.incomplete" };
         self.write(0, name, OfResponse { response }, frames);
-        frames.word("[DONE]");
     }
 
     fn failed(&mut self, error: &ApiError, frames: &mut Frames) {
@@ -186,7 +189,6 @@ impl Dialect for ResponseDialect {
         let output = vec![self.message("incomplete")];
         let response = ResponseObject { error: failure, ..self.object("failed", output) };
         self.write(0, "response.failed", OfResponse { response }, frames);
-        frames.word("[DONE]");
     }
 
     fn whole(&mut self, answers: &[Answer]) -> Value {

@@ -8,8 +8,8 @@ use crate::dialect::openai::logprobs::{Short, TokenLogprob};
 use crate::error::ApiError;
 use crate::json::Json;
 
-/// Most pairs of metadata, and most characters of a key and of a value: `OpenAI`'s limits.
-const METADATA: (usize, usize, usize) = (16, 64, 512);
+/// The verbosity of a request that asks for none.
+const VERBOSITY: &str = "medium";
 
 /// What a response repeats of its request, and never changes.
 #[derive(Debug, Clone, Serialize)]
@@ -44,33 +44,36 @@ pub(crate) struct Echo {
 impl Echo {
     /// Reads what is repeated; `config` is the config in use.
     pub(crate) fn read(body: &Json<'_>, config: &StreamConfig) -> Result<Self, ApiError> {
-        let text = |name| body.get(name)?.map(|value: Json<'_>| value.text().map(str::to_owned)).transpose();
+        let text = |name| body.text_of(name).map(|text| text.map(str::to_owned));
         let effort = match body.get("reasoning")? {
-            Some(reasoning) => reasoning.get("effort")?.map(|effort| effort.text().map(str::to_owned)).transpose()?,
+            Some(reasoning) => reasoning.text_of("effort")?.map(str::to_owned),
             None => None,
         };
-        let max_tool_calls =
-            body.get("max_tool_calls")?.map(|number| number.integer(0, u32::MAX.into())).transpose()?;
+        let verbosity = match body.get("text")? {
+            Some(text) => text.text_of("verbosity")?.unwrap_or(VERBOSITY),
+            None => VERBOSITY,
+        };
+        let max_tool_calls = body.get("max_tool_calls")?.map(|number| number.integer(0..=u32::MAX)).transpose()?;
         let is_choice_none = body.get("tool_choice")?.is_some_and(|choice| choice.value() == "none");
         Ok(Self {
             instructions: text("instructions")?,
             max_output_tokens: body.get("max_output_tokens")?.map(|_| config.max_tokens),
-            metadata: body.get("metadata")?.map_or_else(|| Ok(Map::new()), |value| metadata(&value))?,
+            metadata: body.get("metadata")?.map_or_else(|| Ok(Map::new()), |value| value.object().cloned())?,
             temperature: Short(config.temperature),
             top_p: Short(config.top_p),
             presence_penalty: Short(config.presence_penalty),
             frequency_penalty: Short(config.frequency_penalty),
             top_logprobs: config.logprobs.unwrap_or(0),
             reasoning: json!({"effort": effort, "summary": null}),
-            parallel_tool_calls: body.get("parallel_tool_calls")?.map_or(Ok(true), |value| value.flag())?,
+            parallel_tool_calls: body.flag_or("parallel_tool_calls", true)?,
             tool_choice: if is_choice_none { "none" } else { "auto" },
             tools: [],
-            text: json!({"format": {"type": "text"}}),
+            text: json!({"format": {"type": "text"}, "verbosity": verbosity}),
             truncation: "disabled",
             background: false,
             store: false,
             service_tier: "default",
-            max_tool_calls: max_tool_calls.and_then(|number| u32::try_from(number).ok()),
+            max_tool_calls,
             previous_response_id: None,
             prompt_cache_key: text("prompt_cache_key")?,
             safety_identifier: text("safety_identifier")?,
@@ -78,24 +81,6 @@ impl Echo {
             logprobs: config.logprobs.is_some(),
         })
     }
-}
-
-/// Texts by keys, for the client's own use.
-fn metadata(value: &Json<'_>) -> Result<Map<String, Value>, ApiError> {
-    let (most, key_chars, value_chars) = METADATA;
-    let pairs = value.object()?;
-    if pairs.len() > most {
-        return Err(value.error(format_args!("has {} pairs; the limit is {most}", pairs.len())));
-    }
-    for key in pairs.keys() {
-        if key.chars().count() > key_chars {
-            return Err(value.error(format_args!("has a key of more than {key_chars} characters")));
-        }
-        if value.require(key)?.text()?.chars().count() > value_chars {
-            return Err(value.error(format_args!("has a value of more than {value_chars} characters")));
-        }
-    }
-    Ok(pairs.clone())
 }
 
 /// A response as it is now.
