@@ -1,8 +1,9 @@
 # Everything a checkout needs: `make demo` builds, installs and writes a poem; `make test` runs every check.
 #
-#   make install    the virtual environment .venv with mullama in it, editable
+#   make install    the virtual environment .venv with mullama in it, editable; with Node.js 20 or newer, node/ as well
 #   make demo       the same, then a poem streams
-#   make test       formatting, lints, types, docs, Rust tests, Python tests
+#   make test       formatting, lints, types, docs, Rust tests, Python tests, Node.js tests
+#   make node-test  the Node.js tests alone; NODE=path picks another Node.js
 #   make quick      formatting, and the tests that take no more than a second each
 #   make fuzz       runs each fuzz target for FUZZ_SECONDS (5)
 #   make deny       licences, sources and advisories of all crates; needs the network and cargo-deny
@@ -11,6 +12,8 @@
 #   make bench      the table of benches/README.md, for the demo model and a 0.5B shape
 #   make soak       ten minutes of random readers on the demo model
 #   make dist       a wheel and a source archive in dist/
+#   make release    a wheel for every x86-64 machine in dist/release/, tried on several processors; needs qemu-user
+#   make vulkan     the plug-in for Vulkan in dist/release/, tried on Mesa's software device; needs Vulkan's packages
 #   make clean      removes .venv and everything compiled
 #
 # PYTHON=python3.12 picks the interpreter of .venv. MULLAMA_PORTABLE=1 compiles for x86-64-v3 (on other architectures: their
@@ -45,24 +48,30 @@ endif
 
 # What the native module is made of: tests and benches are not.
 NATIVE_SOURCES := Cargo.toml Cargo.lock .cargo/config.toml pyproject.toml $(wildcard build_backend/*/*.py) \
-	$(shell find crates/*/Cargo.toml crates/*/build.rs crates/*/src crates/*/shim -type f 2>/dev/null)
+	$(shell find crates/*/Cargo.toml crates/*/build.rs crates/*/build crates/*/src crates/*/shim -type f 2>/dev/null)
 
 # Steps run one after another even under -j: cargo would make them wait for each other.
 .NOTPARALLEL:
 # The server that tests and pages pull models from.
 HUB_SERVER := target/release/mullama-hub-server
 
-.PHONY: help install demo test quick format-check lint rust-test python-test docs fuzz deny fmt bench soak dist clean
+# The package for Node.js is built and tested where Node.js 20 or newer is installed, and left out elsewhere.
+NODE ?= node
+HAS_NODE := $(shell command -v npm >/dev/null && $(NODE) -p '+process.versions.node.split(".")[0] >= 20 ? "yes" : ""' 2>/dev/null)
+NODE_SOURCES := node/package.json node/package-lock.json node/tsconfig.json $(wildcard node/src/*.ts node/scripts/*.mjs)
+
+.PHONY: help install demo test quick format-check lint rust-test python-test node-test docs fuzz deny fmt bench soak dist release vulkan clean
 
 help:
-	@sed -n '3,15s/^#  //p' Makefile
+	@sed -n '3,18s/^#  //p' Makefile
 
-install: .venv/installed-$(MODE)
+install: .venv/installed-$(MODE) $(if $(HAS_NODE),node/native/installed-$(MODE))
 
 demo: install
 	@$(BIN)/mullama run demo "Write a poem:"
+	@$(if $(HAS_NODE),cd node && $(NODE) scripts/demo.mjs "Write a poem:")
 
-test: format-check lint rust-test python-test docs
+test: format-check lint rust-test python-test $(if $(HAS_NODE),node-test) docs
 
 quick: install format-check $(HUB_SERVER)
 	cargo test $(CARGO_FLAGS) --package mullama --lib --test engine --test gguf
@@ -80,6 +89,7 @@ format-check: .venv/tools
 lint: install
 	cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 	cargo clippy $(CARGO_FLAGS) --package mullama --no-default-features -- -D warnings
+	cargo clippy $(CARGO_FLAGS) --package mullama-server -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps
 	$(BIN)/mypy
 	$(BIN)/stubtest --concise --allowlist tests/stubtest.txt mullama
@@ -91,6 +101,11 @@ rust-test: install
 
 python-test: install $(HUB_SERVER) .venv/browser
 	$(BIN)/pytest
+
+node-test: install $(HUB_SERVER)
+	cd node && $(NODE) scripts/generate.mjs --check
+	cd node && $(NODE) scripts/reference.mjs --check
+	cd node && $(NODE) --expose-gc --test --test-concurrency=1 --test-reporter=spec $(patsubst node/%,%,$(wildcard node/test/*.test.mjs))
 
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -143,14 +158,39 @@ dist: install
 	rm -rf dist
 	$(BIN)/python -m build --sdist --wheel --outdir dist
 
+RELEASE := PYTHONPATH=tools:build_backend $(BIN)/python -m release
+
+release: .venv/tools
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(RELEASE).build dist/release
+	$(RELEASE).check dist/release
+
+LLAMA_CPP_CRATE = llama-cpp-sys-2-$(shell sed -nE 's/^llama-cpp-sys-2 = .*version = "=([^"]+)".*/\1/p' Cargo.toml)
+LLAMA_CPP = $(lastword $(wildcard $(HOME)/.cargo/registry/src/*/$(LLAMA_CPP_CRATE)/llama.cpp))
+
+# Debian, Ubuntu: apt install libvulkan-dev glslc spirv-headers mesa-vulkan-drivers.
+vulkan: release
+	$(BIN)/python plugins/build.py vulkan --llama-cpp "$(LLAMA_CPP)" --libraries target/portable/release/mullama-lib \
+		--build target/portable/vulkan --out dist/release
+	$(RELEASE).check_plugin dist/release
+
 clean:
-	rm -rf .venv target dist site python/mullama/_build.py python/mullama/*.so
+	rm -rf .venv target dist site python/mullama/_build.py python/mullama/*.so node/node_modules node/dist node/native
 
 .venv/installed-$(MODE): .venv/tools $(NATIVE_SOURCES)
 	@command -v cargo >/dev/null || { echo "cargo is missing: install the stable Rust toolchain with rustup" >&2; exit 1; }
 	@echo "Building mullama. The first time, compiling llama.cpp takes some minutes."
 	$(BIN)/python -m pip install --quiet --editable .
 	@rm -f .venv/installed-*
+	@touch $@
+
+node/node_modules/.package-lock.json: node/package-lock.json
+	cd node && npm ci --no-audit --no-fund --silent
+	@touch $@
+
+node/native/installed-$(MODE): $(NATIVE_SOURCES) $(NODE_SOURCES) node/node_modules/.package-lock.json
+	cd node && MULLAMA_CARGO_FLAGS="$(BACKEND_FLAGS)" $(NODE) scripts/native.mjs
+	cd node && $(NODE) node_modules/typescript/bin/tsc && $(NODE) scripts/esm.mjs
+	@rm -f node/native/installed-*
 	@touch $@
 
 # The page of the server is tested in the system's Chromium, or in one that Playwright brings.

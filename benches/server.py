@@ -3,242 +3,185 @@
     python benches/server.py MODEL [--tokens 200] [--pairs 7] [--threads 2] [--peer LLAMA_SERVER] [--prefill 4000]
 
 Clients are plain sockets read by one thread, which count the events and parse none of them. The two sides take turns,
-and ratios are of medians. Streams in the process run in this one, `for` and `async for`.
+and ratios are of medians. Streams in the process run in this one, `for` and `async for`, and are the only work while
+they are measured. All sides have the same model, context, slots, KV cells, threads, sampling and prompts.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import selectors
-import socket
+import resource
 import statistics
-import subprocess
-import sys
-import threading
 import time
-import urllib.request
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from python_streams import PROMPT, Ours, row
+from measured_servers import CLIENTS, Layout, Server, llama_server, mullama_serve
+from python_streams import CELLS, PROMPT, Ours
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
-LIMIT = 120.0
-"""Seconds after which a server that does not answer is a failure."""
-
-CLIENTS = (1, 8, 64)
+TRIES = 51
+"""Measurements of a first token."""
 IDLE = 200
 """Idle connections whose memory is measured."""
+GAP_RUNS = 5
+"""Streams beside a foreign prompt."""
+GAP_TOKENS = 4000
+"""Most tokens of each of them; it is left once the foreign prompt is computed."""
 
 
-@dataclass
-class Server:
-    """A server under measurement: the port and the process id."""
-
-    port: int
-    pid: int
-
-    def request(self, body: dict[str, object]) -> bytes:
-        """A request for a completion, as bytes."""
-        data = json.dumps(body).encode()
-        head = f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(data)}\r\n\r\n"
-        return head.encode() + data
-
-    def connect(self) -> socket.socket:
-        """A new connection."""
-        return socket.create_connection(("127.0.0.1", self.port), LIMIT)
-
-    def stream_all(self, clients: int, tokens: int) -> float:
-        """So many streams at once, in tokens a second."""
-        body = {"model": "bench", "prompt": PROMPT, "max_tokens": tokens, "stream": True, "ignore_eos": True, "seed": 1}
-        sockets = [self.connect() for _ in range(clients)]
-        began = time.perf_counter()
-        for each in sockets:
-            each.sendall(self.request(body))
-        events = count_events(sockets)
-        took = time.perf_counter() - began
-        if events < clients * tokens * 0.9:
-            sys.exit(f"{events} events came for {clients} streams of {tokens} tokens")
-        return clients * tokens / took
-
-    def first_token(self) -> float:
-        """Seconds from the request to the first event of its answer."""
-        with self.connect() as client:
-            began = time.perf_counter()
-            body = {"model": "bench", "prompt": PROMPT, "max_tokens": 1, "stream": True, "ignore_eos": True}
-            client.sendall(self.request(body))
-            received = b""
-            while b"data: " not in received:
-                received += client.recv(65536)
-            return time.perf_counter() - began
-
-    def cpu_seconds(self) -> float:
-        """Processor time of the process so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / 100
-
-    def resident_kib(self) -> int:
-        """Memory of the process in use now."""
-        lines = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii").splitlines()
-        return int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
+def print_row(case: str, target: str, *figures: str) -> None:
+    """Prints a line of the table: what is measured, its target, the result, and the two sides."""
+    result, ours, beside = [*figures, "", ""][:3]
+    print(f"| {case} | {target} | {result} | {ours} | {beside} |", flush=True)
 
 
-def count_events(sockets: list[socket.socket]) -> int:
-    """Reads all answers to their ends, and counts the events."""
-    events = 0
-    tails = {}
-    with selectors.DefaultSelector() as selector:
-        for each in sockets:
-            selector.register(each, selectors.EVENT_READ)
-            tails[each] = b""
-        while tails:
-            for key, _ in selector.select(LIMIT):
-                data = key.fileobj.recv(65536)  # type: ignore[union-attr]
-                text = tails[key.fileobj] + data  # type: ignore[index]
-                events += data.count(b"data: ")
-                if not data or text.endswith(b"0\r\n\r\n"):
-                    selector.unregister(key.fileobj)
-                    del tails[key.fileobj]  # type: ignore[arg-type]
-                    key.fileobj.close()  # type: ignore[union-attr]
-                else:
-                    tails[key.fileobj] = text[-8:]  # type: ignore[index]
-    return events
+def print_ratio(case: str, target: str, sides: tuple[Callable[[], float], Callable[[], float]], pairs: int) -> None:
+    """Prints the ratio of the medians of interleaved runs, after one of each to warm up."""
+    for side in sides:
+        side()
+    runs = [(sides[0](), sides[1]()) for _ in range(pairs)]
+    ours, beside = (statistics.median(column) for column in zip(*runs, strict=True))
+    print_row(case, target, f"{ours / beside:.3f}", f"{ours:.1f}", f"{beside:.1f}")
 
 
-@contextmanager
-def mullama_serve(args: argparse.Namespace) -> Iterator[Server]:
-    """Our server."""
-    command = [sys.executable, "-m", "mullama", "serve", "--model", f"bench={args.model}", "--port", "0"]
-    command += ["--threads", str(args.threads), "--parallel", "8", "--ctx-size", str(args.context)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        url = process.stderr.readline().rpartition(" at ")[2].strip()
-        threading.Thread(target=process.stderr.read, daemon=True).start()
-        try:
-            yield Server(int(url.rpartition(":")[2]), process.pid)
-        finally:
-            process.terminate()
+def cpu_seconds() -> float:
+    """Processor time of this process so far."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
 
 
-@contextmanager
-def llama_server(args: argparse.Namespace) -> Iterator[Server]:
-    """llama.cpp's server with the same layout."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [args.peer, "-m", str(args.model), "--port", str(port), "-t", str(args.threads), "-np", "8"]
-    command += ["-c", str(args.context * 8), "--no-webui", "-fa", "on"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            deadline = time.monotonic() + LIMIT
-            while time.monotonic() < deadline:
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=LIMIT)
-                    break
-                except OSError:
-                    time.sleep(0.1)
-            yield Server(port, process.pid)
-        finally:
-            process.terminate()
+def percentile(values: list[float], part: float) -> float:
+    """The value that this part of the others is at most."""
+    return sorted(values)[min(len(values) - 1, int(part * len(values)))]
 
 
-def worst_gap(server: Server, tokens: int, prefill: int) -> tuple[float, float]:
-    """The longest and the median gap of a stream in milliseconds, while a foreign prompt is computed beside it."""
-    body = {"model": "bench", "prompt": PROMPT, "max_tokens": tokens, "stream": True, "ignore_eos": True, "seed": 1}
-    foreign = {"model": "bench", "prompt": [7 + number % 200 for number in range(prefill)], "max_tokens": 1}
-    gaps = []
-    with server.connect() as stream, server.connect() as other:
-        stream.sendall(server.request(body))
-        last = None
-        sent = False
-        while True:
-            data = stream.recv(65536)
-            now = time.perf_counter()
-            if last is not None:
-                gaps.append((now - last) * 1e3)
-            last = now
-            if len(gaps) == tokens // 10 and not sent:
-                other.sendall(server.request(foreign))
-                sent = True
-            if not data or data.endswith(b"0\r\n\r\n"):
-                return max(gaps), statistics.median(gaps)
+def print_first_token(ours: Ours, server: Server, pairs: int) -> None:
+    """Prints what HTTP adds to the time of the first token, in turns with streams in the process."""
 
-
-def print_costs(ours: Ours, server: Server, args: argparse.Namespace) -> None:
-    """What HTTP adds: to the first token, to processor time, and to memory for idle connections."""
-    with_http = statistics.median(server.first_token() for _ in range(51))
-    inside = []
-    for _ in range(51):
+    def in_the_process() -> float:
         began = time.perf_counter()
         with ours.context.generate_stream(PROMPT, config=ours.config) as stream:
             next(stream)
-        inside.append(time.perf_counter() - began)
-    alone = statistics.median(inside)
-    added = (with_http - alone) * 1e3
-    print(f"| first token added by HTTP, p50 (ms) | {added:.2f} | {with_http * 1e3:.2f} | {alone * 1e3:.2f} |")
-    before = server.cpu_seconds()
-    server.stream_all(8, args.tokens * 4)
-    spent = (server.cpu_seconds() - before) * 1e6 / (32 * args.tokens)
-    print(f"| processor time for 1,000 tokens of 8 streams, engine and all (ms) | {spent:.0f} | | |")
-    idle_before = server.resident_kib()
+            return time.perf_counter() - began
+
+    server.first_token(), in_the_process()
+    times = [(server.first_token(), in_the_process()) for _ in range(max(TRIES, pairs))]
+    with_http, alone = (statistics.median(column) * 1e3 for column in zip(*times, strict=True))
+    print_row(
+        "first token added by HTTP, p50 (ms)", "≤ 1", f"{with_http - alone:.2f}", f"{with_http:.2f}", f"{alone:.2f}"
+    )
+
+
+def print_cpu(ours: Ours, server: Server, tokens: int, pairs: int) -> None:
+    """Prints the processor time of the server for 1,000 tokens beyond that of the same streams in the process."""
+    for clients in CLIENTS[:2]:
+        beside = inside(ours, clients)
+        runs = []
+        for _ in range(pairs):
+            before = server.cpu_seconds(), cpu_seconds()
+            server.stream_all(clients, tokens)
+            # The clients of the server are in this process, so its own time counts from here on.
+            between = server.cpu_seconds(), cpu_seconds()
+            beside()
+            runs.append((between[0] - before[0], cpu_seconds() - between[1]))
+        scale = 1e6 / (clients * tokens)
+        over_http, alone = (statistics.median(column) * scale for column in zip(*runs, strict=True))
+        case = f"server CPU beyond the engine's, per 1,000 tokens of {clients} streams (ms)"
+        print_row(case, "-", f"{over_http - alone:.1f}", f"{over_http:.1f}", f"{alone:.1f}")
+
+
+def print_idle(server: Server) -> None:
+    """Prints the memory of an idle connection that has had an answer."""
+    before = server.resident_kib()
     idle = [server.connect() for _ in range(IDLE)]
     for each in idle:
         each.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         each.recv(4096)
-    print(f"| memory of an idle connection (KiB) | {(server.resident_kib() - idle_before) / IDLE:.1f} | | |")
+    print_row("memory of an idle connection (KiB)", "≤ 40", f"{(server.resident_kib() - before) / IDLE:.1f}")
     for each in idle:
         each.close()
+
+
+def print_gaps(sides: dict[str, Server], prefill: int) -> None:
+    """Prints the gaps of a stream while a foreign prompt is computed beside it: the medians of several runs."""
+    worst = {}
+    for name, server in sides.items():
+        runs = [server.gaps(GAP_TOKENS, prefill, number) for number in range(GAP_RUNS)]
+        columns = [[percentile(gaps, part) for gaps in runs] for part in (0.5, 0.99)] + [[max(gaps) for gaps in runs]]
+        p50, p99, worst[name] = (statistics.median(column) for column in columns)
+        spread = f"worst {min(columns[2]):.0f} to {max(columns[2]):.0f}"
+        case = f"{name}: gaps beside a foreign prompt of {prefill} tokens, p50 / p99 / worst (ms)"
+        print_row(case, "-", f"{p50:.2f} / {p99:.1f} / {worst[name]:.0f}", spread)
+    if len(worst) > 1:
+        ours, beside = worst.values()
+        print_row("worst gap / llama-server's", "< 1", f"{ours / beside:.3f}", f"{ours:.0f}", f"{beside:.0f}")
 
 
 def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(description="mullama serve beside streams in the process and llama-server.")
     parser.add_argument("model", type=Path)
-    parser.add_argument("--tokens", type=int, default=200)
-    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--tokens", type=int, default=200, help="tokens of each stream")
+    parser.add_argument("--pairs", type=int, default=7, help="interleaved runs of the two sides")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--context", type=int, default=512, help="tokens of one sequence")
-    parser.add_argument("--prefill", type=int, default=0, help="tokens of a foreign prompt beside a stream")
+    parser.add_argument("--prefill", type=int, default=0, help="tokens of a foreign prompt beside a stream; 0 is none")
     parser.add_argument("--peer", help="path of llama-server")
+    parser.add_argument("--shape", choices=["demo", "0.5b"], default="demo", help="whose targets are printed")
     return parser.parse_args()
 
 
+TARGETS = {
+    "demo": {"process": ("≥ 0.6", "≥ 0.7", "-"), "peer": ("-", "≥ 2", "-")},
+    "0.5b": {"process": ("≥ 0.97", "≥ 0.97", "≥ 0.97"), "peer": ("-", "-", "-")},
+}
+"""The targets of the ratios at 1, 8 and 64 clients."""
+
+
+def print_throughput(ours: Ours, server: Server, args: argparse.Namespace) -> None:
+    """Prints tokens per second over HTTP beside those of streams in the process."""
+    for clients, target in zip(CLIENTS, TARGETS[args.shape]["process"], strict=True):
+        sides = served(server, clients, args.tokens), inside(ours, clients)
+        print_ratio(f"tokens/s of {clients} over SSE / in the process", target, sides, args.pairs)
+
+
+def served(server: Server, clients: int, tokens: int) -> Callable[[], float]:
+    """So many streams over HTTP."""
+    return lambda: server.stream_all(clients, tokens)
+
+
+def inside(ours: Ours, clients: int) -> Callable[[], float]:
+    """So many streams in the process: one is read with `for`, more with `async for`."""
+    return ours.sync if clients == 1 else lambda: ours.asynchronous(clients)
+
+
 def main() -> None:
-    """Measures, and prints a line of a table a case."""
+    """Measures, and prints a table with a line for each case."""
     args = arguments()
     ours = Ours(args)
-    print("| case | ratio | ours | beside |\n|---|---|---|---|")
+    layout = Layout(args.model, args.threads, CELLS // 8, args.peer)
+    print("| case | target | result | ours | beside |\n|---|---|---|---|---|")
     with ExitStack() as processes:
-        server = processes.enter_context(mullama_serve(args))
-        for clients in CLIENTS:
-            beside = ours.sync if clients == 1 else lambda clients=clients: ours.asynchronous(clients)
-            row(
-                f"{clients} over SSE / in the process",
-                lambda clients=clients: server.stream_all(clients, args.tokens),  # type: ignore[misc]
-                beside,
-                args.pairs,
-            )
-        print_costs(ours, server, args)
-        if args.prefill:
-            longest, median = worst_gap(server, args.tokens, args.prefill)
-            print(f"| worst gap beside {args.prefill} foreign tokens (ms); median | {longest:.0f} | {median:.2f} | |")
+        server = processes.enter_context(mullama_serve(layout))
+        print_throughput(ours, server, args)
+        print_first_token(ours, server, args.pairs)
+        print_cpu(ours, server, args.tokens, args.pairs)
+        print_idle(server)
         if args.peer:
-            peer = processes.enter_context(llama_server(args))
-            for clients in CLIENTS:
-                row(
-                    f"{clients} over SSE / llama-server",
-                    lambda clients=clients: server.stream_all(clients, args.tokens),  # type: ignore[misc]
-                    lambda clients=clients: peer.stream_all(clients, args.tokens),  # type: ignore[misc]
-                    args.pairs,
-                )
-            if args.prefill:
-                longest, median = worst_gap(peer, args.tokens, args.prefill)
-                print(f"| llama-server: the same gap (ms); median | {longest:.0f} | {median:.2f} | |")
+            peer = processes.enter_context(llama_server(layout))
+            for clients, target in zip(CLIENTS, TARGETS[args.shape]["peer"], strict=True):
+                both = served(server, clients, args.tokens), served(peer, clients, args.tokens)
+                print_ratio(f"tokens/s of {clients} over SSE / llama-server's", target, both, args.pairs)
+    if args.prefill:
+        layout = Layout(args.model, args.threads, max(args.prefill, GAP_TOKENS) + 96, args.peer)
+        with ExitStack() as processes:
+            sides = {"mullama serve": processes.enter_context(mullama_serve(layout))}
+            if args.peer:
+                sides["llama-server"] = processes.enter_context(llama_server(layout))
+            print_gaps(sides, args.prefill)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,15 @@ from mkdocs.exceptions import PluginError
 if TYPE_CHECKING:
     from mkdocs.structure.pages import Page
 
-LABELS = {"python": "Python", "rust": "Rust", "sh": "Command line"}
+LABELS = {"python": "Python", "js": "Node.js", "rust": "Rust", "sh": "Command line"}
 """Languages whose neighbouring blocks become tabs, and the names of the tabs."""
 
-LANGUAGES = {"", "dockerfile", "ini", "jinja", "text", "toml", *LABELS}
+LANGUAGES = {"", "dockerfile", "ini", "jinja", "text", "toml", "ts", *LABELS}
 """What may stand behind the backticks. Nothing, or text, marks output, diagrams and commands that no test runs."""
 
-COMMANDS = re.compile(r"(?:[A-Z_]+=\S* )?(?:\.venv/bin/\w+|cd|docker|git|hf|make|mullama|pip|python3?|uvicorn) ")
+COMMANDS = re.compile(
+    r"(?:[A-Z_]+=\S* )?(?:\.venv/bin/\w+|cd|docker|git|hf|make|npm|npx|mullama|pip|python3?|uvicorn) "
+)
 """How a block of commands begins that no test runs, and that is shown like those that run."""
 
 ATTRIBUTES = {"no_run"}

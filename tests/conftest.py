@@ -6,9 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
+import patience
 import pytest
 from hub import UNSET, HubServer
 
@@ -61,14 +61,7 @@ def endless(model: Model) -> Iterator[Context]:
 @pytest.fixture
 def eventually() -> Callable[[Callable[[], bool]], bool]:
     """Waits until something holds, for ten seconds at most."""
-
-    def wait(holds: Callable[[], bool]) -> bool:
-        until = time.monotonic() + 10
-        while not (held := holds()) and time.monotonic() < until:
-            time.sleep(0.001)
-        return held
-
-    return wait
+    return patience.eventually
 
 
 @pytest.fixture

@@ -149,6 +149,7 @@ def test_a_setting_of_the_wrong_type_is_refused_by_name(field: str, value: objec
         ("flash_attn", "maybe", "one of auto, on, off"),
         ("type_k", "q3", "one of f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0, iq4_nl"),
         ("max_queue", HUGE, "0 to 1048576"),
+        ("max_paused", HUGE, "1 to 1048576"),
         ("prefix_cache_bytes", -1, "0 to 18446744073709551615"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -44,16 +45,33 @@ def test_a_context_longer_than_the_training_warns_where_it_was_asked_for(model: 
     Context(model, ContextParams(n_ctx=model.n_ctx_train)).close()
 
 
-def test_calls_beyond_places_and_queue_are_refused_at_once(model: Model) -> None:
-    with Context(model, ContextParams(n_ctx=256, n_parallel=8, max_queue=16)) as context:
-        streams = [context.generate_stream("A", config=STUCK) for _ in range(24)]
+def test_calls_beyond_slots_and_queue_are_refused_at_once(model: Model) -> None:
+    # None of them is paused or ends while the calls are made: their buffers hold all that they generate.
+    long = StreamConfig(ignore_eos=True, max_tokens=500, buffer_size=500)
+    with Context(model, ContextParams(n_ctx=512, n_parallel=8, kv_cells=4096, max_queue=16)) as context:
+        streams = [context.generate_stream("A", config=long) for _ in range(24)]
         for _ in range(8):
             with pytest.raises(OverloadedError) as caught:
-                context.generate_stream("A", config=STUCK)
+                context.generate_stream("A", config=long)
             assert (caught.value.unfinished, caught.value.limit) == (24, 24)
-        # A stream that waits is free at once, and one more may come.
+        # A stream that waits leaves the queue at once, and one more may come.
         streams.pop().close()
-        context.generate_stream("A", config=STUCK).close()
+        context.generate_stream("A", config=long).close()
+
+
+def test_paused_streams_keep_no_other_out_up_to_a_limit_of_their_own(
+    model: Model, eventually: Callable[[Callable[[], bool]], bool]
+) -> None:
+    params = ContextParams(n_ctx=256, n_parallel=2, max_queue=1, max_paused=9)
+    with Context(model, params) as context, ExitStack() as unread:
+        for count in range(1, 10):
+            unread.enter_context(context.generate_stream("Once", 100, ignore_eos=True, buffer_size=1))
+            assert eventually(lambda count=count: context.stats().paused == count)  # type: ignore[misc]
+            if count < 9:
+                assert context.generate("Once", 20, ignore_eos=True).usage.completion_tokens == 20
+        with pytest.raises(OverloadedError, match="9 streams are paused and the limit is 9 \\(max_paused\\)") as caught:
+            context.generate("Once")
+        assert (caught.value.unfinished, caught.value.limit) == (9, 9)
 
 
 def test_a_closed_context_refuses_while_its_streams_go_on(model: Model) -> None:

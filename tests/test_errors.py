@@ -211,7 +211,7 @@ def test_a_deadline_in_the_queue(endless: Context, deadline: str) -> None:
 
 def test_too_many_streams(model: Model) -> None:
     with (
-        Context(model, ContextParams(n_parallel=1, max_queue=0)) as context,
+        Context(model, ContextParams(n_parallel=1, max_queue=0, max_paused=1)) as context,
         context.generate_stream("A", config=STUCK),
         pytest.raises(OverloadedError) as caught,
     ):
@@ -252,7 +252,7 @@ def a_long_prompt(model: Model, _folder: Path) -> None:
 
 
 def too_many_streams(model: Model, _folder: Path) -> None:
-    context = Context(model, ContextParams(n_parallel=1, max_queue=0))
+    context = Context(model, ContextParams(n_parallel=1, max_queue=0, max_paused=1))
     with context.generate_stream("A", config=STUCK):
         context.generate_stream("A")
 

@@ -233,7 +233,7 @@ def test_a_number_of_any_library_is_stored_as_pythons_own(field: str) -> None:
 
 def test_the_numbers_of_params_and_results_are_pythons_own() -> None:
     for number in (np.int64(3), np.array(3), Whole(3)):
-        params: Any = {"n_ctx": number, "n_parallel": number, "max_queue": number}
+        params: Any = {"n_ctx": number, "n_parallel": number, "max_queue": number, "max_paused": number}
         assert_travels(ContextParams(**params))
         counts: Any = [number] * 3
         assert_travels(Usage(*counts))

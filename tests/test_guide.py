@@ -29,13 +29,18 @@ WITHOUT_PYTHON = {
     "chat-templates",
     "command-line",
     "gpu",
+    "node",
+    "node-reference",
+    "node-values",
     "performance",
     "reference",
     "releasing",
     "rust",
     "server-fields",
     "server-fields-anthropic",
+    "server-fields-llama",
     "server-fields-ollama",
+    "server-fields-websocket",
     "updating-llama-cpp",
 }
 
@@ -97,7 +102,7 @@ def test_there_is_something_to_run() -> None:
     assert len(blocks("python", *PAGES)) > 10
     assert len(blocks("rust", GUIDE)) > 5
     languages = re.findall(r"^```(\w*)\n(?:(?!```).*\n)*```$", GUIDE.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert set(languages) == {"python", "rust", "sh"}
+    assert set(languages) == {"python", "js", "rust", "sh"}
     assert len(blocks("sh", *PAGES)) > 5
     assert {page for page in PAGES if not blocks("python", page)} <= {DOCS / f"{name}.md" for name in WITHOUT_PYTHON}
 
@@ -149,7 +154,7 @@ def test_a_patient_caller_gets_its_place_when_another_reader_leaves(
     program: Program, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program.written_by("def open_patiently")
-    with Context(context.model, mullama.ContextParams(n_parallel=1, max_queue=0)) as narrow:
+    with Context(context.model, mullama.ContextParams(n_parallel=1, max_queue=0, max_paused=1)) as narrow:
         monkeypatch.setitem(program.names, "context", narrow)
         other = narrow.generate_stream("Once", buffer_size=1)
         waits: list[float] = []

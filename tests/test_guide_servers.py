@@ -103,7 +103,7 @@ def test_the_loop_beats_on_while_a_stream_flows(server: str, names: dict[str, An
 
 
 def test_an_overload_is_a_429_with_retry_after(server: str, names: dict[str, Any], model: Model) -> None:
-    params = ContextParams(n_parallel=1, max_queue=0)
+    params = ContextParams(n_parallel=1, max_queue=0, max_paused=1)
     with (
         Context(model, params) as names["app"].state.model,
         names["app"].state.model.generate_stream("A", buffer_size=1),

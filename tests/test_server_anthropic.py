@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -150,11 +151,13 @@ def test_errors_name_the_path_of_the_field(client: anthropic.Anthropic) -> None:
         ({"tool_choice": {"type": "any"}}, "tool_choice.type must be none or auto: "),
         ({"output_config": {"format": {}}}, "output_config.format is not supported yet"),
         ({"extra_body": {"top_p": 7}}, "top_p is 7"),
-        ({"extra_body": {"context_management": {}}}, "context_management is not supported"),
+        ({"extra_body": {"context_management": {"edits": [{}]}}}, "context_management must be"),
         ({"extra_body": {"stop_sequences": [""]}}, "stop_sequences is empty at index 0"),
     ]
     for fields, message in wrong:
         assert refused(client, **fields).startswith(message)
+    long = refused(client, messages=[{"role": "user", "content": "word " * 5000}])
+    assert re.fullmatch(r"prompt is too long: \d+ tokens > \d+ maximum", long)
     create(client, thinking={"type": "disabled"}, tools=[], tool_choice={"type": "auto"}, metadata={"user_id": "me"})
 
 
@@ -169,6 +172,12 @@ def test_an_unknown_model_and_a_wrong_method_have_anthropics_errors(
     assert answer.json()["request_id"] == answer.headers["request-id"]
 
 
+async def until_queued(client: httpx.AsyncClient, count: int) -> None:
+    """Waits until so many streams of the first model wait for a slot."""
+    while (await client.get("http://localhost/status")).json()["models"][0]["queued"] < count:
+        pass
+
+
 def test_a_stream_that_waits_for_its_slot_is_kept_alive_by_pings(tmp_path: Path, eventually: Eventually) -> None:
     async def names() -> list[str]:
         socket = tmp_path / "socket"
@@ -176,22 +185,34 @@ def test_a_stream_that_waits_for_its_slot_is_kept_alive_by_pings(tmp_path: Path,
         server = asyncio.create_task(mullama.serve("demo", unix=socket, keep_alive=0.1, context_params=one_slot))
         async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(socket)), timeout=60) as client:
             assert await asyncio.to_thread(eventually, socket.exists)
-            assert (await client.get("http://localhost/api/version")).status_code == 200
-            long = {"prompt": "Once", "max_tokens": 900, "ignore_eos": True}
-            before = [asyncio.create_task(client.post("http://localhost/v1/completions", json=long)) for _ in range(12)]
-            await asyncio.sleep(0)
+            found: list[str] = []
+            has_waited = asyncio.Event()
+
+            async def keep_busy() -> None:
+                # At least one of them always holds the slot, and others are queued before the message.
+                long = {"prompt": "Once", "max_tokens": 900, "ignore_eos": True}
+                while not has_waited.is_set():
+                    assert (await client.post("http://localhost/v1/completions", json=long)).status_code == 200
+
+            before = [asyncio.create_task(keep_busy()) for _ in range(12)]
+            await asyncio.wait_for(until_queued(client, 8), 60)
             body = {"model": "demo", "messages": MESSAGES, "max_tokens": 1, "stream": True}
             async with client.stream("POST", "http://localhost/v1/messages", json=body) as answer:
-                lines = [line async for line in answer.aiter_lines()]
-            assert {(await each).status_code for each in before} == {200}
+                async for line in answer.aiter_lines():
+                    found += [line[7:]] if line.startswith("event: ") else []
+                    if found.count("ping") >= 3:
+                        has_waited.set()
+            has_waited.set()
+            await asyncio.gather(*before)
         server.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await server
-        return [line[7:] for line in lines if line.startswith("event: ")]
+        return found
 
     found = asyncio.run(names())
     assert found[:3] == ["message_start", "content_block_start", "ping"]
     assert found.count("ping") >= 3, found
+    assert found[-1] == "message_stop"
 
 
 def test_only_the_expected_cases_of_llm_comply_fail(server: Serving) -> None:

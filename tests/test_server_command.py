@@ -7,22 +7,27 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
+import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 from command import COMMAND
 from http_server import LIMIT, Serving, serving
+from patience import eventually
+from raw_http import Address, chat_request, dechunked, streamed
 
 import mullama
 from mullama import InvalidConfigError, ServerOptions, _launch, _model, _serve, _serve_command, _server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
     from subprocess import CompletedProcess
 
@@ -45,13 +50,28 @@ def server() -> Iterator[Serving]:
 
 
 @contextlib.contextmanager
-def endless(server: Serving) -> Iterator[Iterator[str]]:
-    """The lines of an answer that goes on, of which the first have come."""
-    url = f"{server.url}/v1/chat/completions"
-    with httpx.stream("POST", url, json=ENDLESS, timeout=LIMIT) as answer:
-        lines = answer.iter_lines()
-        assert next(lines).startswith("data: ")
-        yield lines
+def unread(server: Serving, max_tokens: int) -> Iterator[socket.socket]:
+    """A client that has received the first bytes of an answer, and does not read the rest: the answer waits for it."""
+    request = chat_request(max_tokens=max_tokens, ignore_eos=True, stream=True, buffer_size=4)
+    address = Address(server.url)
+    with contextlib.closing(address.open(request, receive_buffer=4096)) as peer:
+        assert peer.recv(1) == b"H"
+        assert eventually(lambda: address.load()["paused"] == 1, LIMIT)
+        yield peer
+
+
+def rest_of(peer: socket.socket) -> bytes:
+    """What comes until the connection ends, in order or not."""
+    rest = b"H"
+    with contextlib.suppress(ConnectionError):
+        while data := peer.recv(65_536):
+            rest += data
+    return rest
+
+
+def is_stopping(server: Serving) -> bool:
+    """Whether the server says that it stops."""
+    return any("another signal" in line for line in server.lines)
 
 
 def command(*words: str, **environment: str) -> CompletedProcess[str]:
@@ -85,33 +105,30 @@ def test_an_example_of_the_help_serves(example: str, hub: HubServer, tmp_path: P
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_lets_the_running_answer_end(number: int) -> None:
-    with serving() as running:
-        body = {**ENDLESS, "max_tokens": 300}
-        with httpx.stream("POST", f"{running.url}/v1/chat/completions", json=body, timeout=LIMIT) as answer:
-            lines = answer.iter_lines()
-            next(lines)
-            running.process.send_signal(number)
-            assert [line for line in lines if line][-1] == "data: [DONE]"
+    with serving() as running, unread(running, 300) as peer:
+        running.process.send_signal(number)
+        assert eventually(lambda: is_stopping(running), LIMIT)
+        head, _, body = rest_of(peer).partition(b"\r\n\r\n")
+        assert b'"predicted_n":300' in dechunked(body), "the answer was cut short"
+        assert streamed(int(head.split()[1]), dechunked(body))
         assert running.process.wait(LIMIT) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_closes_everything_at_once(number: int) -> None:
-    with serving("--drain-timeout", "3000") as running, endless(running) as lines:
+    with serving("--drain-timeout", "3000") as running, unread(running, 300) as peer:
         running.process.send_signal(number)
-        while not any("another signal" in line for line in running.lines):
-            next(lines)
+        assert eventually(lambda: is_stopping(running), LIMIT)
         running.process.send_signal(number)
         assert running.process.wait(LIMIT) == 0
+        assert b"[DONE]" not in rest_of(peer)
 
 
 def test_answers_that_outlast_the_drain_timeout_are_cut_off() -> None:
-    with serving("--drain-timeout", "0.2") as running, endless(running) as lines:
+    with serving("--drain-timeout", "0.2") as running, unread(running, 300) as peer:
         running.process.send_signal(signal.SIGTERM)
-        with contextlib.suppress(httpx.HTTPError):
-            for _ in lines:
-                pass
         assert running.process.wait(LIMIT) == 0
+        assert b'"finish_reason":"length"' not in rest_of(peer)
 
 
 @pytest.mark.parametrize(
@@ -119,13 +136,25 @@ def test_answers_that_outlast_the_drain_timeout_are_cut_off() -> None:
     [
         ([], "--model is missing", 2),
         (["-m", "demo", "--listen", "nowhere"], "--listen is nowhere, but must be unix:PATH, HOST:PORT or systemd", 2),
+        (["-m", "demo", "--listen", "[::1]:65536"], "--listen is '[::1]:65536', but must be", 2),
+        (["-m", "demo", "--listen", "127.0.0.1:80", "--port", "81"], "--port is 81, but must be left out", 2),
+        (["-m", "demo", "--listen", "127.0.0.1:80", "--host", "::1"], "--host is '::1', but must be left out", 2),
+        (["-m", "demo", "--listen", "systemd", "--port", "8080"], "because --listen is systemd", 2),
+        (["-m", "demo", "--listen", "unix:x.sock", "--host", "127.0.0.1"], "because --listen is 'unix:x.sock'", 2),
+        (["-m", "demo", "--drain-timeout", "-1"], "--drain-timeout is -1.0, but must be 0 to 86400", 2),
+        (["-m", "demo", "--idle-unload", "0"], "--idle-unload is 0.0, but must be 0.1 to 31536000", 2),
+        (["-m", "demo", "--max-loaded", "-1"], "--max-loaded is -1, but must be 0 to 1024", 2),
         (["-m", "demo", "-m", "demo"], "write NAME=MODEL", 2),
-        (["-m", "demo", "--port", "70000"], "port is 70000, but must be 0 to 65535", 2),
-        (["-m", "demo", "--max-connections", "0"], "max_connections is 0, but must be 1 to 65536", 2),
-        (["-m", "demo", "--timeout", "nan"], "request_timeout is nan", 2),
+        (["-m", "demo", "--port", "70000"], "--port is 70000, but must be 0 to 65535", 2),
+        (["-m", "demo", "--max-connections", "0"], "--max-connections is 0, but must be 1 to 65536", 2),
+        (["-m", "demo", "--timeout", "nan"], "--timeout is nan, but must be 0.001 to 31536000", 2),
         (["-m", "demo", "--tls-cert", "missing.pem", "--tls-key", "missing.key"], "missing.pem", 1),
-        (["-m", "demo", "--tls-cert", "server.pem"], "tls_key is None, but must be given", 2),
+        (["-m", "demo", "--tls-cert", "server.pem"], "--tls-key is missing, but must be given", 2),
         (["-m", "demo", "--listen", "systemd"], "LISTEN_FDS", 1),
+        (["-m", "demo", "--allow-origin", "junk"], '--allow-origin is "junk", but must be `*`', 2),
+        (["-m", "demo", "--allow-host", "my.box:80"], '--allow-host is "my.box:80"', 2),
+        (["-m", "demo", "--api-key", "two words"], "--api-key is a list whose key 1 has other characters", 2),
+        (["-m", "demo", "-m", "./missing.gguf"], "missing.gguf", 3),
     ],
 )
 def test_what_cannot_be_served_is_named(words: list[str], message: str, code: int) -> None:
@@ -134,8 +163,9 @@ def test_what_cannot_be_served_is_named(words: list[str], message: str, code: in
 
 
 def test_an_address_in_use_is_an_error(server: Serving) -> None:
-    done = command("serve", "-m", "demo", "--port", server.url.rpartition(":")[2])
-    assert (done.returncode, "in use" in done.stderr) == (1, True), done.stderr
+    address = server.url.rpartition("/")[2]
+    done = command("serve", "-m", "demo", "--port", address.rpartition(":")[2])
+    assert (done.returncode, "in use" in done.stderr, address in done.stderr) == (1, True, True), done.stderr
 
 
 def test_the_keywords_of_serve_are_its_options() -> None:
@@ -174,6 +204,32 @@ def test_a_wrong_option_is_refused(options: dict[str, Any], error: type[Exceptio
         asyncio.run(mullama.serve("demo", **options))
 
 
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        (None, "models must be a str, not NoneType"),
+        (b"demo", "models must be a str, not bytes"),
+        ([1], r"models\[0\] must be a str, not int"),
+        ({1: "demo"}, "a name in models must be a str, not int"),
+        ({"a": None}, r"models\[a\] must be a str, not NoneType"),
+        ([], "models is empty, but must be one model or more"),
+        ({}, "models is empty, but must be one model or more"),
+        ("", "models is empty, but must be a model with a name"),
+        (["demo", ""], r"models\[1\] is empty"),
+        (["demo", "demo"], r"models\[1\] is demo, but must be named otherwise: demo is taken"),
+        (["a/x.gguf", "b/x.gguf"], r"models\[1\] is 'b/x.gguf', but must be named otherwise: x is taken"),
+        ({"": "demo"}, r"models\[empty\] is demo, but must be a model with a name"),
+    ],
+)
+def test_models_that_cannot_be_served_are_named(models: Any, message: str) -> None:  # noqa: ANN401  # of wrong types
+    with pytest.raises(TypeError if "must be a str" in message else InvalidConfigError, match=message):
+        asyncio.run(mullama.serve(models, port=0))
+
+
+def test_a_port_may_be_given_twice_if_it_is_the_same() -> None:
+    assert _serve._listen("[::1]:81", {"host": "::1", "port": 81}) == {"host": "::1", "port": 81}
+
+
 def test_a_cancelled_server_ends_in_order_and_leaves_its_loop_free() -> None:
     async def main() -> None:
         with socket.socket() as free:
@@ -193,6 +249,58 @@ def test_a_cancelled_server_ends_in_order_and_leaves_its_loop_free() -> None:
     asyncio.run(main())
 
 
+def test_the_event_loop_is_free_while_the_server_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_free = threading.Event()
+    start = _server.started
+
+    def started_late(*words: Any) -> Any:  # noqa: ANN401  # as they are
+        assert is_free.wait(LIMIT), "the loop waits for the server"
+        return start(*words)
+
+    async def serve_until_cancelled() -> None:
+        task = asyncio.create_task(mullama.serve("demo", port=0))
+        await asyncio.sleep(0)
+        is_free.set()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    monkeypatch.setattr(_server, "started", started_late)
+    asyncio.run(serve_until_cancelled())
+
+
+def test_a_server_that_is_cancelled_while_it_starts_leaves_its_port_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, may_go_on = threading.Event(), threading.Event()
+    start = _server.started
+
+    def started_late(*words: Any) -> Any:  # noqa: ANN401  # as they are
+        begun.set()
+        assert may_go_on.wait(LIMIT), "the start is never let go on"
+        return start(*words)
+
+    async def main() -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        loop = asyncio.get_running_loop()
+        cancelled = asyncio.create_task(mullama.serve("demo", port=port))
+        assert await asyncio.to_thread(begun.wait, LIMIT)
+        cancelled.cancel()
+        loop.call_later(0.1, may_go_on.set)
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(cancelled, LIMIT)
+        assert may_go_on.is_set(), "the call ended before the server did"
+        again = asyncio.create_task(mullama.serve("demo", port=port))
+        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(retries=10), timeout=LIMIT) as client:
+            assert (await client.get(f"http://127.0.0.1:{port}/health")).json() == {"status": "ok"}
+        again.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(again, LIMIT)
+
+    monkeypatch.setattr(_server, "started", started_late)
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("client", sorted(_launch.CLIENTS))
 def test_a_client_is_pointed_at_the_server(client: str, server: Serving) -> None:
     done = command("launch", client, "--print", "--url", server.url, SHELL="/bin/sh")
@@ -200,8 +308,59 @@ def test_a_client_is_pointed_at_the_server(client: str, server: Serving) -> None
     lines = done.stdout.splitlines()
     assert [line for line in lines if not line.startswith("export ")] == []
     assert any(server.url in line for line in lines)
-    fish = command("launch", client, "--print", "--url", server.url, SHELL="/usr/bin/fish")
-    assert fish.stdout.startswith("set -gx ")
+
+
+SDKS = {
+    "openai": "from openai import OpenAI; print(OpenAI().models.list().data[0].id)",
+    "anthropic": "from anthropic import Anthropic; print(Anthropic().messages.create(model='demo', max_tokens=1, "
+    "messages=[{'role': 'user', 'content': 'Hi'}]).model)",
+    "ollama": "import ollama; print(ollama.list().models[0].model)",
+    "langchain": "from langchain_openai import ChatOpenAI; "
+    "print(ChatOpenAI(model='demo', max_tokens=1).invoke('Hi').response_metadata['model_name'])",
+}
+"""Programs that name neither a server nor a key, and print the name of its model."""
+
+
+@pytest.mark.parametrize("client", sorted(SDKS))
+def test_an_sdk_finds_the_server_and_its_key_in_its_environment(client: str) -> None:
+    with serving("--api-key", "secret") as running:
+        asked = ["--url", running.url, "--api-key", "secret", sys.executable, "-c", SDKS[client]]
+        done = command("launch", client, *asked)
+    assert done.stdout.strip().removesuffix(":latest") == "demo", done.stderr
+
+
+HOSTILE = "a'b\\'c\\\\d\\ \"$HOME\" `id` $(id) %s \n!\u2019;\\"
+"""What a shell might change or run: quotes, backslashes in front of them and at the end, and a line break."""
+
+
+SHELLS = ["sh", "bash", *filter(shutil.which, ["zsh", "fish"])]
+"""The shells that the command writes lines for, as far as they are installed; the first two must be."""
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_shell_sets_a_variable_to_what_its_line_says(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = shutil.which(shell)
+    assert program is not None, f"{shell} is not installed"
+    monkeypatch.setenv("SHELL", program)
+    lines = "\n".join(_launch.assignment(name, value) for name, value in {"A": HOSTILE, "B": "", "C": "plain"}.items())
+    show = [sys.executable, "-c", "import os, json; print(json.dumps([os.environ[name] for name in 'ABC']))"]
+    script = f'eval "$LINES_TO_RUN"\n{shlex.join(show)}'
+    environment = {**os.environ, "LINES_TO_RUN": lines}
+    done = subprocess.run(
+        [program, "-c", script], capture_output=True, text=True, timeout=LIMIT, check=True, env=environment
+    )
+    assert json.loads(done.stdout) == [HOSTILE, "", "plain"]
+
+
+def test_a_line_for_powershell_ends_its_text_at_no_quote_of_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHELL", "/usr/bin/pwsh")
+    assert _launch.assignment("A", "a'b\u2019c$d") == "$env:A = 'a''b\u2019\u2019c$d'"
+
+
+def test_a_client_that_needs_tools_is_told_that_they_are_refused(server: Serving) -> None:
+    done = command("launch", "claude", "--print", "--url", server.url)
+    assert "does not support yet" in done.stderr
+    assert "does not support yet" not in command("launch", "openai", "--url", server.url).stderr
 
 
 def test_a_program_runs_in_the_environment_of_its_client(server: Serving) -> None:
@@ -218,6 +377,11 @@ def test_a_program_runs_in_the_environment_of_its_client(server: Serving) -> Non
         (["nobody"], "must be one of openai", 2),
         (["openai", "--url", "http://127.0.0.1:1"], "no server answers at http://127.0.0.1:1", 1),
         (["openai", "--url", "ftp://host"], "must begin with http:// or https://", 1),
+        (["openai", "--url", "http://127.0.0.1:80 80"], "must be an address such as", 1),
+        (["openai", "--url", "http://127.0.0.1:port"], "must be an address such as", 1),
+        (["openai", "--url", "http://[::1"], "must be an address such as", 1),
+        (["openai", "--url", "http://"], "must begin with http:// or https://", 1),
+        (["openai", "--api-key", "a b"], "--api-key must consist of printable ASCII", 1),
         (["openai", "--model", "other"], "has no model named other; it has demo", 1),
     ],
 )
@@ -233,13 +397,14 @@ def test_the_examples_of_launch_name_a_client(example: str) -> None:
     assert words[2].rstrip(')"') in _launch.CLIENTS
 
 
-def test_each_request_has_a_line_in_the_log_without_its_prompt(
-    eventually: Callable[[Callable[[], bool]], bool],
-) -> None:
+def test_each_request_has_a_line_in_the_log_without_its_prompt() -> None:
     with serving("--log-format", "json") as running:
         body = {**ENDLESS, "messages": [{"role": "user", "content": "Secret words"}], "stream": False, "max_tokens": 1}
         httpx.post(f"{running.url}/v1/chat/completions?key=secret", json=body, timeout=LIMIT)
         assert eventually(lambda: any("/v1/chat/completions" in line for line in running.lines))
         [line] = [json.loads(line) for line in running.lines if "/v1/chat/completions" in line]
         assert line["level"] == "info"
+        # The id of a stream is what lets a client read it.
+        httpx.get(f"{running.url}/v1/streams/stream_Secret", timeout=LIMIT)
+        assert eventually(lambda: any("GET /v1/streams/{id}" in line for line in running.lines))
         assert "ecret" not in str(running.lines)

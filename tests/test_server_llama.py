@@ -40,7 +40,7 @@ README_FIELDS = [
 @pytest.fixture(scope="module")
 def server() -> Iterator[Serving]:
     """A server of the demo model."""
-    with serving() as running:
+    with serving("--max-queue", "64") as running:
         yield running
 
 
@@ -190,6 +190,8 @@ def test_properties_and_slots_say_what_the_server_is_and_how_busy(client: httpx.
         ("/completion", {"prompt": [[1, {}]]}, "invalid_request_error", "prompt[0][1]"),
         ("/completion", {"prompt": [10**9]}, "invalid_request_error", "token"),
         ("/completion", {"prompt": ["x"] * 129}, "invalid_request_error", "128"),
+        ("/completion", {"prompt": ["x"] * 73}, "invalid_request_error", "prompt is a list of 73 prompts"),
+        ("/completion", {"prompt": "x", "n_cmpl": 73}, "invalid_request_error", "n_cmpl is 73"),
         ("/completion", {"prompt": "x " * 5000}, "exceed_context_size_error", "tokens"),
         ("/completion", {"prompt": "x", "n_predict": 1.5}, "invalid_request_error", "n_predict"),
         ("/completion", {"prompt": "x", "grammar": "root"}, "invalid_request_error", "grammar"),

@@ -9,20 +9,27 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 from http_server import serving
+from patience import eventually
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from raw_http import Address, chat_request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.slow
 
 LIMIT = 20.0
 CHAT = {"messages": [{"role": "user", "content": "Write a poem:"}]}
 ENDLESS = CHAT | {"stream": True, "ignore_eos": True, "max_tokens": -1}
 
+NOW = {"mullama_streams_queued", "mullama_streams_running", "mullama_streams_paused"}
+"""The gauges of streams that have not ended."""
+
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    """A server of the demo model."""
-    with serving() as server:
+    """A server of the demo model, whose context is so long that an answer without an end lasts for seconds."""
+    with serving("--ctx-size", "16384") as server:
         yield server.url
 
 
@@ -39,12 +46,6 @@ def value(url: str, name: str, **labels: str) -> float:
     return sum(
         number for (one, own), number in samples(url).items() if one == name and labels.items() <= dict(own).items()
     )
-
-
-def wait(met: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not met():
-        assert time.monotonic() < deadline
 
 
 @contextlib.contextmanager
@@ -90,28 +91,41 @@ def test_a_repeated_prompt_is_a_prefix_hit(url: str) -> None:
 
 def test_a_client_that_leaves_is_counted_with_its_phase_and_time(url: str) -> None:
     with streaming(url):
-        assert (
-            value(url, "mullama_streams_running", model="demo") + value(url, "mullama_streams_paused", model="demo")
-            == 1
-        )
-    wait(lambda: value(url, "mullama_cancel_seconds_count", model="demo") == 1)
+        now = {name: count for (name, _), count in samples(url).items() if name in NOW}
+        assert sorted(now.values()) == [0, 0, 1], now
+    assert eventually(lambda: value(url, "mullama_cancel_seconds_count", model="demo") == 1, LIMIT)
     assert value(url, "mullama_streams_total", model="demo", reason="cancelled") == 1
     assert value(url, "mullama_streams_running", model="demo") == 0
 
 
 def test_a_client_that_does_not_read_is_shown_as_paused_and_its_wait_is_told_apart(url: str) -> None:
-    with streaming(url) as lines:
-        paused = 0
-        # The sockets on the way take some answers first, so it is paused for good only after a while.
-        for _ in range(1000):
-            paused = paused + 1 if value(url, "mullama_streams_paused", model="demo") == 1 else 0
-            if paused == 100:
-                break
-        assert paused == 100
-        for _ in range(1200):
-            next(lines)
-        assert value(url, "mullama_token_reader_wait_seconds_sum", model="demo") > 0.05
-    wait(lambda: value(url, "mullama_cancel_seconds_count", model="demo") == 1)
+    request = chat_request(max_tokens=-1, ignore_eos=True, stream=True, buffer_size=4)
+    with contextlib.closing(Address(url).open(request, receive_buffer=4096)) as peer:
+        assert eventually(lambda: is_at_rest(url), LIMIT)
+        began = time.monotonic()
+        while (paused := time.monotonic() - began) < 0.5:
+            assert value(url, "mullama_streams_paused", model="demo") == 1
+        assert value(url, "mullama_generated_tokens_total", model="demo") <= 4 + 400
+        computed_before = value(url, "mullama_token_compute_seconds_sum", model="demo")
+        received = 0
+        while received < 200_000:
+            piece = peer.recv(65_536)
+            assert piece, "the answer ended early"
+            received += len(piece)
+        waited = value(url, "mullama_token_reader_wait_seconds_sum", model="demo")
+        computed = value(url, "mullama_token_compute_seconds_sum", model="demo") - computed_before
+        total = time.monotonic() - began
+        assert paused <= waited, "the wait for the reader is not measured"
+        assert computed <= total - paused + 0.1, "the wait for the reader counts as computing"
+    assert eventually(lambda: value(url, "mullama_cancel_seconds_count", model="demo") == 1, LIMIT)
+
+
+def is_at_rest(url: str) -> bool:
+    """Whether the only stream is paused, and no token is generated between two looks."""
+    looks = [samples(url) for _ in range(2)]
+    tokens = [look.get(("mullama_generated_tokens_total", frozenset({("model", "demo")})), 0) for look in looks]
+    paused = [look.get(("mullama_streams_paused", frozenset({("model", "demo")})), 0) for look in looks]
+    return paused == [1, 1] and tokens[0] == tokens[1] > 0
 
 
 def test_metrics_can_be_turned_off() -> None:

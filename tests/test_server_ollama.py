@@ -157,7 +157,7 @@ def test_errors_name_the_path_of_the_field(client: ollama.Client) -> None:
         return refused(lambda: client.generate("demo", "Hi", **fields))
 
     assert ask(options={"top_p": 7}).startswith("options.top_p is 7")
-    assert ask(options={"num_ctx": 1 << 20}).startswith("options.num_ctx is 1048576, but the server's contexts hold")
+    assert ask(options={"num_ctx": 0}).startswith("options.num_ctx is 0, but must be 1 to")
     assert ask(options={"num_gpus": 1}).startswith("options.num_gpus is not a known field; did you mean num_gpu?")
     assert ask(images=["aGk="]).startswith("images is not supported yet")
     assert ask(format="json").startswith("format is not supported yet")

@@ -12,9 +12,26 @@ import httpx
 import pytest
 from http_server import serving
 from openai.types import completion_create_params
-from openai.types.chat import chat_completion_stream_options_param
+from openai.types.chat import (
+    ChatCompletionAssistantMessageParam,
+    ChatCompletionContentPartTextParam,
+    ChatCompletionDeveloperMessageParam,
+    ChatCompletionFunctionMessageParam,
+    ChatCompletionMessageFunctionToolCallParam,
+    ChatCompletionSystemMessageParam,
+    ChatCompletionToolMessageParam,
+    ChatCompletionUserMessageParam,
+    chat_completion_stream_options_param,
+)
 from openai.types.chat import completion_create_params as chat_create_params
-from openai.types.responses import response_create_params
+from openai.types.responses import (
+    EasyInputMessageParam,
+    ResponseInputTextParam,
+    ResponseOutputMessageParam,
+    ResponseOutputTextParam,
+    ResponseReasoningItemParam,
+    response_create_params,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +43,19 @@ NEEDED: dict[str, dict[str, Any]] = {
     COMPLETION: {"prompt": "Hi", "max_tokens": 1},
     RESPONSE: {"input": "Hi", "max_output_tokens": 1},
 }
+RIGHT: dict[str, Any] = {
+    "metadata": {"a": "b"},
+    "parallel_tool_calls": True,
+    "prediction": {"type": "content", "content": "x"},
+    "prompt_cache_options": {"mode": "implicit"},
+    "prompt_cache_retention": "24h",
+    "max_tool_calls": 3,
+    "store": True,
+    "n_keep": 4,
+    "n_discard": 0,
+    "truncation": "auto",
+}
+"""Values of fields without effect that are not any text."""
 WRONG: list[list[dict[str, int]]] = [[{}]]
 """A value that no field has."""
 
@@ -92,6 +122,25 @@ def fields_of(kind: object) -> set[str]:
             [chat_completion_stream_options_param.ChatCompletionStreamOptionsParam],
         ),
         ("stream_options` of responses", [response_create_params.StreamOptions]),
+        (
+            "A message of `messages",
+            [
+                ChatCompletionSystemMessageParam,
+                ChatCompletionDeveloperMessageParam,
+                ChatCompletionUserMessageParam,
+                ChatCompletionAssistantMessageParam,
+                ChatCompletionToolMessageParam,
+                ChatCompletionFunctionMessageParam,
+            ],
+        ),
+        ("A call in `tool_calls", [ChatCompletionMessageFunctionToolCallParam]),
+        (
+            "A part of a `content`: `text` and `input_text",
+            [ChatCompletionContentPartTextParam, ResponseInputTextParam],
+        ),
+        ("A part of a `content`: `output_text", [ResponseOutputTextParam]),
+        ("A message of `input", [EasyInputMessageParam, ResponseOutputMessageParam]),
+        ("An item of `input` that is earlier reasoning", [ResponseReasoningItemParam]),
     ],
 )
 def test_the_tables_have_every_field_of_the_official_client(path: str, kinds: list[object]) -> None:
@@ -134,13 +183,15 @@ def test_the_only_values_of_a_field_are_accepted(url: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NEEDED)
-def test_a_field_without_effect_and_null_are_accepted(url: str, path: str) -> None:
+def test_a_field_without_effect_and_null_are_accepted_and_a_wrong_type_is_not(url: str, path: str) -> None:
     none = {name: None for _, name, _ in ROWS if name not in NEEDED[path] and name in tables()[path]}
     assert answer(url, path, **none).status_code == 200
-    text = {name: "x" for name, what in tables()[path].items() if what.startswith("has no effect")}
-    echoed = {"parallel_tool_calls": True, "max_tool_calls": 3}
-    response = answer(url, path, **text | {name: value for name, value in echoed.items() if name in text})
+    idle = [name for name, what in tables()[path].items() if what.startswith("has no effect")]
+    response = answer(url, path, **{name: RIGHT.get(name, "x") for name in idle})
     assert response.status_code == 200, response.text
+    for name in idle:
+        error = answer(url, path, **{name: WRONG}).json()["error"]
+        assert error["param"] == name
 
 
 @pytest.mark.slow
@@ -178,7 +229,7 @@ def test_an_unknown_field_is_refused_with_the_name_that_was_meant(url: str, path
         (CHAT, {"stream": True, "stream_options": {"usage": True}}, "stream_options.usage"),
         (CHAT, {"messages": [{"role": "assistant", "audio": {"id": "x"}}]}, "messages[0].audio"),
         (CHAT, {"return_progress": True}, "return_progress"),
-        (CHAT, {"stop": ["a", ""]}, "stop"),
+        (CHAT, {"stop": ["a", ""]}, "stop[1]"),
         (CHAT, {"stop": ["a", 5]}, "stop[1]"),
         (CHAT, {"top_logprobs": 2}, "top_logprobs"),
         (CHAT, {"logprobs": True, "top_logprobs": 21}, "top_logprobs"),

@@ -25,6 +25,7 @@ LIMIT = 20.0
 EXAMPLES = 20
 """Requests for each operation."""
 MOST_TOKENS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "num_predict", "n_predict")
+ALIASES = {"repetition_penalty", "typ_p", "new_topic_penalty", "n_cmpl", "name"}
 FEW = {"n", "n_cmpl", "best_of", "stream_delay_ms"}
 NOT_TRIED = r"^/api/(pull|delete)$"
 """They change which models the server has, and ask others for them."""
@@ -41,10 +42,20 @@ TRIES = settings(
 
 def bounded(node: Document) -> Document:
     """The same schema, with answers that are few and short enough to try many."""
-    node = {key: bounded(value) if isinstance(value, dict) else value for key, value in node.items()}
+    # The schemas of answers are the components; they stay open.
+    node = {
+        key: bounded(value) if isinstance(value, dict) and key != "components" else value for key, value in node.items()
+    }
     properties: Document = node.get("properties", {})
+    if properties:
+        node["additionalProperties"] = False
+    # Two names of one thing are refused where they differ, so that few requests would be answered.
+    for name in ALIASES & properties.keys():
+        del properties[name]
     limits = [name for name in MOST_TOKENS if name in properties]
-    for name in limits:
+    for name in limits[1:]:
+        del properties[name]
+    for name in limits[:1]:
         properties[name] = {"type": "integer", "minimum": 1, "maximum": 8}
     for name in FEW & properties.keys():
         properties[name] = {"type": "integer", "minimum": 1, "maximum": 3}

@@ -2,109 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from browser import browsing, chromium
+from browser import browsing
+from chat_page import LIMIT, LONG, STREAMING, answers, ask, ended, endless, wait_until_free
 from http_server import serving
+from raw_http import Address, chat_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from playwright.sync_api import Browser, Page, Route
 
-LIMIT = 20.0
-
-HOSTILE = """
-<img src=x onerror="document.title='owned'"><script>document.title='owned'</script>
-<svg onload="document.title='owned'"></svg>
-
-[a link](javascript:document.title='owned') [data](data:text/html,<script>1</script>) [vb](vbscript:x)
-<javascript:document.title='owned'> ![picture](http://192.0.2.1/pixel.png) <iframe src="http://192.0.2.1/"></iframe>
-
-```"><img src=http://192.0.2.1/code onerror=document.title='owned'>
-</code></pre><script>document.title='owned'</script>
-```
-
-| <b>head</b> |
-|--|
-| <img src=http://192.0.2.1/cell> |
-
-[good](https://example.com/?a=1&b=<2>) **bold <i>text</i>**
-"""
+pytestmark = pytest.mark.slow
+pytest_plugins = ["chat_fixtures"]
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    """A server of the demo model."""
-    with serving() as server:
-        yield server.url
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """The browser of all tests."""
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def page(browser: Browser, url: str) -> Iterator[Page]:
-    """The chat page, empty."""
-    with browsing(browser, url) as page:
-        yield page
-
-
-def running(url: str) -> int:
-    """Streams that have a slot or wait for one, as the metrics tell."""
-    lines = httpx.get(f"{url}/metrics", timeout=LIMIT).text.splitlines()
-    names = ("mullama_streams_running{", "mullama_streams_queued{", "mullama_streams_paused{")
-    return sum(int(line.split()[-1]) for line in lines if line.startswith(names))
-
-
-def wait_until_free(url: str) -> None:
-    """Waits until no stream is left on the server."""
-    deadline = time.monotonic() + LIMIT
-    while running(url) > 0:
-        assert time.monotonic() < deadline
-
-
-def ask(page: Page, text: str) -> None:
-    page.locator("#prompt").fill(text)
-    page.keyboard.press("Enter")
-
-
-def ended(page: Page, count: int = 1) -> str:
-    """Waits for the end of an answer, the last of so many messages, and returns its text."""
-    page.locator("#messages .message").nth(count - 1).wait_for()
-    page.locator(".assistant:last-child:not(.streaming)").wait_for()
-    page.locator("#send").wait_for()
-    return page.locator(".assistant .prose").last.inner_text()
-
-
-def answers(page: Page, text: str) -> None:
-    """Makes the server's next answers this text, word by word, so that a test can choose what a model writes."""
-    pieces = [text[at : at + 7] for at in range(0, len(text), 7)]
-    chunks = [{"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]
-    body = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
-
-    def fulfil(route: Route) -> None:
-        route.fulfill(body=body, content_type="text/event-stream")
-
-    page.route("**/v1/chat/completions", fulfil)
-
-
-def endless(page: Page) -> None:
-    """Makes the next answers as long as the model's context."""
-
-    def slow(route: Route) -> None:
-        body = json.loads(route.request.post_data or "{}")
-        route.continue_(post_data=json.dumps(body | {"ignore_eos": True, "max_tokens": -1}))
-
-    page.route("**/v1/chat/completions", slow)
+@contextlib.contextmanager
+def asking(url: str, body: dict[str, object]) -> Iterator[None]:
+    """A client that waits for a whole answer, and leaves at the end of the block."""
+    peer = Address(url).open(chat_request(**body))
+    with contextlib.closing(peer):
+        yield
 
 
 def test_the_page_answers_get_and_head_with_a_strict_policy(url: str) -> None:
@@ -125,7 +49,7 @@ def test_the_page_answers_get_and_head_with_a_strict_policy(url: str) -> None:
 def test_an_answer_streams_and_shows_its_numbers(page: Page, url: str) -> None:
     endless(page)
     ask(page, "Write a poem:")
-    page.locator(".assistant.streaming .prose p").first.wait_for()
+    page.locator(STREAMING).first.wait_for()
     page.get_by_role("button", name="Stop").click()
     ended(page, 2)
     numbers = page.locator(".assistant .meta").inner_text()
@@ -137,7 +61,7 @@ def test_an_answer_streams_and_shows_its_numbers(page: Page, url: str) -> None:
 def test_escape_stops_and_frees_the_slot(page: Page, url: str) -> None:
     endless(page)
     ask(page, "Write a poem:")
-    page.locator(".assistant.streaming .prose p").first.wait_for()
+    page.locator(STREAMING).first.wait_for()
     page.keyboard.press("Escape")
     wait_until_free(url)
     text = ended(page, 2)
@@ -149,7 +73,7 @@ def test_closing_the_tab_frees_the_slot(browser: Browser, url: str) -> None:
     with browsing(browser, url) as page:
         endless(page)
         ask(page, "Write a poem:")
-        page.locator(".assistant.streaming .prose p").first.wait_for()
+        page.locator(STREAMING).first.wait_for()
     wait_until_free(url)
 
 
@@ -180,70 +104,23 @@ def test_a_regenerated_answer_replaces_the_old_one(page: Page) -> None:
     assert page.locator(".message").count() == 2
 
 
-def test_nothing_in_a_text_becomes_markup(page: Page) -> None:
-    answers(page, HOSTILE)
-    ask(page, HOSTILE)
-    ended(page, 2)
-    assert page.title() != "owned"
-    shown = page.locator("#messages")
-    for tag in ("img", "script", "iframe", "svg[onload]", "[onerror]", "b", "i:not(.waiting i)"):
-        assert shown.locator(tag).count() == 0, tag
-    links = shown.locator("a")
-    addresses = [link.get_attribute("href") or "" for link in links.all()]
-    assert "https://example.com/?a=1&b=%3C2%3E" in addresses
-    assert all(address.startswith(("http://", "https://")) for address in addresses)
-    assert all("noopener" in (link.get_attribute("rel") or "") for link in links.all())
-    assert "<script>document.title='owned'</script>" in shown.locator(".prose").inner_text()
-    assert shown.locator(".user .body").inner_text().strip() == HOSTILE.strip()
-
-
-def test_a_hostile_text_costs_no_more_than_linear_time(page: Page) -> None:
-    for piece in ("[", "*a ", "`", "**a", "[a](", "_", "<h", "| ", "> ", "- ", "# ", "~~~ "):
-        page.get_by_role("button", name="New conversation").click()
-        answers(page, piece * (100_000 // len(piece)))
-        ask(page, "Go on")
-        ended(page, 2)
-
-
-def test_markdown_is_rendered(page: Page) -> None:
-    answers(
-        page,
-        "# Title\n\n1. one\n2. two\n   - deep\n\n`a` **b** *c*\n\n```python\nx = 1  # one\n```\n\n"
-        "|a|b|\n|-|-:|\n|1|2|\n",
-    )
-    ask(page, "Show all")
-    ended(page, 2)
-    prose = page.locator(".prose")
-    assert prose.locator("h2").inner_text() == "Title"
-    assert prose.locator("ol > li").count() == 2
-    assert prose.locator("ol > li ul li").inner_text() == "deep"
-    assert prose.locator("p > code").inner_text() == "a"
-    assert prose.locator("pre code").inner_text() == "x = 1  # one"
-    assert prose.locator("td").all_inner_texts() == ["1", "2"]
-
-
-def test_conversations_are_kept_renamed_and_deleted(page: Page) -> None:
-    answers(page, "An answer")
-    ask(page, "Remember me")
-    ended(page, 2)
-    page.reload()
-    row = page.locator("#conversations li")
-    row.get_by_role("button", name="Remember me", exact=True).click()
-    assert page.locator(".assistant .prose").inner_text() == "An answer"
-    row.hover()
-    row.get_by_role("button", name="Rename Remember me").click()
-    page.get_by_role("textbox", name="Title of the conversation").fill("Kept")
-    page.keyboard.press("Enter")
-    row.hover()
-    row.get_by_role("button", name="Delete Kept").click()
-    assert row.count() == 0
-    page.get_by_role("button", name="Undo").click()
-    assert row.count() == 1
-    row.hover()
-    row.get_by_role("button", name="Delete Kept").click()
-    page.reload()
-    page.locator("#model option").first.wait_for(state="attached")
-    assert row.count() == 0
+def test_a_server_that_goes_away_and_comes_back_is_asked_again(browser: Browser) -> None:
+    with serving(*LONG) as server, browsing(browser, server.url) as page:
+        endless(page)
+        ask(page, "Write a poem:")
+        page.locator(STREAMING).first.wait_for()
+        server.process.kill()
+        server.process.wait(LIMIT)
+        problem = page.get_by_role("alert")
+        problem.wait_for()
+        assert page.locator(".assistant .prose").inner_text()
+        page.locator("#load", has_text="no connection").wait_for()
+        with serving("--port", server.url.rpartition(":")[2]):
+            page.locator("#load:not(:has-text('no connection'))").wait_for()
+            page.unroute("**/v1/chat/completions")
+            page.get_by_role("button", name="Try again").click()
+            ended(page, 2)
+            assert problem.count() == 0
 
 
 def test_settings_are_sent_and_the_key_only_as_a_header(page: Page) -> None:
@@ -326,10 +203,29 @@ def test_nothing_is_wider_than_the_screen(browser: Browser, url: str, width: int
         assert page.evaluate("document.querySelector('#scroller').scrollWidth") <= width
 
 
+def test_every_control_has_a_name_for_screen_readers(page: Page) -> None:
+    answers(page, "```js\nlet x = 1;\n```\n\n|a|\n|-|\n|1|\n")
+    ask(page, "Show all")
+    ended(page, 2)
+    page.get_by_role("button", name="Settings").first.click()
+    nameless = page.evaluate("""() => [...document.querySelectorAll("button, input, textarea, select, a, .table")]
+        .filter((one) => one.closest("#toast") === null)
+        .filter((one) => !(one.getAttribute("aria-label") || one.innerText || one.labels?.length))
+        .map((one) => one.outerHTML)""")
+    assert nameless == []
+
+
 def test_the_server_s_load_is_shown(page: Page, url: str) -> None:
     ask(page, "Write a poem:")
     ended(page, 2)
-    page.locator("#load", has_text="of 8 slots").wait_for()
+    page.locator("#load", has_text="0 of 8 slots").wait_for()
+    with ExitStack() as clients:
+        busy = {"messages": [{"role": "user", "content": "Hi"}], "ignore_eos": True, "n": 10}
+        for _ in range(2):
+            clients.enter_context(asking(url, busy))
+        page.locator("#load", has_text="8 of 8 slots").wait_for()
+        page.locator("#load", has_text="12 queued").wait_for()
+    page.locator("#load", has_text="0 of 8 slots").wait_for()
     status = httpx.get(f"{url}/status", timeout=LIMIT).json()
     assert status["models"][0]["slots"] == 8
 

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import json
 import random
+import re
 import signal
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 from http_server import LIMIT, Serving, serving
+from raw_http import Address
 from raw_websocket import BINARY, CLOSE, FIN, PING, PONG, TEXT, RawWebSocket, frame
 from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -27,6 +29,8 @@ pytestmark = pytest.mark.slow
 
 SLOTS = 2
 MOST_REQUESTS = 64
+ENDLESS = b'{"prompt": "Once", "ignore_eos": true, "credits": 1}'
+"""A request whose stream waits for credits after its first token, and does not end while its client stays."""
 CODES = {"INVALID_REQUEST", "INVALID_CONFIG", "MODEL_NOT_FOUND", "CONTEXT_OVERFLOW", "TEMPLATE_ERROR"}
 
 
@@ -41,18 +45,12 @@ def server() -> Iterator[Serving]:
 def url(server: Serving, eventually: Callable[[Callable[[], bool]], bool]) -> Iterator[str]:
     """The address of the WebSocket, all of whose streams have ended after the test."""
     yield at(server)
-    assert eventually(lambda: busy(server) == 0)
+    assert eventually(lambda: Address(server.url).streams() == 0)
 
 
 def at(server: Serving) -> str:
     """The address of a server's WebSocket."""
     return f"ws{server.url.removeprefix('http')}/ws"
-
-
-def busy(server: Serving) -> int:
-    """Number of slots in use."""
-    slots = httpx.get(f"{server.url}/slots", timeout=LIMIT).json()
-    return sum(slot["is_processing"] for slot in slots)
 
 
 def ask(socket: Connection, **fields: object) -> None:
@@ -207,17 +205,16 @@ def test_a_client_that_leaves_frees_its_slots(
     url: str, server: Serving, eventually: Callable[[Callable[[], bool]], bool], leave: str
 ) -> None:
     with RawWebSocket(url) as socket:
-        request = {"prompt": "Once", "ignore_eos": True}
-        socket.send(frame(FIN | TEXT, json.dumps(request).encode()))
+        socket.send(frame(FIN | TEXT, ENDLESS))
         assert socket.receive()[0] == TEXT
-        assert busy(server) == 1
+        assert Address(server.url).streams() == 1
         if leave == "close":
             socket.send(frame(FIN | CLOSE))
             assert socket.close_code() is None
         if leave == "half":
             socket.socket.shutdown(1)
-            assert eventually(lambda: busy(server) == 0)
-    assert eventually(lambda: busy(server) == 0)
+            assert eventually(lambda: Address(server.url).streams() == 0)
+    assert eventually(lambda: Address(server.url).streams() == 0)
 
 
 def test_a_text_is_answered_to_its_end_after_a_close_without_a_reason(url: str) -> None:
@@ -232,11 +229,16 @@ def test_a_text_is_answered_to_its_end_after_a_close_without_a_reason(url: str) 
     assert (opcode, reason) == (CLOSE, b"")
 
 
-def test_a_close_with_a_reason_ends_all_streams(url: str, server: Serving) -> None:
+def test_a_close_with_a_reason_ends_all_streams_and_answers_no_text(
+    url: str, server: Serving, eventually: Callable[[Callable[[], bool]], bool]
+) -> None:
     with RawWebSocket(url) as socket:
-        socket.send(frame(FIN | TEXT, b"Hello!") + frame(FIN | CLOSE, (1000).to_bytes(2, "big")))
-        assert socket.close_code() == 1000
-        assert busy(server) == 0
+        # The text waits for the request before it, which has no id either and ends only with its client.
+        socket.send(frame(FIN | TEXT, ENDLESS) + frame(FIN | TEXT, b"Hello!"))
+        assert json.loads(socket.receive()[1])["type"] == "token"
+        socket.send(frame(FIN | CLOSE, (1000).to_bytes(2, "big")))
+        assert socket.receive() == (CLOSE, (1000).to_bytes(2, "big"))
+        assert eventually(lambda: Address(server.url).streams() == 0)
 
 
 @pytest.mark.parametrize(
@@ -264,11 +266,11 @@ def test_a_breach_of_the_protocol_closes_with_its_code_and_frees_the_streams(
     url: str, sent: bytes, code: int, server: Serving, eventually: Callable[[Callable[[], bool]], bool]
 ) -> None:
     with RawWebSocket(url) as socket:
-        socket.send(frame(FIN | TEXT, b'{"id": 1, "prompt": "Once", "ignore_eos": true}'))
+        socket.send(frame(FIN | TEXT, ENDLESS))
         assert socket.receive()[0] == TEXT
         socket.send(sent)
         assert socket.close_code() == code
-        assert eventually(lambda: busy(server) == 0)
+        assert eventually(lambda: Address(server.url).streams() == 0)
 
 
 def test_random_bytes_harm_nobody(url: str) -> None:
@@ -329,11 +331,23 @@ def test_a_wrong_message_is_an_error_with_its_field_and_the_socket_goes_on(
         assert [frame["type"] for frame in until_end(socket)] == ["token", "done"]
 
 
+@pytest.mark.parametrize(
+    "text", ['{"prompt": "Once"', ' {\n"prompt": Once}', '{"prompt": "Once"}}', '{"top_p": NaN}', '{ "', "{}]"]
+)
+def test_a_text_that_begins_as_an_object_and_is_no_json_is_told_where(url: str, text: str) -> None:
+    with connect(url) as socket:
+        socket.send(text)
+        told = heard(socket)
+        assert (told["type"], told["code"]) == ("error", "INVALID_REQUEST")
+        assert re.search(r"line \d column \d+", told["message"])
+
+
 def test_ids_are_unique_and_bounded(url: str) -> None:
     with connect(url) as socket:
         ask(socket, id="a", prompt="Once", flow="credits")
         ask(socket, id="a", prompt="Once")
-        assert heard(socket)["field"] == "id"
+        error = heard(socket)
+        assert (error["field"], error["request_continues"]) == ("id", True)
         wrong: tuple[object, ...] = ("x" * 129, True, [1], {})
         for identity in wrong:
             ask(socket, id=identity, prompt="Once")

@@ -117,7 +117,7 @@ def test_every_page_but_the_first_and_the_last_has_neighbours(site: Path) -> Non
 def test_languages_are_in_tabs(site: Path) -> None:
     guide = (site / "streaming" / "index.html").read_text(encoding="utf-8")
     labels = re.findall(r'<div class="tabbed-labels">(.*?)</div>', guide, flags=re.DOTALL)
-    assert ["Python", "Rust", "Command line"] in [re.findall(r">([^<>]+)</label>", each) for each in labels]
+    assert ["Python", "Node.js", "Rust", "Command line"] in [re.findall(r">([^<>]+)</label>", each) for each in labels]
     assert 'class="language-rust highlight"' in (site / "index.html").read_text(encoding="utf-8")
 
 

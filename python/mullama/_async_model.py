@@ -93,13 +93,14 @@ class AsyncModel(AsyncClosing, Displayed):
             import pathlib  # noqa: F401, PLC0415  # the native module makes paths, also those of its errors
 
             # asyncio is slow to import, and only loads need it.
-            from mullama import _event_loop, _log, _source  # noqa: PLC0415
+            from mullama import _event_loop, _log, _plugins, _source  # noqa: PLC0415
         loop = _event_loop.native_loop()
         options = load_options(n_gpu_layers, use_mmap, use_mlock, check_tensors, vocab_only=False)
         pull = as_bool("pull", pull)
         params = ContextParams() if context_params is None else context_params
         await _log.flush_async()
         source = await _source.find_async(path, file, pull=pull)
+        _plugins.load_if_possible()
         try:
             native = await _mullama.Model.load_async(loop, source.file, options, progress)
         except ModelLoadError:

@@ -4,7 +4,7 @@
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
 
@@ -250,8 +250,8 @@ def serve_command(  # noqa: PLR0913  # an option each
     ctx_size: option.ContextSize = None,
     threads: option.Threads = None,
     gpu_layers: option.GpuLayers = "-1",
-    host: serve_option.Host = "127.0.0.1",
-    port: serve_option.Port = 8080,
+    host: serve_option.Host = None,
+    port: serve_option.Port = None,
     listen: serve_option.Listen = None,
     websocket: serve_option.Websocket = False,
     tls_cert: serve_option.TlsCert = None,
@@ -276,16 +276,17 @@ def serve_command(  # noqa: PLR0913  # an option each
 
     def start() -> None:
         from mullama._serve import Wanted, serve  # noqa: PLC0415  # a prompt does not need it
-        from mullama._server import QUEUE  # noqa: PLC0415  # the same
+        from mullama._server import PAUSED, QUEUE  # noqa: PLC0415  # the same
 
-        words: dict[str, Any] = {"max_loaded": max_loaded, "idle_unload": idle_unload, "host": host, "port": port}
+        words: dict[str, Any] = {"max_loaded": max_loaded, "idle_unload": idle_unload}
+        words |= {name: value for name, value in {"host": host, "port": port}.items() if value is not None}
         words |= {"websocket": websocket, "tls_cert": tls_cert, "tls_key": tls_key, "api_keys": api_key or ()}
         words |= {"allow_no_keys": allow_no_keys, "allow_pull": not no_remote_pull}
         words |= {"allowed_origins": allow_origin or (), "allowed_hosts": allow_host or ()}
         words |= {"metrics": not no_metrics, "request_timeout": timeout}
         words |= {"max_connections": max_connections, "drain_timeout": drain_timeout}
         words |= {
-            "context_params": params(ctx_size, threads, parallel, max_queue or str(QUEUE)),
+            "context_params": replace(params(ctx_size, threads, parallel, max_queue or str(QUEUE)), max_paused=PAUSED),
             "n_gpu_layers": layers(gpu_layers),
         }
         log = {"log_level": log_level.value, "log_format": log_format.value}

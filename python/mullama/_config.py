@@ -138,7 +138,11 @@ class ContextParams(Settings):
         type_v: Data type of the V cache; quantized types need flash attention.
         prefix_cache_bytes: Maximum host memory for offloaded prefixes, in bytes; 0 keeps none.
         max_queue: Number of streams that may wait for a slot. A call is refused while `n_parallel + max_queue` streams
-            are unfinished.
+            run or wait for their first slot; paused ones do not count.
+        max_paused: Number of streams that may be paused, 1 to 1048576. Any stream may be paused later, so a call is
+            refused while as many run, wait or are paused. A number smaller than `n_parallel + max_queue` is raised to
+            that. The engine keeps the tokens and samplers of paused streams, and their KV cells only while nobody else
+            needs them.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
@@ -155,6 +159,7 @@ class ContextParams(Settings):
     type_v: _KvType = "f16"
     prefix_cache_bytes: int = 512 << 20
     max_queue: int = 64
+    max_paused: int = 1024
 
     def __post_init__(self) -> None:
         """Reads every field once, as Python's own types, and checks what is stored."""

@@ -94,7 +94,7 @@ class Context(Closing, Displayed):
 
         Raises:
             InvalidConfigError: A setting is out of range.
-            OverloadedError: Too many streams are unfinished.
+            OverloadedError: Too many streams run, wait or are paused.
             EngineClosedError: The context or its model is closed.
 
         The first read reports errors of the prompt: `InvalidPromptError` or `ContextOverflowError`.
@@ -146,7 +146,7 @@ class Context(Closing, Displayed):
 
         Raises:
             InvalidConfigError: A setting is out of range.
-            OverloadedError: Too many streams are unfinished.
+            OverloadedError: Too many streams run, wait or are paused.
             EngineClosedError: The context or its model is closed.
             TypeError: A message is not a mapping with a "role", or contains a value that JSON cannot represent.
 

@@ -6,7 +6,7 @@ import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mullama import Model, __version__, _mullama, _processor
+from mullama import Model, __version__, _mullama, _plugins, _processor
 from mullama._build import TARGET_FEATURES
 from mullama._introduction import name, quantization
 from mullama._machine import cores, cpu_quota, memory, memory_limit, processor_name, usable_cpus
@@ -37,7 +37,8 @@ def doctor(model: str | None, *, json: bool = False) -> None:
             **report(None if model is None else Model.load(fetched(model, pull=False), vocab_only=True, pull=False))
         )
         return
-    write_table(table([*versions(), *processor(), *memories(), *gpus(devices())]))
+    plugins = [*_plugins.described()]
+    write_table(table([*versions(), *processor(), *memories(), *plugins, *gpus(devices())]))
     if model is not None:
         write_table(table([*described(Model.load(fetched(model, pull=False), vocab_only=True, pull=False))]))
 
@@ -60,6 +61,9 @@ def processor() -> Iterator[tuple[str, str]]:
     yield "control group", "no CPU quota" if quota is None else f"{quota:.3g} CPUs (quota)"
     yield "threads", f"{_mullama.usable_cores()}, unless --threads or n_threads is given"
     yield "compiled for", " ".join(sorted(TARGET_FEATURES)) or "any processor of this architecture"
+    variant = _mullama.cpu_variant()
+    if variant is not None:
+        yield "CPU variant", f"{variant}, chosen for this processor"
     yield "verdict", verdict(_processor.feature_line())
 
 
@@ -116,7 +120,14 @@ def gpus(devices: list[Device]) -> Iterator[tuple[str, str]]:
             sizes = f"{gib(device.total)}, of which {gib(device.free)} are free"
             yield f"device {device.name}", f"{device.description} ({device.kind}), {sizes}"
     if not any(device.is_gpu for device in devices):
-        yield "GPU", "none that this build of mullama can use (MULLAMA_BACKEND chooses the backend of a build)"
+        yield "GPU", no_gpu()
+
+
+def no_gpu() -> str:
+    """What there would have to be for a GPU to be used."""
+    if _mullama.cpu_variant() is None:
+        return "none that this build of mullama can use (MULLAMA_BACKEND chooses the backend of a build)"
+    return "none that an installed plug-in can use (packages mullama-cuda and mullama-vulkan)"
 
 
 def offload(model: Model, layers: int | None, devices: list[Device]) -> str:

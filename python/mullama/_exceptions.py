@@ -172,12 +172,15 @@ class ChatTemplateError(MullamaError, ValueError):
 
 
 class OverloadedError(MullamaError):
-    """Too many streams are unfinished, or too much text waits to be tokenized. Retry when a stream has ended.
+    """Too many streams run or wait, too many run, wait or are paused, or too much text waits to be tokenized.
+
+    Retry when a stream has ended. Paused streams end when they are read to their ends or closed.
 
     Attributes:
-        unfinished: Number of unfinished streams at the time of the call; None if there is too much text.
-        limit: Maximum number of unfinished streams (`n_parallel + max_queue`), or of bytes of prompts that wait in the
-            process.
+        unfinished: Number of streams at the time of the call that run or wait, or that run, wait or are paused; None if
+            there is too much text.
+        limit: Maximum number of streams that run or wait (`n_parallel + max_queue`), or that run, wait or are paused
+            (`max_paused`), or of bytes of prompts that wait in the process.
     """
 
     code = "OVERLOADED"

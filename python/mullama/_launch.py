@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shlex
 import subprocess
 import sys
 import urllib.error
+import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mullama._failure import ServerError
-from mullama._output import write_event, write_line
+from mullama._output import say, write_event, write_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,11 +35,13 @@ class Client:
         words: What it is, in a few words.
         environment: Variables; `{url}`, `{key}` and `{model}` are filled in.
         program: The program that is run if the command line names none.
+        needs_tools: Whether its requests have tools, which the server does not support yet.
     """
 
     words: str
     environment: Mapping[str, str]
     program: str | None = None
+    needs_tools: bool = False
 
 
 _OPENAI = {"OPENAI_BASE_URL": "{url}/v1", "OPENAI_API_KEY": "{key}"}
@@ -45,7 +49,7 @@ _OPENAI = {"OPENAI_BASE_URL": "{url}/v1", "OPENAI_API_KEY": "{key}"}
 CLIENTS: dict[str, Client] = {
     "openai": Client("OpenAI's SDKs", _OPENAI),
     "anthropic": Client("Anthropic's SDKs", {"ANTHROPIC_BASE_URL": "{url}", "ANTHROPIC_API_KEY": "{key}"}),
-    "ollama": Client("Ollama's SDKs and command", {"OLLAMA_HOST": "{url}"}),
+    "ollama": Client("Ollama's SDKs and command", {"OLLAMA_HOST": "{url}", "OLLAMA_API_KEY": "{key}"}),
     "langchain": Client("LangChain's ChatOpenAI", {**_OPENAI, "OPENAI_API_BASE": "{url}/v1"}),
     "aider": Client(
         "aider", {"OPENAI_API_BASE": "{url}/v1", "OPENAI_API_KEY": "{key}", "AIDER_MODEL": "openai/{model}"}, "aider"
@@ -55,17 +59,32 @@ CLIENTS: dict[str, Client] = {
         {
             "ANTHROPIC_BASE_URL": "{url}",
             "ANTHROPIC_AUTH_TOKEN": "{key}",
+            # A key of Anthropic's in the user's environment must not be sent to this server.
+            "ANTHROPIC_API_KEY": "",
             "ANTHROPIC_MODEL": "{model}",
+            "ANTHROPIC_DEFAULT_OPUS_MODEL": "{model}",
+            "ANTHROPIC_DEFAULT_SONNET_MODEL": "{model}",
+            "ANTHROPIC_DEFAULT_HAIKU_MODEL": "{model}",
+            # Version 1 reads this one instead of the three above.
             "ANTHROPIC_SMALL_FAST_MODEL": "{model}",
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         },
         "claude",
+        needs_tools=True,
     ),
     "goose": Client(
         "goose",
-        {"GOOSE_PROVIDER": "openai", "GOOSE_MODEL": "{model}", "OPENAI_HOST": "{url}", "OPENAI_API_KEY": "{key}"},
+        {
+            "GOOSE_PROVIDER": "openai",
+            "GOOSE_MODEL": "{model}",
+            "OPENAI_HOST": "{url}",
+            "OPENAI_BASE_PATH": "v1/chat/completions",
+            "OPENAI_API_KEY": "{key}",
+        },
         "goose",
+        needs_tools=True,
     ),
-    "qwen": Client("Qwen Code", {**_OPENAI, "OPENAI_MODEL": "{model}"}, "qwen"),
+    "qwen": Client("Qwen Code", {**_OPENAI, "OPENAI_MODEL": "{model}"}, "qwen", needs_tools=True),
 }
 
 
@@ -98,6 +117,8 @@ def launch(wanted: Launch) -> None:
         OSError: The program cannot be run.
     """
     environment = environment_of(wanted)
+    if CLIENTS[wanted.client].needs_tools:
+        say(f"mullama: {wanted.client} sends tools, which the server does not support yet: it refuses such requests")
     if wanted.json:
         write_event(**environment)
     elif wanted.program:
@@ -124,13 +145,9 @@ def environment_of(wanted: Launch) -> dict[str, str]:
 
 def models_of(url: str, key: str | None) -> list[str]:
     """The models of the server."""
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    if not url.startswith(("http://", "https://")):
-        message = f"--url must begin with http:// or https://, not {url!r}"
-        raise ServerError(message)
-    request = urllib.request.Request(f"{url}/v1/models", headers=headers)  # noqa: S310  # checked above
+    request = _request(url, key)
     try:
-        with urllib.request.urlopen(request, timeout=LIMIT) as answer:  # noqa: S310  # the same
+        with urllib.request.urlopen(request, timeout=LIMIT) as answer:  # noqa: S310  # checked there
             document: Any = json.loads(answer.read(MOST_BYTES))
         return [str(each["id"]) for each in document["data"]]
     except urllib.error.HTTPError as error:
@@ -141,16 +158,46 @@ def models_of(url: str, key: str | None) -> list[str]:
         reason = getattr(error, "reason", error)
         message = f"no server answers at {url} ({reason}); start one with mullama serve, or pass --url"
         raise ServerError(message) from None
-    except (ValueError, LookupError, TypeError):
+    except (http.client.HTTPException, ValueError, LookupError, TypeError):
         message = f"the server at {url} does not list its models"
         raise ServerError(message) from None
+
+
+def _request(url: str, key: str | None) -> urllib.request.Request:
+    """The request for the list of models."""
+    if not url.startswith(("http://", "https://")):
+        message = f"--url must begin with http:// or https://, not {url!r}"
+        raise ServerError(message)
+    if not (url.isascii() and url.isprintable() and " " not in url and _has_address(url)):
+        message = f"--url must be an address such as http://127.0.0.1:8080, not {url!r}"
+        raise ServerError(message)
+    if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
+        # The key itself is not for the screen.
+        message = "--api-key must consist of printable ASCII characters without spaces"
+        raise ServerError(message)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return urllib.request.Request(f"{url}/v1/models", headers=headers)  # noqa: S310  # checked above
+
+
+def _has_address(url: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:  # no port, or no address of IPv6
+        return False
+
+
+_PWSH_QUOTES = frozenset("'\u2018\u2019\u201a\u201b")
+"""What ends a text in single quotes in PowerShell, where typographic quotes are quotes too."""
 
 
 def assignment(name: str, value: str) -> str:
     """The line that sets a variable, in the language of the user's shell."""
     shell = os.path.split(os.environ.get("SHELL", ""))[1]
     if shell == "fish":
-        return f"set -gx {name} {shlex.quote(value)};"
-    if sys.platform == "win32":
-        return f"$env:{name} = '{value.replace(chr(39), chr(39) * 2)}'"
+        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+        return f"set -gx {name} '{escaped}';"
+    if shell in {"pwsh", "pwsh.exe"} or (not shell and sys.platform == "win32"):
+        escaped = "".join(each * 2 if each in _PWSH_QUOTES else each for each in value)
+        return f"$env:{name} = '{escaped}'"
     return f"export {name}={shlex.quote(value)}"

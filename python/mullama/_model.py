@@ -120,13 +120,14 @@ class Model(Closing, Displayed):
         with late_import():
             import pathlib  # noqa: F401, PLC0415  # the native module makes paths, also those of its errors
 
-            from mullama import _log, _source  # noqa: PLC0415  # the log's thread is for programs that load a model
+            from mullama import _log, _plugins, _source  # noqa: PLC0415  # the log's thread is for programs that load a model
         options = load_options(n_gpu_layers, use_mmap, use_mlock, check_tensors, vocab_only=vocab_only)
         pull = as_bool("pull", pull)
         if progress is not None:
             expect_callable("progress", progress)
         _log.flush()
         source = _source.find(path, file, pull=pull)
+        _plugins.load_if_possible()
         try:
             native = _mullama.Model.load(source.file, options, progress)
         except ModelLoadError:

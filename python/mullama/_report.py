@@ -6,7 +6,7 @@ import platform
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from mullama import __version__, _mullama, _processor
+from mullama import __version__, _mullama, _plugins, _processor
 from mullama._build import TARGET_FEATURES
 from mullama._doctor import available, devices, fit, layers, offload, verdict
 from mullama._introduction import name, quantization
@@ -26,6 +26,8 @@ def report(model: Model | None) -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """Versions, processor, memory and devices."""
+    # Plug-ins bring devices, which several of the values name.
+    plugins = [asdict(plugin) for plugin in _plugins.load()]
     usable, sizes = usable_cpus(), memory()
     return {
         "mullama": __version__,
@@ -39,6 +41,8 @@ def machine() -> dict[str, Any]:
         "cores": cores(usable),
         "cpu_quota": cpu_quota(),
         "threads": _mullama.usable_cores(),
+        "plugins": plugins,
+        "cpu_variant": _mullama.cpu_variant(),
         "compiled_for": sorted(TARGET_FEATURES),
         "verdict": verdict(_processor.feature_line()),
         "memory": None if sizes is None else sizes[0],

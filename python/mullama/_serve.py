@@ -10,15 +10,24 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from _mullama_command import interrupts
 from mullama import _log
-from mullama._exceptions import invalid_config
+from mullama._exceptions import InvalidConfigError, invalid_config
 from mullama._output import say
-from mullama._server import ServerOptions, model_sources, started
+from mullama._server import ServerOptions, name_of, started
 from mullama._values import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import FrameType
 
+OPTIONS = {
+    "request_timeout": "--timeout",
+    "api_keys": "--api-key",
+    "allowed_origins": "--allow-origin",
+    "allowed_hosts": "--allow-host",
+}
+"""The options that are called otherwise than the fields that they set."""
+
+LAST_PORT = 65535
 LONGEST_PORT = 5
 """Digits of the largest port."""
 
@@ -50,7 +59,10 @@ def serve(wanted: Wanted) -> None:
     """Serves until SIGINT or SIGTERM; then running requests may end. A second signal closes everything at once."""
     models = named(wanted.models)
     _write_log(wanted.log_level, as_json=wanted.log_format == "json")
-    server = started(models, ServerOptions(**{**wanted.options, **_listen(wanted.listen)}))
+    try:
+        server = started(models, ServerOptions(**{**wanted.options, **_listen(wanted.listen, wanted.options)}))
+    except InvalidConfigError as error:
+        raise _named_as_option(error) from None
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         # A signal may come at any time from here on, and Python raises its exception wherever it then is.
@@ -80,7 +92,7 @@ def named(models: Sequence[str]) -> dict[str, str]:
         name, equals, source = text.partition("=")
         # An equals sign may be part of an address or a path; a name has neither a slash nor a colon before it.
         if not equals or "://" in name:
-            ((name, source),) = model_sources(text)
+            name, source = name_of(text), text
         if not name or not source:
             wrong = invalid_config("--model", quoted(text), "a model, or NAME=MODEL")
             raise wrong
@@ -114,23 +126,45 @@ class _JsonLines(logging.Formatter):
         return json.dumps({**line, "message": record.getMessage()})
 
 
-def _listen(where: str | None) -> dict[str, Any]:
+def _listen(where: str | None, others: Mapping[str, Any]) -> dict[str, Any]:
     """The options of `--listen`.
 
     Raises:
-        InvalidConfigError: It is none of the three forms.
+        InvalidConfigError: It is none of the three forms, or `--host` or `--port` says something else.
     """
     if where is None:
         return {}
-    if where == "systemd":
-        return {"systemd": True}
-    if where.startswith("unix:") and where != "unix:":
-        return {"unix": where.removeprefix("unix:")}
     host, colon, port = where.rpartition(":")
-    if colon and host and port.isascii() and port.isdecimal() and len(port) <= LONGEST_PORT:
-        return {"host": host.removeprefix("[").removesuffix("]"), "port": int(port)}
-    wrong = invalid_config("--listen", quoted(where), "unix:PATH, HOST:PORT or systemd")
-    raise wrong
+    wanted: dict[str, Any]
+    if where == "systemd":
+        wanted = {"systemd": True}
+    elif where.startswith("unix:") and where != "unix:":
+        wanted = {"unix": where.removeprefix("unix:")}
+    elif colon and host and _is_port(port):
+        wanted = {"host": host.removeprefix("[").removesuffix("]"), "port": int(port)}
+    else:
+        wrong = invalid_config("--listen", quoted(where), "unix:PATH, HOST:PORT or systemd")
+        raise wrong
+    for name in ("host", "port"):
+        if name in others and others[name] != wanted.get(name):
+            value = quoted(str(others[name]))
+            wrong = invalid_config("--" + name, value, f"left out, because --listen is {quoted(where)}")
+            raise wrong
+    return wanted
+
+
+def _is_port(text: str) -> bool:
+    """Whether a text is a port; its length is checked before it is read as a number."""
+    return text.isascii() and text.isdecimal() and len(text) <= LONGEST_PORT and int(text) <= LAST_PORT
+
+
+def _named_as_option(error: InvalidConfigError) -> InvalidConfigError:
+    """The error of a field of the server, with the name of its option."""
+    if error.field not in ServerOptions.__dataclass_fields__:
+        return error
+    option = OPTIONS.get(error.field, "--" + error.field.replace("_", "-"))
+    value = "missing" if error.value == "None" else error.value
+    return invalid_config(option, value, error.range)
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:

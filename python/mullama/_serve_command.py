@@ -38,8 +38,10 @@ IdleUnload = Annotated[
     in_panel(_MODELS, "--idle-unload", "SECONDS", "Unload a model after this time without a request (default: never)."),
 ]
 _LISTEN = "Connections"
-Host = Annotated[str, in_panel(_LISTEN, "--host", "HOST", "Listen on this address (default: 127.0.0.1).")]
-Port = Annotated[int, in_panel(_LISTEN, "-p --port", "PORT", "Listen on this port; 0 picks one (default: 8080).")]
+Host = Annotated[str | None, in_panel(_LISTEN, "--host", "HOST", "Listen on this address (default: 127.0.0.1).")]
+Port = Annotated[
+    int | None, in_panel(_LISTEN, "-p --port", "PORT", "Listen on this port; 0 picks one (default: 8080).")
+]
 Listen = Annotated[
     str | None,
     in_panel(_LISTEN, "--listen", "WHERE", "Listen on unix:PATH, on HOST:PORT, or on systemd's socket (systemd)."),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mullama import _mullama
 from mullama._arguments import expect
@@ -16,12 +16,24 @@ from mullama._keywords import refuse_unknown
 from mullama._late_imports import late_import
 from mullama._model import DEMO
 from mullama._typing import TypedDict, Unpack
+from mullama._values import quoted
+
+if TYPE_CHECKING:
+    from asyncio import Future
+
+    from mullama._event_loop import NativeLoop
 
 Models = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str, str | os.PathLike[str]]
 
 
 QUEUE = 2048
 """How many streams may wait for a slot: a server has more clients than a program has readers."""
+
+PAUSED = 4096
+"""How many streams may run, wait or be paused. A paused one takes some twenty kilobytes.
+
+Beyond the limit the stream that has been paused longest ends, so that clients that do not read shut nobody out.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +46,8 @@ class ServerOptions:
         unix: Path of a Unix socket, in place of host and port.
         socket_mode: Permissions of the Unix socket.
         systemd: Listen on the socket that systemd passed, in place of all of these.
-        context_params: Layout of each model's engine. Its queue is longer than elsewhere: 2048 streams.
+        context_params: Layout of each model's engine. Without it, 2048 streams may wait and 4096 be paused; a
+            `ContextParams` of your own has its own defaults, which are smaller.
         n_gpu_layers: Number of layers to put on a GPU, if there is one; negative means all.
         use_mmap: Map the file into memory instead of reading it.
         use_mlock: Keep the weights in RAM, as far as the system allows it.
@@ -53,7 +66,8 @@ class ServerOptions:
         max_body_bytes: Maximum bytes of a request's body.
         header_timeout: Seconds until the headers of a request are complete; also ends idle connections.
         body_timeout: Seconds until the body of a request is complete.
-        write_timeout: Seconds that an answer may wait for a client that takes no byte of it.
+        write_timeout: Seconds that an answer may wait for a client that takes no byte of it. It also limits how long a
+            stream of a WebSocket waits for credits, and how long a WebSocket's client may be silent.
         drain_timeout: Seconds that running requests have when the server stops.
         request_timeout: Maximum seconds of one generation; None is no limit.
         keep_alive: Longest silence of a streamed answer in seconds, before a comment keeps the connection alive.
@@ -65,7 +79,7 @@ class ServerOptions:
     unix: str | os.PathLike[str] | None = None
     socket_mode: int = 0o600
     systemd: bool = False
-    context_params: ContextParams = field(default_factory=lambda: ContextParams(max_queue=QUEUE))
+    context_params: ContextParams = field(default_factory=lambda: ContextParams(max_queue=QUEUE, max_paused=PAUSED))
     n_gpu_layers: int = -1
     use_mmap: bool = True
     use_mlock: bool = False
@@ -185,7 +199,8 @@ SECONDS = {
 def _within(name: str, value: Any, least: Any, most: Any) -> Any:  # noqa: ANN401  # an int or a float
     if least <= value <= most:  # NaN is refused too
         return value
-    raise invalid_config(name, value, f"{least:g} to {most:g}" if isinstance(least, float) else f"{least} to {most}")
+    allowed = f"{least:.15g} to {most:.15g}" if isinstance(least, float) else f"{least} to {most}"
+    raise invalid_config(name, value, allowed)
 
 
 def _texts(name: str, value: Sequence[str]) -> list[str]:
@@ -197,18 +212,51 @@ def _texts(name: str, value: Sequence[str]) -> list[str]:
     return texts
 
 
-def model_sources(models: Models) -> list[tuple[str, str]]:
+def model_sources(models: object) -> list[tuple[str, str]]:
     """The name of each model for clients, and what it is loaded from.
 
     A mapping gives the names; otherwise the name of a model is its own, and a file is named after itself.
+
+    Raises:
+        TypeError: The models, or one of them, have the wrong type.
+        InvalidConfigError: There is no model, two have one name, or a name or a model is empty.
     """
+    found: dict[str, str] = {}
+    for given, source, called in _given(models):
+        name, text = _source(given, source, called)
+        if name in found:
+            raise invalid_config(called, quoted(text), f"named otherwise: {quoted(name)} is taken; pass a mapping")
+        found[name] = text
+    if not found:
+        wrong = invalid_config("models", "empty", "one model or more")
+        raise wrong
+    return list(found.items())
+
+
+def _given(models: object) -> list[tuple[object, object, str]]:
+    """The models one by one: the name, if it is given, the source, and what errors call it."""
     if isinstance(models, Mapping):
-        return [(name, os.fspath(source)) for name, source in models.items()]
-    sources = [models] if isinstance(models, str | os.PathLike) else list(models)
-    return [(_name_of(os.fspath(source)), os.fspath(source)) for source in sources]
+        return [(name, source, f"models[{quoted(str(name))}]") for name, source in models.items()]
+    if isinstance(models, str | os.PathLike):
+        return [(None, models, "models")]
+    if isinstance(models, bytes | bytearray) or not isinstance(models, Collection):
+        expect("models", models, str, "pass a name, a path, a list of them, or a mapping of names to them")
+        return []
+    return [(None, source, f"models[{index}]") for index, source in enumerate(models)]
 
 
-def _name_of(source: str) -> str:
+def _source(given: object, source: object, called: str) -> tuple[str, str]:
+    """The name of a model and what it is loaded from."""
+    text: object = os.fspath(source) if isinstance(source, os.PathLike) else source
+    expect(called, text, str, "pass a name or a path")
+    name: object = name_of(str(text)) if given is None else given
+    expect("a name in models", name, str)
+    if not text or not name:
+        raise invalid_config(called, quoted(str(text)), "a model with a name, and neither may be empty")
+    return str(name), str(text)
+
+
+def name_of(source: str) -> str:
     """The name of a source: a file without folder and suffix, and a name as it is."""
     is_file = source.endswith(".gguf") and "://" not in source
     return os.path.split(source)[1].removesuffix(".gguf") if is_file else source
@@ -218,11 +266,40 @@ def started(models: Models, options: ServerOptions) -> _mullama.Server:
     """A server that runs on threads of its own."""
     with late_import():
         import pathlib  # noqa: F401, PLC0415  # the native module makes paths, also those of its errors
+
+        from mullama import _plugins  # noqa: PLC0415  # only a server or a model needs it
     settings = options.settings()
     settings["models"] = model_sources(models)
     settings["demo"] = DEMO
     settings["threads"] = settings["threads"] or max(1, min(4, _mullama.usable_cores() // 4))
+    _plugins.load_if_possible()
     return _mullama.Server(settings)
+
+
+async def _started_beside(loop: NativeLoop, models: Models, options: ServerOptions) -> _mullama.Server:
+    """A server that starts on another thread: its address may have to be looked up, which the loop does not wait for.
+
+    The thread cannot be cancelled. When the call is, the server ends as soon as it has started, and the address is free
+    when the call ends. Another cancellation does not wait for that.
+    """
+    import asyncio  # noqa: PLC0415  # slow to import
+
+    # A task would be cancelled with all others at the end of `asyncio.run`.
+    starting = asyncio.get_running_loop().run_in_executor(None, started, models, options)
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        starting.add_done_callback(_abort)
+        await asyncio.wait([starting])
+        if starting.exception() is None:
+            await starting.result().wait_async(loop)
+        raise
+
+
+def _abort(starting: Future[_mullama.Server]) -> None:
+    """Ends a server that has started."""
+    if starting.exception() is None:
+        starting.result().abort()
 
 
 async def serve(models: Models, options: ServerOptions | None = None, **keywords: Unpack[ServerKeywords]) -> None:
@@ -239,8 +316,9 @@ async def serve(models: Models, options: ServerOptions | None = None, **keywords
 
     Raises:
         OSError: The address cannot be listened on, or a file of TLS cannot be used.
-        TypeError: An option has the wrong type.
-        InvalidConfigError: An option is out of range.
+        ModelNotFoundError: There is no file at a path among the models.
+        TypeError: The models or an option have the wrong type.
+        InvalidConfigError: An option is out of range, there is no model, or two models have one name.
         RuntimeError: The running event loop is not asyncio's.
 
     Example:
@@ -254,7 +332,7 @@ async def serve(models: Models, options: ServerOptions | None = None, **keywords
     options = ServerOptions() if options is None else options
     expect("options", options, ServerOptions)
     loop = native_loop()
-    server = started(models, replace(options, **keywords) if keywords else options)
+    server = await _started_beside(loop, models, replace(options, **keywords) if keywords else options)
     try:
         await server.wait_async(loop)
     except asyncio.CancelledError:

@@ -219,7 +219,7 @@ def test_an_error_of_the_call_is_a_status(client: httpx.Client) -> None:
 
 
 def test_who_comes_too_much_is_told_when_to_come_again(model: Model, eventually: Eventually) -> None:
-    context = Context(model, ContextParams(n_parallel=1, max_queue=0))
+    context = Context(model, ContextParams(n_parallel=1, max_queue=0, max_paused=1))
     with serving(application("fastapi", context)) as client:
         with connect_sse(client, "POST", "/stream", json=STUCK) as source:
             tokens = source.iter_sse()

@@ -66,7 +66,7 @@ def llm(model: Model) -> ChatMullama:
 @pytest.fixture
 def stuck(model: Model) -> ChatMullama:
     """A chat model with one place, on which every answer waits an hour before its second token."""
-    return ChatMullama(model, ContextParams(n_parallel=1, max_queue=4), config=STUCK)
+    return ChatMullama(model, ContextParams(n_parallel=1, max_queue=4, max_paused=5), config=STUCK)
 
 
 async def eventually_async(holds: Callable[[], bool]) -> None:

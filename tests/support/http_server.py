@@ -15,9 +15,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
+    from socket import socket
 
 LIMIT = 60.0
 """Seconds after which a server that neither serves nor ends is a failure."""
+
+LIKE_SYSTEMD = 'exec 3<&0; export LISTEN_FDS=1 LISTEN_PID=$$; exec "$0" "$@"'
+"""A script that runs a command with the socket at its stdin passed to it, as systemd passes sockets."""
 
 
 @dataclass
@@ -41,11 +46,14 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving(*options: str, env: Mapping[str, str] | None = None) -> Iterator[Serving]:
+def serving(
+    *options: str, env: Mapping[str, str] | None = None, folder: Path | None = None, passed: socket | None = None
+) -> Iterator[Serving]:
     """`mullama serve` with these options, on a port of its own unless they say where to listen.
 
     Without `--model` among the options it serves the demo model. The process ends with the block. `env` is its whole
-    environment; None is that of this process.
+    environment; None is that of this process. `folder` is its working directory. `passed` is a listening socket that
+    it is given as systemd gives it.
     """
     words = [*options]
     if "--model" not in words and "-m" not in words:
@@ -53,7 +61,17 @@ def serving(*options: str, env: Mapping[str, str] | None = None) -> Iterator[Ser
     if not {"--listen", "--port", "-p"} & set(words):
         words += ["--port", "0"]
     command = [sys.executable, "-m", "mullama", "serve", *words]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ if env is None else env)
+    if passed is not None:
+        command = ["sh", "-c", LIKE_SYSTEMD, *command]
+    environment = os.environ if env is None else env
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=folder,
+        stdin=subprocess.DEVNULL if passed is None else passed.fileno(),
+    )
     found: Queue[str | None] = Queue()
     lines: list[str] = []
 

@@ -136,7 +136,7 @@ fn a_model_that_is_downloaded_for_the_first_time_is_not_unknown() {
     for name in ["large", "hf.co/mullama/large-GGUF", "/files/large.gguf"] {
         let setup = Setup::new();
         for path in ["/cdn/*", "/files/*"] {
-            setup.fault(path, Fault::Trickle { bytes: 64 << 10, ms: 20 }, ALWAYS);
+            setup.fault(path, Fault::Trickle { bytes: 64 << 10, ms: 200 }, ALWAYS);
         }
         let name = if name.starts_with('/') { format!("{}{name}", setup.server.url()) } else { name.to_owned() };
         let hub = setup.hub();
