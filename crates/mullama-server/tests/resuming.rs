@@ -82,10 +82,7 @@ async fn errors_of_a_stream_have_the_shape_of_its_dialect() {
 async fn an_answer_that_cannot_be_resumed_has_no_id() {
     let server = serving().await;
     let chat = |fields: &str| chat_body("Hello", &format!(r#", "max_tokens": 3{fields}"#));
-    for (path, fields) in [
-        ("/v1/chat/completions", ""),
-        ("/v1/messages", r#", "model": "demo""#),
-    ] {
+    for (path, fields) in [("/v1/chat/completions", ""), ("/v1/messages", r#", "model": "demo""#)] {
         let answer = server.ask(post(path, "X-Stream-Resume: 1\r\nConnection: close\r\n", &chat(fields))).await;
         assert_eq!((answer.status, answer.head.contains("x-stream-id")), (200, false), "{path}: {answer:?}");
     }
