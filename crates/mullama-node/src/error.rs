@@ -14,7 +14,7 @@ const WRONG_TYPE: &str = "WRONG_TYPE";
 /// The error for JavaScript.
 pub(crate) fn failure(error: E) -> Failure {
     let facts: Map<String, Value> = error.facts().into_iter().map(|(name, fact)| fact_of(name, fact)).collect();
-    let whole = json!({ "class": class(&error), "message": message(&error), "facts": facts });
+    let whole = json!({ "class": error.class(), "message": message(&error), "facts": facts });
     Failure::new(error.code().to_owned(), whole.to_string())
 }
 
@@ -63,23 +63,4 @@ fn message(error: &E) -> String {
 /// A range in JavaScript's words.
 fn in_javascript(range: &str) -> String {
     range.replace("None", "null")
-}
-
-/// The name of the class. There is no `_` arm, so a new error does not compile until JavaScript has a class for it.
-fn class(error: &E) -> &'static str {
-    match error {
-        E::ModelNotFound { .. } | E::UnknownModel { .. } => "ModelNotFoundError",
-        E::Download { .. } => "DownloadError",
-        E::ModelLoad { .. } => "ModelLoadError",
-        E::InvalidConfig { .. } => "InvalidConfigError",
-        E::InvalidPrompt(_) => "InvalidPromptError",
-        E::ChatTemplate(_) => "ChatTemplateError",
-        E::ContextOverflow { .. } => "ContextOverflowError",
-        E::Overloaded { .. } | E::PausedOverloaded { .. } | E::Displaced { .. } | E::PromptsOverloaded { .. } => {
-            "OverloadedError"
-        }
-        E::StreamTimeout { .. } => "StreamTimeoutError",
-        E::StreamingError(_) => "GenerationError",
-        E::Closed { .. } => "EngineClosedError",
-    }
 }

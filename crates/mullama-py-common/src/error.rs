@@ -29,7 +29,7 @@ fn raise(py: Python<'_>, error: &E) -> PyResult<PyErr> {
         // Ends the thread without a traceback: the engine is gone because the program is over.
         return Ok(PySystemExit::new_err(()));
     }
-    let raised = exception(py, class(error), &error.message())?;
+    let raised = exception(py, error.class(), &error.message())?;
     for (name, fact) in error.facts() {
         match fact {
             Fact::Text(text) => raised.setattr(name, text)?,
@@ -53,23 +53,4 @@ fn exception<'py>(py: Python<'py>, class: &str, message: &str) -> PyResult<Bound
 pub fn stream_busy(py: Python<'_>) -> PyErr {
     let message = "another read of this stream is under way; a stream has one reader at a time";
     exception(py, "StreamBusyError", message).map_or_else(|failed| failed, PyErr::from_value)
-}
-
-/// The name of the class. There is no `_` arm, so a new error does not compile until Python has a class for it.
-fn class(error: &E) -> &'static str {
-    match error {
-        E::ModelNotFound { .. } | E::UnknownModel { .. } => "ModelNotFoundError",
-        E::Download { .. } => "DownloadError",
-        E::ModelLoad { .. } => "ModelLoadError",
-        E::InvalidConfig { .. } => "InvalidConfigError",
-        E::InvalidPrompt(_) => "InvalidPromptError",
-        E::ChatTemplate(_) => "ChatTemplateError",
-        E::ContextOverflow { .. } => "ContextOverflowError",
-        E::Overloaded { .. } | E::PausedOverloaded { .. } | E::Displaced { .. } | E::PromptsOverloaded { .. } => {
-            "OverloadedError"
-        }
-        E::StreamTimeout { .. } => "StreamTimeoutError",
-        E::StreamingError(_) => "GenerationError",
-        E::Closed { .. } => "EngineClosedError",
-    }
 }

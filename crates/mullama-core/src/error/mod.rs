@@ -165,6 +165,26 @@ pub enum MullamaError {
 }
 
 impl MullamaError {
+    /// The name of this error's class, in the languages that have classes.
+    pub const fn class(&self) -> &'static str {
+        match self {
+            Self::ModelNotFound { .. } | Self::UnknownModel { .. } => "ModelNotFoundError",
+            Self::Download { .. } => "DownloadError",
+            Self::ModelLoad { .. } => "ModelLoadError",
+            Self::InvalidConfig { .. } => "InvalidConfigError",
+            Self::InvalidPrompt(_) => "InvalidPromptError",
+            Self::ChatTemplate(_) => "ChatTemplateError",
+            Self::ContextOverflow { .. } => "ContextOverflowError",
+            Self::Overloaded { .. }
+            | Self::PausedOverloaded { .. }
+            | Self::Displaced { .. }
+            | Self::PromptsOverloaded { .. } => "OverloadedError",
+            Self::StreamTimeout { .. } => "StreamTimeoutError",
+            Self::StreamingError(_) => "GenerationError",
+            Self::Closed { .. } => "EngineClosedError",
+        }
+    }
+
     /// The stable code of this error, the same in every language.
     pub const fn code(&self) -> &'static str {
         match self {

@@ -6,23 +6,21 @@ use axum::extract::{Request, State as Shared};
 use axum::response::Response;
 use mullama::{Chat, Prompt, StreamConfig};
 
+use super::answer;
 use super::chat_frames::ChatDialect;
 use super::document::Head;
 use super::fields::CHAT_TABLES;
 use super::options::{Options, max_tokens, prompt_named};
 use crate::dialect::{messages, sampling};
 use crate::error::ApiError;
-use crate::generation::{Streams, respond};
+use crate::generation::Streams;
 use crate::json::{Json, fields};
 use crate::models::Loaded;
 use crate::state::State;
 
 /// Answers a chat, streamed or whole.
 pub(crate) async fn chat_completions(Shared(state): Shared<State>, request: Request) -> Result<Response, ApiError> {
-    let body = state.body(request).await?.checked(state.defaults(), read).await?;
-    let model = state.model(body.json().text_of("model")?).await?;
-    let (streams, dialect, is_streamed) = body.read(|body| open(body, model)).await?;
-    respond(streams, dialect, is_streamed, state.keep_alive()).await.map_err(named)
+    answer(&state, request, read, open, named).await
 }
 
 /// What a request asks for.

@@ -6,6 +6,7 @@ use axum::extract::{Request, State as Shared};
 use axum::response::Response;
 use mullama::{Prompt, StreamConfig};
 
+use super::answer;
 use super::completion_frames::CompletionDialect;
 use super::document::Head;
 use super::fields::COMPLETION_TABLES;
@@ -13,7 +14,7 @@ use super::options::{Options, max_tokens, prompt_named};
 use crate::dialect::prompts;
 use crate::dialect::sampling::{self, MOST_LOGPROBS};
 use crate::error::ApiError;
-use crate::generation::{Streams, respond};
+use crate::generation::Streams;
 use crate::json::{Json, fields};
 use crate::models::Loaded;
 use crate::state::State;
@@ -23,10 +24,7 @@ const MOST_STREAMS: usize = 128;
 
 /// Continues prompts, streamed or whole.
 pub(crate) async fn completions(Shared(state): Shared<State>, request: Request) -> Result<Response, ApiError> {
-    let body = state.body(request).await?.checked(state.defaults(), read).await?;
-    let model = state.model(body.json().text_of("model")?).await?;
-    let (streams, dialect, is_streamed) = body.read(|body| open(body, model)).await?;
-    respond(streams, dialect, is_streamed, state.keep_alive()).await.map_err(named)
+    answer(&state, request, read, open, named).await
 }
 
 /// What a request asks for.

@@ -17,14 +17,20 @@ mod usage;
 pub(crate) use logprobs::Short;
 pub(crate) use usage::{ProgressBody, TimingsBody};
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{Request, State as Shared};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
+use mullama::StreamConfig;
 use serde::Serialize;
 
 use super::with_errors;
 use crate::error::ApiError;
+use crate::generation::{Dialect, Streams, respond};
+use crate::json::Json;
+use crate::models::Loaded;
 use crate::state::State;
 
 /// The routes of `OpenAI`'s API.
@@ -42,6 +48,24 @@ pub(crate) fn routes() -> Router<State> {
         .route("/chat/completions", post(chat::chat_completions))
         .route("/responses", post(responses::responses));
     with_errors(routes, error_response)
+}
+
+/// Opens the streams of a request; also says how to write them, and whether to stream.
+type Open<D> = fn(&Json<'_>, Arc<Loaded>) -> Result<(Streams, D, bool), ApiError>;
+
+/// Answers a request for text. Its fields are read once before the model is loaded, with `read`, and once with the
+/// model's defaults, in `open`; `named` gives errors the names of the endpoint's fields.
+async fn answer<T: 'static, D: Dialect>(
+    state: &State,
+    request: Request,
+    read: fn(&Json<'_>, StreamConfig) -> Result<T, ApiError>,
+    open: Open<D>,
+    named: fn(ApiError) -> ApiError,
+) -> Result<Response, ApiError> {
+    let body = state.body(request).await?.checked(state.defaults(), read).await?;
+    let model = state.model(body.json().text_of("model")?).await?;
+    let (streams, dialect, is_streamed) = body.read(move |body| open(body, model)).await?;
+    respond(streams, dialect, is_streamed, state.keep_alive()).await.map_err(named)
 }
 
 /// What is done with responses that were stored; none is.

@@ -12,12 +12,13 @@ use mullama::{Chat, Prompt, StreamConfig};
 
 pub(crate) use self::frames::ResponseDialect;
 pub(crate) use self::object::Echo;
+use super::answer;
 use super::document::Head;
 use super::fields::RESPONSE_TABLES;
 use super::options::prompt_named;
 use crate::dialect::messages;
 use crate::error::ApiError;
-use crate::generation::{Streams, respond};
+use crate::generation::Streams;
 use crate::ids;
 use crate::json::{Json, fields};
 use crate::models::Loaded;
@@ -25,10 +26,7 @@ use crate::state::State;
 
 /// Answers a conversation, streamed or whole.
 pub(crate) async fn responses(Shared(state): Shared<State>, request: Request) -> Result<Response, ApiError> {
-    let body = state.body(request).await?.checked(state.defaults(), read).await?;
-    let model = state.model(body.json().text_of("model")?).await?;
-    let (streams, dialect, is_streamed) = body.read(|body| open(body, model)).await?;
-    respond(streams, dialect, is_streamed, state.keep_alive()).await.map_err(named)
+    answer(&state, request, read, open, named).await
 }
 
 /// What a request asks for.
