@@ -141,7 +141,6 @@ async fn a_request_that_fails_has_a_span_with_the_code_of_its_error() {
     let long = "word ".repeat(100_000);
     for (path, body) in [
         ("/v1/chat/completions", chat_body("wombats", r#", "model": "wrong""#)),
-        ("/v1/chat/completions", chat_body("wombats", r#", "model": "demo", "max_tokens": "wombats""#)),
         ("/v1/chat/completions", chat_body(&long, r#", "model": "demo""#)),
         ("/v1/chat/completions", chat_body(&long, r#", "model": "demo", "stream": true"#)),
         ("/v1/completions", r#"{"model": "wrong", "prompt": "wombats"}"#.to_owned()),
@@ -160,9 +159,11 @@ async fn a_request_that_fails_has_a_span_with_the_code_of_its_error() {
 }
 
 #[tokio::test]
-async fn a_request_that_never_asked_for_a_model_has_no_span() {
+async fn a_request_that_is_refused_before_it_asks_for_a_model_has_no_span() {
     let (mut collector, server) = both().await;
+    let wrong_type = chat_body("wombats", r#", "model": "demo", "max_tokens": "wombats""#);
     for (path, body) in [
+        ("/v1/chat/completions", wrong_type.as_str()),
         ("/v1/chat/completions", "{"),
         ("/v1/models", "{}"),
         ("/nothing", "{}"),
