@@ -50,8 +50,6 @@ mod threads;
 pub mod token;
 pub mod tokenize;
 pub mod vocab;
-#[cfg(unix)]
-mod window;
 
 #[cfg(not(feature = "portable"))]
 pub use backend::load_plugin;
@@ -78,5 +76,3 @@ pub use slices::TextRules;
 pub use token::TokenId;
 pub use tokenize::{Special, TokenizerThread, spawn_tokenizer_thread};
 pub use vocab::Vocab;
-#[cfg(unix)]
-pub use window::{SendWindow, send_window};

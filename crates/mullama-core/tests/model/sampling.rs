@@ -36,7 +36,7 @@ fn each_sampler_that_is_turned_on_changes_the_text_of_a_seed() {
         ("top_p", plain().top_p(0.3)),
         ("min_p", plain().min_p(0.5)),
         ("typical_p", plain().typical_p(0.2)),
-        ("top_n_sigma", plain().top_n_sigma(0.5)),
+        ("top_n_sigma", plain().top_n_sigma(0.05)),
         ("xtc_probability", plain().xtc_probability(1.0).xtc_threshold(0.05)),
         ("repeat_penalty", plain().repeat_penalty(3.0)),
         ("frequency_penalty", plain().frequency_penalty(3.0)),

@@ -8,8 +8,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::connection::{self, Limits};
+use super::connection::{self, Shared};
 use super::listen::Listener;
+use super::unread::SocketDiag;
 use crate::router::router;
 use crate::state::State;
 use crate::stop::Phase;
@@ -29,7 +30,11 @@ pub(crate) async fn accept_all(
     stopping: watch::Receiver<bool>,
 ) {
     let (config, router) = (state.config(), router(state.clone()));
-    let limits = Limits { header_timeout: config.header_timeout, write_timeout: config.write_timeout };
+    let shared = Shared {
+        header_timeout: config.header_timeout,
+        write_timeout: config.write_timeout,
+        diag: SocketDiag::open().map(Arc::new),
+    };
     let open = Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS)));
     let mut connections = JoinSet::new();
     let mut stop = std::pin::pin!({
@@ -53,7 +58,7 @@ pub(crate) async fn accept_all(
         match accepted {
             Ok(accepted) => {
                 is_short = false;
-                let served = connection::serve(accepted, tls.clone(), router.clone(), limits.clone(), stopping.clone());
+                let served = connection::serve(accepted, tls.clone(), router.clone(), shared.clone(), stopping.clone());
                 let open = state.models().metrics().connection();
                 connections.spawn(async move {
                     served.await;

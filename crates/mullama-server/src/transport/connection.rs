@@ -1,4 +1,4 @@
-//! One connection: HTTP/1.1 with limits.
+//! One connection: HTTP/1.1 with shared.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -22,10 +22,12 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
+use super::gate::Gate;
 use super::listen::Accepted;
 use super::paced::{Paced, Streaming};
 use super::requests::Requests;
 use super::socket::{self, Socket};
+use super::unread::{PeerQueue, SocketDiag};
 use super::upgrades::Upgrades;
 
 /// Most bytes that wait in the process for one connection: hyper's minimum.
@@ -42,9 +44,11 @@ const LAST_POLLS: usize = 64;
 
 /// What connections share.
 #[derive(Debug, Clone)]
-pub(super) struct Limits {
+pub(super) struct Shared {
     pub(super) header_timeout: Duration,
     pub(super) write_timeout: Duration,
+    /// Tells what clients on this machine have not read.
+    pub(super) diag: Option<Arc<SocketDiag>>,
 }
 
 /// Who sent a request: an extension of each request that came over this crate's own connections.
@@ -66,7 +70,7 @@ impl Peer {
 struct Served {
     router: Router,
     peer: Peer,
-    limits: Limits,
+    shared: Shared,
     stopping: watch::Receiver<bool>,
 }
 
@@ -75,26 +79,30 @@ pub(super) async fn serve(
     accepted: Accepted,
     tls: Option<TlsAcceptor>,
     router: Router,
-    limits: Limits,
+    shared: Shared,
     stopping: watch::Receiver<bool>,
 ) {
     match accepted {
         Accepted::Tcp(stream) => {
-            let Ok(peer) = stream.peer_addr().map(Peer::Tcp) else { return };
+            let (Ok(ours), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else { return };
             // A peer that is gone already has no options.
-            let _ = socket::set_tcp_options(&stream, limits.write_timeout);
-            serve_socket(Arc::new(stream), tls, Served { router, peer, limits, stopping }).await;
+            let _ = socket::set_tcp_options(&stream, shared.write_timeout);
+            let queue = shared.diag.clone().map(|diag| PeerQueue::new(diag, ours, peer));
+            let served = Served { router, peer: Peer::Tcp(peer), shared, stopping };
+            serve_socket(Arc::new(stream), Gate::new(queue), tls, served).await;
         }
         Accepted::Unix(stream) => {
             let _ = socket::set_unix_options(&stream);
-            serve_socket(Arc::new(stream), None, Served { router, peer: Peer::Unix, limits, stopping }).await;
+            // What a client has not read counts in the send buffer of a Unix socket.
+            let served = Served { router, peer: Peer::Unix, shared, stopping };
+            serve_socket(Arc::new(stream), Gate::new(None), None, served).await;
         }
     }
 }
 
-async fn serve_socket<S: Socket>(stream: Arc<S>, tls: Option<TlsAcceptor>, served: Served) {
+async fn serve_socket<S: Socket>(stream: Arc<S>, gate: Gate, tls: Option<TlsAcceptor>, served: Served) {
     let streaming = Streaming::default();
-    let paced = Paced::new(Arc::clone(&stream), streaming.clone(), served.limits.write_timeout);
+    let paced = Paced::new(Arc::clone(&stream), gate, streaming.clone(), served.shared.write_timeout);
     let Some(tls) = tls else { return serve_http(paced, streaming, served, stream.closed()).await };
     // What is encrypted already waits in a buffer of its own.
     let accepting = tls.accept_with(paced, |connection| connection.set_buffer_limit(Some(BUFFER_BYTES)));
@@ -118,9 +126,9 @@ async fn serve_http<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     served: Served,
     closed: impl Future<Output = ()>,
 ) {
-    let Served { router, peer, limits, mut stopping } = served;
+    let Served { router, peer, shared, mut stopping } = served;
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(BUFFER_BYTES);
+    builder.timer(TokioTimer::new()).header_read_timeout(shared.header_timeout).max_buf_size(BUFFER_BYTES);
     // Where `closed` sees the end of the peer's side, hyper need not drop an answer that is ready.
     builder.half_close(cfg!(any(target_os = "android", target_os = "linux")));
     let upgrades = Upgrades::new(stopping.clone());

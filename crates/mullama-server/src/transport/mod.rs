@@ -8,6 +8,7 @@ mod paced;
 mod requests;
 mod socket;
 mod tls;
+mod unread;
 mod upgrades;
 
 pub(crate) use accept::accept_all;

@@ -13,11 +13,8 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-use super::gate::{Gate, Share};
+use super::gate::Gate;
 use super::socket::Socket;
-
-/// Most bytes of a write of a streamed answer: the window of a peer that reads lags behind by the size of a packet.
-const MOST_STREAMED: usize = 2 << 10;
 
 /// Whether the bytes that are written are computed while the peer reads. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -49,22 +46,14 @@ pub(super) struct Paced<S> {
 }
 
 impl<S: Socket> Paced<S> {
-    pub(super) fn new(socket: Arc<S>, streaming: Streaming, limit: Duration) -> Self {
-        Self { socket, streaming, gate: Gate::default(), limit, deadline: None }
-    }
-
-    fn poll_share(&mut self, cx: &mut Context<'_>) -> Poll<Share> {
-        if !self.streaming.get() {
-            return Poll::Ready(Share::All);
-        }
-        self.gate.poll_share(self.socket.send_window(), cx)
+    pub(super) fn new(socket: Arc<S>, gate: Gate, streaming: Streaming, limit: Duration) -> Self {
+        Self { socket, streaming, gate, limit, deadline: None }
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, buffers: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let share = match self.poll_share(cx) {
-            Poll::Ready(share) => share,
-            Poll::Pending => return self.poll_deadline(cx),
-        };
+        if self.streaming.get() && self.gate.poll_open(cx).is_pending() {
+            return self.poll_deadline(cx);
+        }
         loop {
             match self.socket.poll_writable(cx) {
                 Poll::Ready(writable) => writable?,
@@ -74,21 +63,13 @@ impl<S: Socket> Paced<S> {
                 if !is_writable(&*self.socket) {
                     return Err(io::ErrorKind::WouldBlock.into());
                 }
-                let most = match share {
-                    Share::Probe(most) => most,
-                    Share::All if self.streaming.get() => MOST_STREAMED,
-                    Share::All => usize::MAX,
-                };
-                send(&SockRef::from(&*self.socket), buffers, most)
+                SockRef::from(&*self.socket).send_vectored(buffers)
             });
             match written {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 written => {
                     self.gate.sent(*written.as_ref().unwrap_or(&0));
-                    // A probe is no sign that the peer reads.
-                    if share == Share::All {
-                        self.deadline = None;
-                    }
+                    self.deadline = None;
                     return Poll::Ready(written);
                 }
             }
@@ -107,16 +88,6 @@ fn is_writable(stream: &impl AsFd) -> bool {
     let mut events = [PollFd::new(stream, PollFlags::OUT)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut events, Some(&now)).map_or(true, |ready| ready > 0)
-}
-
-fn send(socket: &SockRef<'_>, buffers: &[IoSlice<'_>], most: usize) -> io::Result<usize> {
-    let bytes = buffers.iter().map(|buffer| buffer.len()).sum::<usize>();
-    if bytes <= most { socket.send_vectored(buffers) } else { socket.send(&first_bytes(buffers, most)) }
-}
-
-/// The first bytes of all buffers, at most this many: those of a chunk are in three, and the first has a few bytes only.
-fn first_bytes(buffers: &[IoSlice<'_>], most: usize) -> Vec<u8> {
-    buffers.iter().flat_map(|buffer| buffer.iter()).copied().take(most).collect()
 }
 
 impl<S: Socket> AsyncRead for Paced<S> {

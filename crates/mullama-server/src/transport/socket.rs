@@ -5,7 +5,6 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use mullama_ffi::{SendWindow, send_window};
 use rustix::fd::AsFd;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::Interest;
@@ -45,14 +44,12 @@ pub(super) trait Socket: AsFd + Send + Sync + 'static {
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize>;
     fn write_now(&self, write: impl FnOnce() -> io::Result<usize>) -> io::Result<usize>;
-    /// The window that the peer told last, where there is one.
-    fn send_window(&self) -> Option<SendWindow>;
     /// Completes once the peer has closed its side, also while bytes from it are unread.
     fn closed(&self) -> impl Future<Output = ()> + Send;
 }
 
 macro_rules! socket {
-    ($stream:ty, $window:expr) => {
+    ($stream:ty) => {
         impl Socket for $stream {
             fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
                 self.poll_read_ready(cx)
@@ -70,10 +67,6 @@ macro_rules! socket {
                 self.try_io(Interest::WRITABLE, write)
             }
 
-            fn send_window(&self) -> Option<SendWindow> {
-                $window(self)
-            }
-
             async fn closed(&self) {
                 // No data is out of band here, so that only the end of the peer's side completes this.
                 #[cfg(any(target_os = "android", target_os = "linux"))]
@@ -86,6 +79,5 @@ macro_rules! socket {
     };
 }
 
-socket!(TcpStream, |stream: &TcpStream| send_window(stream.as_fd()));
-// The bytes that a peer has not read count in the send buffer of a Unix socket.
-socket!(UnixStream, |_| None);
+socket!(TcpStream);
+socket!(UnixStream);
