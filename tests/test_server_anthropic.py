@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anthropic
@@ -17,10 +18,10 @@ from http_server import serving
 
 import mullama
 from mullama import ContextParams
+from mullama._model import DEMO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from http_server import Serving
 
@@ -122,7 +123,9 @@ def test_an_answer_continues_the_last_message_of_the_assistant(client: anthropic
     # The same tokens may not be found again, but the sentence goes on.
     assert rest.startswith(text[len(begun) :][:8]), (begun, rest, text)
     alone = refused(client, messages=[{"role": "assistant", "content": "Once"}])
-    assert alone == "messages must have a message of the user before the assistant's last one"
+    assert alone == "messages must have a message with the role user before the assistant's last one"
+    system = refused(client, messages=[{"role": "system", "content": "Be brief."}])
+    assert system == "messages must have a message with the role user"
 
 
 def test_blocks_of_text_and_turns_of_one_role_are_joined(client: anthropic.Anthropic) -> None:
@@ -224,3 +227,13 @@ def test_only_the_expected_cases_of_llm_comply_fail(server: Serving) -> None:
     failed = {result["id"] for result in results if result["status"] == "failed"}
     assert len(results) > len(failed)
     assert failed == EXPECTED, results
+
+
+def test_models_are_listed_in_the_shape_of_the_client(client: anthropic.Anthropic) -> None:
+    models = client.models.list()
+    assert [(model.id, model.type, model.display_name) for model in models] == [("demo", "model", "demo")]
+    assert (models.first_id, models.last_id, models.has_more) == ("demo", "demo", False)
+    model = client.models.retrieve("demo")
+    assert (model.id, int(model.created_at.timestamp())) == ("demo", int(Path(DEMO).stat().st_mtime))
+    with pytest.raises(anthropic.NotFoundError, match="no model named demon"):
+        client.models.retrieve("demon")

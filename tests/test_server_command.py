@@ -114,6 +114,32 @@ def test_a_signal_lets_the_running_answer_end(number: int) -> None:
         assert running.process.wait(LIMIT) == 0
 
 
+@pytest.mark.parametrize("number", ["INT", "TERM"])
+def test_a_background_job_of_a_script_drains_at_a_signal(number: str) -> None:
+    # Such a shell has its background jobs ignore SIGINT.
+    serve = shlex.join([sys.executable, "-m", "mullama", "serve", "demo", "--port", "0"])
+    script = f"{serve} 2>&1 & read -r _; kill -{number} $!; wait $!"
+    sh = shutil.which("sh") or "sh"
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sh, "-c", script], start_new_session=True, **pipes) as shell:
+        try:
+            assert shell.stdout is not None
+            assert "serving demo at" in shell.stdout.readline()
+            rest, _ = shell.communicate("\n", timeout=LIMIT)
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # all have ended
+                os.killpg(shell.pid, signal.SIGKILL)
+    assert "another signal stops at once" in rest
+    assert shell.returncode == 0
+
+
+@pytest.mark.parametrize("words", [["demo", "small=demo"], ["demo", "-m", "small=demo"], ["-m", "small=demo", "demo"]])
+def test_models_are_arguments_or_options(words: list[str]) -> None:
+    with serving(*words) as running:
+        found = httpx.get(f"{running.url}/v1/models", timeout=LIMIT).json()["data"]
+    assert [each["id"] for each in found] == ["demo", "small"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_closes_everything_at_once(number: int) -> None:
     with serving("--drain-timeout", "3000") as running, unread(running, 300) as peer:
@@ -134,7 +160,7 @@ def test_answers_that_outlast_the_drain_timeout_are_cut_off() -> None:
 @pytest.mark.parametrize(
     ("words", "message", "code"),
     [
-        ([], "--model is missing", 2),
+        ([], "MODEL is missing: say what to serve, such as mullama serve demo", 2),
         (["-m", "demo", "--listen", "nowhere"], "--listen is nowhere, but must be unix:PATH, HOST:PORT or systemd", 2),
         (["-m", "demo", "--listen", "[::1]:65536"], "--listen is '[::1]:65536', but must be", 2),
         (["-m", "demo", "--listen", "127.0.0.1:80", "--port", "81"], "--port is 81, but must be left out", 2),
@@ -145,13 +171,18 @@ def test_answers_that_outlast_the_drain_timeout_are_cut_off() -> None:
         (["-m", "demo", "--idle-unload", "0"], "--idle-unload is 0.0, but must be 0.1 to 31536000", 2),
         (["-m", "demo", "--max-loaded", "-1"], "--max-loaded is -1, but must be 0 to 1024", 2),
         (["-m", "demo", "-m", "demo"], "write NAME=MODEL", 2),
+        (["demo", "-m", "demo"], "MODEL is demo, but must be named otherwise", 2),
+        (["demo", ""], "MODEL is empty, but must be a model, or NAME=MODEL", 2),
+        (["demo", "--host", "::"], "--api-key is missing, but must be given, because other machines", 2),
+        (["demo", "--listen", "0.0.0.0:0"], "can reach 0.0.0.0; --allow-no-keys lets everybody in", 2),
+        (["demo", "--listen", "[::]:0"], "can reach ::; --allow-no-keys lets everybody in", 2),
         (["-m", "demo", "--port", "70000"], "--port is 70000, but must be 0 to 65535", 2),
         (["-m", "demo", "--max-connections", "0"], "--max-connections is 0, but must be 1 to 65536", 2),
         (["-m", "demo", "--timeout", "nan"], "--timeout is nan, but must be 0.001 to 31536000", 2),
         (["-m", "demo", "--tls-cert", "missing.pem", "--tls-key", "missing.key"], "missing.pem", 1),
         (["-m", "demo", "--tls-cert", "server.pem"], "--tls-key is missing, but must be given", 2),
         (["-m", "demo", "--listen", "systemd"], "LISTEN_FDS", 1),
-        (["-m", "demo", "--allow-origin", "junk"], '--allow-origin is "junk", but must be `*`', 2),
+        (["-m", "demo", "--allow-origin", "junk"], '--allow-origin is "junk", but must be *', 2),
         (["-m", "demo", "--allow-host", "my.box:80"], '--allow-host is "my.box:80"', 2),
         (["-m", "demo", "--api-key", "two words"], "--api-key is a list whose key 1 has other characters", 2),
         (["-m", "demo", "-m", "./missing.gguf"], "missing.gguf", 3),
@@ -363,6 +394,19 @@ def test_a_client_that_needs_tools_is_told_that_they_are_refused(server: Serving
     assert "does not support yet" not in command("launch", "openai", "--url", server.url).stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "message", "code"),
+    [
+        (["claude"], "cannot run claude: it was not found in PATH; mullama launch claude --print shows", 127),
+        (["openai", "./missing", "word"], "cannot run './missing': No such file or directory; mullama launch", 127),
+        (["openai", "/"], "cannot run '/': Permission denied; mullama launch openai --print shows", 126),
+    ],
+)
+def test_a_program_that_cannot_be_run_is_named(words: list[str], message: str, code: int, server: Serving) -> None:
+    done = command("launch", *words, MULLAMA_URL=server.url, PATH="/nowhere")
+    assert (message in done.stderr, done.returncode) == (True, code), done.stderr
+
+
 def test_a_program_runs_in_the_environment_of_its_client(server: Serving) -> None:
     sh = shutil.which("sh") or "sh"
     done = command("launch", "openai", "--url", server.url, sh, "-c", 'echo "$OPENAI_BASE_URL"; exit 3')
@@ -395,16 +439,3 @@ def test_the_examples_of_launch_name_a_client(example: str) -> None:
     words = example.replace('eval "$(', "").split()
     assert words[:2] == ["mullama", "launch"]
     assert words[2].rstrip(')"') in _launch.CLIENTS
-
-
-def test_each_request_has_a_line_in_the_log_without_its_prompt() -> None:
-    with serving("--log-format", "json") as running:
-        body = {**ENDLESS, "messages": [{"role": "user", "content": "Secret words"}], "stream": False, "max_tokens": 1}
-        httpx.post(f"{running.url}/v1/chat/completions?key=secret", json=body, timeout=LIMIT)
-        assert eventually(lambda: any("/v1/chat/completions" in line for line in running.lines))
-        [line] = [json.loads(line) for line in running.lines if "/v1/chat/completions" in line]
-        assert line["level"] == "info"
-        # The id of a stream is what lets a client read it.
-        httpx.get(f"{running.url}/v1/streams/stream_Secret", timeout=LIMIT)
-        assert eventually(lambda: any("GET /v1/streams/{id}" in line for line in running.lines))
-        assert "ecret" not in str(running.lines)

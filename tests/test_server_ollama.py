@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import os
+import shutil
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,8 @@ import httpx
 import ollama
 import pytest
 from http_server import serving
+
+from mullama._model import DEMO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -204,8 +208,34 @@ def test_a_pull_that_fails_says_so_in_a_line(hub: HubServer) -> None:
             list(client.pull("nowhere", stream=True))
         with pytest.raises(ollama.ResponseError, match="nowhere"):
             client.pull("nowhere")
-        for name in ["./x.gguf", "/etc/passwd", "http://127.0.0.1:1/x.gguf", "127.0.0.1:1/library/x", "demo"]:
+        for name in ["./x.gguf", "/etc/passwd", "http://127.0.0.1:1/x.gguf", "127.0.0.1:1/library/x"]:
             assert refused(functools.partial(client.pull, name)).startswith("model "), name
+
+
+def test_a_model_that_is_there_is_pulled_at_once_and_one_that_was_not_downloaded_is_not_deleted(tmp_path: Path) -> None:
+    copy = tmp_path / "copy.gguf"
+    shutil.copyfile(DEMO, copy)
+    # Nothing can be downloaded there.
+    offline = os.environ | {"MULLAMA_MODELS": str(tmp_path / "models"), "MULLAMA_OFFLINE": "1"}
+    with (
+        serving("--model", f"mine={copy}", env=offline) as server,
+        ollama.Client(server.url, timeout=60) as client,
+    ):
+        assert client.pull("mine").status == "success"
+        assert [part.status for part in client.pull("mine:latest", stream=True)] == ["success"]
+        assert client.pull("demo").status == "success"
+        assert [model.model for model in client.list().models] == ["mine", "demo"]
+        assert refused(lambda: client.delete("demo")) == "demo is built in, so it cannot be removed"
+        assert (
+            refused(lambda: client.delete("mine")) == "mine was not downloaded by this server, so it cannot be removed"
+        )
+        with pytest.raises(ollama.ResponseError) as caught:
+            client.delete("mind")
+        assert caught.value.status_code == 404
+        assert caught.value.error == "this server has no model named mind; it has mine, demo"
+        with pytest.raises(ollama.ResponseError) as caught:
+            client.pull("nope")
+        assert caught.value.error == "the server cannot download nope:latest: downloads are turned off on the server"
 
 
 def test_a_client_that_leaves_stops_its_pull(hub: HubServer) -> None:

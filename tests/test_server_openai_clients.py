@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import openai
@@ -15,6 +16,8 @@ from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_openai import ChatOpenAI
 from langchain_openai import OpenAI as LangChainOpenAI
 from pydantic import SecretStr
+
+from mullama._model import DEMO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -285,7 +288,8 @@ def test_an_error_midway_is_raised_by_the_client(client: openai.OpenAI) -> None:
 
 def test_models_are_listed(client: openai.OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["demo"]
-    assert client.models.retrieve("demo").id == "demo"
+    model = client.models.retrieve("demo")
+    assert (model.id, model.created) == ("demo", int(Path(DEMO).stat().st_mtime))
 
 
 def test_the_asynchronous_client_streams_several_answers_at_once(server: Serving) -> None:

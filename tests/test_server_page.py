@@ -203,6 +203,16 @@ def test_nothing_is_wider_than_the_screen(browser: Browser, url: str, width: int
         assert page.evaluate("document.querySelector('#scroller').scrollWidth") <= width
 
 
+@pytest.mark.parametrize(("width", "is_phone"), [(390, False), (390, True), (1024, True), (1280, False)])
+def test_keys_are_explained_only_where_there_is_a_keyboard(
+    browser: Browser, url: str, width: int, *, is_phone: bool
+) -> None:
+    with browsing(browser, url, width, is_phone=is_phone) as page:
+        hints = page.locator(".hints")
+        assert hints.is_visible() == (width == 1280)
+        assert "Shift+Enter starts a new line" in (hints.text_content() or "")
+
+
 def test_every_control_has_a_name_for_screen_readers(page: Page) -> None:
     answers(page, "```js\nlet x = 1;\n```\n\n|a|\n|-|\n|1|\n")
     ask(page, "Show all")

@@ -305,6 +305,8 @@ def test_fragments_and_pings_are_understood(url: str) -> None:
         ({"prompt": "x", "max_tokens": "many"}, "max_tokens"),
         ({"prompt": "x", "temperature": -1}, "temperature"),
         ({"prompt": "x", "unknown": 1}, "unknown"),
+        ({"prompt": "x", "stream": False}, "stream"),
+        ({"prompt": "x", "tools": [{}]}, "tools"),
         ({"prompt": "x", "model": "unknown"}, "model"),
         ({"prompt": "x", "credits": -1}, "credits"),
         ({"prompt": "x", "credits": 1, "flow": "socket"}, "credits"),
@@ -328,6 +330,12 @@ def test_a_wrong_message_is_an_error_with_its_field_and_the_socket_goes_on(
         assert error["message"]
         assert error["code"] in CODES
         ask(socket, id="right", prompt="Once", max_tokens=1, ignore_eos=True)
+        assert [frame["type"] for frame in until_end(socket)] == ["token", "done"]
+
+
+def test_fields_that_ask_for_what_a_socket_does_anyway_are_accepted(url: str) -> None:
+    with connect(url) as socket:
+        ask(socket, prompt="Once", max_tokens=1, ignore_eos=True, stream=True, tools=[], n=1)
         assert [frame["type"] for frame in until_end(socket)] == ["token", "done"]
 
 
@@ -394,7 +402,9 @@ def test_what_is_no_handshake_is_told_so(server: Serving) -> None:
 
 def test_without_the_option_there_is_no_websocket() -> None:
     with serving() as server:
-        assert httpx.get(f"{server.url}/ws", timeout=LIMIT).status_code == 404
+        answer = httpx.get(f"{server.url}/ws", timeout=LIMIT)
+        assert answer.status_code == 404
+        assert "--websocket" in answer.json()["error"]["message"]
 
 
 def test_a_server_that_stops_finishes_its_answers_and_says_that_it_goes() -> None:

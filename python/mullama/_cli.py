@@ -28,7 +28,7 @@ mullama run model.gguf "Why is the sky blue?"
 cat notes.txt | mullama run model.gguf summarize this
 mullama pull llama3.2:1b        # download a model
 mullama list                    # models on this machine
-mullama serve --model demo      # an HTTP server
+mullama serve demo              # an HTTP server
 mullama bench model.gguf        # measure speed
 mullama doctor model.gguf       # check machine and model
 mullama --install-completion    # for Tab in this shell
@@ -243,8 +243,9 @@ def doctor_command(model: option.MaybeModelName = None, *, json: option.Json = F
 @app.command("serve", cls=Command, epilog=serve_option.SERVE_EXAMPLES)
 def serve_command(  # noqa: PLR0913  # an option each
     context: typer.Context,
+    models: serve_option.Models = None,
     *,
-    model: serve_option.Models = None,
+    model: serve_option.MoreModels = None,
     max_loaded: serve_option.MaxLoaded = 0,
     idle_unload: serve_option.IdleUnload = None,
     ctx_size: option.ContextSize = None,
@@ -271,11 +272,12 @@ def serve_command(  # noqa: PLR0913  # an option each
     drain_timeout: serve_option.DrainTimeout = 30.0,
 ) -> Order:
     """Serve models over HTTP: the APIs of OpenAI, Anthropic, Ollama and llama-server."""
-    if not model:
-        context.fail("--model is missing: say what to serve, such as --model demo")
+    served = [*(models or []), *(model or [])]
+    if not served:
+        context.fail("MODEL is missing: say what to serve, such as mullama serve demo")
 
     def start() -> None:
-        from mullama._serve import Wanted, serve  # noqa: PLC0415  # a prompt does not need it
+        from mullama._serve import Wanted, serve, told_as  # noqa: PLC0415  # a prompt does not need it
         from mullama._server import PAUSED, QUEUE  # noqa: PLC0415  # the same
 
         words: dict[str, Any] = {"max_loaded": max_loaded, "idle_unload": idle_unload}
@@ -285,12 +287,11 @@ def serve_command(  # noqa: PLR0913  # an option each
         words |= {"allowed_origins": allow_origin or (), "allowed_hosts": allow_host or ()}
         words |= {"metrics": not no_metrics, "request_timeout": timeout}
         words |= {"max_connections": max_connections, "drain_timeout": drain_timeout}
-        words |= {
-            "context_params": replace(params(ctx_size, threads, parallel, max_queue or str(QUEUE)), max_paused=PAUSED),
-            "n_gpu_layers": layers(gpu_layers),
-        }
-        log = {"log_level": log_level.value, "log_format": log_format.value}
-        serve(Wanted(models=model, listen=listen, options=words, **log))
+        as_json = log_format is serve_option.LogFormat.JSON
+        with told_as(as_json=as_json):
+            engine = replace(params(ctx_size, threads, parallel, max_queue or str(QUEUE)), max_paused=PAUSED)
+            words |= {"context_params": engine, "n_gpu_layers": layers(gpu_layers)}
+            serve(Wanted(models=served, listen=listen, log_level=log_level.value, as_json=as_json, options=words))
 
     return Order(start)
 

@@ -20,6 +20,19 @@ class ServerError(Exception):
     """A server does not answer, or not as it should; the message says why."""
 
 
+class ProgramError(Exception):
+    """A program cannot be run; the message names it.
+
+    Attributes:
+        exit_code: The exit code that shells use for this.
+    """
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        """Takes the message and the exit code."""
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 class Ended(KeyboardInterrupt):
     """Ctrl-C, after the last event was written."""
 
@@ -52,10 +65,11 @@ def failure_of(error: Exception) -> Failure | None:
     if isinstance(error, TextError | ServerError):
         is_text = isinstance(error, TextError)
         return Failure(plain(str(error)), "FILE" if is_text else "SERVER", WRONG if is_text else FAILED)
-    if isinstance(error, MemoryError):
-        return Failure("out of memory", "SYSTEM", FAILED)
-    if isinstance(error, OSError):
-        return Failure(plain(str(error.strerror or error)), "SYSTEM", FAILED)
+    if isinstance(error, ProgramError):
+        return Failure(plain(str(error)), "PROGRAM", error.exit_code)
+    if isinstance(error, MemoryError | OSError):
+        words = "out of memory" if isinstance(error, MemoryError) else plain(str(error.strerror or error))
+        return Failure(words, "SYSTEM", FAILED)
     # Newer versions of Typer bring a Click of their own, so the class of Click's errors has no name of its own.
     if hasattr(error, "format_message"):
         context = getattr(error, "ctx", None)

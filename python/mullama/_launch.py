@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import urllib.error
@@ -14,14 +15,18 @@ import urllib.request
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mullama._failure import ServerError
+from mullama._failure import ProgramError, ServerError
 from mullama._output import say, write_event, write_line
+from mullama._values import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 LIMIT = 5.0
 """Seconds that a server has to answer."""
+
+NOT_FOUND, NOT_RUNNABLE = 127, 126
+"""Exit codes that shells use if a program does not exist, and if it exists but cannot be run."""
 
 MOST_BYTES = 1 << 20
 """Most bytes of the list of models that are read."""
@@ -114,7 +119,7 @@ def launch(wanted: Launch) -> None:
 
     Raises:
         ServerError: The server does not answer, or has no such model.
-        OSError: The program cannot be run.
+        ProgramError: The program cannot be run.
     """
     environment = environment_of(wanted)
     if CLIENTS[wanted.client].needs_tools:
@@ -122,11 +127,27 @@ def launch(wanted: Launch) -> None:
     if wanted.json:
         write_event(**environment)
     elif wanted.program:
-        # The user's own program, with the user's own arguments.
-        sys.exit(subprocess.call([*wanted.program], env={**os.environ, **environment}))  # noqa: S603
+        sys.exit(_run(wanted, {**os.environ, **environment}))
     else:
         for name, value in environment.items():
             write_line(assignment(name, value))
+
+
+def _run(wanted: Launch, environment: Mapping[str, str]) -> int:
+    """Runs the program to its end, and returns its exit code."""
+    try:
+        # The user's own program, with the user's own arguments.
+        return subprocess.call([*wanted.program], env=environment)  # noqa: S603
+    except OSError as error:
+        program = wanted.program[0]
+        is_missing = isinstance(error, FileNotFoundError)
+        # A script whose interpreter is missing does exist.
+        is_unknown = is_missing and os.sep not in program and shutil.which(program) is None
+        reason = "it was not found in PATH" if is_unknown else error.strerror or str(error)
+        message = (
+            f"cannot run {quoted(program)}: {reason}; mullama launch {wanted.client} --print shows its environment"
+        )
+        raise ProgramError(message, NOT_FOUND if is_missing else NOT_RUNNABLE) from None
 
 
 def environment_of(wanted: Launch) -> dict[str, str]:

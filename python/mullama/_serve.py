@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import signal
+import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from _mullama_command import interrupts
 from mullama import _log
 from mullama._exceptions import InvalidConfigError, invalid_config
+from mullama._failure import ReportedError, failure_of
 from mullama._output import say
 from mullama._server import ServerOptions, name_of, started
 from mullama._values import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import FrameType
+
+    from mullama._mullama import Server
 
 OPTIONS = {
     "request_timeout": "--timeout",
@@ -27,13 +33,22 @@ OPTIONS = {
 }
 """The options that are called otherwise than the fields that they set."""
 
+WITHOUT_KEYS = re.compile(r"other machines can reach (\S+), so clients need an API key there")
+"""How the server refuses an address that needs keys. What follows is for programs: it names keywords."""
+
+REQUEST = re.compile(r"(?P<method>\S+) (?P<path>\S+)(?P<facts>(?: [a-z_]+=\S+)+)")
+"""The line of a request. Its path has no spaces, because it is percent-encoded, and neither has a fact about it."""
+
+NUMBERS = frozenset({"status", "duration_ms", "tokens", "has_ended"})
+"""Facts that are numbers or truth values, written as in JSON. Others are texts."""
+
 LAST_PORT = 65535
 LONGEST_PORT = 5
 """Digits of the largest port."""
 
 
 class Terminated(BaseException):
-    """The signal that asks for an orderly end."""
+    """The signal that asks for a graceful shutdown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,41 +59,87 @@ class Wanted:
         models: Names and paths, or `NAME=MODEL`.
         listen: Where to listen, in place of host and port.
         log_level: The least level of the lines that are written: debug, info, warning or error.
-        log_format: How they are written: text or json.
+        as_json: Write each line to stderr as a JSON object.
         options: The other options by name.
     """
 
     models: Sequence[str]
     listen: str | None
     log_level: str
-    log_format: str
+    as_json: bool
     options: Mapping[str, Any]
 
 
 def serve(wanted: Wanted) -> None:
     """Serves until SIGINT or SIGTERM; then running requests may end. A second signal closes everything at once."""
     models = named(wanted.models)
-    _write_log(wanted.log_level, as_json=wanted.log_format == "json")
-    try:
-        server = started(models, ServerOptions(**{**wanted.options, **_listen(wanted.listen, wanted.options)}))
-    except InvalidConfigError as error:
-        raise _named_as_option(error) from None
+    _write_log(wanted.log_level, as_json=wanted.as_json)
+    server = _started(models, wanted)
+    # A shell without job control has a background job ignore SIGINT, which stops a server all the same.
+    interrupts.arm()
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         # A signal may come at any time from here on, and Python raises its exception wherever it then is.
         try:
-            say(f"mullama: serving {', '.join(models)} at {server.url()}")
+            serving = f"serving {', '.join(models)} at {server.url()}"
+            _tell(serving, as_json=wanted.as_json, models=list(models), url=server.url())
             server.wait()
         except (KeyboardInterrupt, Terminated):
             server.drain()
             interrupts.rearm()
-            say("mullama: stopping when running requests have ended; another signal stops at once")
+            _tell("stopping when running requests have ended; another signal stops at once", as_json=wanted.as_json)
             server.wait()
     except (KeyboardInterrupt, Terminated):
         server.abort()
         server.wait()
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def told_as(*, as_json: bool) -> Iterator[None]:
+    """Within the block, failures and warnings are lines of the log if that is JSON, so that each line can be parsed.
+
+    Raises:
+        ReportedError: Something failed, and was reported.
+    """
+    if not as_json:
+        yield
+        return
+    warnings.showwarning = lambda message, *_: _tell(str(message), "WARNING", as_json=True)
+    try:
+        yield
+    except Exception as error:
+        failure = failure_of(error)
+        if failure is None:
+            raise
+        _tell(failure.message, "ERROR", as_json=True, code=failure.code)
+        raise ReportedError(failure.exit_code) from None
+
+
+def _tell(message: str, level: str = "INFO", *, as_json: bool, **facts: object) -> None:
+    """Writes a line of the command itself, whatever the level of the log is."""
+    if not as_json:
+        say(f"mullama: {message}")
+        return
+    record = logging.makeLogRecord({"name": "mullama.command", "levelname": level})
+    say(_as_json(record, message, facts))
+
+
+def _started(models: Mapping[str, str], wanted: Wanted) -> Server:
+    """The running server. Errors name options of the command line instead of keywords."""
+    options = {**wanted.options, **_listen(wanted.listen, wanted.options)}
+    try:
+        return started(models, ServerOptions(**options))
+    except InvalidConfigError as error:
+        raise _named_as_option(error) from None
+    except PermissionError as error:
+        needed = WITHOUT_KEYS.search(str(error))
+        if needed is None:
+            raise
+        because = f"given, because other machines can reach {needed[1]}; --allow-no-keys lets everybody in without one"
+        wrong = invalid_config("--api-key", "missing", because)
+        raise wrong from None
 
 
 def named(models: Sequence[str]) -> dict[str, str]:
@@ -94,12 +155,10 @@ def named(models: Sequence[str]) -> dict[str, str]:
         if not equals or "://" in name:
             name, source = name_of(text), text
         if not name or not source:
-            wrong = invalid_config("--model", quoted(text), "a model, or NAME=MODEL")
+            wrong = invalid_config("MODEL", quoted(text), "a model, or NAME=MODEL")
             raise wrong
         if name in found:
-            wrong = invalid_config(
-                "--model", quoted(text), f"named otherwise: {quoted(name)} is taken; write NAME=MODEL"
-            )
+            wrong = invalid_config("MODEL", quoted(text), f"named otherwise: {quoted(name)} is taken; write NAME=MODEL")
             raise wrong
         found[name] = source
     return found
@@ -121,9 +180,21 @@ class _JsonLines(logging.Formatter):
     """Writes each line of the log as a JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The object: time in seconds of Unix time, level, logger and message."""
-        line = {"time": record.created, "level": record.levelname.lower(), "logger": record.name}
-        return json.dumps({**line, "message": record.getMessage()})
+        """The object: time in seconds of Unix time, level, logger, message, and the facts about a request."""
+        message = record.getMessage()
+        found = REQUEST.fullmatch(message) if record.name == "mullama.access" else None
+        if found is None:
+            return _as_json(record, message, {})
+        facts: dict[str, object] = {"method": found["method"], "path": found["path"]}
+        for name, _, text in (fact.partition("=") for fact in found["facts"].split()):
+            facts[name] = json.loads(text) if name in NUMBERS else text
+        return _as_json(record, message[: found.start("facts")], facts)
+
+
+def _as_json(record: logging.LogRecord, message: str, facts: Mapping[str, object]) -> str:
+    """A line of the log as a JSON object; the facts are keys of their own."""
+    line = {"time": record.created, "level": record.levelname.lower(), "logger": record.name, "message": message}
+    return json.dumps({**line, **facts})
 
 
 def _listen(where: str | None, others: Mapping[str, Any]) -> dict[str, Any]:

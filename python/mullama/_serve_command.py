@@ -10,9 +10,9 @@ from mullama import _options as option
 from mullama._options import in_panel
 
 SERVE_EXAMPLES = """
-mullama serve --model demo
+mullama serve demo
 mullama serve --model llama3.2:1b --websocket
-mullama serve -m small=model.gguf -m demo --max-loaded 1
+mullama serve small=model.gguf demo --max-loaded 1
 mullama serve -m demo --host 0.0.0.0 --api-key "$KEY"
 mullama serve -m demo --listen unix:/run/mullama.sock
 """
@@ -21,12 +21,21 @@ mullama serve -m demo --listen unix:/run/mullama.sock
 _MODELS = "Models"
 Models = Annotated[
     list[str] | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="Serve these models: names, paths, or NAME=MODEL to choose the name for clients. The first is the "
+        "default. A model is loaded when it is first used.",
+        show_default=False,
+        autocompletion=option.complete_model,
+    ),
+]
+MoreModels = Annotated[
+    list[str] | None,
     in_panel(
         _MODELS,
         "-m --model",
         "MODEL",
-        "Serve this model: a name, a path, or NAME=MODEL to choose the name for clients. May be repeated; the first is "
-        "the default. A model is loaded when it is first used.",
+        "Serve this model, like the argument MODEL. May be repeated.",
         autocompletion=option.complete_model,
     ),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -45,18 +46,28 @@ class Serving:
         return self.process.wait(LIMIT)
 
 
+def url_in(line: str) -> str | None:
+    """The address of the server, if the line has it: as text, or as JSON."""
+    if line.startswith("{"):
+        url = json.loads(line).get("url")
+        return None if url is None else str(url)
+    match = re.search(r" at (\S+)$", line)
+    return match[1] if match else None
+
+
 @contextlib.contextmanager
 def serving(
     *options: str, env: Mapping[str, str] | None = None, folder: Path | None = None, passed: socket | None = None
 ) -> Iterator[Serving]:
     """`mullama serve` with these options, on a port of its own unless they say where to listen.
 
-    Without `--model` among the options it serves the demo model. The process ends with the block. `env` is its whole
+    Without a model among the options it serves the demo model. The process ends with the block. `env` is its whole
     environment; None is that of this process. `folder` is its working directory. `passed` is a listening socket that
     it is given as systemd gives it.
     """
     words = [*options]
-    if "--model" not in words and "-m" not in words:
+    has_argument = bool(words) and not words[0].startswith("-")
+    if not has_argument and not {"--model", "-m"} & set(words):
         words += ["--model", "demo"]
     if not {"--listen", "--port", "-p"} & set(words):
         words += ["--port", "0"]
@@ -79,8 +90,8 @@ def serving(
         assert process.stderr is not None
         for line in process.stderr:
             lines.append(line.rstrip())
-            if match := re.search(r" at (\S+)$", line.rstrip()):
-                found.put(match[1])
+            if url := url_in(line.rstrip()):
+                found.put(url)
         found.put(None)
 
     reader = threading.Thread(target=listen, daemon=True)

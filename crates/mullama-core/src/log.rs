@@ -3,6 +3,7 @@
 //! Rust programs install a `tracing` subscriber of their choice and do not need this. For another language's logging, a
 //! [`LogQueue`] is the subscriber: the thread that logs never waits for the thread that reads the lines.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +17,8 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 /// Maximum number of lines kept until they are read; beyond that the oldest are dropped.
 const KEPT_LINES: usize = 4096;
-/// The target of everything that mullama logs is this, or a path under it.
+/// The target of everything that mullama logs is this, a path under it, or begins with the name of a crate such as
+/// `mullama_server`.
 const TARGET: &str = "mullama";
 
 /// One line of the log.
@@ -25,8 +27,9 @@ const TARGET: &str = "mullama";
 pub struct LogLine {
     /// The severity.
     pub level: Level,
-    /// The source: `mullama` is the engine, `mullama::llama` is llama.cpp.
-    pub target: &'static str,
+    /// The source: `mullama` is the engine, `mullama::llama` is llama.cpp, and `mullama::server::…` the crate
+    /// `mullama-server`.
+    pub target: Cow<'static, str>,
     /// The text, followed by the event's fields.
     pub message: String,
 }
@@ -132,9 +135,7 @@ impl Subscriber for Queued {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let from_mullama =
-            metadata.target().strip_prefix(TARGET).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
-        from_mullama && metadata.is_event() && *metadata.level() <= self.0.level()
+        source(metadata.target()).is_some() && metadata.is_event() && *metadata.level() <= self.0.level()
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
@@ -145,8 +146,8 @@ impl Subscriber for Queued {
         let mut text = EventText::default();
         event.record(&mut text);
         let metadata = event.metadata();
-        let line =
-            LogLine { level: *metadata.level(), target: metadata.target(), message: text.message + &text.fields };
+        let Some(target) = source(metadata.target()) else { return };
+        let line = LogLine { level: *metadata.level(), target, message: text.message + &text.fields };
         let mut lines = self.0.lock();
         if lines.kept.len() == KEPT_LINES {
             lines.kept.pop_front();
@@ -169,6 +170,15 @@ impl Subscriber for Queued {
     fn enter(&self, _: &Id) {}
 
     fn exit(&self, _: &Id) {}
+}
+
+/// The source of a line with this target; `None` if it is not mullama's.
+fn source(target: &str) -> Option<Cow<'_, str>> {
+    let rest = target.strip_prefix(TARGET)?;
+    if let Some(part) = rest.strip_prefix('_') {
+        return Some(format!("{TARGET}::{part}").into());
+    }
+    (rest.is_empty() || rest.starts_with("::")).then_some(target.into())
 }
 
 /// An event as text: its message, then ` name=value` for each field.
@@ -200,10 +210,15 @@ mod tests {
             tracing::info!(target: "mullama::llama", "too quiet");
             tracing::error!(target: "mullamania", "another target");
             tracing::error!(target: "mullama::llama", "loud");
+            tracing::error!(target: "mullama_server::models", "of another crate");
         });
-        let collected: Vec<_> = queue.take().into_iter().map(|line| (line.level, line.target, line.message)).collect();
-        let warning = (Level::WARN, "mullama", "the decode failed rows=3".to_owned());
-        assert_eq!(collected, [warning, (Level::ERROR, "mullama::llama", "loud".to_owned())]);
+        let collected = queue.take().into_iter().map(|line| (line.level, line.target.into_owned(), line.message));
+        let expected = [
+            (Level::WARN, "mullama", "the decode failed rows=3"),
+            (Level::ERROR, "mullama::llama", "loud"),
+            (Level::ERROR, "mullama::server::models", "of another crate"),
+        ];
+        assert!(collected.eq(expected.map(|(level, target, text)| (level, target.to_owned(), text.to_owned()))));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::file_guard::FileGuard;
 use crate::fork_guard::ForkGuard;
 use crate::gguf;
 use crate::kv::memory;
-use crate::request::chat_bytes;
+use crate::request::lane_of;
 use crate::shutdown::Close;
 use crate::text::vocabulary::{IsWanted, LlamaVocabulary, Vocabulary};
 
@@ -194,6 +194,12 @@ impl Model {
     pub fn token_bytes(&self, token: TokenId) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.vocabulary.piece(token, &mut bytes).map_or_else(|_| Vec::new(), |()| bytes)
+    }
+
+    /// One token as the vocabulary spells it, control tokens included; none if it is not in the vocabulary.
+    pub fn token_spelling(&self, token: TokenId) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.weights().vocab().piece(token, true, &mut bytes).map_or_else(|_| Vec::new(), |()| bytes)
     }
 
     /// Checks that this many tokens are no more than [`detokenize`](Self::detokenize) takes.
@@ -440,9 +446,4 @@ fn tokens_of_chat(
     is_wanted: &IsWanted,
 ) -> Result<Vec<TokenId>, MullamaError> {
     vocabulary.tokenize_chat(chat, is_wanted, &mut |_| is_wanted())
-}
-
-/// The lane for a chat that is no stream's prompt. Nobody knows how long a template of the caller's own takes.
-fn lane_of(chat: &Chat) -> Lane {
-    if chat.chat_template.is_some() { Lane::Bulk } else { Lane::for_text(chat_bytes(chat)) }
 }

@@ -10,7 +10,7 @@ use mullama_ffi::TokenId;
 
 use crate::chat::Chat;
 use crate::config::StreamConfig;
-use crate::engine::tokenizer_pool::SHORT_BYTES;
+use crate::engine::tokenizer_pool::{Lane, SHORT_BYTES};
 use crate::error::{self, MullamaError, PromptFailure, StreamFailure};
 use crate::text::sampler::SamplerChain;
 use crate::text::vocabulary::{IsWanted, Vocabulary};
@@ -43,8 +43,13 @@ impl Prompt {
     }
 }
 
+/// The lane for a chat that is no stream's prompt. Nobody knows how long a template of the caller's own takes.
+pub(crate) fn lane_of(chat: &Chat) -> Lane {
+    if chat.chat_template.is_some() { Lane::Bulk } else { Lane::for_text(chat_bytes(chat)) }
+}
+
 /// The length of a chat as JSON, which is roughly the length of the rendered prompt.
-pub(crate) fn chat_bytes(chat: &Chat) -> usize {
+fn chat_bytes(chat: &Chat) -> usize {
     struct Count(usize);
     impl std::io::Write for Count {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {

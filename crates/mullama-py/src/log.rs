@@ -17,9 +17,9 @@ pub(crate) fn listen_to_log(level: &str) -> u64 {
 
 /// Level, logger and message of the lines since the last call, oldest first, and how many were logged so far.
 #[pyfunction]
-pub(crate) fn take_log() -> (Vec<(&'static str, &'static str, String)>, u64) {
+pub(crate) fn take_log() -> (Vec<(&'static str, String, String)>, u64) {
     let (lines, logged) = QUEUE.take_counted();
-    (lines.into_iter().map(|line| (line.level.as_str(), line.target, line.message)).collect(), logged)
+    (lines.into_iter().map(|line| (line.level.as_str(), line.target.into_owned(), line.message)).collect(), logged)
 }
 
 /// Waits for lines to take; False once the log is closed.

@@ -1,13 +1,16 @@
 //! Errors of requests: an HTTP status, a stable code and a message that names the field.
 
 use axum::http::StatusCode;
-use mullama::{Deadline, DownloadFailure, Fact, MullamaError, StreamFailure};
+use mullama::{Deadline, DownloadFailure, Fact, MullamaError, StreamFailure, TemplateFailure, TokenId};
 
 /// Most characters of a message. It may repeat parts of the request.
 const MOST_CHARS: usize = 1000;
 
 /// Most characters of the path of a field, so that the message has room for what is wrong with it.
 const MOST_PATH_CHARS: usize = 256;
+
+/// What clients are told once the server takes no more requests.
+pub(crate) const STOPPING: &str = "the server is stopping";
 
 /// An error that a client is told. Each dialect writes it in its own shape.
 #[derive(Debug, Clone, PartialEq)]
@@ -102,9 +105,12 @@ pub(crate) fn status(error: &MullamaError) -> StatusCode {
 impl From<MullamaError> for ApiError {
     fn from(error: MullamaError) -> Self {
         let field = match &error {
+            MullamaError::InvalidConfig { field: "logit_bias", value, .. } if value.parse::<TokenId>().is_ok() => {
+                Some(format!("logit_bias.{value}"))
+            }
             MullamaError::InvalidConfig { field, .. } => Some((*field).to_owned()),
             MullamaError::ContextOverflow { .. } | MullamaError::InvalidPrompt(_) => Some("prompt".to_owned()),
-            MullamaError::ChatTemplate(_) => Some("messages".to_owned()),
+            MullamaError::ChatTemplate(failure) => Some(path_of(failure)),
             _ => None,
         };
         let overflow = match &error {
@@ -118,6 +124,36 @@ impl From<MullamaError> for ApiError {
     }
 }
 
+/// The path of what is wrong with the messages, as far as the message names it.
+fn path_of(failure: &TemplateFailure) -> String {
+    match failure {
+        TemplateFailure::InvalidMessage { index, reason } => {
+            format!("messages[{index}]{}", if reason.contains(" role ") { ".role" } else { "" })
+        }
+        _ => "messages".to_owned(),
+    }
+}
+
+/// Why a download failed, without the hosts and the paths of the server.
+fn public_reason(failure: &DownloadFailure) -> String {
+    match failure {
+        DownloadFailure::Network { .. } => "the network failed".to_owned(),
+        DownloadFailure::Certificate { .. } => "the certificate of the registry is not trusted".to_owned(),
+        DownloadFailure::Stalled { seconds, .. } => format!("the registry sent nothing for {seconds} s"),
+        DownloadFailure::Status { status, .. } => format!("the registry answered with the status {status}"),
+        DownloadFailure::Unauthorized { status, .. } => format!("the registry refuses access with the status {status}"),
+        DownloadFailure::Protocol { .. } => "the registry sent an answer that cannot be used".to_owned(),
+        DownloadFailure::Digest { .. } => "the downloaded file has the wrong SHA-256 digest".to_owned(),
+        DownloadFailure::NoSpace { .. } => "the disk of the server has too little free space".to_owned(),
+        DownloadFailure::Disk { .. } | DownloadFailure::Store { .. } => {
+            "a file on the server cannot be read, written or removed".to_owned()
+        }
+        DownloadFailure::InvalidFile { .. } => "the downloaded file is not a GGUF file that can be loaded".to_owned(),
+        DownloadFailure::Offline { .. } => "downloads are turned off on the server".to_owned(),
+        DownloadFailure::Cancelled => "the download was cancelled".to_owned(),
+    }
+}
+
 /// The message without paths of this machine, which are nobody's business over the network.
 fn public_message(error: &MullamaError) -> String {
     match error {
@@ -128,12 +164,12 @@ fn public_message(error: &MullamaError) -> String {
         MullamaError::ModelLoad { .. } => "the server cannot load the model; its log says why".to_owned(),
         MullamaError::UnknownModel { name, .. } => format!("the server knows no model named {name}"),
         MullamaError::Download { name, failure } => {
-            let reason = match failure {
-                DownloadFailure::Offline { .. } => "downloads are turned off on the server",
-                failure => failure.reason(),
-            };
-            format!("the server cannot download {name}: {reason}")
+            format!("the server cannot {} {name}: {}", failure.action(), public_reason(failure))
         }
+        MullamaError::InvalidConfig { field: "logit_bias", value, range } if value.parse::<TokenId>().is_ok() => {
+            format!("logit_bias.{value} is not a token of the model, which has {range}")
+        }
+        MullamaError::Closed { what: "server" } => STOPPING.to_owned(),
         MullamaError::StreamTimeout { deadline: deadline @ Deadline::Total, .. } => {
             // The limit may be the server's own, which a client can only shorten.
             let (removed, told) = (format!("{deadline}=0 removes the limit"), "the limit is the server's, or ");
@@ -148,7 +184,7 @@ fn public_message(error: &MullamaError) -> String {
 mod tests {
     use std::path::PathBuf;
 
-    use mullama::{ModelLoadFailure, MullamaError, StreamFailure};
+    use mullama::{DownloadFailure, ModelLoadFailure, MullamaError, StreamFailure};
 
     use super::{ApiError, MOST_CHARS, MOST_PATH_CHARS};
 
@@ -168,6 +204,20 @@ mod tests {
             let told = ApiError::from(error).message;
             assert!(!told.contains("somebody"), "{told}");
         }
+    }
+
+    #[test]
+    fn why_a_download_failed_is_a_clause_without_hosts() {
+        let failure = |failure| ApiError::from(MullamaError::Download { name: "tiny".to_owned(), failure }).message;
+        let url = "http://registry.internal/x".to_owned();
+        let network = DownloadFailure::Network { url: url.clone(), message: "cannot reach it".to_owned(), tries: 3 };
+        assert_eq!(failure(network), "the server cannot download tiny: the network failed");
+        let path = PathBuf::from("/home/somebody/x");
+        let store = DownloadFailure::Store { action: "remove", path, message: "busy".to_owned() };
+        let told = failure(store);
+        assert!(told.starts_with("the server cannot remove tiny: a file on the server "), "{told}");
+        let stalled = failure(DownloadFailure::Stalled { url, seconds: 9, tries: 1 });
+        assert_eq!(stalled, "the server cannot download tiny: the registry sent nothing for 9 s");
     }
 
     #[test]

@@ -40,9 +40,9 @@ impl ServerConfig {
             time.map_or(Ok(()), |time| check_time(field, time))?;
         }
         check_keys(&self.api_keys)?;
-        let range = "`*`, `null` or SCHEME://HOST[:PORT], such as https://chat.example";
+        let range = "*, null or SCHEME://HOST[:PORT], such as https://chat.example";
         check_texts("allowed_origins", &self.allowed_origins, is_origin, range)?;
-        let range = "`*` or the name of a host without a port, such as my.box";
+        let range = "* or the name of a host without a port, such as my.box";
         check_texts("allowed_hosts", &self.allowed_hosts, is_host, range)
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tracing::field::display;
+
 /// Paths that are asked for again and again; their lines are for debugging.
 const ROUTINE: &[&str] = &["/status", "/metrics", "/health"];
 /// Most characters of a path.
@@ -15,20 +17,36 @@ pub(crate) struct Access {
     /// a stream, it is the path of the route.
     pub(crate) path: String,
     pub(crate) status: u16,
+    /// The id that the answer has in `x-request-id`.
+    pub(crate) request_id: Option<String>,
+}
+
+/// How the answer of a request ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outcome {
+    pub(crate) took: Duration,
+    /// Tokens that were generated for it.
+    pub(crate) tokens: u64,
+    /// False if the client left before its end.
+    pub(crate) has_ended: bool,
+    /// The code of the error that it is, or that ended it.
+    pub(crate) error: Option<&'static str>,
 }
 
 impl Access {
-    /// Writes the line. `has_ended` is false if the client left before the end of the answer.
-    pub(crate) fn log(&self, took: Duration, tokens: u64, has_ended: bool) {
+    /// Writes the line.
+    pub(crate) fn log(&self, outcome: Outcome) {
         let path = shortened(&self.path);
-        let (method, status, duration_ms) = (self.method, self.status, took.as_secs_f64() * 1e3);
+        let (method, status, request_id) = (self.method, self.status, self.request_id.as_deref().map(display));
+        let Outcome { took, tokens, has_ended, error } = outcome;
+        let (duration_ms, error) = (milliseconds(took), error.map(display));
         let is_routine = ROUTINE.contains(&path) || path.starts_with("/assets/");
         macro_rules! line {
             ($level:ident) => {
-                tracing::$level!(target: "mullama::access", status, duration_ms, tokens, has_ended, "{method} {path}")
+                tracing::$level!(target: "mullama::access", status, duration_ms, tokens, has_ended, error, request_id, "{method} {path}")
             };
         }
-        if status >= 500 {
+        if status >= 500 || error.is_some() && status < 400 {
             line!(warn);
         } else if is_routine {
             line!(debug);
@@ -36,6 +54,11 @@ impl Access {
             line!(info);
         }
     }
+}
+
+/// Milliseconds with three decimals.
+fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
 fn shortened(path: &str) -> &str {

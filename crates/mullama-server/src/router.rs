@@ -7,7 +7,7 @@ use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderName, HeaderValue, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use axum::{Extension, Router};
 
 use crate::dialect::{RequestId, anthropic, llama_server, ollama, openai, with_errors};
@@ -27,6 +27,7 @@ pub fn router(state: State) -> Router {
         .route("/health", get(health))
         .route("/v1/health", get(health))
         .fallback(async || ApiError::not_found("there is no such path"));
+    let own = if state.config().websocket { own } else { own.route("/ws", any(without_websocket)) };
     let guard = Arc::new(Guard::new(state.config(), state.stop().clone()));
     let websocket = if state.config().websocket { websocket::routes() } else { Router::new() };
     let all = Router::new()
@@ -67,6 +68,10 @@ async fn without_slash(mut request: Request, next: Next) -> Response {
 /// The server answers: nothing here waits for a model.
 async fn health() -> Response {
     axum::Json(serde_json::json!({"status": "ok"})).into_response()
+}
+
+async fn without_websocket() -> ApiError {
+    ApiError::not_found("the WebSocket is turned off on this server; it is turned on by the option --websocket")
 }
 
 /// Gives each request an id.

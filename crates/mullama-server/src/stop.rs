@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use tokio::sync::watch;
 use tokio::task::JoinError;
 
-use crate::error::ApiError;
+use crate::error::{ApiError, STOPPING};
 
 /// Seconds after which a client that finds a server stopping may find another one there.
 const RETRY_AFTER: u64 = 5;
@@ -51,7 +51,7 @@ impl Stop {
 
 /// The answer to a request that the server is too late for.
 pub(crate) fn stopping() -> ApiError {
-    let error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "CLOSED", "the server is stopping");
+    let error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "CLOSED", STOPPING);
     ApiError { retry_after: Some(RETRY_AFTER), ..error }
 }
 

@@ -94,7 +94,7 @@ async fn a_stream_without_credits_is_told_that_the_server_stops() {
     server.until("it waits", |stats| stats.paused == 1).await;
     server.ask_to_stop();
     client.read_until(r#""type":"error","id":1,"code":"CLOSED""#).await;
-    assert!(client.read_to_end().await.contains("the server stops"));
+    assert!(client.read_to_end().await.contains("the server is stopping"));
     server.ended().await;
 }
 
@@ -199,6 +199,29 @@ async fn messages_about_a_request_that_runs_on_are_refused_without_its_end() {
     client.send(text(r#"{"type": "cancel", "id": "free"}"#)).await;
     client.send(text(r#"{"type": "grant", "id": 1, "tokens": 1}"#)).await;
     client.read_until(r#""type":"token","id":1"#).await;
+}
+
+#[tokio::test]
+async fn a_message_without_an_id_is_about_the_only_request_and_refused_if_there_are_several() {
+    let server = serving(|_| {}).await;
+    let mut client = open(&server).await;
+    client.send(stalled(1, "")).await;
+    client.send(text(r#"{"type": "grant", "tokens": 1}"#)).await;
+    client.read_until(r#""type":"token","id":1"#).await;
+    client.send(stalled(2, "")).await;
+    for message in [r#"{"type": "grant", "tokens": 1}"#, r#"{"type": "cancel"}"#] {
+        client.send(text(message)).await;
+        let told = client.read_until(r#""request_continues":true"#).await;
+        assert!(told.contains("id is missing, and 2 requests are unfinished"), "{told}");
+    }
+    client.send(text(r#"{"type": "cancel", "id": 1}"#)).await;
+    client.read_until(r#""type":"done","id":1,"finish_reason":"cancelled""#).await;
+    client.send(text(r#"{"type": "cancel"}"#)).await;
+    client.read_until(r#""type":"done","id":2,"finish_reason":"cancelled""#).await;
+    client.send(text(r#"{"type": "cancel"}"#)).await;
+    client.send(text(r#"{"id": 3, "prompt": "Once", "max_tokens": 1}"#)).await;
+    let told = client.read_until(r#""type":"done","id":3"#).await;
+    assert!(!told.contains("error"), "{told}");
 }
 
 #[tokio::test]

@@ -162,9 +162,18 @@ fn a_wait_with_a_limit_ends_at_the_limit_and_loses_no_token() {
 
 #[test]
 fn a_panic_in_the_engine_ends_every_stream_with_an_error_and_later_calls_are_closed() {
-    let logits = always(|tokens| if tokens.len() < 4 { 97 } else { panic!("a test's panic") });
+    let (all_open, opened) = sync_channel::<()>(1);
+    let opened = Mutex::new(opened);
+    let logits = always(move |tokens| {
+        if tokens.len() >= 4 {
+            opened.lock().unwrap().recv_timeout(LIMIT).ok();
+            panic!("a test's panic");
+        }
+        97
+    });
     let context = ScriptedContext::start(Size { slots: 1, ..Size::default() }, logits).unwrap();
     let mut streams: Vec<TokenStream> = (0..4).map(|_| context.stream(PROMPT, config(10)).unwrap()).collect();
+    drop(all_open);
     within_limit(move || {
         for stream in &mut streams {
             let error = loop {

@@ -25,8 +25,9 @@ pub(super) fn compare(path: &str, text: &str) {
 
 /// Compares a page of documentation with the tables that it is written from.
 pub(crate) fn compare_page(path: &str, title: &str, sections: &[(&str, &[&[Field]])]) {
+    let refusal = if path.contains("websocket") { "an error frame that names it" } else { "status 400 and its name" };
     let mut page = format!(
-        "# {title}\n\nEvery field is honoured, or refused with status 400 and its name; none is silently ignored. A field \
+        "# {title}\n\nEvery field is honoured, or refused with {refusal}; none is silently ignored. A field \
          that is null counts as left out. A number that is no integer is read as the nearest 64-bit float. This page is written from the tables in the server's code.\n"
     );
     for (title, tables) in sections {

@@ -23,7 +23,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::error::ApiError;
 use crate::state::State;
-use crate::{guard, resume, telemetry};
+use crate::{guard, metrics, resume, telemetry};
 
 /// Writes an error as one dialect does. `request_id` is the id of the response's header.
 pub(crate) type WriteError = fn(&ApiError, request_id: &str) -> Response;
@@ -32,7 +32,7 @@ pub(crate) type WriteError = fn(&ApiError, request_id: &str) -> Response;
 pub(crate) fn with_errors(routes: Router<State>, write: WriteError) -> Router<State> {
     let routes = routes.method_not_allowed_fallback(async |method: Method| {
         let message =
-            format!("this path does not take the method {method}; the header allow names those that it takes");
+            format!("this path does not take the method {method}; the allow header lists the methods it takes");
         ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", message)
     });
     let resumable = middleware::from_fn(move |request: Request, next: Next| resume::layer(write, request, next));
@@ -45,6 +45,7 @@ async fn written(write: WriteError, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let Some(error) = response.extensions_mut().remove::<ApiError>() else { return response };
     telemetry::refused(error.code);
+    metrics::refused(error.code);
     let mut shaped = write(&error, &id);
     // What layers below have noted about the request stays noted.
     shaped.extensions_mut().extend(std::mem::take(response.extensions_mut()));

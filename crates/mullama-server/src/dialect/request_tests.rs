@@ -40,6 +40,7 @@ fn asked(path: &str, fields: &Value) -> Value {
         "/tokenize" => json!({"content": "Hi"}),
         "/detokenize" => json!({"tokens": [65]}),
         "/apply-template" | "/v1/messages/count_tokens" => json!({"messages": messages}),
+        "/api/show" => json!({}),
         _ => json!({"messages": messages, "max_tokens": 1}),
     };
     for (name, value) in fields.as_object().into_iter().flatten() {
@@ -179,4 +180,56 @@ async fn the_type_of_a_choice_is_checked_before_its_other_fields() {
             assert!(status == 400 && message.starts_with(words), "{path} {fields}: {document}");
         }
     }
+}
+
+#[tokio::test]
+async fn the_field_of_an_error_is_the_path_of_what_is_wrong() {
+    let state = state(ServerConfig::default());
+    let role = json!({"messages": [{"role": "banana", "content": "Hi"}]});
+    let bias = json!({"logit_bias": {"99999": 1}});
+    for (fields, param) in [(role, "messages[0].role"), (bias, "logit_bias.99999")] {
+        let (status, document) = ask(&state, "/v1/chat/completions", &asked("/v1/chat/completions", &fields)).await;
+        assert_eq!((status, &document["error"]["param"]), (400, &json!(param)), "{document}");
+    }
+}
+
+#[tokio::test]
+async fn a_bias_of_a_text_is_that_of_each_of_its_tokens() {
+    let state = state(ServerConfig::default());
+    let (_, document) = ask(&state, "/tokenize", &json!({"content": "e"})).await;
+    let token = document["tokens"][0].clone();
+    let fields = json!({"logit_bias": [["e", -1]]});
+    let (status, document) = ask(&state, "/completion", &asked("/completion", &fields)).await;
+    let biases = &document["generation_settings"]["logit_bias"];
+    assert_eq!((status, &biases[0]), (200, &json!({"token": token, "bias": -1.0})), "{document}");
+}
+
+#[tokio::test]
+async fn a_model_whose_file_is_missing_is_named() {
+    let spec = ModelSpec { name: "lost".to_owned(), source: ModelSource::File("/nowhere/lost.gguf".into()) };
+    let state = State::new(vec![spec], LoadOptions::default(), ServerConfig::default(), None).expect("valid settings");
+    for path in ["/api/show", "/api/chat", "/v1/chat/completions"] {
+        let (status, document) = ask(&state, path, &asked(path, &json!({"model": "lost"}))).await;
+        let error = &document["error"];
+        let message = error.as_str().or_else(|| error["message"].as_str());
+        assert_eq!((status, message), (404, Some("the file of lost is missing on the server")), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_properties_of_a_model_have_its_end_token_as_it_is_spelled() {
+    let request = Request::get("/props").header("host", "localhost").body(Body::empty()).expect("a request");
+    let answer = crate::router(state(ServerConfig::default())).call(request).await.expect("it never fails");
+    let body = answer.into_body().collect().await.expect("the whole body").to_bytes();
+    let document: Value = serde_json::from_slice(&body).expect("a document");
+    assert!(document["eos_token"].as_str().is_some_and(|text| !text.is_empty()), "{}", document["eos_token"]);
+}
+
+#[tokio::test]
+async fn a_client_is_told_how_the_websocket_is_turned_on() {
+    let request = Request::get("/ws").header("host", "localhost").body(Body::empty()).expect("a request");
+    let answer = crate::router(state(ServerConfig::default())).call(request).await.expect("it never fails");
+    assert_eq!(answer.status().as_u16(), 404);
+    let body = answer.into_body().collect().await.expect("the whole body").to_bytes();
+    assert!(String::from_utf8_lossy(&body).contains("--websocket"), "{body:?}");
 }

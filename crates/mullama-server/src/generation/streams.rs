@@ -138,7 +138,7 @@ impl Streams {
 
     /// Closes the streams that have not ended.
     fn fail(&mut self, error: MullamaError) -> Event {
-        self.recorder.span().failed(error.code());
+        self.recorder.failed(error.code());
         for (index, choice) in self.choices.iter_mut().enumerate() {
             if let Some(stream) = choice.stream.take() {
                 self.recorder.closed(index, &stream);
@@ -167,6 +167,7 @@ impl Streams {
             Some(Ok(token)) => {
                 let progress = Progress::of(handle);
                 self.recorder.token(choice, &progress);
+                let progress = progress.at(&token);
                 Poll::Ready(Event::Token { choice, token, progress })
             }
             None => {

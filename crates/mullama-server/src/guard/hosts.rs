@@ -74,13 +74,23 @@ fn without_port(host: &str) -> &str {
 
 fn refused(host: &str) -> ApiError {
     let shown: String = host.chars().take(128).collect();
-    let message = format!("Host {shown} is not allowed; use localhost or an IP address, or add it to allowed_hosts");
+    let message = if shown.is_empty() {
+        "the Host header is empty; use localhost or an IP address".to_owned()
+    } else {
+        format!("Host {shown} is not allowed; use localhost or an IP address, or add it to allowed_hosts")
+    };
     ApiError::new(StatusCode::FORBIDDEN, "HOST_NOT_ALLOWED", message)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Hosts;
+    use super::{Hosts, refused};
+
+    #[test]
+    fn the_host_that_is_refused_is_named() {
+        assert!(refused("evil.com").message.starts_with("Host evil.com is not allowed; "));
+        assert!(refused("").message.starts_with("the Host header is empty; "));
+    }
 
     #[test]
     fn addresses_and_localhost_and_the_names_that_are_given_are_allowed() {

@@ -41,7 +41,7 @@ impl Keys {
         let message = if is_given {
             "the API key is not valid"
         } else {
-            "this server needs an API key, as `Authorization: Bearer KEY` or `x-api-key: KEY`"
+            "this server needs an API key; send it in the header Authorization: Bearer KEY or x-api-key: KEY"
         };
         Err(ApiError::new(StatusCode::UNAUTHORIZED, "INVALID_API_KEY", message))
     }

@@ -11,8 +11,62 @@ const FORBIDDING: f32 = -1e9;
 /// Most biases of a request.
 const MOST_BIASES: usize = 65_536;
 
-/// Reads the biases of a request.
+/// Most biases of texts, which have to be tokenized.
+const MOST_TEXTS: usize = 1024;
+
+/// Biases as llama-server takes them: of token ids, and of every token of a text.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Biases {
+    pub(crate) tokens: Vec<(TokenId, f32)>,
+    pub(crate) texts: Vec<(String, f32)>,
+}
+
+impl Biases {
+    /// Reads the biases of a request; what is no token id is a text.
+    pub(crate) fn read(value: &Json<'_>) -> Result<Self, ApiError> {
+        check_count(value)?;
+        let mut biases = Self::default();
+        match value.value() {
+            Value::Object(fields) => {
+                for name in fields.keys() {
+                    if name.parse::<i64>().is_ok() {
+                        biases.tokens.push(of_field(value, name)?);
+                    } else {
+                        biases.texts.push((name.clone(), bias(&value.present(name)?)?));
+                    }
+                }
+            }
+            _ => {
+                for pair in value.list()? {
+                    match pair.value().as_array().map(Vec::as_slice) {
+                        Some([Value::String(text), _]) => {
+                            let number = pair.list()?.nth(1).map(|number| bias(&number)).transpose()?;
+                            biases.texts.push((text.clone(), number.unwrap_or_default()));
+                        }
+                        _ => biases.tokens.push(of_pair(&pair)?),
+                    }
+                }
+            }
+        }
+        let count = biases.texts.len();
+        if count > MOST_TEXTS {
+            return Err(value.error(format_args!("has {count} texts, but may have at most {MOST_TEXTS}")));
+        }
+        Ok(biases)
+    }
+}
+
+/// Reads biases of token ids.
 pub(super) fn read(value: &Json<'_>) -> Result<Vec<(TokenId, f32)>, ApiError> {
+    check_count(value)?;
+    match value.value() {
+        Value::Object(biases) => biases.keys().map(|name| of_field(value, name)).collect(),
+        _ => value.list()?.map(|pair| of_pair(&pair)).collect(),
+    }
+}
+
+/// Refuses what is no list of biases, or too long.
+fn check_count(value: &Json<'_>) -> Result<(), ApiError> {
     let count = match value.value() {
         Value::Object(biases) => biases.len(),
         Value::Array(pairs) => pairs.len(),
@@ -21,10 +75,7 @@ pub(super) fn read(value: &Json<'_>) -> Result<Vec<(TokenId, f32)>, ApiError> {
     if count > MOST_BIASES {
         return Err(value.error(format_args!("has {count} biases, but may have at most {MOST_BIASES}")));
     }
-    match value.value() {
-        Value::Object(biases) => biases.keys().map(|name| of_field(value, name)).collect(),
-        _ => value.list()?.map(|pair| of_pair(&pair)).collect(),
-    }
+    Ok(())
 }
 
 fn of_field(biases: &Json<'_>, name: &str) -> Result<(TokenId, f32), ApiError> {
@@ -54,8 +105,26 @@ fn bias(value: &Json<'_>) -> Result<f32, ApiError> {
 mod tests {
     use serde_json::json;
 
-    use super::read;
+    use super::{Biases, MOST_TEXTS, read};
     use crate::json::Json;
+
+    #[test]
+    fn a_text_has_a_bias_as_a_token_id_has() {
+        for value in [json!([[5, 1.5], ["e", false]]), json!({"5": 1.5, "e": false})] {
+            let wanted = Biases { tokens: vec![(5, 1.5)], texts: vec![("e".to_owned(), f32::NEG_INFINITY)] };
+            assert_eq!(Biases::read(&Json::new(&value, "logit_bias")), Ok(wanted), "{value}");
+        }
+        for (value, path) in [
+            (json!([["e", "x"]]), "logit_bias[0][1]"),
+            (json!([["e"]]), "logit_bias[0][0]"),
+            (json!({"-1": 1}), "logit_bias.-1"),
+            (json!({"e": null}), "logit_bias.e"),
+            (json!(vec![json!(["e", 1]); MOST_TEXTS + 1]), "logit_bias"),
+        ] {
+            let error = Biases::read(&Json::new(&value, "logit_bias")).expect_err("no biases");
+            assert!(error.field.as_deref().is_some_and(|field| path.starts_with(field)), "{}", error.message);
+        }
+    }
 
     #[test]
     fn objects_and_pairs_are_read_and_what_overflows_forbids() {

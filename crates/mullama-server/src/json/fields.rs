@@ -155,9 +155,9 @@ fn allowed(field: &Field, value: &Json<'_>) -> Result<(), ApiError> {
         Handling::Sets(_) | Handling::Read => Ok(()),
         Handling::Checked(kind) | Handling::NoEffect(kind, _) => kind.check(value),
         Handling::Only(values) | Handling::OnlyYet(values) if is_one_of(value.value(), values) => Ok(()),
-        Handling::Only(values) => Err(value.error(format_args!("must be {} here", values.join(" or ")))),
+        Handling::Only(values) => Err(value.error(format_args!("must be {} or left out", values.join(", ")))),
         Handling::OnlyYet(values) => {
-            Err(value.error(format_args!("is not supported yet; it must be {} or left out", values.join(" or "))))
+            Err(value.error(format_args!("is not supported yet; it must be {} or left out", values.join(", "))))
         }
         Handling::Refused(reason) => Err(value.error(reason)),
     }

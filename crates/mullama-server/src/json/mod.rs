@@ -10,6 +10,7 @@ mod kind;
 mod parse;
 mod value;
 
+pub(crate) use biases::Biases;
 pub(crate) use body::{Budget, Parsed, parsed_bytes, read, sized};
 #[cfg(test)]
 pub(crate) use fields::{Field, Handling, markdown};

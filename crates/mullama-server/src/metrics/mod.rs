@@ -25,7 +25,7 @@ use crate::error::ApiError;
 use crate::state::State;
 
 pub(crate) use recorder::Recorder;
-pub(crate) use requests::observed;
+pub(crate) use requests::{observed, refused};
 
 /// The labels of a metric: names, and values that come from bounded sets.
 type Labels<const N: usize> = [(&'static str, String); N];

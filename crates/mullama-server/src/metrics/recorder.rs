@@ -54,6 +54,14 @@ impl Recorder {
         &mut self.span
     }
 
+    /// A stream has failed, and with it the request.
+    pub(crate) fn failed(&mut self, code: &'static str) {
+        self.span.failed(code);
+        if let Some(tally) = &self.tally {
+            tally.fail(code);
+        }
+    }
+
     /// A stream has returned a token. Several may have been computed since the last call; each counts with their mean.
     pub(crate) fn token(&mut self, choice: usize, progress: &Progress) {
         let before = std::mem::replace(&mut self.seen[choice], *progress);

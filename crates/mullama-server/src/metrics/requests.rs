@@ -1,8 +1,8 @@
 //! Every request: counted when it is answered, and written to the log when its answer ends.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -13,16 +13,19 @@ use axum::response::Response;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::trim;
-use crate::logging::Access;
+use crate::logging::{Access, Outcome};
 use crate::state::State;
 
 tokio::task_local! {
     static TALLY: Arc<Tally>;
 }
 
-/// The tokens that one request has generated.
+/// The tokens that one request has generated, and the code of its first error.
 #[derive(Debug, Default)]
-pub(crate) struct Tally(AtomicU64);
+pub(crate) struct Tally {
+    tokens: AtomicU64,
+    error: OnceLock<&'static str>,
+}
 
 impl Tally {
     /// The tally of the request that the current task handles.
@@ -31,7 +34,18 @@ impl Tally {
     }
 
     pub(super) fn add(&self, tokens: u64) {
-        self.0.fetch_add(tokens, Ordering::Relaxed);
+        self.tokens.fetch_add(tokens, Ordering::Relaxed);
+    }
+
+    pub(super) fn fail(&self, code: &'static str) {
+        let _ = self.error.set(code);
+    }
+}
+
+/// The request that the current task handles is answered with an error.
+pub(crate) fn refused(code: &'static str) {
+    if let Some(tally) = Tally::of_this_request() {
+        tally.fail(code);
     }
 }
 
@@ -57,7 +71,8 @@ pub(crate) async fn observed(Shared(state): Shared<State>, request: Request, nex
     let response = TALLY.scope(Arc::clone(&tally), next.run(request)).await;
     let status = response.status().as_u16();
     state.models().metrics().count_request(route.as_deref().unwrap_or("other"), method, status);
-    let line = Line { access: Access { method, path, status }, started, tally, has_ended: false, read };
+    let request_id = response.headers().get("x-request-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+    let line = Line { access: Access { method, path, status, request_id }, started, tally, has_ended: false, read };
     response.map(|body| Body::new(ObservedBody { body, line }))
 }
 
@@ -74,7 +89,12 @@ struct Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        self.access.log(self.started.elapsed(), self.tally.0.load(Ordering::Relaxed), self.has_ended);
+        self.access.log(Outcome {
+            took: self.started.elapsed(),
+            tokens: self.tally.tokens.load(Ordering::Relaxed),
+            has_ended: self.has_ended,
+            error: self.tally.error.get().copied(),
+        });
         if self.read.load(Ordering::Relaxed) >= LARGE_BODY {
             trim::soon();
         }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use super::loaded::{Engine, Usage};
-use super::{LoadOptions, ModelSource, ModelSpec};
+use super::{LoadOptions, ModelSource, ModelSpec, names};
 use crate::error::ApiError;
 use crate::json::Json;
 
@@ -70,12 +70,10 @@ fn load_blocking(load: Load, local: Option<LocalModel>) -> Result<Engine, Mullam
 }
 
 /// What a client is told of a load that failed. It did nothing wrong, except perhaps to ask for this model.
-pub(super) fn told(error: MullamaError) -> ApiError {
+pub(super) fn told(error: MullamaError, name: &str) -> ApiError {
     match error {
-        MullamaError::ModelNotFound { .. }
-        | MullamaError::UnknownModel { .. }
-        | MullamaError::Download { .. }
-        | MullamaError::Closed { .. } => error.into(),
+        MullamaError::ModelNotFound { .. } => names::missing(name),
+        MullamaError::UnknownModel { .. } | MullamaError::Download { .. } | MullamaError::Closed { .. } => error.into(),
         _ => {
             let message = "the server cannot load the model; its log says why";
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "MODEL_LOAD", message)

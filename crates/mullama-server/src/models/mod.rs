@@ -20,6 +20,7 @@ use mullama_hub::Hub;
 use tokio::time::Instant;
 
 pub(crate) use loaded::Loaded;
+pub(crate) use names::missing;
 pub(crate) use residency::{KeepLoaded, Presence, Resident};
 
 use crate::error::ApiError;

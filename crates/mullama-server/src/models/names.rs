@@ -63,6 +63,13 @@ pub(super) fn unknown(name: Option<&str>, known: &[String]) -> ApiError {
     ApiError { field: Some("model".to_owned()), ..ApiError::new(StatusCode::NOT_FOUND, "MODEL_NOT_FOUND", message) }
 }
 
+/// The error of a model whose file is not there.
+pub(crate) fn missing(name: &str) -> ApiError {
+    let shown: String = name.chars().take(NAME_SHOWN).collect();
+    let message = format!("the file of {shown} is missing on the server");
+    ApiError { field: Some("model".to_owned()), ..ApiError::new(StatusCode::NOT_FOUND, "MODEL_NOT_FOUND", message) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{is_same, unknown};

@@ -240,7 +240,7 @@ impl Registry {
         let loaded = match tokio::spawn(load::load(what)).await {
             Ok(loaded) => loaded.map_err(|error| {
                 tracing::error!("{name} cannot be loaded: {}", load::logged(&error));
-                load::told(error)
+                load::told(error, &name)
             }),
             Err(error) => Err(unfinished(&error)),
         };

@@ -67,11 +67,6 @@ impl Models {
         self.registry.hub.as_ref()
     }
 
-    /// The names of all models, in the order in which they were given.
-    pub(crate) fn names(&self) -> Vec<String> {
-        self.registry.lock().names()
-    }
-
     /// All models, in the order in which they were given.
     pub(crate) fn specs(&self) -> Vec<ModelSpec> {
         self.registry.lock().entries.iter().map(|entry| entry.spec.clone()).collect()

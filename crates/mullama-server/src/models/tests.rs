@@ -232,9 +232,9 @@ async fn a_model_is_added_once_and_removed_by_any_form_of_its_name() {
     let models = models(&["demo"], LoadOptions::default());
     models.add("llama3.2").expect("there is room");
     models.add("llama3.2:latest").expect("it is there already");
-    assert_eq!(models.names(), ["demo", "llama3.2"]);
+    assert_eq!(models.registry.lock().names(), ["demo", "llama3.2"]);
     models.remove("https://ollama.com/library/llama3.2");
-    assert_eq!(models.names(), ["demo"]);
+    assert_eq!(models.registry.lock().names(), ["demo"]);
     let added: Vec<bool> = (0..2000).map(|index| models.add(&format!("m{index}")).is_ok()).collect();
     assert_eq!(added.iter().filter(|&&is_added| is_added).count(), 999);
 }

@@ -17,6 +17,17 @@ use endpoints::{ENDPOINTS, Endpoint};
 /// What the tables do not say: the paths without a body, the answers, and the errors.
 const BASE: &str = include_str!("base.json");
 
+/// Other paths of the same endpoints, which clients of llama-server and of older versions use.
+const ALIASES: &[(&str, &str)] = &[
+    ("/v1/models", "/models"),
+    ("/v1/chat/completions", "/chat/completions"),
+    ("/v1/responses", "/responses"),
+    ("/completion", "/completions"),
+    ("/embeddings", "/embedding"),
+    ("/api/embed", "/api/embeddings"),
+    ("/health", "/v1/health"),
+];
+
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| document().to_string());
 
 pub(crate) fn routes() -> Router<State> {
@@ -46,6 +57,12 @@ fn document() -> Value {
     for endpoint in ENDPOINTS {
         document["paths"][endpoint.path][endpoint.method] = operation(endpoint);
     }
+    for (path, alias) in ALIASES {
+        for operation in document["paths"][path].as_object_mut().into_iter().flat_map(Map::values_mut) {
+            let summary = operation["summary"].as_str().unwrap_or_default();
+            operation["summary"] = format!("{summary} {alias} is the same.").into();
+        }
+    }
     document
 }
 
@@ -58,7 +75,8 @@ fn operation(endpoint: &Endpoint) -> Value {
     let answer = json!({"$ref": format!("#/components/schemas/{}", endpoint.answer)});
     let mut content = json!({"application/json": {"schema": answer}});
     if let Some(stream) = endpoint.stream {
-        content[stream] = json!({"schema": {"type": "string"}});
+        // OpenAPI 3.1 does not say whether a schema here is that of the stream or of each event, so there is none.
+        content[stream] = json!({});
     }
     json!({
         "operationId": endpoint.path.trim_start_matches('/').replace('/', "_"),
@@ -74,6 +92,9 @@ fn operation(endpoint: &Endpoint) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
     use mullama::StreamConfig;
     use proptest::prelude::*;
 
@@ -104,6 +125,39 @@ mod tests {
             assert!(document["paths"][endpoint.path][endpoint.method]["requestBody"].is_object(), "{}", endpoint.path);
         }
         assert!(document["paths"]["/health"]["get"]["responses"]["default"].is_object());
+    }
+
+    /// The paths of routes in the code of the server, which axum does not list.
+    fn routes_in(folder: &Path, paths: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(folder).expect("the folder is there") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                routes_in(&path, paths);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let code = std::fs::read_to_string(&path).expect("it is text");
+                let routes = code.split(concat!(".rou", "te(\"")).skip(1).filter_map(|rest| rest.split('"').next());
+                paths.extend(routes.map(str::to_owned));
+            }
+        }
+    }
+
+    #[test]
+    fn every_route_is_described_or_an_alias_of_one_that_is() {
+        let mut paths = BTreeSet::new();
+        routes_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut paths);
+        assert!(paths.contains("/v1/chat/completions") && paths.len() > 30, "{paths:?}");
+        let document = document();
+        let is_described = |path: &str| !document["paths"][path].is_null();
+        // What answers that there is no such endpoint.
+        let is_unknown = |path: &str| path.ends_with("/{*path}") || path.ends_with('/') || path == "/api";
+        for path in paths.iter().map(|path| path.replace("{*name}", "{model}")) {
+            let is_alias = ALIASES.iter().any(|(of, alias)| *alias == path && is_described(of));
+            assert!(is_described(&path) || is_alias || is_unknown(&path) || path == "/v1/complete", "{path}");
+        }
+        for (of, alias) in ALIASES {
+            let of = of.replace("{model}", "{*name}");
+            assert!(paths.contains(*alias) && paths.contains(&of), "{of} {alias}");
+        }
     }
 
     #[test]

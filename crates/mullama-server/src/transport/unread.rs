@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Asks Linux about the TCP sockets of this network namespace, through `NETLINK_SOCK_DIAG` as `ss` does (sock_diag(7)). It
-/// needs no privileges.
+/// Asks Linux about the TCP sockets of this network namespace, through `NETLINK_SOCK_DIAG` as `ss` does (`sock_diag(7)`).
+/// It needs no privileges.
 #[derive(Debug)]
 pub(super) struct SocketDiag {
     #[cfg(any(target_os = "android", target_os = "linux"))]

@@ -11,7 +11,7 @@ use super::credits::Credits;
 use crate::dialect::{messages, prompts, sampling};
 use crate::error::ApiError;
 use crate::generation::Streams;
-use crate::json::fields::Handling::{Only, Read, Sets};
+use crate::json::fields::Handling::{Only, OnlyYet, Read, Sets};
 use crate::json::fields::{self, Field, field};
 use crate::json::{Json, parse, parsed_bytes, sized};
 use crate::models::Loaded;
@@ -30,6 +30,9 @@ const FIELDS: &[Field] = &[
     field("flow", Only(&["\"credits\"", "\"socket\""])),
     field("credits", Read),
     field("max_tokens", Read),
+    field("stream", Only(&["true"])),
+    field("n", Only(&["1"])),
+    field("tools", OnlyYet(&["[]"])),
     field("stop", Read),
     field("seed", Read),
     field("temperature", Sets("temperature")),

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use super::answers::{self, Id};
 use super::credit_waits::CreditWait;
@@ -10,6 +11,7 @@ use super::credits::Credits;
 use super::request::{self, Generate, Refusal};
 use crate::error::ApiError;
 use crate::generation::{Ending, Event, Progress, Streams};
+use crate::logging::{Access, Outcome};
 use crate::state::State;
 
 /// Most requests of one socket that are unfinished.
@@ -33,6 +35,14 @@ struct Entry {
     phase: Phase,
     is_text: bool,
     progress: Progress,
+    line: Line,
+}
+
+/// The line of a request in the log, which is written when it is dropped.
+struct Line {
+    access: Access,
+    started: Instant,
+    outcome: Outcome,
 }
 
 enum Phase {
@@ -80,22 +90,24 @@ impl Requests {
         }
         let (credits, is_text) = (request.credits, request.is_text());
         let phase = Phase::Waiting(request);
-        self.entries.push(Entry { id, credits, phase, is_text, progress: Progress::default() });
+        self.entries.push(Entry { id, credits, phase, is_text, progress: Progress::default(), line: Line::new() });
         Ok(())
     }
 
-    /// Ends a request, whose slot is free within one step. Without an id it is the first of those without.
-    pub(super) fn cancel(&mut self, id: &Id, out: &mut Vec<u8>) {
+    /// Ends a request, whose slot is free within one step.
+    pub(super) fn cancel(&mut self, id: &Id, out: &mut Vec<u8>) -> Result<(), Box<Refusal>> {
         // A request that has ended meanwhile has its own end.
-        let Some(index) = self.find(id) else { return };
-        let entry = self.entries.remove(index);
+        let Some(index) = self.meant(id)? else { return Ok(()) };
+        let mut entry = self.entries.remove(index);
+        entry.line.note(&entry.progress);
         answers::cancelled(&entry.id, &entry.progress, out);
+        Ok(())
     }
 
     /// Adds credits to a request.
     pub(super) fn grant(&mut self, id: Id, tokens: u64) -> Result<(), Box<Refusal>> {
         // Grants may cross the end of their request.
-        let Some(index) = self.find(&id) else { return Ok(()) };
+        let Some(index) = self.meant(&id)? else { return Ok(()) };
         if self.entries[index].credits.grant(tokens) {
             return Ok(());
         }
@@ -110,6 +122,18 @@ impl Requests {
 
     pub(super) fn clear(&mut self) {
         self.entries.clear();
+    }
+
+    /// The request that a message is about. Without an id it is the first of those without, else the only one.
+    fn meant(&self, id: &Id) -> Result<Option<usize>, Box<Refusal>> {
+        match (self.find(id), id, self.entries.len()) {
+            (None, None, 1) => Ok(Some(0)),
+            (None, None, 2..) => {
+                let message = format!("is missing, and {} requests are unfinished", self.entries.len());
+                Err(Refusal::beside(None, ApiError::field("id", message)))
+            }
+            (found, ..) => Ok(found),
+        }
     }
 
     fn find(&self, id: &Id) -> Option<usize> {
@@ -177,16 +201,46 @@ impl Requests {
                     Turn::Moved
                 }
                 Poll::Ready(Err(error)) => {
-                    answers::ended(&entry.id, &Err(error), out);
+                    entry.line.end(&entry.id, &Err(error), out);
                     Turn::Ended
                 }
             },
             Phase::Running(_) => entry.run(&self.state, cx, out),
             Phase::Ended(ended) => {
-                answers::ended(&entry.id, ended, out);
+                entry.line.end(&entry.id, ended, out);
                 Turn::Ended
             }
         }
+    }
+}
+
+impl Line {
+    fn new() -> Self {
+        let access = Access { method: "WS", path: "/ws".to_owned(), status: 200, request_id: None };
+        let outcome = Outcome { took: Duration::ZERO, tokens: 0, has_ended: false, error: None };
+        Self { access, started: Instant::now(), outcome }
+    }
+
+    /// Writes the last frame of an answer.
+    fn end(&mut self, id: &Id, ended: &Result<Ending, ApiError>, out: &mut Vec<u8>) {
+        match ended {
+            Ok(ending) => self.note(&ending.progress),
+            Err(error) => {
+                self.access.status = error.status.as_u16();
+                self.outcome = Outcome { has_ended: true, error: Some(error.code), ..self.outcome };
+            }
+        }
+        answers::ended(id, ended, out);
+    }
+
+    fn note(&mut self, progress: &Progress) {
+        self.outcome = Outcome { tokens: progress.usage.completion_tokens as u64, has_ended: true, ..self.outcome };
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.access.log(Outcome { took: self.started.elapsed(), ..self.outcome });
     }
 }
 
@@ -210,7 +264,7 @@ impl Entry {
         let Phase::Running(running) = &mut self.phase else { return Turn::Pending };
         if running.early.is_some() && !self.credits.has_one() {
             let Poll::Ready(ended) = running.poll_wait(cx) else { return Turn::Pending };
-            answers::ended(&self.id, &ended, out);
+            self.line.end(&self.id, &ended, out);
             return Turn::Ended;
         }
         let Running { streams, early } = &mut **running;
@@ -230,15 +284,16 @@ impl Entry {
             Event::Token { token, progress, .. } => {
                 self.credits.spend();
                 self.progress = progress;
+                self.line.outcome.tokens = progress.usage.completion_tokens as u64;
                 answers::token(&self.id, &token, out);
                 Turn::Moved
             }
             Event::End { ending, .. } => {
-                answers::ended(&self.id, &Ok(ending), out);
+                self.line.end(&self.id, &Ok(ending), out);
                 Turn::Ended
             }
             Event::Failed { error } => {
-                answers::ended(&self.id, &Err(streams.model().refused(error)), out);
+                self.line.end(&self.id, &Err(streams.model().refused(error)), out);
                 Turn::Ended
             }
         }

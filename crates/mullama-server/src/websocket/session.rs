@@ -230,10 +230,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         let result = match read {
             Ok(Message::Generate(request)) if self.is_stopping => Err(Refusal::of(request.id, stopping())),
             Ok(Message::Generate(request)) => self.requests.add(request),
-            Ok(Message::Cancel(id)) => {
-                self.requests.cancel(&id, &mut self.out);
-                Ok(())
-            }
+            Ok(Message::Cancel(id)) => self.requests.cancel(&id, &mut self.out),
             Ok(Message::Grant(id, tokens)) => self.requests.grant(id, tokens),
             Err(refusal) => Err(refusal),
         };
@@ -314,7 +311,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         }
         match self.phase {
             Phase::Finishing => self.close(None, ""),
-            Phase::Open if self.is_stopping => self.close(Some(1001), "the server stops"),
+            Phase::Open if self.is_stopping => self.close(Some(1001), "the server is stopping"),
             _ => {}
         }
     }

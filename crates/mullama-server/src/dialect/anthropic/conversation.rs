@@ -54,7 +54,8 @@ pub(crate) fn read(body: &Json<'_>) -> Result<Conversation, ApiError> {
     }
     let begun = turns.pop_if(|(role, _)| role == "assistant").map(|(_, text)| text).filter(|text| !text.is_empty());
     if turns.iter().all(|(role, _)| role == "system") {
-        return Err(list.error("must have a message of the user before the assistant's last one"));
+        let place = if begun.is_some() { " before the assistant's last one" } else { "" };
+        return Err(list.error(format_args!("must have a message with the role user{place}")));
     }
     let mut chat = Chat::new(turns.into_iter().map(|(role, text)| Message::new(role, text)));
     if body.get("thinking")?.is_some() {

@@ -20,7 +20,8 @@ pub(super) async fn completion(Shared(state): Shared<State>, request: Request) -
     let body = state.body(request).await?.checked(state.defaults(), read).await?;
     let model = state.model(body.json().text_of("model")?).await?;
     let defaults = model.defaults().clone();
-    let (config, options, prompts) = body.read(move |body| read(body, defaults)).await?;
+    let (mut config, options, prompts) = body.read(move |body| read(body, defaults)).await?;
+    add_biases(&mut config, &options.biased_texts, model.context().model()).await?;
     let prompts = tokenized(prompts, model.context().model()).await?;
     let (prompts, texts) = with_texts(prompts, Arc::clone(model.context().model())).await?;
     let (count, count_name, is_streamed) = (options.count, options.count_name, options.is_streamed);
@@ -42,6 +43,25 @@ pub(super) async fn completion(Shared(state): Shared<State>, request: Request) -
 fn read(body: &Json<'_>, mut config: StreamConfig) -> Result<(StreamConfig, Options, Vec<Unread>), ApiError> {
     read_config(body, &mut config)?;
     Ok((config, Options::read(body)?, read_prompts(&body.require("prompt")?)?))
+}
+
+/// Adds the biases of texts, which are those of each of their tokens.
+async fn add_biases(config: &mut StreamConfig, texts: &[(String, f32)], model: &Arc<Model>) -> Result<(), ApiError> {
+    let (texts, model) = (texts.to_vec(), Arc::clone(model));
+    let bytes = texts.iter().map(|(text, _)| text.len()).sum();
+    let tokenized = move |go_on: &mut dyn FnMut() -> bool| {
+        let mut biases = Vec::new();
+        for (text, bias) in texts {
+            // A text is plain: no control token is read from it.
+            let Some(tokens) = model.tokenize_while(&text, false, false, &mut *go_on)? else { return Ok(None) };
+            biases.extend(tokens.into_iter().map(|token| (token, bias)));
+        }
+        Ok(Some(biases))
+    };
+    if bytes > 0 {
+        config.logit_bias.extend(blocking(bytes, tokenized).await?);
+    }
+    config.validate().map_err(ApiError::from)
 }
 
 /// The prompts, and the text of each. Many tokens take their time, so their text is not found on a connection's thread.

@@ -26,7 +26,7 @@ const COMPLETION: &[Field] = &[
     field("presence_penalty", Sets("presence_penalty")),
     field("frequency_penalty", Sets("frequency_penalty")),
     field("seed", Read),
-    field("logit_bias", Sets("logit_bias")),
+    field("logit_bias", Read),
     field("n_probs", Read),
     field("t_max_predict_ms", Only(&["0"])),
     field("return_tokens", FLAG),

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::ErrorDocument;
 use super::options::{Options, selected};
 use super::settings::settings;
-use crate::dialect::openai::{ProgressBody, TimingsBody};
+use crate::dialect::openai::{ProgressBody, Short, TimingsBody};
 use crate::error::ApiError;
 use crate::generation::{Answer, Dialect, Ending, Event, Frames, Prefill, Progress};
 
@@ -77,7 +77,7 @@ struct Probability {
     id: TokenId,
     token: String,
     bytes: Vec<u8>,
-    logprob: f32,
+    logprob: Short,
     top_logprobs: Vec<TopProbability>,
 }
 
@@ -86,7 +86,7 @@ struct TopProbability {
     id: TokenId,
     token: String,
     bytes: Vec<u8>,
-    logprob: f32,
+    logprob: Short,
 }
 
 /// Requests cannot choose a slot, and slots have no numbers.
@@ -101,8 +101,8 @@ fn stop_type(ending: &Ending) -> &'static str {
     }
 }
 
-fn finite(logprob: f32) -> f32 {
-    if logprob.is_finite() { logprob } else { IMPOSSIBLE }
+fn finite(logprob: f32) -> Short {
+    Short(if logprob.is_finite() { logprob } else { IMPOSSIBLE })
 }
 
 impl CompletionDialect {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::fields::COMPLETION_TABLES;
 use crate::dialect::sampling;
 use crate::error::ApiError;
-use crate::json::{Json, fields};
+use crate::json::{Biases, Json, fields};
 
 /// Most answers to one prompt.
 const MOST_ANSWERS: usize = 128;
@@ -31,6 +31,8 @@ pub(super) struct Options {
     /// Number of most likely tokens to report; 0 is none.
     pub(super) n_probs: u32,
     pub(super) fields: Vec<String>,
+    /// Biases of each token of a text; those of token ids are in the config.
+    pub(super) biased_texts: Vec<(String, f32)>,
     /// Time between pings; `None` is the server's.
     pub(super) ping: Option<Duration>,
 }
@@ -48,6 +50,7 @@ impl Options {
             returns_progress: flag("return_progress")?,
             n_probs: n_probs(body)?,
             fields: body.get("response_fields")?.map_or(Ok(Vec::new()), |list| response_fields(&list))?,
+            biased_texts: biases(body)?.texts,
             ping: body.get("sse_ping_interval")?.map(|value| ping(&value)).transpose()?,
         })
     }
@@ -71,6 +74,11 @@ fn ping(value: &Json<'_>) -> Result<Duration, ApiError> {
     Ok(Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::from(u32::MAX))))
 }
 
+/// The biases of tokens, which may be given by their texts.
+fn biases(body: &Json<'_>) -> Result<Biases, ApiError> {
+    body.get("logit_bias")?.map_or_else(|| Ok(Biases::default()), |value| Biases::read(&value))
+}
+
 /// Sets the config as the request says.
 pub(super) fn read_config(body: &Json<'_>, config: &mut StreamConfig) -> Result<(), ApiError> {
     fields::apply(COMPLETION_TABLES, body, config)?;
@@ -78,6 +86,7 @@ pub(super) fn read_config(body: &Json<'_>, config: &mut StreamConfig) -> Result<
     if let Some(number) = body.one_of(&["n_predict", "max_tokens"])? {
         config.max_tokens = u32::try_from(number.integer(-2..=i64::from(u32::MAX))?).unwrap_or(u32::MAX);
     }
+    config.logit_bias = biases(body)?.tokens;
     config.logprobs = Some(n_probs(body)?).filter(|number| *number > 0);
     config.validate().map_err(|error| fields::renamed(error.into(), COMPLETION_TABLES))
 }

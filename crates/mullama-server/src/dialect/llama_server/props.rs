@@ -31,7 +31,7 @@ async fn model(state: &State, query: Option<&str>) -> Result<Arc<Loaded>, ApiErr
 }
 
 fn text_of(model: &Model, token: Option<TokenId>) -> String {
-    let bytes = token.and_then(|token| model.detokenize(&[token]).ok());
+    let bytes = token.map(|token| model.token_spelling(token));
     bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 

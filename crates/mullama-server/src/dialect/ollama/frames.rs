@@ -92,7 +92,8 @@ impl AnswerDialect {
             prompt_eval_count: Some(usage.prompt_tokens),
             prompt_eval_duration: Some(nanoseconds(timings.prefill)),
             eval_count: Some(usage.completion_tokens),
-            eval_duration: Some(nanoseconds(timings.decode)),
+            // Clients divide by it, also where there is one token.
+            eval_duration: Some(nanoseconds(ending.progress.decoding()).max(1)),
             ..self.line(text)
         }
     }

@@ -15,7 +15,7 @@ use super::fields::SHOW_TABLES;
 use super::time::rfc3339;
 use crate::error::ApiError;
 use crate::json::{Json, fields};
-use crate::models::{ModelSource, ModelSpec, Resident};
+use crate::models::{ModelSource, ModelSpec, Resident, missing};
 use crate::state::State;
 use crate::stop::unfinished;
 
@@ -101,7 +101,7 @@ pub(super) fn named<'a>(body: &Json<'a>) -> Result<&'a str, ApiError> {
 }
 
 /// Files are read on a thread for blocking work.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| unfinished(&error))
 }
 
@@ -148,9 +148,18 @@ fn running(resident: &Resident, hub: Option<&Hub>) -> Listed {
     }
 }
 
-fn modified_at(path: &Path) -> String {
+/// When the file of a model was last changed; 1970-01-01 if it is not there.
+pub(crate) fn modified(source: &ModelSource, hub: Option<&Hub>) -> SystemTime {
+    modification(&found(source, hub).path)
+}
+
+fn modification(path: &Path) -> SystemTime {
     let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
-    rfc3339(modified.unwrap_or(SystemTime::UNIX_EPOCH))
+    modified.unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn modified_at(path: &Path) -> String {
+    rfc3339(modification(path))
 }
 
 /// The SHA-256 of a model whose store has it in the name of the file; otherwise empty.
@@ -191,7 +200,7 @@ fn shown(spec: &ModelSpec, hub: Option<&Hub>) -> Result<Value, ApiError> {
     let described = gguf::describe(&path).map_err(|error| {
         tracing::debug!("{}: {error}", spec.name);
         tracing::error!("{}: its file cannot be read", spec.name);
-        ApiError::not_found(format!("the file of {} is not on the server", spec.name))
+        missing(&spec.name)
     })?;
     let mut shown = json!({
         "modelfile": "",

@@ -20,8 +20,12 @@ use super::inventory::{blocking, named};
 use crate::error::ApiError;
 use crate::generation::Frames;
 use crate::json::{Json, fields};
+use crate::models::ModelSource;
 use crate::state::{PULLS_AT_ONCE, State};
 use crate::transport::Peer;
+
+/// The content type of a streamed answer.
+const LINES: &str = "application/x-ndjson";
 
 /// A line about a download.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -63,14 +67,20 @@ pub(super) async fn pull(Shared(state): Shared<State>, request: Request) -> Resu
     let body = state.body(request).await?;
     let body = Json::new(&body, "");
     fields::apply(PULL_TABLES, &body, &mut StreamConfig::new())?;
-    let name = name_of_registry(&body)?;
     let is_streamed = body.get("stream")?.map_or(Ok(true), |value| value.flag())?;
+    if is_there(&state, named(&body)?)? {
+        let mut frames = Frames::default();
+        frames.line(&Report::success());
+        let content_type = if is_streamed { LINES } else { "application/json" };
+        return Ok(([(header::CONTENT_TYPE, content_type)], frames.take()).into_response());
+    }
+    let name = name_of_registry(&body)?;
     let full = || ApiError::overloaded(format!("{PULLS_AT_ONCE} downloads are running; try again later"), 10);
     let permit = state.pulls().try_acquire_owned().map_err(|_| full())?;
     let mut pull = Pull::start(state, hub, name, permit);
     if is_streamed {
         let lines = stream::unfold(pull, async |mut pull| Some((Ok::<_, MullamaError>(pull.lines().await?), pull)));
-        return Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response());
+        return Ok(([(header::CONTENT_TYPE, LINES)], Body::from_stream(lines)).into_response());
     }
     pull.outcome().await?;
     Ok(axum::Json(Report::success()).into_response())
@@ -84,10 +94,34 @@ pub(super) async fn delete(Shared(state): Shared<State>, request: Request) -> Re
     fields::apply(DELETE_TABLES, &body, &mut StreamConfig::new())?;
     let name = name_of_registry(&body)?;
     let removing = name.clone();
-    blocking(move || hub.remove(&removing)).await?.map_err(public)?;
+    match blocking(move || hub.remove(&removing)).await? {
+        Err(MullamaError::UnknownModel { .. }) => {
+            let spec = state.models().spec(named(&body)?)?;
+            return Err(not_downloaded(&spec.name));
+        }
+        removed => removed.map_err(public)?,
+    };
     // A model in memory goes once its last stream has ended.
     state.models().remove(&name);
     Ok(axum::Json(json!({"status": "success"})).into_response())
+}
+
+/// Whether there is nothing to download: the model is built in, or the server was started with its file.
+fn is_there(state: &State, name: &str) -> Result<bool, ApiError> {
+    if matches!(ModelName::parse(name), Ok(ModelName::Demo)) {
+        return state.models().add(name).map(|()| true);
+    }
+    Ok(state.models().spec(name).is_ok_and(|spec| match spec.source {
+        ModelSource::File(_) | ModelSource::Loaded(_) => true,
+        // A name of the server's own for another model.
+        ModelSource::Named(source) => ModelName::parse(&source).ok() != ModelName::parse(name).ok(),
+    }))
+}
+
+/// The refusal to remove a model that the server has, but did not download.
+fn not_downloaded(name: &str) -> ApiError {
+    let message = format!("{name} was not downloaded by this server, so it cannot be removed");
+    ApiError { field: Some("model".to_owned()), ..ApiError::invalid(message) }
 }
 
 /// The hub, if this client may change which models the server has: it has shown a key, or it is on this machine.
@@ -113,7 +147,10 @@ fn name_of_registry(body: &Json<'_>) -> Result<String, ApiError> {
     let name = named(body)?;
     let refused = |message| Err(ApiError::field("model", message));
     match ModelName::parse(name).map_err(ApiError::from)? {
-        ModelName::Demo => refused("is the built-in model, which cannot be downloaded or removed"),
+        ModelName::Demo => {
+            let message = format!("{name} is built in, so it cannot be removed");
+            Err(ApiError { field: Some("model".to_owned()), ..ApiError::invalid(message) })
+        }
         ModelName::Path(_) => refused("must be the name of a model, not a path"),
         ModelName::Url(_) => refused("must be the name of a model, not an address"),
         ModelName::Registry(registry) if registry.host.is_some() => refused("must not name a host"),
@@ -217,5 +254,6 @@ mod tests {
         for wrong in refused {
             assert!(name(wrong).is_err(), "{wrong}");
         }
+        assert_eq!(name("demo"), Err("demo is built in, so it cannot be removed".to_owned()));
     }
 }

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const LAST_SECOND: u64 = 253_402_300_799;
 
 /// The time in UTC, such as `2026-02-03T04:05:06.000000007Z`.
-pub(super) fn rfc3339(time: SystemTime) -> String {
+pub(crate) fn rfc3339(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = since.as_secs().min(LAST_SECOND);
     let (year, month, day) = civil(seconds / 86400);

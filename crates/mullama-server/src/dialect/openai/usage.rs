@@ -58,7 +58,7 @@ impl TimingsBody {
         let (usage, timings) = (progress.usage, progress.timings);
         let prompt_n = usage.prompt_tokens.saturating_sub(usage.cached_tokens);
         let ratio = |a: f64, b: f64| if b > 0.0 { a / b } else { 0.0 };
-        let (prompt, predicted) = (timings.prefill.as_secs_f64() * 1e3, timings.decode.as_secs_f64() * 1e3);
+        let (prompt, predicted) = (timings.prefill.as_secs_f64() * 1e3, progress.decoding().as_secs_f64() * 1e3);
         Self {
             cache_n: usage.cached_tokens,
             prompt_n,
