@@ -55,7 +55,7 @@ NATIVE_SOURCES := Cargo.toml Cargo.lock .cargo/config.toml pyproject.toml $(wild
 # The server that tests and pages pull models from.
 HUB_SERVER := target/release/mullama-hub-server
 
-# The package for Node.js is built and tested where Node.js 20 or newer is installed, and left out elsewhere.
+# The package for Node.js is built and tested where Node.js 20 or newer and npm are installed, and left out elsewhere.
 NODE ?= node
 HAS_NODE := $(shell command -v npm >/dev/null && $(NODE) -p '+process.versions.node.split(".")[0] >= 20 ? "yes" : ""' 2>/dev/null)
 NODE_SOURCES := node/package.json node/package-lock.json node/tsconfig.json $(wildcard node/src/*.ts node/scripts/*.mjs)
@@ -72,6 +72,7 @@ demo: install
 	@$(if $(HAS_NODE),cd node && $(NODE) scripts/demo.mjs "Write a poem:")
 
 test: format-check lint rust-test python-test $(if $(HAS_NODE),node-test) docs
+	@$(if $(HAS_NODE),:,echo "Node.js 20 or newer and npm are not installed: the package for Node.js was not tested")
 
 quick: install format-check $(HUB_SERVER)
 	cargo test $(CARGO_FLAGS) --package mullama --lib --test engine --test gguf
@@ -146,6 +147,8 @@ bench: install $(SHAPE)
 	$(BIN)/python benches/python_streams.py $(DEMO)
 	$(BENCH) ratios -- $(SHAPE) --tokens 48 --pairs 5
 	$(BIN)/python benches/python_streams.py $(SHAPE) --tokens 48 --pairs 5
+	$(if $(HAS_NODE),$(NODE) benches/node_streams.mjs $(DEMO))
+	$(if $(HAS_NODE),$(NODE) benches/node_streams.mjs $(SHAPE) --tokens 48 --pairs 5 --abandoned 0)
 
 soak: install
 	$(BENCH) soak -- --seconds 600 $(DEMO)
@@ -160,9 +163,10 @@ dist: install
 
 RELEASE := PYTHONPATH=tools:build_backend $(BIN)/python -m release
 
-release: .venv/tools
+release: .venv/tools $(if $(HAS_NODE),node/node_modules/.package-lock.json)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(RELEASE).build dist/release
 	$(RELEASE).check dist/release
+	$(if $(HAS_NODE),NODE="$(NODE)" $(RELEASE).node dist/release)
 
 LLAMA_CPP_CRATE = llama-cpp-sys-2-$(shell sed -nE 's/^llama-cpp-sys-2 = .*version = "=([^"]+)".*/\1/p' Cargo.toml)
 LLAMA_CPP = $(lastword $(wildcard $(HOME)/.cargo/registry/src/*/$(LLAMA_CPP_CRATE)/llama.cpp))
@@ -174,7 +178,8 @@ vulkan: release
 	$(RELEASE).check_plugin dist/release
 
 clean:
-	rm -rf .venv target dist site python/mullama/_build.py python/mullama/*.so node/node_modules node/dist node/native
+	rm -rf .venv target dist site python/mullama/_build.py python/mullama/*.so node/node_modules node/dist node/native node/out \
+		node/portable
 
 .venv/installed-$(MODE): .venv/tools $(NATIVE_SOURCES)
 	@command -v cargo >/dev/null || { echo "cargo is missing: install the stable Rust toolchain with rustup" >&2; exit 1; }
@@ -183,8 +188,13 @@ clean:
 	@rm -f .venv/installed-*
 	@touch $@
 
+# What npm has in its cache needs no network. Otherwise a registry that does not answer must not hang the build.
+NPM_CI := npm ci --no-audit --no-fund --loglevel=error
+NPM_LIMITS := --fetch-retries=1 --fetch-retry-mintimeout=1000 --fetch-retry-maxtimeout=2000 --fetch-timeout=30000
+
 node/node_modules/.package-lock.json: node/package-lock.json
-	cd node && npm ci --no-audit --no-fund --silent
+	@cd node && { $(NPM_CI) --offline >/dev/null 2>&1 || $(NPM_CI) $(NPM_LIMITS); } || { echo "npm cannot install what the \
+	package for Node.js is built with; make NODE=none leaves the package out" >&2; exit 1; }
 	@touch $@
 
 node/native/installed-$(MODE): $(NATIVE_SOURCES) $(NODE_SOURCES) node/node_modules/.package-lock.json

@@ -3,12 +3,13 @@
 //     node benches/node_streams.mjs MODEL [--tokens 200] [--pairs 11] [--threads 2] [--abandoned 10000] [--peer FOLDER]
 //
 // The bare loop runs in a process of its own (`cargo bench … --bench ratios -- MODEL --raw`), a run for each line that it is
-// sent, so that the two take turns. Ratios are of medians.
+// sent, so that the two take turns. Ratios are of medians. `--abandoned 0` leaves the abandoned streams out.
 import { execFileSync, spawn } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { join, resolve } from 'node:path';
-import { monitorEventLoopDelay, performance } from 'node:perf_hooks';
-import { pathToFileURL } from 'node:url';
+import { performance } from 'node:perf_hooks';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 
 import { Context, Model } from '../node/dist/index.mjs';
@@ -34,7 +35,8 @@ const settings = { maxTokens: tokens, ignoreEos: true, seed: 1, timeoutMs: null 
 /** The bare loop: is sent a number of streams, and answers with tokens a second. */
 function rawLoop() {
   const build = ['bench', '--profile', 'release', '-p', 'mullama', '--bench', 'ratios', '--no-run', '--message-format=json'];
-  const built = execFileSync('cargo', build, { encoding: 'utf8', maxBuffer: 2 ** 28, stdio: ['ignore', 'pipe', 'ignore'] });
+  const cwd = fileURLToPath(new URL('..', import.meta.url));
+  const built = execFileSync('cargo', build, { cwd, encoding: 'utf8', maxBuffer: 2 ** 28, stdio: ['ignore', 'pipe', 'ignore'] });
   const artifacts = built.split('\n').filter((line) => line.startsWith('{')).map((line) => JSON.parse(line));
   const { executable } = artifacts.find(({ target, executable }) => target?.name === 'ratios' && executable);
   const child = spawn(executable, [path, '--raw', '--tokens', `${tokens}`, '--threads', `${threads}`], { stdio: ['pipe', 'pipe', 'inherit'] });
@@ -89,9 +91,10 @@ async function row(name, mine, other) {
 
 /** Microseconds for a token that is buffered. */
 async function buffered() {
-  const count = Math.min(400, context.contextLen - 64);
+  const count = Math.min(2 * tokens, context.contextLen - 64);
+  const end = performance.now() + 20_000;
   const times = [];
-  for (let round = 0; round < 12; round++) {
+  for (let round = 0; round < 30 && (round < 3 || performance.now() < end); round++) {
     const stream = context.generateStream(PROMPT, { ...settings, maxTokens: count, bufferSize: count });
     while (stream.buffered < count) await new Promise((resolve) => setTimeout(resolve, 5));
     const began = performance.now();
@@ -99,17 +102,37 @@ async function buffered() {
     times.push(((performance.now() - began) * 1000) / (count - 1));
     stream.close();
   }
-  return median(times.slice(2));
+  // The first ones are compiled meanwhile.
+  return median(times.slice(Math.floor(times.length / 3)));
 }
 
-/** Milliseconds that a heartbeat of 5 ms is late beside so many streams: median and 99th percentile. */
-async function lag(streams) {
-  const delay = monitorEventLoopDelay({ resolution: 5 });
-  delay.enable();
-  if (streams > 0) await ours(streams);
-  else await new Promise((resolve) => setTimeout(resolve, 2000));
-  delay.disable();
-  return [50, 99].map((percentile) => (delay.percentile(percentile) / 1e6 - 5).toFixed(1)).join(' and ');
+/** How long the main thread was ready to run and had no core, in milliseconds (Linux). */
+function waitedForCore() {
+  return existsSync('/proc/self/schedstat') ? Number(readFileSync('/proc/self/schedstat', 'utf8').split(' ')[1]) / 1e6 : 0;
+}
+
+const HEARTBEAT = 5;
+
+/** How late a heartbeat is while so many streams are read again and again: in all, and without the waits for a core. */
+async function heartbeat(streams, seconds = 6) {
+  const [late, own] = [[], []];
+  let [last, waited] = [performance.now(), waitedForCore()];
+  const timer = setInterval(() => {
+    const [now, wait] = [performance.now(), waitedForCore()];
+    late.push(now - last - HEARTBEAT);
+    own.push(now - last - HEARTBEAT - (wait - waited));
+    [last, waited] = [now, wait];
+  }, HEARTBEAT);
+  for (const end = performance.now() + seconds * 1000; performance.now() < end; ) {
+    if (streams > 0) await ours(streams);
+    else await new Promise((resolve) => setTimeout(resolve, 500));
+  }
+  clearInterval(timer);
+  const percentiles = (numbers) => {
+    const sorted = numbers.sort((a, b) => a - b);
+    return [0.5, 0.99].map((share) => Math.max(0, sorted[Math.floor(sorted.length * share)]).toFixed(1)).join(' / ');
+  };
+  return `${percentiles(late)} (without waits for a core ${percentiles(own)})`;
 }
 
 const raw = rawLoop();
@@ -119,12 +142,13 @@ await row('8 streams / raw batch of 8', () => ours(8), () => raw.run(8));
 if (values.peer !== undefined) await row('`for await` / node-llama-cpp', () => ours(1), await peerOf(values.peer));
 raw.close();
 console.log(`| reading a buffered token (µs) | | ${(await buffered()).toFixed(2)} | |`);
-console.log(`| lag of a 5 ms heartbeat beside 8 streams, without (ms) | | ${await lag(8)} | ${await lag(0)} |`);
+console.log(`| how late a 5 ms heartbeat is beside 8 streams, median / p99 (ms) | | ${await heartbeat(8)} | |`);
+console.log(`| the same without streams | | ${await heartbeat(0)} | |`);
 const resident = () => (process.memoryUsage().rss / 2 ** 20).toFixed(0);
 const before = resident();
 for (let number = 0; number < abandoned; number++) {
   const ids = Array(8).fill((number % 256) + 3);
   for await (const _ of context.generateStream(ids, { ...settings, maxTokens: 5 })) break;
 }
-console.log(`| memory before and after ${abandoned} abandoned streams (MiB) | | ${before} | ${resident()} |`);
+if (abandoned > 0) console.log(`| memory before and after ${abandoned} abandoned streams (MiB) | | ${before} | ${resident()} |`);
 process.exit();

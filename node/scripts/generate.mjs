@@ -1,9 +1,9 @@
-// Writes src/settings.ts from the core's table of settings. With --check, it only says whether the file is up to date.
+// Writes src/settings.ts and src/codes.ts from the core's tables. With --check, it only says whether they are up to date.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 
 const native = createRequire(import.meta.url)('../native/mullama.node');
-const file = new URL('../src/settings.ts', import.meta.url);
+const src = new URL('../src/', import.meta.url);
 
 const TYPES = [
   [/^(u32|i32|u64|f32)$/, 'number'],
@@ -29,7 +29,7 @@ function field(row) {
 
 const camel = (name) => name.replace(/_([a-z])/g, (_, letter) => letter.toUpperCase());
 
-export function generated() {
+function settings() {
   const rows = JSON.parse(native.streamSettings());
   return `// Written by scripts/generate.mjs from the core's table of settings.
 
@@ -39,10 +39,27 @@ ${rows.map(field).join('')}}
 `;
 }
 
-if (process.argv[1] === new URL(import.meta.url).pathname) {
-  if (!process.argv.includes('--check')) writeFileSync(file, generated());
-  else if (readFileSync(file, 'utf8') !== generated()) {
-    console.error('src/settings.ts does not match the core: run npm run generate');
-    process.exit(1);
-  }
+function codes() {
+  const rows = JSON.parse(native.errorClasses());
+  return `// Written by scripts/generate.mjs from the core's table of errors.
+
+/** The code of each class that the core's errors have. */
+export const CODES = {
+${rows.map(([name, code]) => `  ${name}: '${code}',\n`).join('')}} as const;
+
+/** Codes of errors, the same in every language and over HTTP. */
+export type ErrorCode =
+${rows.map(([, code]) => `  | '${code}'\n`).join('')}  | 'STREAM_BUSY';
+`;
+}
+
+const stale = [['settings.ts', settings()], ['codes.ts', codes()]].filter(([name, text]) => {
+  const file = new URL(name, src);
+  if (!process.argv.includes('--check')) writeFileSync(file, text);
+  else return readFileSync(file, 'utf8') !== text;
+});
+if (stale.length > 0) {
+  const names = stale.map(([name]) => `src/${name}`).join(' and ');
+  console.error(`${names} must be written again, because the core is another: run npm run generate`);
+  process.exit(1);
 }

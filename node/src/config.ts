@@ -1,11 +1,14 @@
+import { isMap } from 'node:util/types';
+
 import { checkNames, encode } from './encode.js';
-import { call, wrongType } from './errors.js';
+import { call, InvalidConfigError, wrongType } from './errors.js';
 import { native, type NativeSettings } from './native.js';
 import type { StreamSettings } from './settings.js';
 
 interface Row {
   name: keyof StreamSettings;
   type: string;
+  range: string | null;
   default: unknown;
 }
 
@@ -33,6 +36,7 @@ export class StreamConfig {
     checkNames('StreamConfig', settings, NAMES);
     // A copy, so that what is checked is what is stored.
     const own: StreamSettings = { ...settings };
+    TABLE.forEach((row) => checkSize(row, own[row.name]));
     const given = encode(own);
     natives.set(this, call(() => native.readSettings(given)));
     for (const name of NAMES) {
@@ -43,9 +47,20 @@ export class StreamConfig {
   }
 }
 
+/** More entries than any setting takes: they are counted, because to convert them would take seconds. */
+const MOST_ENTRIES = 2 ** 17;
+
+function checkSize({ name, range }: Row, value: unknown): void {
+  if (typeof value !== 'object' || value === null || Array.isArray(value) || ArrayBuffer.isView(value)) return;
+  const count = isMap(value) ? value.size : Object.keys(value).length;
+  if (count <= MOST_ENTRIES || range === null) return;
+  const shown = `a list of ${count}`;
+  throw new InvalidConfigError(`${name} is ${shown}, but must be ${range}`, { field: name, value: shown, range });
+}
+
 /** A value that nobody can change later. */
 function frozen(value: unknown): unknown {
-  if (value instanceof Map) return Object.freeze(Object.fromEntries(value));
+  if (isMap(value)) return Object.freeze(Object.fromEntries(value));
   if (ArrayBuffer.isView(value)) return Object.freeze(Array.from(value as unknown as ArrayLike<number>));
   if (Array.isArray(value)) return Object.freeze([...value]);
   return typeof value === 'object' && value !== null ? Object.freeze({ ...value }) : value;
@@ -105,7 +120,7 @@ export interface ContextParams {
 /** Data type of a KV cache. */
 export type KvType = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q5_1' | 'q5_0' | 'q4_1' | 'q4_0' | 'iq4_nl';
 
-const PARAMS = Object.keys(JSON.parse(native.contextDefaults()) as object);
+const PARAMS = (JSON.parse(native.contextSettings()) as { name: string }[]).map(({ name }) => name);
 
 /** The params as JSON, checked. */
 export function checkedParams(params: ContextParams): string {

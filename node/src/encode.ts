@@ -1,6 +1,8 @@
 // Values of a program as JSON for the native module, which checks them. What JSON has no notation for becomes an object
 // with the one field `$`: its kind, and the value as text.
 
+import { isMap, isSet } from 'node:util/types';
+
 import { wrongType } from './errors.js';
 
 /** More items than any setting takes are only counted. */
@@ -30,8 +32,8 @@ function encodeValue(_key: string, value: unknown): unknown {
 
 function encodeObject(value: object | null): unknown {
   if (value === null) return null;
-  if (value instanceof Map) return Object.fromEntries(value);
-  if (value instanceof Set) return special('set', 'a set');
+  if (isMap(value)) return Object.fromEntries(value);
+  if (isSet(value)) return special('set', 'a set');
   const items = ArrayBuffer.isView(value) ? (value as unknown as ArrayLike<number>) : value;
   if (!Array.isArray(items) && !ArrayBuffer.isView(value)) return value;
   const list = items as ArrayLike<unknown>;

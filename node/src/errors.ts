@@ -1,19 +1,7 @@
-import type { Completion } from './completion.js';
+import { isNativeError } from 'node:util/types';
 
-/** Codes of errors, the same in every language and over HTTP. */
-export type ErrorCode =
-  | 'MODEL_NOT_FOUND'
-  | 'DOWNLOAD_ERROR'
-  | 'MODEL_LOAD'
-  | 'INVALID_CONFIG'
-  | 'INVALID_PROMPT'
-  | 'CONTEXT_OVERFLOW'
-  | 'TEMPLATE_ERROR'
-  | 'OVERLOADED'
-  | 'STREAM_TIMEOUT'
-  | 'GENERATION_ERROR'
-  | 'STREAM_BUSY'
-  | 'CLOSED';
+import { CODES, type ErrorCode } from './codes.js';
+import type { Completion } from './completion.js';
 
 type Facts = Record<string, unknown>;
 
@@ -22,7 +10,7 @@ export abstract class MullamaError extends Error {
   /** Stable name of the failure, the same in every language. */
   abstract readonly code: ErrorCode;
   /** What had been generated before the failure, if `generate` or `chat` rejected with it. */
-  completion?: Completion;
+  declare completion?: Completion;
 
   /** @internal */
   constructor(message: string, facts: Facts = {}) {
@@ -34,7 +22,7 @@ export abstract class MullamaError extends Error {
 
 /** There is no file at the path, or no model has the name. */
 export class ModelNotFoundError extends MullamaError {
-  readonly code = 'MODEL_NOT_FOUND';
+  readonly code = CODES.ModelNotFoundError;
   /** The path; null if it is a name that was not found. */
   declare readonly path: string | null;
   /** The name; null if it is a path. */
@@ -45,7 +33,7 @@ export class ModelNotFoundError extends MullamaError {
 
 /** A model could not be downloaded. What has arrived is kept, and the next attempt continues there. */
 export class DownloadError extends MullamaError {
-  readonly code = 'DOWNLOAD_ERROR';
+  readonly code = CODES.DownloadError;
   /** The name of the model. */
   declare readonly modelName: string;
   /** The kind of failure, such as "network", "status", "digest", "disk", "offline" or "cancelled". */
@@ -58,7 +46,7 @@ export class DownloadError extends MullamaError {
 
 /** The file exists, but it cannot be loaded as a model. */
 export class ModelLoadError extends MullamaError {
-  readonly code = 'MODEL_LOAD';
+  readonly code = CODES.ModelLoadError;
   /** The path. */
   declare readonly path: string;
   /** What is wrong, and where in the file. */
@@ -67,7 +55,7 @@ export class ModelLoadError extends MullamaError {
 
 /** The value of a setting is out of range. */
 export class InvalidConfigError extends MullamaError {
-  readonly code = 'INVALID_CONFIG';
+  readonly code = CODES.InvalidConfigError;
   /** Name of the field. */
   declare readonly field: string;
   /** The value that was given, as text. */
@@ -78,7 +66,7 @@ export class InvalidConfigError extends MullamaError {
 
 /** The prompt cannot be processed. */
 export class InvalidPromptError extends MullamaError {
-  readonly code = 'INVALID_PROMPT';
+  readonly code = CODES.InvalidPromptError;
   /** What is wrong with it. */
   declare readonly reason: string;
   /** The token id that is not in the model's vocabulary, if that is the reason. */
@@ -89,7 +77,7 @@ export class InvalidPromptError extends MullamaError {
 
 /** The prompt leaves no room for a generated token. */
 export class ContextOverflowError extends MullamaError {
-  readonly code = 'CONTEXT_OVERFLOW';
+  readonly code = CODES.ContextOverflowError;
   /** Number of tokens in the prompt, including those that the model adds. */
   declare readonly promptTokens: number;
   /** Whether the prompt has at least `promptTokens` tokens: a long text is not tokenized to its end. */
@@ -100,7 +88,7 @@ export class ContextOverflowError extends MullamaError {
 
 /** The model has no chat template, or the template cannot render the messages. */
 export class ChatTemplateError extends MullamaError {
-  readonly code = 'TEMPLATE_ERROR';
+  readonly code = CODES.ChatTemplateError;
   /** What went wrong, or the template's own error message. */
   declare readonly reason: string;
   /** Line of the template, counted from 1; null if there is no template. */
@@ -112,7 +100,7 @@ export class ChatTemplateError extends MullamaError {
  * stream has ended.
  */
 export class OverloadedError extends MullamaError {
-  readonly code = 'OVERLOADED';
+  readonly code = CODES.OverloadedError;
   /**
    * Number of streams at the time of the call that run or wait, or that run, wait or are paused; null if there is too
    * much text.
@@ -127,7 +115,7 @@ export class OverloadedError extends MullamaError {
 
 /** The stream exceeded one of its time limits. All tokens produced before that were delivered first. */
 export class StreamTimeoutError extends MullamaError {
-  readonly code = 'STREAM_TIMEOUT';
+  readonly code = CODES.StreamTimeoutError;
   /** The setting that limits the time: "timeoutMs", "ttftTimeoutMs" or "queueTimeoutMs". */
   declare readonly deadline: string;
   /** Its value, in milliseconds. */
@@ -138,7 +126,7 @@ export class StreamTimeoutError extends MullamaError {
 
 /** The engine could not continue the stream. */
 export class GenerationError extends MullamaError {
-  readonly code = 'GENERATION_ERROR';
+  readonly code = CODES.GenerationError;
   /** The cause, with the last message from llama.cpp. */
   declare readonly reason: string;
 }
@@ -155,12 +143,13 @@ export class StreamBusyError extends MullamaError {
 
 /** The model, context or engine is closed. */
 export class EngineClosedError extends MullamaError {
-  readonly code = 'CLOSED';
+  readonly code = CODES.EngineClosedError;
   /** What is closed: "model", "context" or "engine". */
   declare readonly what: string;
 }
 
-const CLASSES: Record<string, new (message: string, facts: Facts) => Error> = {
+// A class of the core that is missing here does not compile.
+const CLASSES: Record<keyof typeof CODES, new (message: string, facts: Facts) => Error> = {
   ModelNotFoundError,
   DownloadError,
   ModelLoadError,
@@ -176,10 +165,11 @@ const CLASSES: Record<string, new (message: string, facts: Facts) => Error> = {
 
 /** Makes the error of what a native function threw: its message is JSON. */
 export function fromNative(thrown: unknown): unknown {
-  if (!(thrown instanceof Error) || !thrown.message.startsWith('{"class":')) return thrown;
+  // The native module's errors are of the main realm, which is another one where a test runner has made its own.
+  if (!isNativeError(thrown) || !thrown.message.startsWith('{"class":')) return thrown;
   const { class: name, message, facts } = JSON.parse(thrown.message) as { class: string; message: string; facts: Facts };
   if (name === 'TypeError') return wrongType(message);
-  const known = CLASSES[name];
+  const known = CLASSES[name as keyof typeof CODES] as (typeof CLASSES)[keyof typeof CODES] | undefined;
   if (known === undefined) return thrown;
   // The property `name` is that of the class.
   if ('name' in facts) {

@@ -4,6 +4,7 @@ import { notifier, QUICK, run } from './loop.js';
 import { native } from './native.js';
 
 export { AsyncModel, type AsyncModelOptions } from './async-model.js';
+export type { ErrorCode } from './codes.js';
 export { Completion, type FinishReason, type Message, type Timings, type Usage } from './completion.js';
 export { StreamConfig, type ContextParams, type KvType, type Settings } from './config.js';
 export { Context, type ChatStreamOptions, type Stats, type Steps, type StreamOptions } from './context.js';
@@ -21,7 +22,6 @@ export {
   OverloadedError,
   StreamBusyError,
   StreamTimeoutError,
-  type ErrorCode,
 } from './errors.js';
 export { pull, type LocalModel, type PullOptions, type PullProgress } from './hub.js';
 export { Model, type ModelDefaults, type ModelOptions, type TemplateOptions, type TokenizeOptions } from './model.js';

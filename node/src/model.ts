@@ -244,7 +244,8 @@ export class Model {
 
 /** What a program means with the text: a name, or what can only be a path. */
 export function sourceOf(path: string | URL): { name: string; isPath: boolean } {
-  if (path instanceof URL) {
+  // The URL may be of another realm.
+  if (typeof path === 'object' && typeof path?.href === 'string') {
     if (path.protocol === 'file:') return { name: fileURLToPath(path), isPath: true };
     return { name: path.href, isPath: false };
   }

@@ -85,7 +85,8 @@ export interface Native {
   readSettings(json: string): NativeSettings;
   checkContextParams(json: string): void;
   streamSettings(): string;
-  contextDefaults(): string;
+  contextSettings(): string;
+  errorClasses(): string;
   shutdown(): void;
   systemInfo(notifier: NativeNotifier, key: number): NativeJob;
   version(): string;

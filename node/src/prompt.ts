@@ -1,5 +1,7 @@
 // Prompts and messages as the native module takes them.
 
+import { isInt32Array, isUint32Array } from 'node:util/types';
+
 import type { Message } from './completion.js';
 import { isWellFormed, kindOf, loneSurrogate } from './encode.js';
 import { call, wrongType } from './errors.js';
@@ -36,7 +38,7 @@ export function promptOf(model: NativeModel, prompt: Prompt, longest: number): N
 }
 
 function isIds(prompt: unknown): prompt is Int32Array | Uint32Array {
-  return prompt instanceof Int32Array || prompt instanceof Uint32Array;
+  return isInt32Array(prompt) || isUint32Array(prompt);
 }
 
 /** Token ids as the native module takes them. */
@@ -91,7 +93,10 @@ function json(chat: object): string | undefined {
     return value;
   };
   try {
-    const text = JSON.stringify(chat, look);
+    const text = JSON.stringify(chat);
+    // A lone surrogate is written as an escape. A text may have those letters itself, so each is looked at then.
+    if (!text.includes('\\ud')) return text;
+    JSON.stringify(chat, look);
     return wellFormed ? text : undefined;
   } catch (error) {
     if (error instanceof RangeError) throw wrongType('messages, tools and variables must not be nested that deeply');

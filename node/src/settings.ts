@@ -47,7 +47,7 @@ export interface StreamSettings {
   /** Exponent that maps entropy to temperature within `dynatempRange`. Range: 0.0 to 3.4e38. Default: `1`. */
   dynatempExponent?: number | undefined;
   /** Keep only tokens whose logit is within this many standard deviations of the highest; 0.0 is off. Range: 0.0 to 3.4e38. Default: `0`. */
-  topN_sigma?: number | undefined;
+  topNSigma?: number | undefined;
   /** Seed of the sampler. `null` chooses one at random, which the stream reports. Range: null or 0 to 4294967294. Default: `null`. */
   seed?: number | null | undefined;
   /** Make the text independent of other streams and cached prefixes; slower, with separate KV cells. Default: `false`. */

@@ -2,6 +2,7 @@
 import { setImmediate } from 'node:timers';
 
 import { Completion, type FinishReason, type Timings, type Usage } from './completion.js';
+import { checkCallable } from './encode.js';
 import { call, fromNative, StreamBusyError, wrongType } from './errors.js';
 import { hold, newKey, notifier, release, stopWaiting, wait } from './loop.js';
 import { native, type NativeContext, type NativeItem, type NativePrompt, type NativeSettings, type NativeStream } from './native.js';
@@ -289,6 +290,7 @@ export class TokenStream implements AsyncIterableIterator<Token> {
   toReadableStream(): ReadableStream<Token>;
   toReadableStream<T>(map: (token: Token) => T): ReadableStream<T>;
   toReadableStream<T>(map?: (token: Token) => T): ReadableStream<T | Token> {
+    checkCallable('map', map);
     return new ReadableStream<T | Token>(
       {
         pull: async (controller) => {

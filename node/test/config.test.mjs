@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -24,6 +25,29 @@ test('a config has every setting of the core, with its default', () => {
   assert.equal(config.topP, 0.9);
   const again = new StreamConfig(JSON.parse(JSON.stringify(config)));
   assert.deepEqual(again, config);
+});
+
+/** The fields of an interface with their comments, as TypeScript has them. */
+function declared(name) {
+  const types = readFileSync(new URL('../dist/config.d.ts', import.meta.url), 'utf8');
+  const [, body] = new RegExp(`^export interface ${name} \\{$(.*?)^\\}`, 'ms').exec(types);
+  const fields = body.matchAll(/\/\*\*((?:[^*]|\*(?!\/))*)\*\/\s*(\w+)\?: (.*);/g);
+  return Object.fromEntries([...fields].map(([, about, field, type]) => [field, { about, type }]));
+}
+
+test('TypeScript knows every setting of an engine, and its values', () => {
+  const rows = JSON.parse(native.contextSettings());
+  const fields = declared('ContextParams');
+  assert.deepEqual(Object.keys(fields), rows.map(({ name }) => name));
+  const types = readFileSync(new URL('../dist/config.d.ts', import.meta.url), 'utf8');
+  for (const { name, range, names } of rows) {
+    const { about, type } = fields[name];
+    const stated = / (\d+) to (\d+)/.exec(about);
+    if (stated !== null) assert.deepEqual(stated.slice(1).map(Number), range, name);
+    if (names === null) continue;
+    const union = type.startsWith('KvType') ? /export type KvType = (.*);/.exec(types)[1] : type;
+    assert.deepEqual([...union.matchAll(/'(\w+)'/g)].map(([, each]) => each), names, name);
+  }
 });
 
 test('every setting refuses a value of a wrong type by its name', () => {
@@ -80,6 +104,12 @@ test('lists and texts have bounds', () => {
   assert.throws(() => new StreamConfig({ stopSequences: ['\ud800'] }), { field: 'stopSequences' });
   assert.throws(() => new StreamConfig({ stopSequences: [''] }), { field: 'stopSequences' });
   assert.throws(() => new StreamConfig({ logitBias: { x: 1 } }), TypeError);
+  const entries = Array.from({ length: 200_000 }, (_, id) => [id, 1]);
+  for (const logitBias of [Object.fromEntries(entries.slice(0, 70_000)), Object.fromEntries(entries), new Map(entries)]) {
+    const count = logitBias.size ?? Object.keys(logitBias).length;
+    const expected = { field: 'logitBias', value: `a list of ${count}`, range: 'at most 65536 tokens' };
+    assert.throws(() => new StreamConfig({ logitBias }), { name: 'InvalidConfigError', ...expected });
+  }
 });
 
 test('an unknown name is refused, with the name that was meant', () => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -111,6 +112,13 @@ const RAISED = {
   ],
 };
 
+/** The facts that TypeScript knows for a class. */
+function declared(name) {
+  const types = readFileSync(new URL('../dist/errors.d.ts', import.meta.url), 'utf8');
+  const [, body] = new RegExp(`^export declare class ${name} .*?\\{$(.*?)^\\}`, 'ms').exec(types);
+  return [...body.matchAll(/^ {4}readonly (\w+):/gm)].map(([, fact]) => fact).filter((fact) => fact !== 'code');
+}
+
 for (const [code, [name, raise, facts]] of Object.entries(RAISED)) {
   test(`${code} is raised for real, as ${name} with its facts`, { timeout: 60_000 }, async () => {
     const error = await failure(raise);
@@ -118,6 +126,8 @@ for (const [code, [name, raise, facts]] of Object.entries(RAISED)) {
     assert.deepEqual([error.code, error.name], [code, name]);
     assert.ok(error.message.length > 10);
     for (const [fact, value] of Object.entries(facts)) assert.deepEqual(error[fact], value, fact);
+    const own = Object.keys(error).filter((property) => property !== 'code');
+    assert.deepEqual(own.sort(), declared(name).sort(), 'TypeScript declares the facts that the core has');
     assert.doesNotMatch(error.message, /\b[a-z]+_[a-z]+\b(?!\.gguf)/, 'names are those of JavaScript');
   });
 }
@@ -133,9 +143,14 @@ test('a call is refused while maxPaused streams are paused', { timeout: 60_000 }
   assert.doesNotMatch(error.message, /max_paused/);
 });
 
-test('every class of errors is raised by a test', () => {
+test('every class and every code of the core is raised by a test', () => {
   const classes = Object.keys(mullama).filter((name) => name.endsWith('Error') && name !== 'MullamaError');
-  assert.deepEqual(classes.sort(), Object.values(RAISED).map(([name]) => name).sort());
+  const raised = Object.entries(RAISED).map(([code, [name]]) => [name, code]);
+  assert.deepEqual(classes.sort(), raised.map(([name]) => name).sort());
+  const { errorClasses } = createRequire(import.meta.url)('../native/mullama.node');
+  // Only a frontend knows that a second reader has come.
+  const core = [...JSON.parse(errorClasses()), ['StreamBusyError', 'STREAM_BUSY']];
+  assert.deepEqual(core.sort(), raised.sort());
 });
 
 test('what was generated before a failure is in the error of generate', async () => {

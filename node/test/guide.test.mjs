@@ -3,8 +3,8 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-import { blocks, port, run, start } from './pages.mjs';
-import { ended, until } from './support.mjs';
+import { blocks, OBSERVED, port, run, start, unfinished } from './pages.mjs';
+import { ended } from './support.mjs';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const EXAMPLES = `${ROOT}/examples/node`;
@@ -32,19 +32,6 @@ test('there is an example for each framework', () => {
   for (const name of readdirSync(EXAMPLES)) assert.ok(readFileSync(`${EXAMPLES}/${name}`, 'utf8').split('\n').length <= 41, name);
 });
 
-/** Adds a way to ask the program how many streams it has. */
-const UNFINISHED = `
-process.on('SIGUSR2', () => process.stdout.write('UNFINISHED ' + globalThis.unfinished() + '\\n'));
-import { Context } from 'mullama';
-const open = Context.prototype.generateStream;
-Context.prototype.generateStream = function (...args) {
-  globalThis.unfinished = () => this.unfinished;
-  // Long enough that only a client that leaves ends it.
-  const [prompt, settings, options] = args;
-  return open.call(this, prompt, { ...settings, ignoreEos: true, maxTokens: 100000, timeoutMs: 0 }, options);
-};
-`;
-
 const REQUESTS = {
   'http.mjs': ['/?prompt=Hello', {}],
   'express.mjs': ['/generate', { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{"prompt": "Hello"}' }],
@@ -53,10 +40,9 @@ const REQUESTS = {
 
 for (const [name, [path, request]] of Object.entries(REQUESTS)) {
   test(`${name} streams events, and a client that leaves halfway frees its slot`, { timeout: 60_000 }, async (t) => {
-    const child = start(readFileSync(`${EXAMPLES}/${name}`, 'utf8'), UNFINISHED);
+    const child = start(readFileSync(`${EXAMPLES}/${name}`, 'utf8'), OBSERVED);
     t.after(() => child.kill());
-    let out = '';
-    child.stdout.setEncoding('utf8').on('data', (text) => (out += text));
+    const asked = unfinished(child);
     const leaving = new AbortController();
     const response = await fetch(`http://127.0.0.1:${await port(child)}${path}`, { ...request, signal: leaving.signal });
     assert.match(response.headers.get('content-type'), /^text\/event-stream/);
@@ -64,12 +50,6 @@ for (const [name, [path, request]] of Object.entries(REQUESTS)) {
     let events = '';
     while (events.split('\n\n').length < 10) events += (await reader.read()).value;
     assert.match(events, /^(data: \{"text":".*"\}\n\n)+/);
-    const asked = async () => {
-      out = '';
-      child.kill('SIGUSR2');
-      await until(() => /UNFINISHED \d+\n/.test(out), 'an answer');
-      return Number(/UNFINISHED (\d+)/.exec(out)[1]);
-    };
     assert.equal(await asked(), 1);
     leaving.abort();
     await assert.rejects(async () => {

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import { collect, context, ENDLESS, PROMPT, until } from './support.mjs';
 
-// Numbers for a machine that does something else as well; the release checks set more.
+// Numbers for a machine that does something else as well; .ci/run sets more.
 const SECONDS = Number(process.env.MULLAMA_TEST_SECONDS ?? 10);
 const ABANDONED = Number(process.env.MULLAMA_TEST_ABANDONED ?? 2000);
 

@@ -5,7 +5,7 @@ import { mkdtempSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { DEMO, ended, ROOT } from './support.mjs';
+import { DEMO, ended, ROOT, until } from './support.mjs';
 
 /** The blocks of a page in one language, in order. */
 export function blocks(page, language = 'javascript') {
@@ -35,6 +35,30 @@ net.Server.prototype.listen = function (...args) {
   return listen.call(this, own, ...args.slice(1));
 };
 `;
+
+/** A prelude with which a program can be asked how many streams it has, all of which go on until somebody ends them. */
+export const OBSERVED = `
+import { Context } from 'mullama';
+process.on('SIGUSR2', () => process.stdout.write('UNFINISHED ' + globalThis.unfinished() + '\\n'));
+const open = Context.prototype.generateStream;
+Context.prototype.generateStream = function (prompt, settings, options) {
+  globalThis.unfinished = () => this.unfinished;
+  const own = typeof settings === 'number' ? {} : settings;
+  return open.call(this, prompt, { ...own, ignoreEos: true, maxTokens: 100000, timeoutMs: 0 }, options);
+};
+`;
+
+/** A function that asks such a program. */
+export function unfinished(child) {
+  let out = '';
+  child.stdout.setEncoding('utf8').on('data', (text) => (out += text));
+  return async () => {
+    out = '';
+    child.kill('SIGUSR2');
+    await until(() => /UNFINISHED \d+\n/.test(out), 'an answer');
+    return Number(/UNFINISHED (\d+)/.exec(out)[1]);
+  };
+}
 
 /** Starts a program. `prelude` runs before it, as a module of its own. */
 export function start(code, prelude = '') {

@@ -1,6 +1,7 @@
 //! Every error of the core as JavaScript gets it: a code, and the rest as JSON, of which the package makes its own error.
 
 use mullama::{Fact, MullamaError as E, StreamFailure};
+use napi_derive::napi;
 use serde_json::{Map, Value, json};
 
 use crate::value::camel_case;
@@ -16,6 +17,12 @@ pub(crate) fn failure(error: E) -> Failure {
     let facts: Map<String, Value> = error.facts().into_iter().map(|(name, fact)| fact_of(name, fact)).collect();
     let whole = json!({ "class": error.class(), "message": message(&error), "facts": facts });
     Failure::new(error.code().to_owned(), whole.to_string())
+}
+
+/// The core's classes of errors with their codes, as JSON.
+#[napi]
+pub(crate) fn error_classes() -> String {
+    json!(E::CLASSES).to_string()
 }
 
 /// A `TypeError` with this message.

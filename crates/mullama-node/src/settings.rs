@@ -1,6 +1,8 @@
 //! The tables of settings, read from JavaScript by the names that their fields have there.
 
-use mullama::{ContextParams, DynamicValue, Field, FlashAttn, KvType, ModelOptions, Setting, StreamConfig};
+use std::collections::HashMap;
+
+use mullama::{ContextParams, DynamicValue, Field, FlashAttn, KvType, Limits, ModelOptions, Setting, StreamConfig};
 use napi_derive::napi;
 use serde::Serialize;
 use serde_json::{Map, Value as Json, json};
@@ -84,39 +86,27 @@ macro_rules! range_in_words {
 
 mullama::stream_config_table!(table);
 
-/// The defaults of the settings of engines by name, as JSON.
+/// The core's table of settings of engines as JSON: name of each, and the numbers or names that it may be.
 #[napi]
-pub(crate) fn context_defaults() -> String {
-    let defaults = default_params().into_iter();
-    Json::Object(defaults.map(|(name, value)| (camel_case(&name), value)).collect()).to_string()
+pub(crate) fn context_settings() -> String {
+    let limits: HashMap<&str, Limits> = ContextParams::limits().into_iter().collect();
+    let rows = ContextParams::FIELDS.iter().map(|name| {
+        let range = limits.get(name).and_then(|limits| match limits {
+            Limits::Numbers(least, most) => Some([*least, *most]),
+            Limits::Items(_) => None,
+        });
+        json!({ "name": camel_case(name), "range": range, "names": names_of(name) })
+    });
+    Json::Array(rows.collect()).to_string()
 }
 
-/// The defaults under the core's names. A field that is missing here does not compile.
-fn default_params() -> Map<String, Json> {
-    let ContextParams {
-        n_ctx,
-        n_parallel,
-        kv_cells,
-        n_batch,
-        n_ubatch,
-        n_threads,
-        n_threads_batch,
-        flash_attn,
-        type_k,
-        type_v,
-        prefix_cache_bytes,
-        max_queue,
-        max_paused,
-    } = ContextParams::default();
-    let named = |format| KvType::NAMED.into_iter().find(|(_, known)| *known == format).map(|(name, _)| name);
-    let flash_attn = FlashAttn::NAMED.into_iter().find(|(_, known)| *known == flash_attn).map(|(name, _)| name);
-    let fields = json!({
-        "n_ctx": n_ctx, "n_parallel": n_parallel, "kv_cells": kv_cells, "n_batch": n_batch, "n_ubatch": n_ubatch,
-        "n_threads": n_threads, "n_threads_batch": n_threads_batch, "flash_attn": flash_attn, "type_k": named(type_k),
-        "type_v": named(type_v), "prefix_cache_bytes": prefix_cache_bytes, "max_queue": max_queue,
-        "max_paused": max_paused,
-    });
-    if let Json::Object(fields) = fields { fields } else { Map::new() }
+/// The values of a setting that has names for them.
+fn names_of(field: &str) -> Option<Vec<&'static str>> {
+    match field {
+        "flash_attn" => Some(FlashAttn::NAMED.into_iter().map(|(name, _)| name).collect()),
+        "type_k" | "type_v" => Some(KvType::NAMED.into_iter().map(|(name, _)| name).collect()),
+        _ => None,
+    }
 }
 
 /// Refuses the first setting of an engine that is wrong.
@@ -127,11 +117,13 @@ pub(crate) fn check_context_params(json: String) -> Result<(), Failure> {
 
 /// Reads settings of an engine: JSON with the fields that are given.
 pub(crate) fn context_params(json: &str) -> Result<ContextParams, Failure> {
-    let (given, defaults) = (fields(json)?, default_params());
-    let params = ContextParams::read(|name| {
-        let value = given.get(&camel_case(name)).or_else(|| defaults.get(name));
-        Ok::<_, Failure>(Value::Json(value.unwrap_or(&Json::Null)))
-    })?;
+    let given = fields(json)?;
+    let mut params = ContextParams::default();
+    for name in ContextParams::FIELDS {
+        if let Some(value) = given.get(&camel_case(name)) {
+            params.set(name, &Value::Json(value))?;
+        }
+    }
     params.validate().map_err(failure)?;
     Ok(params)
 }
@@ -141,18 +133,21 @@ pub(crate) fn model_options(json: &str) -> Result<ModelOptions, Failure> {
     let given = fields(json)?;
     let mut options = ModelOptions::default();
     let field = |name| Field::new(name, |_| Some("-2147483648 to 2147483647"));
-    let value = |name: &str| given.get(name).map(Value::Json).filter(|value| !value.is_none());
-    if let Some(layers) = value("nGpuLayers") {
-        options.n_gpu_layers = Setting::take(&layers, field("n_gpu_layers"))?;
+    // A new option does not compile until it has a line here.
+    let ModelOptions { n_gpu_layers, use_mmap, use_mlock, check_tensors, vocab_only } = &mut options;
+    let value = |name: &str| given.get(&camel_case(name)).map(Value::Json).filter(|value| !value.is_none());
+    if let Some(layers) = value("n_gpu_layers") {
+        *n_gpu_layers = Setting::take(&layers, field("n_gpu_layers"))?;
     }
-    for (name, called, flag) in [
-        ("useMmap", "use_mmap", &mut options.use_mmap),
-        ("useMlock", "use_mlock", &mut options.use_mlock),
-        ("checkTensors", "check_tensors", &mut options.check_tensors),
-        ("vocabOnly", "vocab_only", &mut options.vocab_only),
-    ] {
+    let flags = [
+        ("use_mmap", use_mmap),
+        ("use_mlock", use_mlock),
+        ("check_tensors", check_tensors),
+        ("vocab_only", vocab_only),
+    ];
+    for (name, flag) in flags {
         if let Some(given) = value(name) {
-            *flag = Setting::take(&given, field(called))?;
+            *flag = Setting::take(&given, field(name))?;
         }
     }
     Ok(options)

@@ -156,13 +156,11 @@ pub(crate) fn camel_case(name: &str) -> String {
     let mut last = ' ';
     while let Some(letter) = letters.next() {
         let joins = letter == '_' && last.is_ascii_alphanumeric();
-        match letters.peek() {
-            Some(next) if joins && next.is_ascii_lowercase() => {
-                camel.extend(letters.next().map(|next| next.to_ascii_uppercase()));
-            }
-            _ => camel.push(letter),
-        }
-        last = letter;
+        last = match letters.next_if(|next| joins && next.is_ascii_lowercase()) {
+            Some(next) => next.to_ascii_uppercase(),
+            None => letter,
+        };
+        camel.push(last);
     }
     camel
 }

@@ -118,6 +118,18 @@ macro_rules! read_fields {
                 // Without one of the fields this does not build.
                 Ok(Self { $($name),* })
             }
+
+            /// Sets one field from a value of another language. Returns `false` if there is no field of this name.
+            ///
+            /// # Errors
+            /// As [`Setting::take`]. The range is checked by [`validate`](Self::validate).
+            pub fn set<V: DynamicValue>(&mut self, name: &str, value: &V) -> Result<bool, V::Error> {
+                $(if name == stringify!($name) {
+                    self.$name = Setting::take(value, Field::new(stringify!($name), Self::range))?;
+                    return Ok(true);
+                })*
+                Ok(false)
+            }
         }
     };
 }

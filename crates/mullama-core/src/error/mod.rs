@@ -164,47 +164,46 @@ pub enum MullamaError {
     },
 }
 
+/// Classes of errors with their codes, and the variants that belong to each.
+macro_rules! classes {
+    ($($variants:pat => $class:literal, $code:literal;)*) => {
+        impl MullamaError {
+            /// The name of each class with its code.
+            pub const CLASSES: &[(&str, &str)] = &[$(($class, $code)),*];
+
+            /// The name of this error's class, in the languages that have classes.
+            pub const fn class(&self) -> &'static str {
+                match self {
+                    $($variants => $class),*
+                }
+            }
+
+            /// The stable code of this error, the same in every language.
+            pub const fn code(&self) -> &'static str {
+                match self {
+                    $($variants => $code),*
+                }
+            }
+        }
+    };
+}
+
+classes! {
+    Self::ModelNotFound { .. } | Self::UnknownModel { .. } => "ModelNotFoundError", "MODEL_NOT_FOUND";
+    Self::Download { .. } => "DownloadError", "DOWNLOAD_ERROR";
+    Self::ModelLoad { .. } => "ModelLoadError", "MODEL_LOAD";
+    Self::InvalidConfig { .. } => "InvalidConfigError", "INVALID_CONFIG";
+    Self::InvalidPrompt(_) => "InvalidPromptError", "INVALID_PROMPT";
+    Self::ContextOverflow { .. } => "ContextOverflowError", "CONTEXT_OVERFLOW";
+    Self::ChatTemplate(_) => "ChatTemplateError", "TEMPLATE_ERROR";
+    Self::Overloaded { .. } | Self::PausedOverloaded { .. } | Self::Displaced { .. } | Self::PromptsOverloaded { .. } =>
+        "OverloadedError", "OVERLOADED";
+    Self::StreamTimeout { .. } => "StreamTimeoutError", "STREAM_TIMEOUT";
+    Self::StreamingError(_) => "GenerationError", "GENERATION_ERROR";
+    Self::Closed { .. } => "EngineClosedError", "CLOSED";
+}
+
 impl MullamaError {
-    /// The name of this error's class, in the languages that have classes.
-    pub const fn class(&self) -> &'static str {
-        match self {
-            Self::ModelNotFound { .. } | Self::UnknownModel { .. } => "ModelNotFoundError",
-            Self::Download { .. } => "DownloadError",
-            Self::ModelLoad { .. } => "ModelLoadError",
-            Self::InvalidConfig { .. } => "InvalidConfigError",
-            Self::InvalidPrompt(_) => "InvalidPromptError",
-            Self::ChatTemplate(_) => "ChatTemplateError",
-            Self::ContextOverflow { .. } => "ContextOverflowError",
-            Self::Overloaded { .. }
-            | Self::PausedOverloaded { .. }
-            | Self::Displaced { .. }
-            | Self::PromptsOverloaded { .. } => "OverloadedError",
-            Self::StreamTimeout { .. } => "StreamTimeoutError",
-            Self::StreamingError(_) => "GenerationError",
-            Self::Closed { .. } => "EngineClosedError",
-        }
-    }
-
-    /// The stable code of this error, the same in every language.
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::ModelNotFound { .. } | Self::UnknownModel { .. } => "MODEL_NOT_FOUND",
-            Self::Download { .. } => "DOWNLOAD_ERROR",
-            Self::ModelLoad { .. } => "MODEL_LOAD",
-            Self::InvalidConfig { .. } => "INVALID_CONFIG",
-            Self::InvalidPrompt(_) => "INVALID_PROMPT",
-            Self::ChatTemplate(_) => "TEMPLATE_ERROR",
-            Self::ContextOverflow { .. } => "CONTEXT_OVERFLOW",
-            Self::Overloaded { .. }
-            | Self::PausedOverloaded { .. }
-            | Self::Displaced { .. }
-            | Self::PromptsOverloaded { .. } => "OVERLOADED",
-            Self::StreamTimeout { .. } => "STREAM_TIMEOUT",
-            Self::StreamingError(_) => "GENERATION_ERROR",
-            Self::Closed { .. } => "CLOSED",
-        }
-    }
-
     /// The system refused a thread with the default stack size.
     pub fn no_thread(source: std::io::Error) -> Self {
         let error = mullama_ffi::Error::ThreadSpawn { stack_bytes: DEFAULT_STACK_BYTES, source: Arc::new(source) };
