@@ -13,6 +13,7 @@
 #   make soak       ten minutes of random readers on the demo model
 #   make dist       a wheel and a source archive in dist/
 #   make release    a wheel for every x86-64 machine in dist/release/, tried on several processors; needs qemu-user
+#   make reproduce  the same wheel once more, from a copy in another folder: it must be the same bytes
 #   make vulkan     the plug-in for Vulkan in dist/release/, tried on Mesa's software device; needs Vulkan's packages
 #   make clean      removes .venv and everything compiled
 #
@@ -60,10 +61,10 @@ NODE ?= node
 HAS_NODE := $(shell command -v npm >/dev/null && $(NODE) -p '+process.versions.node.split(".")[0] >= 20 ? "yes" : ""' 2>/dev/null)
 NODE_SOURCES := node/package.json node/package-lock.json node/tsconfig.json $(wildcard node/src/*.ts node/scripts/*.mjs)
 
-.PHONY: help install demo test quick format-check lint rust-test python-test node-test docs fuzz deny fmt bench soak dist release vulkan clean
+.PHONY: help install demo test quick format-check lint rust-test python-test node-test docs fuzz deny fmt bench soak dist release reproduce vulkan clean
 
 help:
-	@sed -n '3,18s/^#  //p' Makefile
+	@sed -n '3,19s/^#  //p' Makefile
 
 install: .venv/installed-$(MODE) $(if $(HAS_NODE),node/native/installed-$(MODE))
 
@@ -167,6 +168,9 @@ release: .venv/tools $(if $(HAS_NODE),node/node_modules/.package-lock.json)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(RELEASE).build dist/release
 	$(RELEASE).check dist/release
 	$(if $(HAS_NODE),NODE="$(NODE)" $(RELEASE).node dist/release)
+
+reproduce: release
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(RELEASE).reproduce dist/release
 
 LLAMA_CPP_CRATE = llama-cpp-sys-2-$(shell sed -nE 's/^llama-cpp-sys-2 = .*version = "=([^"]+)".*/\1/p' Cargo.toml)
 LLAMA_CPP = $(lastword $(wildcard $(HOME)/.cargo/registry/src/*/$(LLAMA_CPP_CRATE)/llama.cpp))

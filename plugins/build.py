@@ -3,31 +3,34 @@
     python3 plugins/build.py vulkan --llama-cpp SOURCES --libraries mullama/lib --out dist
     python3 plugins/build.py cuda --llama-cpp SOURCES --libraries mullama/lib --out dist --architectures 80;90
 
-It needs CMake, a C++ compiler, binutils and the compiler of the backend, but neither Rust nor a network. SOURCES is the
-folder `llama.cpp` of the llama-cpp-sys-2 that mullama pins. `--libraries` is the folder `lib` of the mullama that it is
-for, whose build id it gets: mullama refuses every other.
+It needs this checkout, CMake, a C++ compiler, binutils and the compiler of the backend, but neither Rust nor a network.
+SOURCES is the folder `llama.cpp` of the llama-cpp-sys-2 that mullama pins. `--libraries` is the folder `lib` of the
+mullama that it is for, whose build id it gets: mullama refuses every other.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
-import hashlib
 import os
 import re
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 from typing import NoReturn
+
+TOOLS = Path(__file__).resolve().parents[1] / "tools"
+sys.path.insert(0, str(TOOLS))
+
+from release import names, wheels  # noqa: E402  # needs the path above
 
 SECTION = ".mullama.build"  # crates/mullama-ffi reads it
 BASELINE = "-march=x86-64"
 # Everything that decides on the layout of ggml's structures is as in the build of mullama itself.
 OPTIONS = [
     "-DCMAKE_BUILD_TYPE=Release",
-    f"-DCMAKE_C_FLAGS={BASELINE}",
-    f"-DCMAKE_CXX_FLAGS={BASELINE}",
+    f"-DCMAKE_PROJECT_INCLUDE={TOOLS / 'release' / 'libraries.cmake'}",
+    "-DCMAKE_SHARED_LINKER_FLAGS=-Wl,-Bsymbolic,-z,defs",
+    "-DCMAKE_MODULE_LINKER_FLAGS=-Wl,-Bsymbolic,-z,defs",
     "-DCMAKE_BUILD_WITH_INSTALL_RPATH=ON",
     "-DBUILD_SHARED_LIBS=ON",
     "-DGGML_BACKEND_DL=ON",
@@ -90,10 +93,13 @@ def arguments() -> argparse.Namespace:
 
 def backend_options(asked: argparse.Namespace) -> tuple[list[str], list[str]]:
     """What CMake is told about the backend, and what its package requires."""
+    renamed = asked.build.resolve() / "names.h"
+    names.write_header(asked.llama_cpp, renamed)
+    flags = f"{BASELINE} -fvisibility=hidden -ffile-prefix-map={asked.llama_cpp.resolve()}=llama.cpp -include {renamed}"
     if asked.backend == "vulkan":
-        # A later definition of a variable wins.
-        flags = f"{BASELINE} -include {Path(__file__).with_name('vulkan_layer_settings.h').resolve()}"
-        return ["-DGGML_VULKAN=ON", "-DCMAKE_INSTALL_RPATH=$ORIGIN", f"-DCMAKE_CXX_FLAGS={flags}"], []
+        more = f"{flags} -include {Path(__file__).with_name('vulkan_layer_settings.h').resolve()}"
+        options = ["-DGGML_VULKAN=ON", "-DCMAKE_INSTALL_RPATH=$ORIGIN"]
+        return [*options, f"-DCMAKE_C_FLAGS={flags}", f"-DCMAKE_CXX_FLAGS={more}"], []
     stated = subprocess.run(["nvcc", "--version"], capture_output=True, text=True, check=True).stdout
     major = re.search(r"release (\d+)\.", stated)
     if major is None or major[1] not in CUDA:
@@ -101,6 +107,7 @@ def backend_options(asked: argparse.Namespace) -> tuple[list[str], list[str]]:
     requirements, folders = CUDA[major[1]]
     rpath = ":".join(["$ORIGIN", *(f"$ORIGIN/../nvidia/{folder}" for folder in folders)])
     options = ["-DGGML_CUDA=ON", "-DGGML_CUDA_NCCL=OFF", f"-DCMAKE_CUDA_ARCHITECTURES={asked.architectures}"]
+    options += [f"-DCMAKE_C_FLAGS={flags}", f"-DCMAKE_CXX_FLAGS={flags}", f"-DCMAKE_CUDA_FLAGS=-include {renamed}"]
     return [*options, f"-DCMAKE_INSTALL_RPATH={rpath}"], requirements
 
 
@@ -139,30 +146,15 @@ def packed(library: Path, asked: argparse.Namespace, version: str, requirements:
     files = {
         f"{package}/__init__.py": MODULE.format(title=title, library=library.name).encode(),
         f"{package}/{library.name}": library.read_bytes(),
-        f"{about}/METADATA": lines(metadata),
-        f"{about}/WHEEL": lines(wheel),
-        f"{about}/entry_points.txt": lines(entry),
+        f"{about}/METADATA": wheels.lines(metadata),
+        f"{about}/WHEEL": wheels.lines(wheel),
+        f"{about}/entry_points.txt": wheels.lines(entry),
         f"{about}/licenses/LICENSE": (asked.llama_cpp / "LICENSE").read_bytes(),
     }
-    record = [f"{name},sha256={digest(content)},{len(content)}" for name, content in files.items()]
-    files[f"{about}/RECORD"] = lines([*record, f"{about}/RECORD,,"])
     asked.out.mkdir(parents=True, exist_ok=True)
     path = Path(asked.out, f"{package}-{version}-{tag}.whl")
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in files.items():
-            # Every file has the same date, so that equal contents make an equal wheel.
-            archive.writestr(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
+    wheels.write(path, files)
     return path
-
-
-def digest(content: bytes) -> str:
-    """A hash as RECORD has it."""
-    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-
-
-def lines(texts: list[str]) -> bytes:
-    """A text file."""
-    return "".join(f"{text}\n" for text in texts).encode()
 
 
 def stop(message: str) -> NoReturn:

@@ -67,7 +67,7 @@ def remember_python(root: Path) -> None:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     found = list((_target(root) / "maturin").glob(f"pyo3-config-*-{version}*.txt"))
     if len(found) == 1:
-        _write(root, _read(root) | {"PYO3_CONFIG_FILE": str(found[0])})
+        _write(root, read_settings(root) | {"PYO3_CONFIG_FILE": str(found[0])})
 
 
 def _tools(root: Path) -> dict[str, Path | str | None]:
@@ -122,7 +122,7 @@ def _keep(tool: str, kept: Path) -> None:
 
 def _settled(root: Path) -> bool:
     """Whether the checkout has settings and every file they name is still there."""
-    settings = _read(root)
+    settings = read_settings(root)
     words = [word for value in settings.values() for word in shlex.split(value)]
     return bool(settings) and all(Path(word).exists() for word in words if word.startswith("/"))
 
@@ -131,7 +131,7 @@ def _settings_file(root: Path) -> Path:
     return root / "target" / "build-tools" / "cargo.toml"
 
 
-def _read(root: Path) -> dict[str, str]:
+def read_settings(root: Path) -> dict[str, str]:
     """The settings as `_write` left them: a TOML string of ours is a JSON string too."""
     file = _settings_file(root)
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []

@@ -12,16 +12,15 @@ import re
 import shutil
 import subprocess
 import sys
-import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from mullama_build import processor, toolchain
-from release import symbols
+from release import names, notices, sbom, symbols, wheels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "target" / "portable"
@@ -29,24 +28,30 @@ COLLECTED = TARGET / "release" / "mullama-lib"
 PACKAGE = ROOT / "python" / "mullama"
 
 VARIANTS = ["x64", "sse42", "haswell", "alderlake", "skylakex", "icelake", "zen4"]
-LIBRARIES = ["libllama.so.0", "libggml.so.0", "libggml-base.so.0"]
+LIBRARIES = ["libllama.so.mullama", "libggml.so.mullama", "libggml-base.so.mullama"]
 MAX_WHEEL_BYTES = 30_000_000
+# The date of every file in the wheel, so that two builds of one source are the same bytes.
+EPOCH = 1_577_836_800
 
 
 def main(folder: Path) -> Path:
     """Builds the wheel into the folder and returns its path."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        _stop("a portable wheel is built on x86-64 Linux; elsewhere, build from source with `make install`")
+        _stop(
+            "it is for x86-64 Linux and built there. For other processors, mullama does not choose among ggml's "
+            "variants yet (crates/mullama-ffi/src/library/processor.rs), and the checks have no emulated system with "
+            "Python. There, `MULLAMA_PORTABLE=1 pip wheel . --no-deps` makes a wheel for the oldest processors"
+        )
     variants = [*VARIANTS, *(["sapphirerapids"] if amx_works() else [])]
-    _cargo_environment(variants)
-    toolchain.settle(ROOT)
+    _bring_tools()
+    cargo_environment(variants)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     # The first run compiles, and the second packs what was compiled. Cargo without maturin would compile pyo3 twice.
     _maturin(TARGET / "first-wheel")
     with _package_with_libraries(variants):
         _maturin(folder)
-    wheel = _tagged(next(folder.glob("*.whl")))
+    wheel = _finished(next(folder.glob("*.whl")))
     if wheel.stat().st_size > MAX_WHEEL_BYTES:
         _stop(f"{wheel.name} has {wheel.stat().st_size:,} bytes, but must not have more than {MAX_WHEEL_BYTES:,}")
     return wheel
@@ -60,17 +65,40 @@ def amx_works() -> bool:
     return subprocess.run(command, input=program, text=True, capture_output=True, check=False).returncode == 0
 
 
-def _cargo_environment(variants: list[str]) -> None:
+def _bring_tools() -> None:
+    """Finds libclang and CMake as a source build does, and installs what is missing into this environment."""
+    missing = toolchain.requirements(ROOT)
+    if missing:
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *missing], check=True)
+    toolchain.settle(ROOT)
+
+
+def cargo_environment(variants: list[str]) -> None:
     """The settings of every cargo call; another value would compile llama.cpp again."""
+    cargo_home = Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo").resolve()
+    renamed = TARGET / "names.h"
+    names.write_header(notices.package(ROOT, "llama-cpp-sys-2") / "llama.cpp", renamed)
+    # Paths of this machine would be in the messages of assertions and panics.
+    flags = f"-U__AVX512FP16__ -fvisibility=hidden -ffile-prefix-map={cargo_home}=/cargo -include {renamed}"
+    headers = toolchain.read_settings(ROOT).get("BINDGEN_EXTRA_CLANG_ARGS", "")
     os.environ |= {
+        "BINDGEN_EXTRA_CLANG_ARGS": f"{headers} -include {renamed}".strip(),
         "CARGO_TARGET_DIR": str(TARGET),
-        "RUSTFLAGS": "-C target-cpu=x86-64",
-        "CMAKE_PROJECT_INCLUDE": str(ROOT / "tools" / "release" / "variants.cmake"),
+        "RUSTFLAGS": f"-C target-cpu=x86-64 --remap-path-prefix={cargo_home}=/cargo",
+        "CFLAGS": flags,
+        "CXXFLAGS": flags,
+        "CMAKE_PROJECT_INCLUDE": str(ROOT / "tools" / "release" / "libraries.cmake"),
         "CMAKE_MULLAMA_CPU_VARIANTS": ";".join(variants),
+        "CMAKE_SHARED_LINKER_FLAGS": "-Wl,-Bsymbolic",
+        "CMAKE_MODULE_LINKER_FLAGS": "-Wl,-Bsymbolic",
         "CMAKE_INSTALL_RPATH": "$ORIGIN",
+        # CMake would link with the path of its folder, and write the other one over it at the installation.
+        "CMAKE_BUILD_WITH_INSTALL_RPATH": "ON",
+        "SOURCE_DATE_EPOCH": str(EPOCH),
     }
     if shutil.which("ccache"):
-        os.environ |= {"CC": "ccache cc", "CXX": "ccache c++"}
+        # Another folder finds the objects as well: its path is not a part of the key.
+        os.environ |= {"CC": "ccache cc", "CXX": "ccache c++", "CCACHE_BASEDIR": str(ROOT)}
 
 
 def _maturin(folder: Path) -> None:
@@ -96,23 +124,42 @@ def _package_with_libraries(variants: list[str]) -> Iterator[None]:
             record.write_bytes(kept)
 
 
-def _tagged(built: Path) -> Path:
-    """The wheel under the tag of the oldest systems that all its libraries run on."""
+def _finished(built: Path) -> Path:
+    """The wheel with the notices, under the tag of the oldest systems that all its libraries run on."""
+    files = wheels.read(built)
+    minor = _needed_glibc(files)
+    platform_tag = f"manylinux_2_{minor}_x86_64"
+    wheels.retag(files, platform_tag)
+    for name in [name for name in files if "/sboms/" in name]:
+        files[name] = sbom.settled(files[name], ROOT, files["mullama/lib/build-id"].decode())
+    wheels.add_licence(files, "NOTICES.txt", notices.text(notices.linked(ROOT)).encode())
+    wheels.add_licence(files, "RUST-STANDARD-LIBRARY.html", notices.standard_library())
+    path = built.with_name(f"{built.stem.rpartition('-')[0]}-{platform_tag}.whl")
+    built.unlink()
+    wheels.write(path, files)
+    return path
+
+
+def _needed_glibc(files: Mapping[str, bytes]) -> int:
+    """The minor version of the glibc that the libraries need, all of which must be there."""
     unpacked = TARGET / "unpacked"
     shutil.rmtree(unpacked, ignore_errors=True)
-    with zipfile.ZipFile(built) as archive:
-        archive.extractall(unpacked)
-    libraries = [path for path in unpacked.rglob("*") if re.search(r"\.so(\.\d+)*$", path.name)]
+    unpacked.mkdir(parents=True)
+    libraries = []
+    for name, content in files.items():
+        if re.search(r"\.so(\.\w+)*$", name):
+            libraries.append(unpacked / Path(name).name)
+            libraries[-1].write_bytes(content)
     missing = symbols.foreign(libraries)
     if missing:
         _stop(f"the wheel lacks {', '.join(sorted(missing))}")
+    exposed = symbols.exposed(libraries)
+    if exposed:
+        _stop(f"another llama.cpp in the process could replace {', '.join(sorted(exposed)[:5])}")
     needs = {library.name: symbols.needed_glibc(library) for library in libraries}
     for name, minor in sorted(needs.items()):
         print(f"{name}: glibc 2.{minor}")
-    tag = f"manylinux_2_{max(needs.values())}_x86_64"
-    command = [sys.executable, "-m", "wheel", "tags", "--remove", "--platform-tag", tag, str(built)]
-    name = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]
-    return built.with_name(name)
+    return max(needs.values())
 
 
 def _stop(message: str) -> NoReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from release import names, symbols
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 EMULATED = {"Haswell": "haswell", "Nehalem": "sse42"}
 PROMPT = ["run", "demo", "Write a poem:", "--max-tokens", "24", "--temperature", "0", "--seed", "1", "--threads", "1"]
 SECONDS = 300
+CHECKOUT = Path(__file__).resolve().parents[2]
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 # A library whose only code tells that it was loaded.
@@ -32,7 +36,7 @@ __attribute__((constructor)) static void loaded(void) { fclose(fopen(getenv("PLA
 SCORES = """
 import ctypes, json, pathlib, sys
 folder = pathlib.Path(sys.argv[1])
-ctypes.CDLL(folder / "libggml-base.so.0", ctypes.RTLD_GLOBAL)
+ctypes.CDLL(folder / "libggml-base.so.mullama", ctypes.RTLD_GLOBAL)
 scores = {path.stem: ctypes.CDLL(path).ggml_backend_score() for path in folder.glob("libggml-cpu-*.so")}
 print(max(scores, key=scores.get).removeprefix("libggml-cpu-"))
 """
@@ -40,9 +44,64 @@ print(max(scores, key=scores.get).removeprefix("libggml-cpu-"))
 DEFAULT_SEARCH = """
 import ctypes, pathlib, sys
 folder = pathlib.Path(sys.argv[1])
-ctypes.CDLL(folder / "libggml-base.so.0", ctypes.RTLD_GLOBAL)
-ctypes.CDLL(folder / "libggml.so.0", ctypes.RTLD_GLOBAL).ggml_backend_load_all()
+ctypes.CDLL(folder / "libggml-base.so.mullama", ctypes.RTLD_GLOBAL)
+ctypes.CDLL(folder / "libggml.so.mullama", ctypes.RTLD_GLOBAL).mullama_ggml_backend_load_all()
 """
+
+# Another llama.cpp, which other libraries bind to as well, comes into the process before mullama or after its import.
+BESIDE = """
+import ctypes, runpy, sys
+when, names, *sys.argv[1:] = sys.argv[1:]
+if when == "after":
+    import mullama
+for name in names.split(":"):
+    ctypes.CDLL(name, ctypes.RTLD_GLOBAL)
+assert ctypes.CDLL(None).ggml_init and ctypes.CDLL(None).llama_decode
+runpy.run_module("mullama", run_name="__main__", alter_sys=True)
+"""
+
+# A server answers, and sends a span of the request to a collector.
+SERVER = """
+import asyncio, contextlib, http.server, json, os, socket, threading, urllib.request
+import mullama
+spans = threading.Event()
+class Collector(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.end_headers()
+        spans.set()
+    def log_message(self, *about): pass
+collector = http.server.HTTPServer(("127.0.0.1", 0), Collector)
+threading.Thread(target=collector.serve_forever, daemon=True).start()
+os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{collector.server_port}"
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+def ask():
+    body = json.dumps({"model": "demo", "prompt": "Write a poem:", "max_tokens": 8, "temperature": 0}).encode()
+    where = f"http://127.0.0.1:{port}/v1/completions"
+    request = urllib.request.Request(where, body, {"Content-Type": "application/json"})
+    return json.load(urllib.request.urlopen(request, timeout=60))["choices"][0]["text"]
+async def main():
+    running = asyncio.create_task(mullama.serve("demo", port=port))
+    for attempt in range(100):
+        with contextlib.suppress(OSError):
+            text = await asyncio.to_thread(ask)
+            break
+        await asyncio.sleep(0.1)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    return text
+text = asyncio.run(main())
+print(bool(text) and spans.wait(30))
+"""
+# AVX512-FP16, which makes attention slow, and AMX, which only the variant for it may have.
+HALF_FLOATS = re.compile(r"\tv(?:add|sub|mul|fn?m(?:add|sub)\d+)[ps]h\b")
+TILES = re.compile(r"\t(?:ldtilecfg|tileload|tdpb)")
+# Where code of a crate is, as its panic messages tell.
+CRATE_PATH = re.compile(rb"/cargo/registry/src/[^/]+/([\w.-]+?)-(\d+\.\d+\.\d+[\w.+-]*)/")
 
 
 class Installed:
@@ -100,9 +159,37 @@ def main(wheel: Path) -> None:
         expect("the variant on this processor", installed.variant(), best)
         poem = installed.poem()
         expect("whether it writes a poem", len(poem.split()) > 5, True)  # noqa: PLR2004
+        expect("whether a server answers and sends a span", installed.output(installed.python, "-c", SERVER), "True\n")
+        check_notices(installed)
+        check_instructions(installed)
         check_emulated(installed, poem)
         check_planted(installed, poem)
+        check_beside(installed, poem)
         check_foreign(installed)
+
+
+def check_notices(installed: Installed) -> None:
+    """The notices name every crate whose paths are in the libraries, and no path of this machine is there."""
+    package = installed.libraries.parent
+    about = next(package.parent.glob("mullama-*.dist-info"))
+    notices = (about / "licenses" / "NOTICES.txt").read_text(encoding="utf-8")
+    compiled: set[str] = set()
+    for library in [*package.glob("*.so"), *installed.libraries.glob("lib*")]:
+        content = library.read_bytes()
+        compiled |= {f"{name.decode()} {version.decode()}" for name, version in CRATE_PATH.findall(content)}
+        found = [str(path) for path in (Path.home(), CHECKOUT) if str(path).encode() in content]
+        expect(f"paths of this machine in {library.name}", found, [])
+    expect("how many crates are compiled in, at least", len(compiled) > 20, True)  # noqa: PLR2004
+    expect("crates that the notices lack", sorted(name for name in compiled if f"\n{name} (" not in notices), [])
+    expect("how many lists of what is compiled in (SBOM)", len([*about.glob("sboms/*.json")]), 1)
+
+
+def check_instructions(installed: Installed) -> None:
+    """No variant has instructions that mullama's builds avoid, because they are slow or miscompiled."""
+    for library in sorted(installed.libraries.glob("libggml-cpu-*.so")):
+        code = installed.output("objdump", "--disassemble", "--no-show-raw-insn", library)
+        found = (bool(HALF_FLOATS.search(code)), bool(TILES.search(code)))
+        expect(f"{library.name} has AVX512-FP16, and AMX", found, (False, library.stem.endswith("sapphirerapids")))
 
 
 def check_emulated(installed: Installed, poem: str) -> None:
@@ -130,6 +217,23 @@ def check_planted(installed: Installed, poem: str) -> None:
     hostile = {"LD_LIBRARY_PATH": str(folder), "GGML_BACKEND_PATH": str(library)}
     expect("the text with variables that name them", installed.poem(cwd=folder, env=environment | hostile), poem)
     expect("whether a planted library was loaded", mark.exists(), False)
+
+
+def check_beside(installed: Installed, poem: str) -> None:
+    """Another llama.cpp in the process, under its own names, is not called: each of its functions aborts."""
+    folder = installed.folder / "beside"
+    folder.mkdir()
+    paths = []
+    for name in ("ggml-base", "ggml", "llama"):
+        offered = symbols.offered(installed.libraries / f"lib{name}.so.mullama")
+        functions = [f"void {symbol.removeprefix(names.PREFIX)}(void) {{ abort(); }}" for symbol in sorted(offered)]
+        paths.append(folder / f"lib{name}.so.0")
+        command = ["cc", "-shared", "-fPIC", "-w", "-fno-builtin", f"-Wl,-soname,{paths[-1].name}", "-o"]
+        program = "\n".join(["void abort(void);", *functions])
+        subprocess.run([*command, str(paths[-1]), "-x", "c", "-"], input=program, text=True, check=True)
+    for when in ("before", "after"):
+        text = installed.output(installed.python, "-c", BESIDE, when, ":".join(map(str, paths)), *PROMPT)
+        expect(f"the text with another llama.cpp that was loaded {when} mullama", text, poem)
 
 
 def check_foreign(installed: Installed) -> None:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from mullama_build import toolchain
-from release import build, symbols
+from release import build, notices, symbols
 
 FOLDER = build.ROOT / "node"
 
@@ -20,12 +20,14 @@ def main(folder: Path) -> None:
     """Builds the packages into the folder, and runs them in an empty project."""
     variants = [*build.VARIANTS, *(["sapphirerapids"] if build.amx_works() else [])]
     toolchain.settle(build.ROOT)
-    build._cargo_environment(variants)  # noqa: SLF001
+    build.cargo_environment(variants)
     libraries = [*build.LIBRARIES, *(f"libggml-cpu-{variant}.so" for variant in variants)]
     _node("scripts/native.mjs", "--portable", *libraries, "build-id")
     _node("node_modules/typescript/bin/tsc")
     _node("scripts/esm.mjs")
     module, built = FOLDER / "portable" / "mullama.node", FOLDER / "portable" / "lib"
+    notice = notices.text(notices.linked(build.ROOT, "mullama-node"))
+    (FOLDER / "portable" / "NOTICES.txt").write_text(notice, encoding="utf-8")
     missing = symbols.foreign([module, *(built / name for name in libraries)])
     if missing:
         sys.exit(f"the npm package lacks {', '.join(sorted(missing))}")

@@ -10,6 +10,8 @@ import re
 import subprocess
 from typing import TYPE_CHECKING
 
+from release import names
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -68,6 +70,25 @@ def foreign(libraries: Iterable[Path]) -> set[str]:
         name for library in libraries for name in re.findall(r"\(NEEDED\).*\[(.+)\]", _readelf("--dynamic", library))
     }
     return linked - own - SYSTEM
+
+
+def exposed(libraries: Iterable[Path]) -> set[str]:
+    """What these libraries take from each other under a name that another llama.cpp has as well."""
+    libraries = list(libraries)
+    given = {name for library in libraries for name in offered(library)}
+    taken = {name for library in libraries for name, is_defined in _dynamic_symbols(library) if not is_defined}
+    return {name for name in given & taken if not name.startswith(names.PREFIX)}
+
+
+def offered(library: Path) -> set[str]:
+    """The names that other libraries find in this one."""
+    return {name for name, is_defined in _dynamic_symbols(library) if is_defined}
+
+
+def _dynamic_symbols(library: Path) -> list[tuple[str, bool]]:
+    """The names in the table of dynamic symbols, each with whether the library defines it."""
+    listed = re.findall(r"^ *\d+: (?:\S+ +){5}(\S+) (\S+)", _readelf("--dyn-syms", library), re.MULTILINE)
+    return [(name.partition("@")[0], section != "UND") for section, name in listed]
 
 
 def _minor(library: Path, family: str, version: str) -> int:

@@ -7,6 +7,8 @@ use std::{env, fs};
 
 /// The section of each library that holds the build id; `src/library/elf.rs` reads it.
 const SECTION: &str = ".mullama.build";
+/// What programs are linked to.
+const LIBRARIES: [&str; 3] = ["libllama.so", "libggml.so", "libggml-base.so"];
 /// The folder beside the binaries that are built.
 const FOLDER: &str = "mullama-lib";
 
@@ -21,8 +23,12 @@ pub(crate) fn collect(installed: &Path) {
     let marker = out.join("build-id");
     fs::write(&marker, &id).expect("the build id cannot be written");
     fs::copy(&marker, folder.join("build-id")).expect("the build id cannot be copied");
-    for library in ["libllama.so.0", "libggml.so.0", "libggml-base.so.0"] {
-        mark(&installed.join(library), &marker, &folder.join(library));
+    for library in LIBRARIES {
+        let name = soname(&installed.join(library));
+        mark(&installed.join(&name), &marker, &folder.join(&name));
+        if library == "libggml.so" {
+            println!("cargo:rustc-env=MULLAMA_GGML={}", name.display());
+        }
     }
     let backends = env::var_os("DEP_LLAMA_BACKENDS_DIR").expect("llama-cpp-sys-2 exports the folder of its backends");
     for entry in fs::read_dir(backends).expect("llama-cpp-sys-2's backends cannot be listed").flatten() {
@@ -31,9 +37,28 @@ pub(crate) fn collect(installed: &Path) {
             mark(&entry.path(), &marker, &folder.join(name));
         }
     }
+    remove_dangling_links(profile);
     println!("cargo:rustc-env=MULLAMA_BUILD_ID={id}");
     println!("cargo:rustc-env=MULLAMA_LIBRARIES={}", folder.display());
     println!("cargo:rerun-if-env-changed=OBJCOPY");
+}
+
+/// The name that programs are linked to: llama.cpp's own, or mullama's in a release.
+fn soname(library: &Path) -> PathBuf {
+    let name = fs::read_link(library).unwrap_or_else(|error| panic!("{} is no link: {error}", library.display()));
+    PathBuf::from(name.file_name().expect("the link names a file"))
+}
+
+/// Removes links that llama-cpp-sys-2 puts beside the binaries: they point to nothing there, and its build script fails over
+/// them when it runs again.
+fn remove_dangling_links(profile: &Path) {
+    for folder in [profile.to_owned(), profile.join("deps"), profile.join("examples")] {
+        for link in LIBRARIES.map(|library| folder.join(library)) {
+            if link.is_symlink() && !link.exists() {
+                fs::remove_file(&link).unwrap_or_else(|error| panic!("{}: {error}", link.display()));
+            }
+        }
+    }
 }
 
 /// What two libraries must agree on to be used together: they are of one release, around one ggml.

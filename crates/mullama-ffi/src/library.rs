@@ -81,7 +81,7 @@ fn folder() -> Result<PathBuf, Error> {
     // benchmarks may be moved to another machine.
     let ggml = if cfg!(feature = "test-support") {
         let moved = std::env::var_os("MULLAMA_LIBRARIES").map(PathBuf::from);
-        moved.unwrap_or_else(|| env!("MULLAMA_LIBRARIES").into()).join("libggml.so.0")
+        moved.unwrap_or_else(|| env!("MULLAMA_LIBRARIES").into()).join(env!("MULLAMA_GGML"))
     } else {
         ggml_path()?
     };
