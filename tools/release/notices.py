@@ -43,9 +43,9 @@ def package(root: Path, name: str) -> Path:
     return next(Path(entry["manifest_path"]).parent for entry in _metadata(root) if entry["name"] == name)
 
 
-def linked(root: Path, package: str = "mullama-py") -> list[Crate]:
-    """The crates of others in the native module: cargo's own answer, without those that only ran at the build."""
-    options = ["--package", package, "--features", "portable", "--edges", "normal,no-proc-macro"]
+def linked(root: Path, binding: str = "mullama-py") -> list[Crate]:
+    """The crates of others in a binding: cargo's own answer, without those that only ran at the build."""
+    options = ["--package", binding, "--features", "portable", "--edges", "normal,no-proc-macro"]
     command = ["cargo", "tree", "--locked", *options, "--prefix", "none", "--no-dedupe", "--format", "{p}"]
     told = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
     wanted = set(re.findall(r"^(\S+) v(\S+)", told, re.MULTILINE))
