@@ -1,4 +1,4 @@
-"""The notices in the wheel of a release name every crate that is compiled in."""
+"""The notices in the packages of a release name every crate that is compiled in."""
 
 from __future__ import annotations
 
@@ -15,13 +15,18 @@ ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(shutil.which("cargo") is None, reason="needs cargo")
 
 
+@pytest.fixture(scope="module", params=["mullama-py", "mullama-node"])
+def binding(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def crates() -> list[notices.Crate]:
-    return notices.linked(ROOT)
+def crates(binding: str) -> list[notices.Crate]:
+    return notices.linked(ROOT, binding)
 
 
-def always_reached() -> set[str]:
-    """What the graph of cargo's metadata has below the native module without optional dependencies.
+def always_reached(binding: str) -> set[str]:
+    """What the graph of cargo's metadata has below a native module without optional dependencies.
 
     This is another way to the answer; whether an optional one is on, the metadata knows for the whole workspace only.
     """
@@ -38,7 +43,7 @@ def always_reached() -> set[str]:
     answer: dict[str, Any] = json.loads(told)
     packages = {package["id"]: package for package in answer["packages"]}
     nodes = {node["id"]: node for node in answer["resolve"]["nodes"]}
-    waiting = [key for key, package in packages.items() if package["name"] == "mullama-py"]
+    waiting = [key for key, package in packages.items() if package["name"] == binding]
     found: set[str] = set()
     while waiting:
         key = waiting.pop()
@@ -58,9 +63,10 @@ def is_proc_macro(package: dict[str, Any]) -> bool:
     return any("proc-macro" in target["kind"] for target in package["targets"])
 
 
-def test_every_crate_that_is_reached_from_the_native_module_is_named(crates: list[notices.Crate]) -> None:
+def test_every_crate_that_is_reached_from_a_native_module_is_named(crates: list[notices.Crate], binding: str) -> None:
     text = notices.text(crates)
-    expected = always_reached()
+    expected = always_reached(binding)
+    assert text.startswith("This package has code of the following projects.")
     assert len(expected) > 80
     assert {title for title in expected if f"\n{title} (" not in text} == set()
 
@@ -74,6 +80,18 @@ def test_code_of_others_inside_llama_cpp_is_named_with_its_licence(crates: list[
     text = notices.text(crates)
     assert "Copyright (c) 2023-2026 The ggml authors" in text
     assert "sgemm.cpp:\n// Copyright 2024 Mozilla Foundation" in text
+
+
+def test_a_copyright_that_only_the_repository_of_a_crate_has_is_above_its_licence(
+    crates: list[notices.Crate], binding: str
+) -> None:
+    titles = [crate.title for crate in crates if crate.name in notices.COPYRIGHTS]
+    assert len(titles) == (2 if binding == "mullama-node" else 0)
+    text = notices.text(crates)
+    assert all(f"\n{title} (MIT, by " in text for title in titles)
+    # Both have the same licence.
+    blocks = text.split("Copyright (c) 2020 LongYinan\nCopyright (c) 2018 GitHub\n\nPermission is hereby granted")
+    assert len(blocks) == (2 if titles else 1)
 
 
 def test_a_crate_without_a_licence_file_ends_the_build_unless_its_licence_has_one_text(

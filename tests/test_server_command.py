@@ -150,6 +150,15 @@ def test_a_second_signal_closes_everything_at_once(number: int) -> None:
         assert b"[DONE]" not in rest_of(peer)
 
 
+def test_signals_after_the_second_do_nothing() -> None:
+    with serving("--drain-timeout", "3000") as running, unread(running, 300):
+        running.process.send_signal(signal.SIGTERM)
+        assert eventually(lambda: is_stopping(running), LIMIT)
+        for number in [signal.SIGINT, signal.SIGTERM] * 5:
+            running.process.send_signal(number)
+        assert running.process.wait(LIMIT) in {0, -signal.SIGINT, -signal.SIGTERM}  # which end a process that is done
+
+
 def test_answers_that_outlast_the_drain_timeout_are_cut_off() -> None:
     with serving("--drain-timeout", "0.2") as running, unread(running, 300) as peer:
         running.process.send_signal(signal.SIGTERM)

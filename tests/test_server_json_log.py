@@ -1,4 +1,4 @@
-"""`mullama serve --log-format json`: each line on stderr is a JSON object, and facts are keys of their own."""
+"""`mullama serve --log-format json`: each line that it writes to stderr is a JSON object, and facts are keys."""
 
 from __future__ import annotations
 
@@ -68,6 +68,11 @@ def test_a_fact_has_the_type_that_it_is_of() -> None:
     assert (line["path"], line["error"], line["request_id"]) == ("/a%20status=1", "MODEL_NOT_FOUND", "123")
 
 
+def test_the_path_of_a_request_may_be_empty() -> None:
+    line = formatted("mullama.access", "CONNECT  status=404 has_ended=true error=NOT_FOUND")
+    assert (line["message"], line["path"], line["status"]) == ("CONNECT", "", 404)
+
+
 @pytest.mark.parametrize("name", ["mullama", "mullama.llama", "mullama.server.models"])
 def test_a_line_that_looks_like_one_of_a_request_is_a_message(name: str) -> None:
     message = "GET /x status=200 tokens=1"
@@ -77,26 +82,33 @@ def test_a_line_that_looks_like_one_of_a_request_is_a_message(name: str) -> None
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        (["--parallel", "0"], "INVALID_CONFIG"),
-        (["--host", "::"], "INVALID_CONFIG"),
-        (["--listen", "unix:/nowhere/x.sock"], "SYSTEM"),
+        ([], "USAGE"),
+        (["demo", "--parallel", "0"], "INVALID_CONFIG"),
+        (["demo", "--host", "::"], "INVALID_CONFIG"),
+        (["demo", "--listen", "unix:/nowhere/x.sock"], "SYSTEM"),
     ],
 )
 def test_why_the_server_does_not_start_is_one_line_of_json(words: list[str], code: str) -> None:
-    command = [*COMMAND, "serve", "demo", "--log-format", "json", "--log-level", "error", *words]
+    command = [*COMMAND, "serve", "--log-format", "json", "--log-level", "error", *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
     [line] = [json.loads(line) for line in done.stderr.splitlines()]
     assert (line["level"], line["code"]) == ("error", code)
-    assert done.returncode == (2 if code == "INVALID_CONFIG" else 1)
+    assert done.returncode == (1 if code == "SYSTEM" else 2)
 
 
-def test_a_warning_is_a_line_of_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    with warnings.catch_warnings(), _serve.told_as(as_json=True):
+def test_a_warning_is_a_line_of_json_until_the_command_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
         warnings.simplefilter("always")
-        warnings.warn("a plug-in is too old", stacklevel=1)
-    line = json.loads(capsys.readouterr().err)
+        before = warnings.showwarning
+        with _serve.told_as(as_json=True):
+            warnings.warn("a plug-in is too old", stacklevel=1)
+        assert warnings.showwarning is before
+        with pytest.raises(ReportedError), _serve.told_as(as_json=True):
+            raise MemoryError
+        assert warnings.showwarning is before
+    line, failure = map(json.loads, capsys.readouterr().err.splitlines())
     assert (line["level"], line["message"]) == ("warning", "a plug-in is too old")
+    assert (failure["level"], failure["code"]) == ("error", "SYSTEM")
 
 
 def test_failures_are_left_to_the_command_if_the_log_is_text(capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,7 +42,8 @@ def test_a_line_of_the_log_has_the_id_and_the_error_of_its_request() -> None:
     with serving("--model", "demo", "--ctx-size", "32768") as running:
         good = httpx.post(running.url + CHAT, json=BODY | {"max_tokens": 3}, timeout=LIMIT)
         refused = httpx.post(running.url + CHAT, json=BODY | {"top_k": "many"}, timeout=LIMIT)
-        late = BODY | {"stream": True, "max_tokens": 30_000, "timeout_ms": 1000}
+        # The first token comes at once, and the second one not before the timeout.
+        late = BODY | {"stream": True, "stream_delay_ms": 3_600_000, "timeout_ms": 5000}
         failed = httpx.post(running.url + CHAT, json=late, timeout=LIMIT)
         lines = [line_of(running, f"request_id={answer.headers['x-request-id']}") for answer in (good, refused, failed)]
     assert "STREAM_TIMEOUT" in failed.text

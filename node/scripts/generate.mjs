@@ -60,6 +60,6 @@ const stale = [['settings.ts', settings()], ['codes.ts', codes()]].filter(([name
 });
 if (stale.length > 0) {
   const names = stale.map(([name]) => `src/${name}`).join(' and ');
-  console.error(`${names} must be written again, because the core is another: run npm run generate`);
+  console.error(`${names}: this does not match the core's tables; run "npm run generate" in node/ to write it again`);
   process.exit(1);
 }

@@ -42,6 +42,7 @@ console.log(JSON.stringify([...new Set(paths)]));`;
 function checkLibraries() {
   const elsewhere = join(project, 'elsewhere');
   const own = join(project, 'node_modules', '@mullama');
+  for (const name of ['NOTICES.txt', 'RUST-STANDARD-LIBRARY.html', 'LICENSE']) statSync(join(own, readdirSync(own)[0], name));
   // Libraries that would be loaded if the environment had a say.
   execFileSync('cp', ['-r', join(own, readdirSync(own)[0], 'lib'), elsewhere]);
   const paths = JSON.parse(run('loaded.mjs', LOADED, { LD_LIBRARY_PATH: elsewhere, GGML_BACKEND_PATH: elsewhere }));

@@ -12,7 +12,7 @@ const { version, license, engines } = main;
 
 const CPUS = { x64: 'x64', arm64: 'arm64' };
 // The folder is that of llama.cpp's libraries.
-const FILES = ['mullama.node', 'features.json', 'lib', 'NOTICES.txt', 'LICENSE'];
+const FILES = ['mullama.node', 'features.json', 'lib', 'NOTICES.txt', 'RUST-STANDARD-LIBRARY.html', 'LICENSE'];
 const LIBCS = { gnu: 'glibc', musl: 'musl' };
 
 /** The package with the native module of one platform. */

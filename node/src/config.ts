@@ -1,14 +1,13 @@
 import { isMap } from 'node:util/types';
 
 import { checkNames, encode } from './encode.js';
-import { call, InvalidConfigError, wrongType } from './errors.js';
+import { call, wrongType } from './errors.js';
 import { native, type NativeSettings } from './native.js';
 import type { StreamSettings } from './settings.js';
 
 interface Row {
   name: keyof StreamSettings;
   type: string;
-  range: string | null;
   default: unknown;
 }
 
@@ -36,7 +35,6 @@ export class StreamConfig {
     checkNames('StreamConfig', settings, NAMES);
     // A copy, so that what is checked is what is stored.
     const own: StreamSettings = { ...settings };
-    TABLE.forEach((row) => checkSize(row, own[row.name]));
     const given = encode(own);
     natives.set(this, call(() => native.readSettings(given)));
     for (const name of NAMES) {
@@ -45,17 +43,6 @@ export class StreamConfig {
     }
     Object.freeze(this);
   }
-}
-
-/** More entries than any setting takes: they are counted, because to convert them would take seconds. */
-const MOST_ENTRIES = 2 ** 17;
-
-function checkSize({ name, range }: Row, value: unknown): void {
-  if (typeof value !== 'object' || value === null || Array.isArray(value) || ArrayBuffer.isView(value)) return;
-  const count = isMap(value) ? value.size : Object.keys(value).length;
-  if (count <= MOST_ENTRIES || range === null) return;
-  const shown = `a list of ${count}`;
-  throw new InvalidConfigError(`${name} is ${shown}, but must be ${range}`, { field: name, value: shown, range });
 }
 
 /** A value that nobody can change later. */

@@ -5,7 +5,7 @@ import { isMap, isSet } from 'node:util/types';
 
 import { wrongType } from './errors.js';
 
-/** More items than any setting takes are only counted. */
+/** More items or entries are only counted: the core refuses so many for any setting. */
 const MOST_ITEMS = 2 ** 20;
 
 function special(kind: string, shown: string): { $: [string, string] } {
@@ -32,12 +32,12 @@ function encodeValue(_key: string, value: unknown): unknown {
 
 function encodeObject(value: object | null): unknown {
   if (value === null) return null;
-  if (isMap(value)) return Object.fromEntries(value);
   if (isSet(value)) return special('set', 'a set');
-  const items = ArrayBuffer.isView(value) ? (value as unknown as ArrayLike<number>) : value;
-  if (!Array.isArray(items) && !ArrayBuffer.isView(value)) return value;
-  const list = items as ArrayLike<unknown>;
-  return list.length > MOST_ITEMS ? special('list', String(list.length)) : Array.from(list);
+  const isList = Array.isArray(value) || ArrayBuffer.isView(value);
+  const count = isList ? (value as unknown as ArrayLike<unknown>).length : isMap(value) ? value.size : Object.keys(value).length;
+  if (count > MOST_ITEMS) return special('list', String(count));
+  if (isMap(value)) return Object.fromEntries(value);
+  return isList ? Array.from(value as unknown as ArrayLike<unknown>) : value;
 }
 
 /** The fields as JSON; those that are undefined are left out. */

@@ -110,6 +110,11 @@ test('lists and texts have bounds', () => {
     const expected = { field: 'logitBias', value: `a list of ${count}`, range: 'at most 65536 tokens' };
     assert.throws(() => new StreamConfig({ logitBias }), { name: 'InvalidConfigError', ...expected });
   }
+  // More than the core takes for any setting, which are only counted.
+  const many = new Map(Array.from({ length: 2 ** 20 + 1 }, (_, id) => [id, 1]));
+  for (const logitBias of [many, Object.fromEntries(many)]) {
+    assert.throws(() => new StreamConfig({ logitBias }), { name: 'InvalidConfigError', field: 'logitBias', value: /1048577/ });
+  }
 });
 
 test('an unknown name is refused, with the name that was meant', () => {

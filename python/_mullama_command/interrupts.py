@@ -73,6 +73,16 @@ def ended_by(end: Callable[[int], object]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def also_by(number: int) -> Iterator[None]:
+    """Within the block, this signal does what Ctrl-C does."""
+    before = signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     global _armed, _missed  # noqa: PLW0603  # signals belong to the process
     if not _armed:

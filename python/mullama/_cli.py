@@ -273,8 +273,6 @@ def serve_command(  # noqa: PLR0913  # an option each
 ) -> Order:
     """Serve models over HTTP: the APIs of OpenAI, Anthropic, Ollama and llama-server."""
     served = [*(models or []), *(model or [])]
-    if not served:
-        context.fail("MODEL is missing: say what to serve, such as mullama serve demo")
 
     def start() -> None:
         from mullama._serve import Wanted, serve, told_as  # noqa: PLC0415  # a prompt does not need it
@@ -289,6 +287,8 @@ def serve_command(  # noqa: PLR0913  # an option each
         words |= {"max_connections": max_connections, "drain_timeout": drain_timeout}
         as_json = log_format is serve_option.LogFormat.JSON
         with told_as(as_json=as_json):
+            if not served:
+                context.fail("MODEL is missing: say what to serve, such as mullama serve demo")
             engine = replace(params(ctx_size, threads, parallel, max_queue or str(QUEUE)), max_paused=PAUSED)
             words |= {"context_params": engine, "n_gpu_layers": layers(gpu_layers)}
             serve(Wanted(models=served, listen=listen, log_level=log_level.value, as_json=as_json, options=words))

@@ -9,7 +9,7 @@ import signal
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from _mullama_command import interrupts
 from mullama import _log
@@ -21,7 +21,6 @@ from mullama._values import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from types import FrameType
 
     from mullama._mullama import Server
 
@@ -36,8 +35,11 @@ OPTIONS = {
 WITHOUT_KEYS = re.compile(r"other machines can reach (\S+), so clients need an API key there")
 """How the server refuses an address that needs keys. What follows is for programs: it names keywords."""
 
-REQUEST = re.compile(r"(?P<method>\S+) (?P<path>\S+)(?P<facts>(?: [a-z_]+=\S+)+)")
-"""The line of a request. Its path has no spaces, because it is percent-encoded, and neither has a fact about it."""
+REQUEST = re.compile(r"(?P<method>\S+) (?P<path>\S*)(?P<facts>(?: [a-z_]+=\S+)+)")
+"""The line of a request. Its path has no spaces, because it is percent-encoded, and neither has a fact about it.
+
+The path of a CONNECT request is empty.
+"""
 
 NUMBERS = frozenset({"status", "duration_ms", "tokens", "has_ended"})
 """Facts that are numbers or truth values, written as in JSON. Others are texts."""
@@ -45,10 +47,6 @@ NUMBERS = frozenset({"status", "duration_ms", "tokens", "has_ended"})
 LAST_PORT = 65535
 LONGEST_PORT = 5
 """Digits of the largest port."""
-
-
-class Terminated(BaseException):
-    """The signal that asks for a graceful shutdown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +57,7 @@ class Wanted:
         models: Names and paths, or `NAME=MODEL`.
         listen: Where to listen, in place of host and port.
         log_level: The least level of the lines that are written: debug, info, warning or error.
-        as_json: Write each line to stderr as a JSON object.
+        as_json: Write each line of the log as a JSON object.
         options: The other options by name.
     """
 
@@ -71,34 +69,37 @@ class Wanted:
 
 
 def serve(wanted: Wanted) -> None:
-    """Serves until SIGINT or SIGTERM; then running requests may end. A second signal closes everything at once."""
+    """Serves until SIGINT or SIGTERM; then running requests may end. A second signal closes everything at once.
+
+    Further signals do nothing.
+    """
     models = named(wanted.models)
     _write_log(wanted.log_level, as_json=wanted.as_json)
     server = _started(models, wanted)
     # A shell without job control has a background job ignore SIGINT, which stops a server all the same.
     interrupts.arm()
-    previous = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        # A signal may come at any time from here on, and Python raises its exception wherever it then is.
+    with interrupts.also_by(signal.SIGTERM):
         try:
-            serving = f"serving {', '.join(models)} at {server.url()}"
-            _tell(serving, as_json=wanted.as_json, models=list(models), url=server.url())
+            # A signal may come at any time from here on, and Python raises its exception wherever it then is.
+            try:
+                serving = f"serving {', '.join(models)} at {server.url()}"
+                _tell(serving, as_json=wanted.as_json, models=list(models), url=server.url())
+                server.wait()
+            except KeyboardInterrupt:
+                server.drain()
+                interrupts.rearm()
+                _tell("stopping when running requests have ended; another signal stops at once", as_json=wanted.as_json)
+                server.wait()
+        except KeyboardInterrupt:
+            server.abort()
             server.wait()
-        except (KeyboardInterrupt, Terminated):
-            server.drain()
-            interrupts.rearm()
-            _tell("stopping when running requests have ended; another signal stops at once", as_json=wanted.as_json)
-            server.wait()
-    except (KeyboardInterrupt, Terminated):
-        server.abort()
-        server.wait()
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 @contextmanager
 def told_as(*, as_json: bool) -> Iterator[None]:
-    """Within the block, failures and warnings are lines of the log if that is JSON, so that each line can be parsed.
+    """Within the block, failures and warnings are lines of the log if that is JSON, so that they can be parsed.
+
+    Mistakes of this program are still tracebacks.
 
     Raises:
         ReportedError: Something failed, and was reported.
@@ -106,6 +107,7 @@ def told_as(*, as_json: bool) -> Iterator[None]:
     if not as_json:
         yield
         return
+    previous = warnings.showwarning
     warnings.showwarning = lambda message, *_: _tell(str(message), "WARNING", as_json=True)
     try:
         yield
@@ -115,6 +117,8 @@ def told_as(*, as_json: bool) -> Iterator[None]:
             raise
         _tell(failure.message, "ERROR", as_json=True, code=failure.code)
         raise ReportedError(failure.exit_code) from None
+    finally:
+        warnings.showwarning = previous
 
 
 def _tell(message: str, level: str = "INFO", *, as_json: bool, **facts: object) -> None:
@@ -188,7 +192,7 @@ class _JsonLines(logging.Formatter):
         facts: dict[str, object] = {"method": found["method"], "path": found["path"]}
         for name, _, text in (fact.partition("=") for fact in found["facts"].split()):
             facts[name] = json.loads(text) if name in NUMBERS else text
-        return _as_json(record, message[: found.start("facts")], facts)
+        return _as_json(record, message[: found.start("facts")].rstrip(), facts)
 
 
 def _as_json(record: logging.LogRecord, message: str, facts: Mapping[str, object]) -> str:
@@ -236,7 +240,3 @@ def _named_as_option(error: InvalidConfigError) -> InvalidConfigError:
     option = OPTIONS.get(error.field, "--" + error.field.replace("_", "-"))
     value = "missing" if error.value == "None" else error.value
     return invalid_config(option, value, error.range)
-
-
-def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise Terminated

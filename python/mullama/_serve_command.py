@@ -24,7 +24,7 @@ Models = Annotated[
     typer.Argument(
         metavar="MODEL",
         help="Serve these models: names, paths, or NAME=MODEL to choose the name for clients. The first is the "
-        "default. A model is loaded when it is first used.",
+        "default; arguments come before -m. A model is loaded when it is first used.",
         show_default=False,
         autocompletion=option.complete_model,
     ),
@@ -35,7 +35,7 @@ MoreModels = Annotated[
         _MODELS,
         "-m --model",
         "MODEL",
-        "Serve this model, like the argument MODEL. May be repeated.",
+        "Serve this model, after those that are arguments. May be repeated.",
         autocompletion=option.complete_model,
     ),
 ]

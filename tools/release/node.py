@@ -28,6 +28,7 @@ def main(folder: Path) -> None:
     module, built = FOLDER / "portable" / "mullama.node", FOLDER / "portable" / "lib"
     notice = notices.text(notices.linked(build.ROOT, "mullama-node"))
     (FOLDER / "portable" / "NOTICES.txt").write_text(notice, encoding="utf-8")
+    (FOLDER / "portable" / "RUST-STANDARD-LIBRARY.html").write_bytes(notices.standard_library())
     missing = symbols.foreign([module, *(built / name for name in libraries)])
     if missing:
         sys.exit(f"the npm package lacks {', '.join(sorted(missing))}")

@@ -1,4 +1,4 @@
-"""Collects the licences of what is compiled into a wheel: Rust crates, llama.cpp, and Rust's standard library."""
+"""Collects the licences of what is compiled into a package: Rust crates, llama.cpp, and Rust's standard library."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ DEPTH = 3  # of folders in a crate, which may have code of others
 # Where llama.cpp has code of others, which states its licence in a comment.
 FOREIGN_CODE = ("src", "ggml/src", "ggml/src/ggml-cpu", "ggml/src/ggml-cpu/llamafile")
 COMMENT = re.compile(r"(?:^[ \t]*//[^\n]*\n)+|/\*.*?\*/", re.DOTALL | re.MULTILINE)
+MIT = re.compile(r"Permission is hereby granted, free of charge.*?DEALINGS IN THE\nSOFTWARE\.", re.DOTALL)
+_NAPI = "Copyright (c) 2020 LongYinan\nCopyright (c) 2018 GitHub"
+# Of crates under the MIT License whose repository has a licence file, but not the crate.
+COPYRIGHTS = {"napi": _NAPI, "napi-sys": _NAPI}
 RULE = "=" * 80
 
 
@@ -66,7 +70,8 @@ def text(crates: list[Crate]) -> str:
     """The notices: each licence once, below the crates that have it.
 
     Raises:
-        MissingLicenceError: A crate has no licence file, and its licence is none whose text is the same everywhere.
+        MissingLicenceError: A crate has no licence file. Its licence is none whose text is the same everywhere, and
+            `COPYRIGHTS` lacks it.
     """
     users: dict[str, list[str]] = defaultdict(list)
     bare = []
@@ -78,9 +83,9 @@ def text(crates: list[Crate]) -> str:
             bare.append(crate)
     for crate in bare:
         by = f", by {', '.join(crate.authors)}" if crate.authors else ""
-        users[_apache(users, crate)].append(f"{crate.title} ({crate.licence}{by})")
+        users[_without_file(users, crate)].append(f"{crate.title} ({crate.licence}{by})")
     blocks = (f"{RULE}\n{chr(10).join(names)}\n{RULE}\n\n{licence}\n" for licence, names in users.items())
-    return "This wheel has code of the following projects.\n\n" + "\n".join(blocks)
+    return "This package has code of the following projects.\n\n" + "\n".join(blocks)
 
 
 def standard_library() -> bytes:
@@ -114,8 +119,11 @@ def _plain(path: Path) -> str:
     return "\n".join(line.rstrip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()).strip()
 
 
-def _apache(users: dict[str, list[str]], crate: Crate) -> str:
-    """The Apache License 2.0, as most crates have it."""
+def _without_file(users: dict[str, list[str]], crate: Crate) -> str:
+    """The licence of a crate that has no file of it: the MIT or the Apache License, as most crates have them."""
+    if crate.licence == "MIT" and crate.name in COPYRIGHTS:
+        texts = Counter(found[0] for licence in users if (found := MIT.search(licence)))
+        return f"MIT License\n\n{COPYRIGHTS[crate.name]}\n\n{texts.most_common(1)[0][0]}"
     if "Apache-2.0" not in re.split(r"\s+OR\s+|/", crate.licence):
         message = f"{crate.title} has no licence file, but its licence is {crate.licence or 'not stated'}"
         raise MissingLicenceError(message)

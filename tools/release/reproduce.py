@@ -1,7 +1,7 @@
 """Builds a release again, from a copy of the checkout in another folder, and compares the wheels: `make reproduce`.
 
-The copy has a path of another length, because a path leaves traces by its length as well. ccache, where it is
-installed, gives the objects of C++ that it has; CCACHE_RECACHE=1 in the environment has them compiled again.
+The copy has a path of another length, because a path leaves traces by its length as well. Everything is compiled
+again: ccache, where it is installed, must not give objects of the first build, which would be compared with themselves.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def main(folder: Path) -> None:
     copy_checkout(COPY)
     paths = os.pathsep.join(str(COPY / name) for name in ("tools", "build_backend"))
     command = [sys.executable, "-m", "release.build", str(COPY / "dist")]
-    subprocess.run(command, cwd=COPY, env=os.environ | {"PYTHONPATH": paths}, check=True)
+    environment = os.environ | {"PYTHONPATH": paths, "CCACHE_RECACHE": "1"}
+    subprocess.run(command, cwd=COPY, env=environment, check=True)
     second = next((COPY / "dist").glob("mullama-*.whl"))
     if first.name == second.name and first.read_bytes() == second.read_bytes():
         print(f"{first.name}: the second build has the same {first.stat().st_size:,} bytes")

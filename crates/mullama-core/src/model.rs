@@ -196,7 +196,7 @@ impl Model {
         self.vocabulary.piece(token, &mut bytes).map_or_else(|_| Vec::new(), |()| bytes)
     }
 
-    /// One token as the vocabulary spells it, control tokens included; none if it is not in the vocabulary.
+    /// One token as the vocabulary spells it, control tokens included; empty if it is not in the vocabulary.
     pub fn token_spelling(&self, token: TokenId) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.weights().vocab().piece(token, true, &mut bytes).map_or_else(|_| Vec::new(), |()| bytes)

@@ -181,6 +181,7 @@ impl Pull<'_> {
         blocking(move || preparing.prepare_blobs()).await?;
         let path = store.blob(&model.digest);
         for _ in 0..ROUNDS {
+            self.begin(name, &manifest).await?;
             self.fetch_layers(&registry, name, &manifest, tracker).await?;
             // Another process may have removed a blob that was there, or has just arrived.
             if let Some(defaults) = self.publish_manifest(name, &bytes, &manifest).await? {
@@ -188,6 +189,17 @@ impl Pull<'_> {
             }
         }
         Err(always_removed(path))
+    }
+
+    /// Records which blobs of a manifest are not there.
+    async fn begin(&self, name: &RegistryName, manifest: &Manifest) -> Result<(), DownloadFailure> {
+        let (store, name) = (self.hub.store().clone(), name.clone());
+        let digests = manifest.wanted().into_iter().map(|layer| layer.digest.clone()).collect::<Vec<_>>();
+        blocking(move || {
+            let missing = digests.into_iter().filter(|digest| !store.blob(digest).exists()).collect::<Vec<_>>();
+            if missing.is_empty() { Ok(()) } else { store.begin_pull(&name, &missing) }
+        })
+        .await
     }
 
     /// Downloads the blobs of a manifest that are not there.
@@ -240,6 +252,7 @@ impl Pull<'_> {
                 return Ok(None);
             }
             store.write_manifest(&name, &bytes)?;
+            store.end_pull(&name)?;
             let read = |path: &Option<PathBuf>| match path {
                 Some(path) => fs::read(path).map_err(|error| disk(path, &error)),
                 None => Ok(Vec::new()),

@@ -211,12 +211,17 @@ fn of_registry(hub: &Hub, name: &RegistryName, removed: &mut Removed) -> Result<
         }
     };
     let layers = stored.iter().flat_map(|stored| stored.manifest.layers.iter().chain(&stored.manifest.config));
-    let unused = layers.map(|layer| &layer.digest).filter(|digest| !used.contains(*digest)).collect::<HashSet<_>>();
-    for digest in unused {
+    let mut unused = layers.map(|layer| layer.digest.clone()).collect::<HashSet<_>>();
+    // While the model is being downloaded, what has arrived of it is needed.
+    let has_ended = removed.kept.is_none();
+    if has_ended {
+        unused.extend(store.begun_pull(name));
+    }
+    for digest in unused.difference(&used) {
         let path = store.blob(digest);
         removed.blob(&path, &beside(&path, ".lock"))?;
     }
-    Ok(())
+    if has_ended { store.end_pull(name) } else { Ok(()) }
 }
 
 /// The digests that are still needed by some model of the store.

@@ -127,9 +127,8 @@ impl From<MullamaError> for ApiError {
 /// The path of what is wrong with the messages, as far as the message names it.
 fn path_of(failure: &TemplateFailure) -> String {
     match failure {
-        TemplateFailure::InvalidMessage { index, reason } => {
-            format!("messages[{index}]{}", if reason.contains(" role ") { ".role" } else { "" })
-        }
+        TemplateFailure::InvalidMessage { index, field: Some(field), .. } => format!("messages[{index}].{field}"),
+        TemplateFailure::InvalidMessage { index, .. } => format!("messages[{index}]"),
         _ => "messages".to_owned(),
     }
 }

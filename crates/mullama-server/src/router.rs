@@ -71,7 +71,7 @@ async fn health() -> Response {
 }
 
 async fn without_websocket() -> ApiError {
-    ApiError::not_found("the WebSocket is turned off on this server; it is turned on by the option --websocket")
+    ApiError::not_found("the WebSocket is turned off on this server; start it with --websocket to turn it on")
 }
 
 /// Gives each request an id.

@@ -11,7 +11,7 @@ use mullama_server::{Listen, ServerConfig, TlsFiles};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use socket2::{Domain, Socket, Type};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
@@ -150,6 +150,22 @@ async fn a_client_that_reads_nothing_for_long_gets_no_more() {
     tokio::time::sleep(Duration::from_secs(8)).await;
     let computed = server.until_paused().await;
     assert!(computed <= LAW, "{computed} tokens are computed for a client that reads none");
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_is_not_one_that_takes_no_bytes() {
+    let config = ServerConfig { write_timeout: Duration::from_secs(1), ..ServerConfig::default() };
+    let server = start(config, ContextParams { n_ctx: Some(8192), ..ContextParams::default() }).await;
+    let mut slow = TcpStream::connect(server.address).await.expect("the server accepts");
+    slow.write_all(&endless()).await.expect("it is sent");
+    server.until_paused().await;
+    // Several times the timeout, in which it reads far less than what is there already.
+    for _ in 0..16 {
+        tokio::time::sleep(Duration::from_millis(250)).await;
+        slow.read_exact(&mut [0; 100]).await.expect("there is more");
+    }
+    assert_eq!(server.stats().paused, 1, "it was closed although it reads");
+    server.until_idle().await;
 }
 
 #[tokio::test]

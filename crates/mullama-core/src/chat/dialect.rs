@@ -110,7 +110,8 @@ impl Dialect {
         self.check_roles(chat, &rendered, &meter)?;
         let Some((marked, mark)) = self.guard.mark(chat) else {
             let reason = "the chat contains every private-use character of Unicode; one must be free".to_owned();
-            return Err(TemplateFailure::InvalidMessage { index: chat.messages.len().saturating_sub(1), reason });
+            let index = chat.messages.len().saturating_sub(1);
+            return Err(TemplateFailure::InvalidMessage { index, field: None, reason });
         };
         if marked == *chat {
             return Ok(vec![Piece::Parsed(rendered)]);
@@ -130,7 +131,7 @@ impl Dialect {
             if UNCHECKED_ROLES.contains(&role) || checked.contains(&role) {
                 continue;
             }
-            let invalid = |reason| Err(TemplateFailure::InvalidMessage { index, reason });
+            let invalid = |reason| Err(TemplateFailure::InvalidMessage { index, field: Some("role"), reason });
             if checked.len() == MAX_CHECKED_ROLES {
                 return invalid(format!(
                     "the chat has more than {MAX_CHECKED_ROLES} roles beside system and assistant"

@@ -40,6 +40,8 @@ pub enum TemplateFailure {
     InvalidMessage {
         /// The index of the message, from 0.
         index: usize,
+        /// The field of the message that is wrong, if it is one.
+        field: Option<&'static str>,
         /// What is wrong with the message.
         reason: String,
     },

@@ -39,7 +39,7 @@ pub(super) fn normalized(chat: &Chat) -> Result<Chat, TemplateFailure> {
     }
     let mut values_left = MAX_ARGUMENT_VALUES;
     let messages = chat.messages.iter().enumerate().map(|(index, message)| {
-        let invalid = |reason| TemplateFailure::InvalidMessage { index, reason };
+        let invalid = |reason| TemplateFailure::InvalidMessage { index, field: None, reason };
         message_of(message.fields(), &mut values_left).map_err(invalid)
     });
     // Each field by itself, so that the messages are not copied twice.
@@ -225,7 +225,7 @@ mod tests {
     fn refused(message: &Value) -> String {
         let first = json!({"role": "user", "content": "Hello!"});
         let failure = normalized(&chat(json!([first, message]))).unwrap_err();
-        let TemplateFailure::InvalidMessage { index: 1, reason } = failure else { panic!("{failure:?}") };
+        let TemplateFailure::InvalidMessage { index: 1, reason, .. } = failure else { panic!("{failure:?}") };
         reason
     }
 

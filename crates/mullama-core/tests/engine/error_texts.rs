@@ -47,7 +47,7 @@ fn of_template(failure: &TemplateFailure) -> Vec<String> {
             vec![reason.clone(), format!("line {line}")]
         }
         TemplateFailure::NoMessages => vec!["messages".into()],
-        TemplateFailure::InvalidMessage { index, reason } => vec![format!("messages[{index}]"), reason.clone()],
+        TemplateFailure::InvalidMessage { index, reason, .. } => vec![format!("messages[{index}]"), reason.clone()],
     }
 }
 
@@ -188,7 +188,10 @@ fn all() -> Vec<(&'static str, MullamaError)> {
         ("TEMPLATE_ERROR", template(TemplateFailure::Failed { reason: "unknown filter".into(), line: 18 })),
         ("TEMPLATE_ERROR", template(TemplateFailure::Stopped { reason: "too much work".into(), line: 19 })),
         ("TEMPLATE_ERROR", template(TemplateFailure::NoMessages)),
-        ("TEMPLATE_ERROR", template(TemplateFailure::InvalidMessage { index: 7, reason: "no content".into() })),
+        (
+            "TEMPLATE_ERROR",
+            template(TemplateFailure::InvalidMessage { index: 7, field: None, reason: "no content".into() }),
+        ),
         ("OVERLOADED", MullamaError::Overloaded { unfinished: 71, limit: 72 }),
         ("OVERLOADED", MullamaError::PausedOverloaded { paused: 1_023, active: 17, limit: 1_040 }),
         ("OVERLOADED", MullamaError::Displaced { limit: 1_024 }),

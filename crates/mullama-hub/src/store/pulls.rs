@@ -1,14 +1,18 @@
-//! Which files of the shared Hugging Face cache mullama downloaded, so that it removes no other.
+//! Which files pulls download: those of the shared Hugging Face cache, so that no other is removed, and those of a
+//! registry until their manifest names them, so that they are removed although their pull never ended.
 
 use std::path::PathBuf;
 
 use mullama::DownloadFailure;
 use serde::{Deserialize, Serialize};
 
+use super::digest::Digest;
 use super::files::{self, names_in, read_small};
 use super::{Store, key_of};
-use crate::HuggingFaceName;
+use crate::{HuggingFaceName, RegistryName};
 
+/// The folder of the records of pulls that have not ended.
+const UNFINISHED: &str = "unfinished";
 /// Most bytes of a record.
 const RECORD_LEN_MOST: u64 = 1 << 20;
 
@@ -51,6 +55,29 @@ impl Store {
         let key = key_of(told.as_bytes());
         let record = serde_json::json!(Record { name: name.to_string(), pulled: pulled.clone() });
         files::write(&folder, &key, record.to_string().as_bytes())
+    }
+
+    /// Records which blobs a pull from a registry has to download. Call it before the first of them is downloaded. Atomic.
+    pub(crate) fn begin_pull(&self, name: &RegistryName, missing: &[Digest]) -> Result<(), DownloadFailure> {
+        let folder = files::make_folders(self.root(), &[UNFINISHED])?;
+        let digests = missing.iter().map(ToString::to_string).collect::<Vec<_>>();
+        files::write(&folder, &key_of(name.to_string().as_bytes()), serde_json::json!(digests).to_string().as_bytes())
+    }
+
+    /// The blobs of a pull that has not ended; none if there is no such pull.
+    pub(crate) fn begun_pull(&self, name: &RegistryName) -> Vec<Digest> {
+        let read = read_small(&self.begun_path(name), RECORD_LEN_MOST).ok();
+        let digests = read.and_then(|bytes| serde_json::from_slice::<Vec<String>>(&bytes).ok()).unwrap_or_default();
+        digests.iter().filter_map(|digest| Digest::parse(digest)).collect()
+    }
+
+    /// Forgets a pull: its manifest names its blobs, or they are removed.
+    pub(crate) fn end_pull(&self, name: &RegistryName) -> Result<(), DownloadFailure> {
+        files::remove(&self.begun_path(name)).map(drop)
+    }
+
+    fn begun_path(&self, name: &RegistryName) -> PathBuf {
+        self.root().join(UNFINISHED).join(key_of(name.to_string().as_bytes()))
     }
 
     /// What mullama downloaded of a repository.

@@ -158,6 +158,22 @@ fn a_model_that_is_downloaded_for_the_first_time_is_not_unknown() {
 }
 
 #[test]
+fn files_that_have_arrived_whole_go_with_an_interrupted_first_download() {
+    let setup = Setup::new();
+    setup.fault("/cdn/*", Fault::Trickle { bytes: 64 << 10, ms: 200 }, ALWAYS);
+    let hub = setup.hub();
+    let puller = program::start(&setup, "large");
+    let blobs = || files(&setup.store().join("blobs"));
+    // The configuration arrives before the model.
+    let is_whole = |path: &std::path::PathBuf| path.extension().is_none();
+    let is_part = |path: &std::path::PathBuf| path.to_string_lossy().ends_with(".part");
+    eventually("the configuration", || blobs().iter().any(is_whole) && blobs().iter().any(is_part));
+    drop(puller);
+    eventually("the end of the download", || hub.remove("large").is_ok());
+    assert_eq!(files(&setup.store()), [setup.store().join(".lock")]);
+}
+
+#[test]
 fn no_lock_stays_when_a_download_has_ended() {
     let setup = Setup::new();
     let hub = setup.hub();

@@ -1,4 +1,4 @@
-//! One connection: HTTP/1.1 with shared.
+//! One connection: HTTP/1.1 with limits.
 
 use std::convert::Infallible;
 use std::future::poll_fn;

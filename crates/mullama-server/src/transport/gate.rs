@@ -3,6 +3,7 @@
 //! A client's kernel takes bytes for a program that does not read them: on Linux 64 KiB at first and more later, which are
 //! hundreds of tokens. Where the program runs on this machine, the kernel tells how many of them it has not read.
 
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -14,17 +15,20 @@ use super::unread::PeerQueue;
 /// Bytes that the client's kernel may hold for its program, besides those of one write. A program that keeps up with tokens
 /// has a few hundred before it.
 const UNREAD: usize = 4 << 10;
-/// The time from one question to the next, while an answer is held back, is a quarter of the time since it has been,
-/// within these limits.
-const WAIT: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
+/// While an answer is held back, the wait between two questions is a quarter of the time that it has been, within these
+/// limits.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+const LONGEST_WAIT: Duration = Duration::from_millis(100);
 
 /// Whether more of an answer may be sent.
 #[derive(Debug)]
 pub(super) struct Gate {
     /// The client's queue, if it is on this machine.
     queue: Option<PeerQueue>,
-    /// Most bytes that the client can have unread: those at the last question, and all that were sent since.
+    /// Bytes that the client can have unread: those in its queue at the last question, and all that were sent since.
     unread: usize,
+    /// Whether the last question found fewer than that.
+    has_read: bool,
     /// Set while the answer is held back.
     held: Option<Held>,
 }
@@ -37,7 +41,7 @@ struct Held {
 
 impl Gate {
     pub(super) fn new(queue: Option<PeerQueue>) -> Self {
-        Self { queue, unread: 0, held: None }
+        Self { queue, unread: 0, has_read: false, held: None }
     }
 
     /// Ready when more may be sent.
@@ -47,13 +51,21 @@ impl Gate {
             if let Some(held) = &mut self.held {
                 ready!(held.next.as_mut().poll(cx));
             }
-            let Some(unread) = queue.unread() else {
-                self.queue = None;
-                break;
-            };
-            self.unread = unread;
-            if unread >= UNREAD {
-                self.wait();
+            match queue.unread() {
+                Ok(unread) => {
+                    self.has_read = unread < self.unread;
+                    self.unread = unread;
+                    if unread >= UNREAD {
+                        self.wait();
+                    }
+                }
+                Err(error) => {
+                    // Other errors are the system's, which may have an answer the next time.
+                    if error.kind() == io::ErrorKind::NotFound {
+                        self.queue = None;
+                    }
+                    self.unread = 0;
+                }
             }
         }
         self.held = None;
@@ -64,8 +76,13 @@ impl Gate {
     fn wait(&mut self) {
         let now = Instant::now();
         let held = self.held.get_or_insert_with(|| Held { since: now, next: Box::pin(tokio::time::sleep_until(now)) });
-        let wait = ((now - held.since) / 4).clamp(WAIT.0, WAIT.1);
+        let wait = ((now - held.since) / 4).clamp(SHORTEST_WAIT, LONGEST_WAIT);
         held.next.as_mut().reset(now + wait);
+    }
+
+    /// Whether the client has read since the last call, while the answer is held back.
+    pub(super) fn take_has_read(&mut self) -> bool {
+        std::mem::take(&mut self.has_read)
     }
 
     /// Counts bytes that were sent.
@@ -100,9 +117,18 @@ mod tests {
         (gate, ours, client)
     }
 
+    /// Sends so many bytes, and waits until they are in the client's queue.
     async fn send(gate: &mut Gate, ours: &mut TcpStream, bytes: usize) {
+        let unread = |gate: &Gate| gate.queue.as_ref().and_then(|queue| queue.unread().ok());
+        let after = unread(gate).expect("the client is on this machine") + bytes;
         ours.write_all(&vec![b'x'; bytes]).await.expect("it is sent");
         gate.sent(bytes);
+        let arrives = async {
+            while unread(gate) != Some(after) {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(LIMIT, arrives).await.expect("it arrives");
     }
 
     async fn is_open(gate: &mut Gate) -> bool {
@@ -128,6 +154,22 @@ mod tests {
         timeout(LIMIT, poll_fn(|cx| gate.poll_open(cx))).await.expect("it goes on");
         send(&mut gate, &mut ours, 1).await;
         assert!(!is_open(&mut gate).await, "what was unread before counts");
+    }
+
+    #[tokio::test]
+    async fn it_is_noticed_that_a_client_which_is_held_back_reads_a_little() {
+        let (mut gate, mut ours, mut client) = connection().await;
+        send(&mut gate, &mut ours, 3 * UNREAD).await;
+        assert!(!is_open(&mut gate).await);
+        gate.take_has_read();
+        client.read_exact(&mut [0; UNREAD]).await.expect("it arrives");
+        let noticed = poll_fn(|cx| {
+            assert!(gate.poll_open(cx).is_pending(), "it has too much unread");
+            if gate.take_has_read() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        timeout(LIMIT, noticed).await.expect("it is noticed");
+        assert!(!is_open(&mut gate).await);
+        assert!(!gate.take_has_read(), "it has read no more");
     }
 
     #[tokio::test]

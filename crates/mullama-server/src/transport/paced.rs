@@ -52,6 +52,10 @@ impl<S: Socket> Paced<S> {
 
     fn poll_send(&mut self, cx: &mut Context<'_>, buffers: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         if self.streaming.get() && self.gate.poll_open(cx).is_pending() {
+            // A client that reads slowly takes bytes too.
+            if self.gate.take_has_read() {
+                self.deadline = None;
+            }
             return self.poll_deadline(cx);
         }
         loop {

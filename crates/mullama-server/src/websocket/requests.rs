@@ -27,6 +27,8 @@ pub(super) struct Requests {
     entries: Vec<Entry>,
     /// The entry whose turn is next.
     next: usize,
+    /// Whether a request came without an id.
+    has_anonymous: bool,
 }
 
 struct Entry {
@@ -70,7 +72,7 @@ enum Turn {
 
 impl Requests {
     pub(super) fn new(state: State) -> Self {
-        Self { state, entries: Vec::new(), next: 0 }
+        Self { state, entries: Vec::new(), next: 0, has_anonymous: false }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -88,6 +90,7 @@ impl Requests {
             let error = ApiError::field("id", "is already in use by a running request");
             return Err(Refusal::beside(id, error));
         }
+        self.has_anonymous |= id.is_none();
         let (credits, is_text) = (request.credits, request.is_text());
         let phase = Phase::Waiting(request);
         self.entries.push(Entry { id, credits, phase, is_text, progress: Progress::default(), line: Line::new() });
@@ -105,13 +108,14 @@ impl Requests {
     }
 
     /// Adds credits to a request.
-    pub(super) fn grant(&mut self, id: Id, tokens: u64) -> Result<(), Box<Refusal>> {
+    pub(super) fn grant(&mut self, id: &Id, tokens: u64) -> Result<(), Box<Refusal>> {
         // Grants may cross the end of their request.
-        let Some(index) = self.meant(&id)? else { return Ok(()) };
+        let Some(index) = self.meant(id)? else { return Ok(()) };
         if self.entries[index].credits.grant(tokens) {
             return Ok(());
         }
         let error = ApiError::invalid("this request does not use credits; send it with \"flow\": \"credits\"");
+        let id = self.entries[index].id.clone();
         Err(Refusal::beside(id, ApiError { field: Some("tokens".to_owned()), ..error }))
     }
 
@@ -124,11 +128,12 @@ impl Requests {
         self.entries.clear();
     }
 
-    /// The request that a message is about. Without an id it is the first of those without, else the only one.
+    /// The request that a message is about. Without an id it is the first of those without, which may have ended
+    /// meanwhile. Where all have ids, it is the only one.
     fn meant(&self, id: &Id) -> Result<Option<usize>, Box<Refusal>> {
         match (self.find(id), id, self.entries.len()) {
-            (None, None, 1) => Ok(Some(0)),
-            (None, None, 2..) => {
+            (None, None, 1) if !self.has_anonymous => Ok(Some(0)),
+            (None, None, 2..) if !self.has_anonymous => {
                 let message = format!("is missing, and {} requests are unfinished", self.entries.len());
                 Err(Refusal::beside(None, ApiError::field("id", message)))
             }

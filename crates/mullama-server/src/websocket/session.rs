@@ -231,7 +231,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
             Ok(Message::Generate(request)) if self.is_stopping => Err(Refusal::of(request.id, stopping())),
             Ok(Message::Generate(request)) => self.requests.add(request),
             Ok(Message::Cancel(id)) => self.requests.cancel(&id, &mut self.out),
-            Ok(Message::Grant(id, tokens)) => self.requests.grant(id, tokens),
+            Ok(Message::Grant(id, tokens)) => self.requests.grant(&id, tokens),
             Err(refusal) => Err(refusal),
         };
         if let Err(refusal) = result {

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use axum::Json as Document;
 use axum::extract::{Request, State as Shared};
+use axum::http::StatusCode;
 use mullama::StreamConfig;
 use mullama::gguf::{self, Description, MetadataValue};
 use mullama_hub::{Defaults, Hub};
@@ -195,12 +196,18 @@ pub(super) fn parameter_size(count: u64) -> String {
     }
 }
 
+/// The error of a file that is there and cannot be read.
+fn unreadable(name: &str) -> ApiError {
+    let message = format!("the file of {name} cannot be read; the server's log says why");
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "MODEL_LOAD", message)
+}
+
 fn shown(spec: &ModelSpec, hub: Option<&Hub>) -> Result<Value, ApiError> {
     let Found { path, defaults } = found(&spec.source, hub);
     let described = gguf::describe(&path).map_err(|error| {
         tracing::debug!("{}: {error}", spec.name);
         tracing::error!("{}: its file cannot be read", spec.name);
-        missing(&spec.name)
+        if path.exists() { unreadable(&spec.name) } else { missing(&spec.name) }
     })?;
     let mut shown = json!({
         "modelfile": "",

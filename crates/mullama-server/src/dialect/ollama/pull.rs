@@ -68,13 +68,12 @@ pub(super) async fn pull(Shared(state): Shared<State>, request: Request) -> Resu
     let body = Json::new(&body, "");
     fields::apply(PULL_TABLES, &body, &mut StreamConfig::new())?;
     let is_streamed = body.get("stream")?.map_or(Ok(true), |value| value.flag())?;
-    if is_there(&state, named(&body)?)? {
+    let Some(name) = wanted(&state, &hub, &body).await? else {
         let mut frames = Frames::default();
         frames.line(&Report::success());
         let content_type = if is_streamed { LINES } else { "application/json" };
         return Ok(([(header::CONTENT_TYPE, content_type)], frames.take()).into_response());
-    }
-    let name = name_of_registry(&body)?;
+    };
     let full = || ApiError::overloaded(format!("{PULLS_AT_ONCE} downloads are running; try again later"), 10);
     let permit = state.pulls().try_acquire_owned().map_err(|_| full())?;
     let mut pull = Pull::start(state, hub, name, permit);
@@ -106,21 +105,27 @@ pub(super) async fn delete(Shared(state): Shared<State>, request: Request) -> Re
     Ok(axum::Json(json!({"status": "success"})).into_response())
 }
 
-/// Whether there is nothing to download: the model is built in, or the server was started with its file.
-fn is_there(state: &State, name: &str) -> Result<bool, ApiError> {
+/// The name of the model to download; none if the model is built in, or the server was started with its file.
+async fn wanted(state: &State, hub: &Hub, body: &Json<'_>) -> Result<Option<String>, ApiError> {
+    let name = named(body)?;
     if matches!(ModelName::parse(name), Ok(ModelName::Demo)) {
-        return state.models().add(name).map(|()| true);
+        return state.models().add(name).map(|()| None);
     }
-    Ok(state.models().spec(name).is_ok_and(|spec| match spec.source {
-        ModelSource::File(_) | ModelSource::Loaded(_) => true,
+    match state.models().spec(name).map(|spec| spec.source) {
+        Ok(ModelSource::File(_) | ModelSource::Loaded(_)) => Ok(None),
         // A name of the server's own for another model.
-        ModelSource::Named(source) => ModelName::parse(&source).ok() != ModelName::parse(name).ok(),
-    }))
+        Ok(ModelSource::Named(source)) if ModelName::parse(&source).ok() != ModelName::parse(name).ok() => {
+            let (hub, text) = (hub.clone(), source.clone());
+            let is_here = blocking(move || hub.find(&text).is_ok()).await?;
+            Ok((!is_here).then_some(source))
+        }
+        _ => name_of_registry(body).map(Some),
+    }
 }
 
 /// The refusal to remove a model that the server has, but did not download.
 fn not_downloaded(name: &str) -> ApiError {
-    let message = format!("{name} was not downloaded by this server, so it cannot be removed");
+    let message = format!("this server has no downloaded file of {name}, so it cannot be removed");
     ApiError { field: Some("model".to_owned()), ..ApiError::invalid(message) }
 }
 

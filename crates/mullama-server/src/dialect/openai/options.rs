@@ -52,7 +52,10 @@ pub(crate) fn max_tokens(body: &Json<'_>, names: &[&str]) -> Result<Option<u32>,
 
 /// The error of a prompt, with the name that the prompt has in this endpoint.
 pub(crate) fn prompt_named(error: ApiError, name: &str) -> ApiError {
-    let is_prompt = error.field.as_deref() == Some("prompt");
+    // Messages are what a prompt of another form was made into.
+    let is_prompt = error.field.as_deref().is_some_and(|field| {
+        field == "prompt" || name != "messages" && (field == "messages" || field.starts_with("messages["))
+    });
     let field = if is_prompt { Some(name.to_owned()) } else { error.field };
     ApiError { field, ..error }
 }
