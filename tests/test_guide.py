@@ -28,6 +28,7 @@ CORE = ROOT / "crates" / "mullama-core" / "src" / "config" / "stream_config.rs"
 WITHOUT_PYTHON = {
     "chat-templates",
     "command-line",
+    "dependencies",
     "gpu",
     "node",
     "node-reference",
