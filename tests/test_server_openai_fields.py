@@ -233,7 +233,7 @@ def test_an_unknown_field_is_refused_with_the_name_that_was_meant(url: str, path
         (CHAT, {"stop": ["a", 5]}, "stop[1]"),
         (CHAT, {"top_logprobs": 2}, "top_logprobs"),
         (CHAT, {"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
-        (CHAT, {"logit_bias": {"99999999": 1}}, "logit_bias"),
+        (CHAT, {"logit_bias": {"99999999": 1}}, "logit_bias.99999999"),
         (CHAT, {"temperature": -1}, "temperature"),
         (CHAT, {"n": 0}, "n"),
         (CHAT, {"response_format": {"type": "json_object"}}, "response_format"),

@@ -120,7 +120,14 @@ test('a process whose workers stream ends cleanly', { timeout: 60_000 }, async (
 
 const ENGINE_THREADS = `
 import { readdirSync, readFileSync } from 'node:fs';
-const threads = () => readdirSync('/proc/self/task').filter((id) => readFileSync('/proc/self/task/' + id + '/comm', 'utf8').startsWith('mullama-engine')).length;
+const nameOf = (id) => {
+  try {
+    return readFileSync('/proc/self/task/' + id + '/comm', 'utf8');
+  } catch {
+    return ''; // It has ended since the list was read.
+  }
+};
+const threads = () => readdirSync('/proc/self/task').filter((id) => nameOf(id).startsWith('mullama-engine')).length;
 // llama.cpp's compute threads have the name of their engine's, and their number changes.
 const until = async (holds, what) => {
   for (const end = Date.now() + 10_000; !holds(threads()); await new Promise((resolve) => setTimeout(resolve, 10))) {
