@@ -227,7 +227,8 @@ def test_a_model_that_is_there_is_pulled_at_once_and_one_that_was_not_downloaded
         assert [model.model for model in client.list().models] == ["mine", "demo"]
         assert refused(lambda: client.delete("demo")) == "demo is built in, so it cannot be removed"
         assert (
-            refused(lambda: client.delete("mine")) == "this server has no downloaded file of mine, so it cannot be removed"
+            refused(lambda: client.delete("mine"))
+            == "this server has no downloaded file of mine, so it cannot be removed"
         )
         with pytest.raises(ollama.ResponseError) as caught:
             client.delete("mind")
