@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 LABELS = {"python": "Python", "js": "Node.js", "rust": "Rust", "sh": "Command line"}
 """Languages whose neighbouring blocks become tabs, and the names of the tabs."""
 
-LANGUAGES = {"", "dockerfile", "ini", "javascript", "jinja", "text", "toml", "ts", *LABELS}
-"""What may stand behind the backticks. Nothing, or text, marks output, diagrams and commands that no test runs.
-javascript is a program of its own, beside which no other language has one."""
+LANGUAGES = {"", "dockerfile", "ini", "jinja", "text", "toml", "ts", *LABELS}
+"""What may stand behind the backticks. Nothing, or text, marks output, diagrams and commands that no test runs."""
 
 COMMANDS = re.compile(
     r"(?:[A-Z_]+=\S* )?(?:\.venv/bin/\w+|cd|docker|git|hf|make|npm|npx|mullama|pip|python3?|uvicorn) "

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
-import { blocks, OBSERVED, port, run, start, unfinished } from './pages.mjs';
+import { blocks, isServer, OBSERVED, port, run, start, unfinished } from './pages.mjs';
 import { ended } from './support.mjs';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -11,7 +11,7 @@ const EXAMPLES = `${ROOT}/examples/node`;
 
 /** The blocks as one program: imports come first, each once. */
 function program(page) {
-  const code = blocks(`${ROOT}/${page}`, 'js').join('\n');
+  const code = blocks(`${ROOT}/${page}`, 'js').filter((block) => !isServer(block)).join('\n');
   const names = new Set();
   for (const [, found] of code.matchAll(/^import \{([^}]+)\} from 'mullama';$/gm)) found.split(',').forEach((name) => names.add(name.trim()));
   const others = new Set(code.match(/^import .* from '(?!mullama').*;$/gm));

@@ -15,6 +15,9 @@ export function blocks(page, language = 'javascript') {
     .map(([, indent, , code]) => code.replaceAll(new RegExp(`^${indent}`, 'gm'), ''));
 }
 
+/** Whether a block is a server, which is a program of its own and runs until it is stopped. */
+export const isServer = (code) => /^import (express|\{ WebSocketServer \}) from/m.test(code);
+
 /** A folder as that of a user who installed mullama: `model.gguf` and the packages. */
 export function folder() {
   const made = mkdtempSync(join(tmpdir(), 'mullama-page-'));

@@ -6,10 +6,10 @@ import { fileURLToPath } from 'node:url';
 
 import WebSocket from 'ws';
 
-import { blocks, OBSERVED, port, start, unfinished } from './pages.mjs';
+import { blocks, isServer, OBSERVED, port, start, unfinished } from './pages.mjs';
 
 const page = (path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
-const [express, websocket, ...more] = blocks(page('docs/node.md'), 'javascript');
+const [express, websocket, ...more] = blocks(page('docs/node.md'), 'js').filter(isServer);
 const [, , , , , , announcedExpress, announcedWebsocket] = blocks(page('tests/announced.txt'));
 
 /** The page that was announced does not say what parses bodies. */
