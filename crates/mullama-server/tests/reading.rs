@@ -2,19 +2,15 @@
 
 mod support;
 
-use std::fs;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mullama::{ContextParams, Stats};
-use mullama_server::{Listen, ServerConfig, TlsFiles};
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
+use mullama_server::{Listen, ServerConfig};
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::TlsConnector;
 
+use support::tls::SelfSigned;
 use support::{Client, LIMIT, Running, chat, post, start, start_at, start_default};
 
 /// Tokens that are computed ahead of the reader by the engine, and at most for a client that reads none.
@@ -170,23 +166,10 @@ async fn a_client_that_reads_slowly_is_not_one_that_takes_no_bytes() {
 
 #[tokio::test]
 async fn a_client_of_tls_that_stops_reading_pauses_its_stream() {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    let folder = tempfile::tempdir().expect("a folder");
-    let (certificates, key) = (folder.path().join("certificate.pem"), folder.path().join("key.pem"));
-    fs::write(&certificates, made.cert.pem()).expect("a file");
-    fs::write(&key, made.signing_key.serialize_pem()).expect("a file");
-    let tls = Some(TlsFiles { certificates, key });
-    let server = start(ServerConfig { tls, ..ServerConfig::default() }, ContextParams::default()).await;
-
-    let mut roots = RootCertStore::empty();
-    roots.add(made.cert.der().clone()).expect("a root");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.expect("versions").with_root_certificates(roots).with_no_client_auth();
-    let stream = TcpStream::connect(server.address).await.expect("the server accepts");
-    let name = ServerName::try_from("localhost").expect("a name");
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("a handshake");
-    let mut client = Client::new(stream);
+    let signed = SelfSigned::new();
+    let config = ServerConfig { tls: Some(signed.files()), ..ServerConfig::default() };
+    let server = start(config, ContextParams::default()).await;
+    let mut client = signed.connect(server.address).await;
     stalls(&server, &mut client, &endless()).await;
     client.read_until("[DONE]").await;
 }

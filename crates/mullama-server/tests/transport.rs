@@ -5,16 +5,13 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::time::Duration;
 
 use mullama::ContextParams;
 use mullama_server::{Listen, LoadOptions, ModelSource, ModelSpec, Server, ServerConfig, State, TlsFiles};
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_rustls::TlsConnector;
 
+use support::tls::SelfSigned;
 use support::{Client, chat, demo, get, start, start_default};
 
 const SHORT: Duration = Duration::from_millis(300);
@@ -27,30 +24,14 @@ fn state(config: ServerConfig) -> State {
 
 #[tokio::test]
 async fn tls_is_served_from_the_files_of_a_certificate() {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    let folder = tempfile::tempdir().expect("a folder");
-    let (certificates, key) = (folder.path().join("certificate.pem"), folder.path().join("key.pem"));
-    fs::write(&certificates, made.cert.pem()).expect("a file");
-    fs::write(&key, made.signing_key.serialize_pem()).expect("a file");
-    let tls = Some(TlsFiles { certificates: certificates.clone(), key: key.clone() });
-    let server = start(ServerConfig { tls, ..ServerConfig::default() }, ContextParams::default()).await;
-
-    let mut roots = RootCertStore::empty();
-    roots.add(made.cert.der().clone()).expect("a root");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.expect("versions").with_root_certificates(roots).with_no_client_auth();
-    let connector = TlsConnector::from(Arc::new(config));
-    let name = ServerName::try_from("localhost").expect("a name");
-    let connect = async || {
-        let stream = TcpStream::connect(server.address).await.expect("the server accepts");
-        Client::new(connector.connect(name.clone(), stream).await.expect("a handshake"))
-    };
-    let mut client = connect().await;
+    let signed = SelfSigned::new();
+    let config = ServerConfig { tls: Some(signed.files()), ..ServerConfig::default() };
+    let server = start(config, ContextParams::default()).await;
+    let mut client = signed.connect(server.address).await;
     client.send(chat(r#", "max_tokens": 5"#)).await;
     assert_eq!(client.answer().await.json()["usage"]["completion_tokens"], 5);
 
-    let mut leaving = connect().await;
+    let mut leaving = signed.connect(server.address).await;
     leaving.send(chat(ENDLESS)).await;
     leaving.read_until("\"content\":\"").await;
     drop(leaving);
@@ -60,11 +41,12 @@ async fn tls_is_served_from_the_files_of_a_certificate() {
     plain.send(get("/health", "")).await;
     assert!(!plain.read_to_end().await.contains("HTTP"), "plain HTTP is no TLS");
 
-    for (certificates, key) in [(&key, &key), (&certificates, &certificates), (&folder.path().join("no"), &key)] {
+    let (certificates, key) = (signed.certificates(), signed.key());
+    for (certificates, key) in [(&key, &key), (&certificates, &certificates), (&signed.folder().join("no"), &key)] {
         let tls = Some(TlsFiles { certificates: certificates.clone(), key: key.clone() });
         let listen = Listen::Tcp("127.0.0.1".to_owned(), 0);
         let bound = Server::bind(&listen, state(ServerConfig { tls, ..ServerConfig::default() })).await;
-        assert!(bound.is_err_and(|error| error.to_string().contains(&*folder.path().to_string_lossy())));
+        assert!(bound.is_err_and(|error| error.to_string().contains(&*signed.folder().to_string_lossy())));
     }
 }
 

@@ -8,6 +8,8 @@
     reason = "each test file uses a part of it, and nobody else"
 )]
 
+pub mod tls;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -47,8 +47,11 @@ fn read(body: &Json<'_>, mut config: StreamConfig) -> Result<(StreamConfig, Opti
 
 /// Adds the biases of texts, which are those of each of their tokens.
 async fn add_biases(config: &mut StreamConfig, texts: &[(String, f32)], model: &Arc<Model>) -> Result<(), ApiError> {
+    let bytes = texts.iter().map(|(text, _)| text.len()).sum::<usize>();
+    if bytes == 0 {
+        return Ok(());
+    }
     let (texts, model) = (texts.to_vec(), Arc::clone(model));
-    let bytes = texts.iter().map(|(text, _)| text.len()).sum();
     let tokenized = move |go_on: &mut dyn FnMut() -> bool| {
         let mut biases = Vec::new();
         for (text, bias) in texts {
@@ -58,9 +61,7 @@ async fn add_biases(config: &mut StreamConfig, texts: &[(String, f32)], model: &
         }
         Ok(Some(biases))
     };
-    if bytes > 0 {
-        config.logit_bias.extend(blocking(bytes, tokenized).await?);
-    }
+    config.logit_bias.extend(blocking(bytes, tokenized).await?);
     config.validate().map_err(ApiError::from)
 }
 
