@@ -296,12 +296,13 @@ def test_a_client_that_reads_nothing_for_longer_than_half_a_minute_goes_on_where
 
 def test_the_server_is_healthy_while_every_slot_and_a_long_prefill_are_busy(server: Server) -> None:
     del server  # which would have less of the machine
-    with serving("--ctx-size", "8192", "--parallel", "4") as running:
+    with serving("--ctx-size", "65536", "--parallel", "4") as running:
         address = Address(running.url)
         text = address.text()
-        prompt = {"messages": [{"role": "user", "content": "word " * 7000}], "max_tokens": 1}
-        busy = [chat_request(**{**ENDLESS, "stream": False}) for _ in range(4)]
-        peers = [address.open(request) for request in busy + [chat_request(**prompt)] * 8]
+        # Longer together than the context: no answer ends before the last look.
+        contents = [f"{n} " + "word " * 4000 for n in range(12)]
+        messages = [[{"role": "user", "content": content}] for content in contents]
+        peers = [address.open(chat_request(**{**ENDLESS, "stream": False, "messages": chat})) for chat in messages]
         with all_closed(peers):
             assert eventually(lambda: is_full(address.load()), LIMIT)
             times = []
