@@ -20,7 +20,7 @@ export interface NativeJob {
 export interface NativeModel {
   facts(): string;
   tokenize(text: string, special: [add: boolean, parse: boolean], notifier: NativeNotifier, key: number): NativeJob;
-  render(chat: string, asText: boolean, notifier: NativeNotifier, key: number): NativeJob;
+  render(json: string, texts: string[], asText: boolean, notifier: NativeNotifier, key: number): NativeJob;
   detokenize(ids: Float64Array, notifier: NativeNotifier, key: number): NativeJob;
   close(notifier: NativeNotifier, key: number): NativeJob;
 }
@@ -70,7 +70,8 @@ export interface Native {
     loneSurrogate(position: number): NativePrompt;
     tokens(model: NativeModel, ids: Float64Array): NativePrompt;
     tooMany(count: number): NativePrompt;
-    chat(json: string | undefined): NativePrompt;
+    chat(json: string, texts: string[]): NativePrompt;
+    surrogateInMessage(): NativePrompt;
   };
   Stream: new (
     context: NativeContext,

@@ -58,11 +58,19 @@ export function idsOf(name: string, ids: readonly number[] | Int32Array | Uint32
 
 /** A chat as the prompt of one stream. */
 export function chatPrompt(messages: readonly Message[], options: ChatOptions = {}): NativePrompt {
-  return call(() => native.Prompt.chat(chatJson(messages, options, true)));
+  const chat = chatJson(messages, options, true);
+  return chat === undefined ? native.Prompt.surrogateInMessage() : call(() => native.Prompt.chat(chat.json, chat.texts));
 }
 
-/** A chat as JSON; undefined if it has a lone surrogate. */
-export function chatJson(messages: readonly Message[], options: ChatOptions, startsReply: boolean): string | undefined {
+/** A chat as the native module takes it. */
+export interface ChatJson {
+  readonly json: string;
+  /** The texts that the JSON has references to. */
+  readonly texts: string[];
+}
+
+/** A chat as the native module takes it; undefined if it has a lone surrogate. */
+export function chatJson(messages: readonly Message[], options: ChatOptions, startsReply: boolean): ChatJson | undefined {
   if (!Array.isArray(messages)) throw wrongType(`messages must be an array of messages, not ${kindOf(messages)}`);
   messages.forEach((message: unknown, at) => {
     if (kindOf(message) !== 'object') throw wrongType(`messages[${at}] must be an object with a role, not ${kindOf(message)}`);
@@ -85,19 +93,25 @@ function checkKind(name: string, value: unknown, kind: string): void {
   if (value !== undefined && kindOf(value) !== kind) throw wrongType(`${name} must be ${article} ${kind}, not ${kindOf(value)}`);
 }
 
-/** The chat as JSON; undefined if a text in it has a lone surrogate. */
-function json(chat: object): string | undefined {
+/** What the references to texts begin with; `crates/mullama-node/src/chat.rs` has the same. */
+const REFERENCE = '\u0001';
+/** Texts of more characters stand beside the JSON, because writing them as JSON takes twenty times as long. */
+const LONGEST_IN_JSON = 1024;
+
+/** The chat with its long texts beside the JSON; undefined if a text or a name in it has a lone surrogate. */
+function json(chat: object): ChatJson | undefined {
+  const texts: string[] = [];
   let wellFormed = true;
-  const look = (key: string, value: unknown): unknown => {
-    wellFormed &&= isWellFormed(key) && (typeof value !== 'string' || isWellFormed(value));
-    return value;
+  const beside = (key: string, value: unknown): unknown => {
+    wellFormed &&= isWellFormed(key);
+    if (typeof value !== 'string') return value;
+    wellFormed &&= isWellFormed(value);
+    if (value.length <= LONGEST_IN_JSON && !value.startsWith(REFERENCE)) return value;
+    return `${REFERENCE}${texts.push(value) - 1}`;
   };
   try {
-    const text = JSON.stringify(chat);
-    // A lone surrogate is written as an escape. A text may have those letters itself, so each is looked at then.
-    if (!text.includes('\\ud')) return text;
-    JSON.stringify(chat, look);
-    return wellFormed ? text : undefined;
+    const text = JSON.stringify(chat, beside);
+    return wellFormed ? { json: text, texts } : undefined;
   } catch (error) {
     if (error instanceof RangeError) throw wrongType('messages, tools and variables must not be nested that deeply');
     throw error;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mullama_ffi::TokenId;
+use serde_json::{Map, Value};
 
 use crate::chat::Chat;
 use crate::config::StreamConfig;
@@ -48,22 +49,27 @@ pub(crate) fn lane_of(chat: &Chat) -> Lane {
     if chat.chat_template.is_some() { Lane::Bulk } else { Lane::for_text(chat_bytes(chat)) }
 }
 
-/// The length of a chat as JSON, which is roughly the length of the rendered prompt.
+/// About the length of a chat as JSON, which is about that of the rendered prompt. Texts are not read.
 fn chat_bytes(chat: &Chat) -> usize {
-    struct Count(usize);
-    impl std::io::Write for Count {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
+    let messages = chat.messages.iter().map(|message| fields_bytes(message.fields()));
+    let tools = chat.tools.iter().flatten().map(value_bytes);
+    let template = chat.chat_template.as_ref().map_or(0, String::len);
+    messages.chain(tools).sum::<usize>() + template + fields_bytes(&chat.chat_template_kwargs)
+}
+
+/// About the length of a value as JSON.
+fn value_bytes(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len() + "\"\",".len(),
+        Value::Array(items) => items.iter().map(value_bytes).sum::<usize>() + "[],".len(),
+        Value::Object(fields) => fields_bytes(fields),
+        Value::Null | Value::Bool(_) | Value::Number(_) => "12345,".len(),
     }
-    let mut count = Count(0);
-    // Neither serializing a chat nor counting can fail.
-    let _ = serde_json::to_writer(&mut count, chat);
-    count.0
+}
+
+fn fields_bytes(fields: &Map<String, Value>) -> usize {
+    let field = |(name, value): (&String, &Value)| name.len() + "\"\":".len() + value_bytes(value);
+    fields.iter().map(field).sum::<usize>() + "{},".len()
 }
 
 /// A request with a valid config. Errors of its prompt are reported by the stream.

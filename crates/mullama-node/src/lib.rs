@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(dead_code, reason = "napi registers nothing where Rust's tests are compiled"))]
 #![expect(unreachable_pub, reason = "napi exports the methods that are public, and no Rust program uses them")]
 
+mod chat;
 mod context;
 mod error;
 mod held;

@@ -7,12 +7,13 @@ use mullama::MullamaError;
 use napi_derive::napi;
 use serde_json::{Map, Value, json};
 
+use crate::chat;
 use crate::error::{Failure, failure};
 use crate::held::Held;
 use crate::hub::Source;
 use crate::job::{Job, Output};
 use crate::notifier::Notifier;
-use crate::prompt::{read_chat, read_ids};
+use crate::prompt::read_ids;
 use crate::settings::model_options;
 use crate::value::camel_case;
 
@@ -84,9 +85,16 @@ impl Model {
 
     /// The token ids of a chat, on another thread; as text, the prompt that its template makes of it.
     #[napi]
-    pub fn render(&self, chat: String, as_text: bool, notifier: &Notifier, key: u32) -> Result<Job, Failure> {
+    pub fn render(
+        &self,
+        json: String,
+        texts: Vec<String>,
+        as_text: bool,
+        notifier: &Notifier,
+        key: u32,
+    ) -> Result<Job, Failure> {
         let model = Arc::clone(self.get()?);
-        let chat = read_chat(Some(chat))?.unwrap_or_else(|| mullama::Chat::new([]));
+        let chat = chat::read(&json, texts)?;
         Job::start(notifier.handle(key), move |report| {
             if as_text {
                 let text = model.apply_chat_template_while(&chat, || report.is_wanted())?;

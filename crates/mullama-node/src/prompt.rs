@@ -3,7 +3,8 @@
 use mullama::{MullamaError, PromptFailure, TokenId};
 use napi_derive::napi;
 
-use crate::error::{Failure, wrong_type};
+use crate::chat;
+use crate::error::Failure;
 use crate::model::Model;
 
 /// A prompt that a stream can be opened with, once.
@@ -67,13 +68,16 @@ impl Prompt {
         Self(Some(Asked::TooMany(count as usize)))
     }
 
-    /// Messages for the model's template, as JSON; undefined if they have a lone surrogate.
+    /// Messages for the model's template, as JSON with long texts beside it.
     #[napi(factory)]
-    pub fn chat(json: Option<String>) -> Result<Self, Failure> {
-        let Some(chat) = read_chat(json)? else {
-            return Ok(Self(Some(Asked::Prompt(refused(PromptFailure::SurrogateInMessage.into())))));
-        };
-        Ok(asked(chat))
+    pub fn chat(json: String, texts: Vec<String>) -> Result<Self, Failure> {
+        chat::read(&json, texts).map(asked)
+    }
+
+    /// Messages of which one has a lone surrogate.
+    #[napi(factory)]
+    pub fn surrogate_in_message() -> Self {
+        asked(refused(PromptFailure::SurrogateInMessage.into()))
     }
 }
 
@@ -81,12 +85,6 @@ impl From<mullama::Prompt> for Prompt {
     fn from(prompt: mullama::Prompt) -> Self {
         asked(prompt)
     }
-}
-
-/// The chat that the package has written as JSON; `None` if it could not because of a lone surrogate.
-pub(crate) fn read_chat(json: Option<String>) -> Result<Option<mullama::Chat>, Failure> {
-    let Some(json) = json else { return Ok(None) };
-    serde_json::from_str(&json).map(Some).map_err(|error| wrong_type(&error.to_string()))
 }
 
 /// The ids of a vocabulary of `n_vocab` tokens.
