@@ -200,7 +200,7 @@ export class Model {
       const reason = 'a message contains a lone surrogate (not valid Unicode)';
       throw new InvalidPromptError(`invalid prompt: ${reason}`, { reason, token: null, position: null });
     }
-    return run(QUICK, (key) => this.native.render(chat.json, chat.texts, asText, notifier, key), { signal: options.signal });
+    return run(QUICK, (key) => this.native.render(chat, asText, notifier, key), { signal: options.signal });
   }
 
   /** Ends all engines of the model, and with them their streams. The weights are freed with the last user. */

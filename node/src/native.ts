@@ -17,10 +17,13 @@ export interface NativeJob {
   take(): NativeModel | NativeContext | number[] | string | undefined;
 }
 
+/** A chat as JSON, and the long texts that the JSON has references to. */
+export type NativeChat = [json: string, texts: string[]];
+
 export interface NativeModel {
   facts(): string;
   tokenize(text: string, special: [add: boolean, parse: boolean], notifier: NativeNotifier, key: number): NativeJob;
-  render(json: string, texts: string[], asText: boolean, notifier: NativeNotifier, key: number): NativeJob;
+  render(chat: NativeChat, asText: boolean, notifier: NativeNotifier, key: number): NativeJob;
   detokenize(ids: Float64Array, notifier: NativeNotifier, key: number): NativeJob;
   close(notifier: NativeNotifier, key: number): NativeJob;
 }
@@ -70,7 +73,7 @@ export interface Native {
     loneSurrogate(position: number): NativePrompt;
     tokens(model: NativeModel, ids: Float64Array): NativePrompt;
     tooMany(count: number): NativePrompt;
-    chat(json: string, texts: string[]): NativePrompt;
+    chat(chat: NativeChat): NativePrompt;
     surrogateInMessage(): NativePrompt;
   };
   Stream: new (

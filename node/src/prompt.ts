@@ -5,7 +5,7 @@ import { isInt32Array, isUint32Array } from 'node:util/types';
 import type { Message } from './completion.js';
 import { isWellFormed, kindOf, loneSurrogate } from './encode.js';
 import { call, wrongType } from './errors.js';
-import { native, type NativeModel, type NativePrompt } from './native.js';
+import { native, type NativeChat, type NativeModel, type NativePrompt } from './native.js';
 
 /** Text to continue, in which control tokens are parsed; token ids; or messages for the model's chat template. */
 export type Prompt = string | readonly number[] | Int32Array | Uint32Array | readonly Message[];
@@ -59,18 +59,11 @@ export function idsOf(name: string, ids: readonly number[] | Int32Array | Uint32
 /** A chat as the prompt of one stream. */
 export function chatPrompt(messages: readonly Message[], options: ChatOptions = {}): NativePrompt {
   const chat = chatJson(messages, options, true);
-  return chat === undefined ? native.Prompt.surrogateInMessage() : call(() => native.Prompt.chat(chat.json, chat.texts));
-}
-
-/** A chat as the native module takes it. */
-export interface ChatJson {
-  readonly json: string;
-  /** The texts that the JSON has references to. */
-  readonly texts: string[];
+  return chat === undefined ? native.Prompt.surrogateInMessage() : call(() => native.Prompt.chat(chat));
 }
 
 /** A chat as the native module takes it; undefined if it has a lone surrogate. */
-export function chatJson(messages: readonly Message[], options: ChatOptions, startsReply: boolean): ChatJson | undefined {
+export function chatJson(messages: readonly Message[], options: ChatOptions, startsReply: boolean): NativeChat | undefined {
   if (!Array.isArray(messages)) throw wrongType(`messages must be an array of messages, not ${kindOf(messages)}`);
   messages.forEach((message: unknown, at) => {
     if (kindOf(message) !== 'object') throw wrongType(`messages[${at}] must be an object with a role, not ${kindOf(message)}`);
@@ -99,7 +92,7 @@ const REFERENCE = '\u0001';
 const LONGEST_IN_JSON = 1024;
 
 /** The chat with its long texts beside the JSON; undefined if a text or a name in it has a lone surrogate. */
-function json(chat: object): ChatJson | undefined {
+function json(chat: object): NativeChat | undefined {
   const texts: string[] = [];
   let wellFormed = true;
   const beside = (key: string, value: unknown): unknown => {
@@ -111,7 +104,7 @@ function json(chat: object): ChatJson | undefined {
   };
   try {
     const text = JSON.stringify(chat, beside);
-    return wellFormed ? { json: text, texts } : undefined;
+    return wellFormed ? [text, texts] : undefined;
   } catch (error) {
     if (error instanceof RangeError) throw wrongType('messages, tools and variables must not be nested that deeply');
     throw error;

@@ -12,9 +12,12 @@ use crate::error::{Failure, wrong_type};
 /// What a reference begins with; `node/src/prompt.ts` has the same.
 const REFERENCE: char = '\u{1}';
 
-/// A chat as the package hands it over.
-pub(crate) fn read(json: &str, mut texts: Vec<String>) -> Result<Chat, Failure> {
-    let mut chat: Value = serde_json::from_str(json).map_err(wrong)?;
+/// A chat as the package hands it over: the JSON, and the texts that it refers to.
+pub(crate) type Written = (String, Vec<String>);
+
+/// The chat that was written so.
+pub(crate) fn read((json, mut texts): Written) -> Result<Chat, Failure> {
+    let mut chat: Value = serde_json::from_str(&json).map_err(wrong)?;
     if !texts.is_empty() {
         resolve(&mut chat, &mut texts);
     }

@@ -7,7 +7,7 @@ use mullama::MullamaError;
 use napi_derive::napi;
 use serde_json::{Map, Value, json};
 
-use crate::chat;
+use crate::chat::{self, Written};
 use crate::error::{Failure, failure};
 use crate::held::Held;
 use crate::hub::Source;
@@ -85,16 +85,9 @@ impl Model {
 
     /// The token ids of a chat, on another thread; as text, the prompt that its template makes of it.
     #[napi]
-    pub fn render(
-        &self,
-        json: String,
-        texts: Vec<String>,
-        as_text: bool,
-        notifier: &Notifier,
-        key: u32,
-    ) -> Result<Job, Failure> {
+    pub fn render(&self, chat: Written, as_text: bool, notifier: &Notifier, key: u32) -> Result<Job, Failure> {
         let model = Arc::clone(self.get()?);
-        let chat = chat::read(&json, texts)?;
+        let chat = chat::read(chat)?;
         Job::start(notifier.handle(key), move |report| {
             if as_text {
                 let text = model.apply_chat_template_while(&chat, || report.is_wanted())?;

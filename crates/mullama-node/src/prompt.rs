@@ -3,7 +3,7 @@
 use mullama::{MullamaError, PromptFailure, TokenId};
 use napi_derive::napi;
 
-use crate::chat;
+use crate::chat::{self, Written};
 use crate::error::Failure;
 use crate::model::Model;
 
@@ -70,8 +70,8 @@ impl Prompt {
 
     /// Messages for the model's template, as JSON with long texts beside it.
     #[napi(factory)]
-    pub fn chat(json: String, texts: Vec<String>) -> Result<Self, Failure> {
-        chat::read(&json, texts).map(asked)
+    pub fn chat(chat: Written) -> Result<Self, Failure> {
+        chat::read(chat).map(asked)
     }
 
     /// Messages of which one has a lone surrogate.
