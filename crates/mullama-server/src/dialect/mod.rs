@@ -6,6 +6,7 @@ pub(crate) mod blocking;
 pub(crate) mod golden;
 pub(crate) mod llama_server;
 pub(crate) mod messages;
+pub(crate) mod model_files;
 pub(crate) mod ollama;
 pub(crate) mod openai;
 pub(crate) mod prompts;
@@ -13,6 +14,7 @@ pub(crate) mod prompts;
 mod request_tests;
 pub(crate) mod samplers;
 pub(crate) mod sampling;
+pub(crate) mod time;
 pub(crate) mod tokens;
 
 use axum::Router;

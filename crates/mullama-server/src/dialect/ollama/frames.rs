@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::logprobs::TokenLogprob;
-use super::time::rfc3339;
+use crate::dialect::time::rfc3339;
 use crate::error::ApiError;
 use crate::generation::{Answer, Dialect, Ending, Event, Frames};
 use crate::models::Loaded;

@@ -1,6 +1,6 @@
 //! `/api/tags`, `/api/show` and `/api/ps`: the models of the server and what their files say.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use axum::Json as Document;
@@ -8,17 +8,17 @@ use axum::extract::{Request, State as Shared};
 use axum::http::StatusCode;
 use mullama::StreamConfig;
 use mullama::gguf::{self, Description, MetadataValue};
-use mullama_hub::{Defaults, Hub};
+use mullama_hub::Hub;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::fields::SHOW_TABLES;
-use super::time::rfc3339;
+use crate::dialect::model_files::{Found, found, modification, reading};
+use crate::dialect::time::rfc3339;
 use crate::error::ApiError;
 use crate::json::{Json, fields};
-use crate::models::{ModelSource, ModelSpec, Resident, missing};
+use crate::models::{ModelSpec, Resident, missing};
 use crate::state::State;
-use crate::stop::unfinished;
 
 /// Most characters of a text of the metadata that are shown, and most elements of a list.
 const TEXT_SHOWN: usize = 1000;
@@ -60,24 +60,17 @@ struct Details {
     quantization_level: String,
 }
 
-/// Where a model is, and what its publisher recommends.
-#[derive(Debug, Default)]
-struct Found {
-    path: PathBuf,
-    defaults: Defaults,
-}
-
 /// The models of the server, loaded or not.
 pub(super) async fn tags(Shared(state): Shared<State>) -> Result<Document<Models>, ApiError> {
     let (specs, hub) = (state.models().specs(), state.models().hub().cloned());
     let list = move || specs.iter().map(|spec| listed(&spec.name, &found(&spec.source, hub.as_ref()).path)).collect();
-    blocking(list).await.map(|models| Document(Models { models }))
+    reading(list).await.map(|models| Document(Models { models }))
 }
 
 /// The models in memory.
 pub(super) async fn ps(Shared(state): Shared<State>) -> Result<Document<Models>, ApiError> {
     let (resident, hub) = (state.models().resident(), state.models().hub().cloned());
-    blocking(move || resident.iter().map(|one| running(one, hub.as_ref())).collect())
+    reading(move || resident.iter().map(|one| running(one, hub.as_ref())).collect())
         .await
         .map(|models| Document(Models { models }))
 }
@@ -89,7 +82,7 @@ pub(super) async fn show(Shared(state): Shared<State>, request: Request) -> Resu
     fields::apply(SHOW_TABLES, &body, &mut StreamConfig::new())?;
     let spec = state.models().spec(named(&body)?)?;
     let hub = state.models().hub().cloned();
-    blocking(move || shown(&spec, hub.as_ref())).await?.map(Document)
+    reading(move || shown(&spec, hub.as_ref())).await?.map(Document)
 }
 
 /// The name in a request, in its new or its old field.
@@ -98,24 +91,6 @@ pub(super) fn named<'a>(body: &Json<'a>) -> Result<&'a str, ApiError> {
         Some(name) if name.text()?.is_empty() => Err(name.error("is empty")),
         Some(name) => name.text(),
         None => Err(ApiError::field("model", "is required")),
-    }
-}
-
-/// Files are read on a thread for blocking work.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| unfinished(&error))
-}
-
-/// Where the file of a model is; an empty path if it is not on this machine yet.
-fn found(source: &ModelSource, hub: Option<&Hub>) -> Found {
-    let at = |path: &Path| Found { path: path.to_owned(), ..Found::default() };
-    match (source, hub) {
-        (ModelSource::File(path), _) => at(path),
-        (ModelSource::Loaded(model), _) => at(model.path()),
-        (ModelSource::Named(name), None) => at(Path::new(name)),
-        (ModelSource::Named(name), Some(hub)) => hub
-            .find(name)
-            .map_or_else(|_| Found::default(), |local| Found { path: local.path, defaults: local.defaults }),
     }
 }
 
@@ -147,16 +122,6 @@ fn running(resident: &Resident, hub: Option<&Hub>) -> Listed {
         context_length: context.context_len().ok(),
         ..listed(resident.loaded.name(), &found(&resident.source, hub).path)
     }
-}
-
-/// When the file of a model was last changed; 1970-01-01 if it is not there.
-pub(crate) fn modified(source: &ModelSource, hub: Option<&Hub>) -> SystemTime {
-    modification(&found(source, hub).path)
-}
-
-fn modification(path: &Path) -> SystemTime {
-    let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified());
-    modified.unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 fn modified_at(path: &Path) -> String {

@@ -8,7 +8,6 @@ mod keep_alive;
 mod logprobs;
 mod pull;
 mod request;
-mod time;
 
 #[cfg(test)]
 mod tests;
@@ -19,8 +18,6 @@ use axum::routing::{any, delete, get, post};
 use serde_json::json;
 
 use self::frames::ErrorDocument;
-pub(crate) use self::inventory::{blocking, modified};
-pub(crate) use self::time::rfc3339;
 use super::with_errors;
 use crate::error::ApiError;
 use crate::state::State;
