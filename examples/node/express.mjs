@@ -8,11 +8,13 @@ const app = express();
 app.use(express.json({ limit: '64kb' }));
 
 app.post('/generate', async (request, response) => {
+  const { prompt } = request.body ?? {};
+  if (typeof prompt !== 'string') return response.status(400).json({ message: 'prompt must be a string' });
   const gone = new AbortController();
   response.once('close', () => gone.abort());
   const { signal } = gone;
   // What is wrong with the settings is thrown here, before the headers are sent.
-  const stream = context.generateStream(String(request.body.prompt), { maxTokens: 500, bufferSize: 16 }, { signal });
+  const stream = context.generateStream(prompt, { maxTokens: 500, bufferSize: 16 }, { signal });
   response.set({ 'content-type': 'text/event-stream', 'cache-control': 'no-cache' });
   try {
     for await (const { text } of stream) {
@@ -26,7 +28,8 @@ app.post('/generate', async (request, response) => {
 
 app.use((error, request, response, next) => {
   if (response.headersSent) return next(error);
-  const status = { OVERLOADED: 429, INVALID_CONFIG: 400 }[error.code] ?? 500;
+  // A body that is not JSON has a status of its own.
+  const status = { OVERLOADED: 429, INVALID_CONFIG: 400 }[error.code] ?? error.status ?? 500;
   response.status(status).json({ code: error.code, message: error.message });
 });
 

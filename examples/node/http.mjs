@@ -6,7 +6,8 @@ import { Context, Model, MullamaError } from 'mullama';
 const context = await new Context(await Model.load(process.argv[2] ?? 'demo')).ready();
 
 const server = createServer(async (request, response) => {
-  const prompt = new URL(request.url, 'http://localhost').searchParams.get('prompt') ?? '';
+  const prompt = new URL(request.url, 'http://localhost').searchParams.get('prompt');
+  if (prompt === null) return response.writeHead(400).end('the query has no prompt\n');
   const gone = new AbortController();
   response.once('close', () => gone.abort());
   try {

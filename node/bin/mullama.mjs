@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 // npx mullama run MODEL PROMPT: the smallest part of the command line of the Python package.
+import { once } from 'node:events';
 import { parseArgs } from 'node:util';
 
 import { AsyncModel, MullamaError, version } from 'mullama';
@@ -23,7 +24,7 @@ function fail(message, code) {
 function parsed() {
   const text = { type: 'string' };
   const flag = { type: 'boolean' };
-  const options = { 'max-tokens': text, temperature: text, seed: text, raw: flag, help: flag, version: flag };
+  const options = { 'max-tokens': text, temperature: text, seed: text, raw: flag, help: { ...flag, short: 'h' }, version: flag };
   try {
     return parseArgs({ allowPositionals: true, options });
   } catch (error) {
@@ -33,17 +34,24 @@ function parsed() {
 
 async function run(name, prompt, given) {
   const settings = { timeoutMs: 0 };
-  for (const [option, field] of Object.entries(NAMES)) if (given[option] !== undefined) settings[field] = Number(given[option]);
+  for (const [option, field] of Object.entries(NAMES)) {
+    const number = given[option];
+    if (number === undefined) continue;
+    // An empty text would be the number 0.
+    if (number.trim() === '') fail(`--${option} needs a number\n${USAGE}`, 2);
+    settings[field] = Number(number);
+  }
+  // A reader such as `head` that leaves ends the program quietly, and a disk that is full does not.
+  process.stdout.once('error', (error) => (error.code === 'EPIPE' ? process.exit(0) : fail(`cannot write: ${error.message}`, 1)));
   const model = await AsyncModel.load(name);
   const messages = [{ role: 'user', content: prompt }];
   const stopped = new AbortController();
   process.once('SIGINT', () => stopped.abort());
-  // A reader such as `head` that leaves ends the program quietly.
-  process.stdout.once('error', () => process.exit(0));
   const options = { signal: stopped.signal };
   const stream = given.raw ? model.generateStream(prompt, settings, options) : model.chatStream(messages, settings, options);
   for await (const { text } of stream) {
-    if (!process.stdout.write(text)) await new Promise((resolve) => process.stdout.once('drain', resolve).once('close', resolve));
+    // Ctrl-C ends the wait for a reader that does not go on.
+    if (!process.stdout.write(text)) await once(process.stdout, 'drain', options);
   }
   process.stdout.write('\n');
 }

@@ -1,6 +1,8 @@
 import { checkedParams, type ContextParams } from './config.js';
 import { Context } from './context.js';
-import { Model, type ModelOptions } from './model.js';
+import { LOAD_OPTIONS, Model, type ModelOptions } from './model.js';
+import { checkNames } from './options.js';
+import { unlessAborted } from './signal.js';
 
 /** How a model is loaded together with its context. */
 export interface AsyncModelOptions extends ModelOptions {
@@ -18,10 +20,17 @@ export interface AsyncModelOptions extends ModelOptions {
 export class AsyncModel extends Context {
   /** Loads a model as `Model.load` does, and starts its engine. */
   static async load(path: string | URL, options: AsyncModelOptions = {}): Promise<AsyncModel> {
+    checkNames('the options of AsyncModel.load', options, ['contextParams', ...LOAD_OPTIONS]);
     const { contextParams = {}, ...rest } = options;
     // Params that are wrong need no load to be refused.
-    checkedParams(contextParams);
-    const model = new AsyncModel(await Model.load(path, rest), contextParams);
-    return model.ready();
+    const { own } = checkedParams(contextParams);
+    const model = await Model.load(path, rest);
+    try {
+      return await unlessAborted(new AsyncModel(model, own).ready(), rest.signal);
+    } catch (error) {
+      // Nobody else has the model, whose weights would wait for the garbage collector.
+      model.close().catch(() => {});
+      throw error;
+    }
   }
 }

@@ -1,9 +1,8 @@
-import { isMap } from 'node:util/types';
-
-import { checkNames, encode } from './encode.js';
 import { call, wrongType } from './errors.js';
 import { native, type NativeSettings } from './native.js';
+import { checkNames } from './options.js';
 import type { StreamSettings } from './settings.js';
+import { copied, encode } from './values.js';
 
 interface Row {
   name: keyof StreamSettings;
@@ -14,7 +13,7 @@ interface Row {
 const TABLE = JSON.parse(native.streamSettings()) as Row[];
 const NAMES = TABLE.map(({ name }) => name);
 // Pairs of ids and biases in Rust are an object here.
-const DEFAULTS = Object.fromEntries(TABLE.map(({ name, default: value }) => [name, name === 'logitBias' ? {} : value]));
+const DEFAULTS = copied(Object.fromEntries(TABLE.map(({ name, default: value }) => [name, name === 'logitBias' ? {} : value])));
 
 const natives = new WeakMap<StreamConfig, NativeSettings>();
 
@@ -33,24 +32,12 @@ export interface StreamConfig extends All {}
 export class StreamConfig {
   constructor(settings: StreamSettings = {}) {
     checkNames('StreamConfig', settings, NAMES);
-    // A copy, so that what is checked is what is stored.
-    const own: StreamSettings = { ...settings };
+    const own = copied(settings);
     const given = encode(own);
     natives.set(this, call(() => native.readSettings(given)));
-    for (const name of NAMES) {
-      const value = own[name];
-      Object.defineProperty(this, name, { value: frozen(value === undefined ? DEFAULTS[name] : value), enumerable: true });
-    }
+    for (const name of NAMES) Object.defineProperty(this, name, { value: own[name] === undefined ? DEFAULTS[name] : own[name], enumerable: true });
     Object.freeze(this);
   }
-}
-
-/** A value that nobody can change later. */
-function frozen(value: unknown): unknown {
-  if (isMap(value)) return Object.freeze(Object.fromEntries(value));
-  if (ArrayBuffer.isView(value)) return Object.freeze(Array.from(value as unknown as ArrayLike<number>));
-  if (Array.isArray(value)) return Object.freeze([...value]);
-  return typeof value === 'object' && value !== null ? Object.freeze({ ...value }) : value;
 }
 
 /** The checked settings of a config. */
@@ -109,11 +96,11 @@ export type KvType = 'f32' | 'f16' | 'bf16' | 'q8_0' | 'q5_1' | 'q5_0' | 'q4_1' 
 
 const PARAMS = (JSON.parse(native.contextSettings()) as { name: string }[]).map(({ name }) => name);
 
-/** The params as JSON, checked. */
-export function checkedParams(params: ContextParams): string {
+/** Params that were checked: a copy, and the same as JSON, in which equal params are equal texts. */
+export function checkedParams(params: ContextParams): { own: Readonly<ContextParams>; json: string } {
   checkNames('ContextParams', params, PARAMS);
-  // Equal params are equal texts.
-  const given = encode(Object.fromEntries(PARAMS.map((name) => [name, params[name as keyof ContextParams]])));
-  call(() => native.checkContextParams(given));
-  return given;
+  const own = copied(params);
+  const json = encode(Object.fromEntries(PARAMS.map((name) => [name, own[name]])));
+  call(() => native.checkContextParams(json));
+  return { own, json };
 }

@@ -1,10 +1,13 @@
+import { isPromise } from 'node:util/types';
+
 import type { Completion, Message } from './completion.js';
 import { checkedParams, configOf, nativeSettings, type ContextParams, type Settings } from './config.js';
-import { checkNames, checkSignal, kindOf } from './encode.js';
+import { checkSignal, kindOf } from './checks.js';
 import { call, EngineClosedError, wrongType } from './errors.js';
 import { hold, release } from './loop.js';
 import { Model, type Engine } from './model.js';
 import type { NativeContext, NativePrompt } from './native.js';
+import { checkNames } from './options.js';
 import { chatPrompt, promptOf, type ChatOptions, type Prompt } from './prompt.js';
 import { readToEnd, TokenStream } from './stream.js';
 
@@ -91,13 +94,14 @@ export class Context {
    */
   constructor(model: Model, params: ContextParams = {}) {
     if (!(model instanceof Model)) {
-      const hint = typeof model === 'string' ? '; new Context(await Model.load(path)) loads it' : '';
+      const isUnloaded = typeof model === 'string' || isPromise(model);
+      const hint = isUnloaded ? '; new Context(await Model.load(path)) loads it' : '';
       throw wrongType(`model must be a Model, not ${kindOf(model)}${hint}`);
     }
-    const checked = checkedParams(params);
+    const { own, json } = checkedParams(params);
     this.model = model;
-    this.params = Object.freeze({ ...params });
-    this.#engine = model.engine(checked);
+    this.params = own;
+    this.#engine = model.engine(json);
     this.#engine.users++;
   }
 
@@ -146,10 +150,11 @@ export class Context {
 
   #stream(prompt: () => NativePrompt, settings: Settings | undefined, options: StreamOptions = {}): TokenStream {
     checkNames('the options of a stream', options, ['signal', 'tools', 'chatTemplate', 'chatTemplateKwargs']);
-    checkSignal(options.signal);
+    const { signal } = options;
+    checkSignal(signal);
     const engine = this.#open();
     const config = configOf(settings, this.model.recommended);
-    const opening = { settings: nativeSettings(config), bufferSize: config.bufferSize, signal: options.signal };
+    const opening = { settings: nativeSettings(config), bufferSize: config.bufferSize, signal };
     return new TokenStream({ ...opening, prompt: prompt(), context: this.#attached(engine) ?? engine.ready });
   }
 
@@ -187,7 +192,8 @@ export class Context {
     this.#engine = undefined;
     this.#native?.close();
     this.#native = undefined;
-    if (--engine.users === 0 && !this.model.keeps(engine)) engine.native?.close();
+    engine.users--;
+    this.model.letGo(engine);
   }
 
   /** Closes the context at the end of `await using`. */

@@ -1,8 +1,9 @@
-import { checkCallable, checkNames, checkSignal, isWellFormed, kindOf } from './encode.js';
+import { checkCallable, checkSignal, isWellFormed, kindOf } from './checks.js';
 import { wrongType } from './errors.js';
 import { LOADS, notifier, run } from './loop.js';
 import { DEMO, type ModelDefaults } from './model.js';
 import { native } from './native.js';
+import { checkNames } from './options.js';
 
 /** How far a download is. */
 export interface PullProgress {

@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /** Streams text from language models in your own process. */
 
 import { notifier, QUICK, run } from './loop.js';

@@ -3,11 +3,16 @@
 // Each JavaScript thread has one notifier. Its function is called at most once per engine step, for all streams of the
 // thread. It does not keep the process alive: only a read that waits does.
 
-import { setInterval } from 'node:timers';
+import { AsyncResource } from 'node:async_hooks';
+import { setImmediate as current, setInterval } from 'node:timers';
 import { isMainThread } from 'node:worker_threads';
 
-import { call } from './errors.js';
+import { call, fromNative } from './errors.js';
 import { native, type NativeJob } from './native.js';
+import { throwIfAborted, unlessAborted } from './signal.js';
+
+/** As it was when the package was loaded: tests replace it, in the module too, and must not stop streams. */
+export const setImmediate = current;
 
 const waiting = new Map<number, () => void>();
 let lastKey = 0;
@@ -52,6 +57,17 @@ export function release(): void {
   if (--waits === 0) keepAlive.unref();
 }
 
+/** Lets everything else in the event loop have its turn. */
+export function turn(): Promise<void> {
+  hold();
+  return new Promise((resolve) => {
+    setImmediate(() => {
+      release();
+      resolve();
+    });
+  });
+}
+
 /** How many jobs of one kind have a thread at once; others wait. */
 export class Lane {
   #free: number;
@@ -90,7 +106,7 @@ export interface JobOptions {
 
 /** Runs a job to its end. Its result is what `take` of the job returns. */
 export async function run<T>(lane: Lane, start: (key: number) => NativeJob, options: JobOptions = {}): Promise<T> {
-  options.signal?.throwIfAborted();
+  throwIfAborted(options.signal);
   const keepsAlive = options.keepsAlive ?? true;
   // Waiting for a thread is waiting for the result too.
   if (keepsAlive) hold();
@@ -101,45 +117,45 @@ export async function run<T>(lane: Lane, start: (key: number) => NativeJob, opti
   }
 }
 
-/** The result of the work, unless the signal aborts first. */
-async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return work;
-  let aborted = (): void => {};
-  const abort = new Promise<never>((_resolve, reject) => {
-    aborted = () => reject(signal.reason);
-    signal.addEventListener('abort', aborted, { once: true });
-  });
-  try {
-    return await Promise.race([work, abort]);
-  } finally {
-    signal.removeEventListener('abort', aborted);
-  }
-}
-
 async function running<T>(start: (key: number) => NativeJob, { signal, progress }: JobOptions): Promise<T> {
-  signal?.throwIfAborted();
+  throwIfAborted(signal);
   const key = newKey();
   const job = call(() => start(key));
-  const finished = new Promise<T>((resolve, reject) => {
+  // The native module calls from nowhere; the program's function runs as if the call had called it.
+  const tell = progress && AsyncResource.bind(progress);
+  const finished = new Promise<() => T>((resolve, reject) => {
     const look = (): void => {
       try {
         const said = job.progress();
-        if (said !== null) progress?.(said);
-        const result = call(() => job.take());
-        if (result !== undefined) resolve(result as T);
+        if (said !== null) tell?.(said);
       } catch (thrown) {
-        // The program's own function may have thrown too.
-        reject(thrown);
+        return reject(thrown);
       }
+      const result = resultOf<T>(job);
+      if (result !== undefined) resolve(result);
     };
     waiting.set(key, look);
     look();
   });
   try {
-    return await unlessAborted(finished, signal);
+    const result = await unlessAborted(finished, signal);
+    // An error is made here, where its stack names those who wait.
+    return result();
   } finally {
     waiting.delete(key);
     // Its result is known, or nobody wants it any more.
     job.cancel();
+  }
+}
+
+/** A function that returns the result or throws the error; undefined until the job is done. */
+function resultOf<T>(job: NativeJob): (() => T) | undefined {
+  try {
+    const result = job.take();
+    return result === undefined ? undefined : () => result as T;
+  } catch (thrown) {
+    return () => {
+      throw fromNative(thrown);
+    };
   }
 }

@@ -5,12 +5,14 @@ import { fileURLToPath } from 'node:url';
 
 import type { Message } from './completion.js';
 import { StreamConfig } from './config.js';
-import { checkCallable, checkNames, checkSignal, encode, isWellFormed, kindOf } from './encode.js';
+import { checkCallable, checkSignal, isWellFormed, kindOf } from './checks.js';
 import { call, EngineClosedError, InvalidConfigError, InvalidPromptError, wrongType } from './errors.js';
-import { ENGINES, LOADS, notifier, QUICK, run } from './loop.js';
+import { ENGINES, LOADS, notifier, QUICK, run, turn } from './loop.js';
 import { native, ROOT, type NativeContext, type NativeModel } from './native.js';
+import { checkNames } from './options.js';
 import { chatJson, idsOf, type ChatOptions } from './prompt.js';
 import type { StreamSettings } from './settings.js';
+import { copied, encode } from './values.js';
 
 /** How a model is loaded. */
 export interface ModelOptions {
@@ -60,7 +62,8 @@ export interface TemplateOptions extends ChatOptions {
   signal?: AbortSignal | undefined;
 }
 
-const LOAD_OPTIONS = ['nGpuLayers', 'useMmap', 'useMlock', 'checkTensors', 'vocabOnly', 'pull', 'progress', 'signal'];
+/** Names of the options of a load. */
+export const LOAD_OPTIONS = ['nGpuLayers', 'useMmap', 'useMlock', 'checkTensors', 'vocabOnly', 'pull', 'progress', 'signal'];
 
 const TEMPLATE_OPTIONS = ['tools', 'chatTemplate', 'chatTemplateKwargs', 'addGenerationPrompt', 'signal'];
 
@@ -73,13 +76,20 @@ export const DEMO = [join(ROOT, 'models', 'demo.gguf'), join(ROOT, '..', 'python
 export class Engine {
   native: NativeContext | undefined;
   ready: Promise<NativeContext>;
+  /** Number of contexts that are open. */
   users = 0;
 
-  constructor(model: NativeModel, params: string) {
+  constructor(model: NativeModel, readonly params: string) {
     const started = run<NativeContext>(ENGINES, (key) => native.openContext(model, params, notifier, key), { keepsAlive: false });
     this.ready = started.then((context) => (this.native = context));
     // Whoever reads a stream hears of a failure.
     this.ready.catch(() => {});
+  }
+
+  /** Gives the engine up. Streams that wait for it begin before that. */
+  close(): void {
+    if (this.native === undefined) this.ready.then((context) => context.close(), () => {});
+    else this.native.close();
   }
 }
 
@@ -122,9 +132,9 @@ export class Model {
   /** All end-of-generation tokens. */
   declare readonly endTokens: readonly number[];
   /** @internal */
-  readonly native: NativeModel;
+  declare readonly native: NativeModel;
   /** @internal */
-  readonly recommended: StreamConfig;
+  declare readonly recommended: StreamConfig;
   /** The engine that was used last. */
   #last: [params: string, engine: Engine] | undefined;
   readonly #engines = new Map<string, WeakRef<Engine>>();
@@ -133,9 +143,10 @@ export class Model {
   /** @internal */
   constructor(loaded: NativeModel) {
     if (loaded === undefined) throw wrongType('models are loaded with await Model.load(path)');
-    this.native = loaded;
     Object.assign(this, JSON.parse(loaded.facts()));
-    this.recommended = new StreamConfig(this.defaults.settings);
+    // Not enumerable, because neither JSON nor the console of a program should show them.
+    Object.defineProperty(this, 'native', { value: loaded });
+    Object.defineProperty(this, 'recommended', { value: new StreamConfig(this.defaults.settings) });
   }
 
   /**
@@ -152,7 +163,8 @@ export class Model {
     checkCallable('progress', progress);
     checkSignal(signal);
     const source = JSON.stringify({ ...sourceOf(path), pull, demo: DEMO });
-    const loaded = await run<NativeModel>(LOADS, (key) => native.loadModel(source, encode(native_), notifier, key), {
+    const own = encode(copied(native_));
+    const loaded = await run<NativeModel>(LOADS, (key) => native.loadModel(source, own, notifier, key), {
       signal,
       progress: progress && ((json) => progress(JSON.parse(json) as number)),
     });
@@ -170,7 +182,7 @@ export class Model {
     checkNames('the options of tokenize', options, ['addSpecial', 'parseSpecial', 'signal']);
     const { addSpecial = true, parseSpecial = true, signal } = options;
     checkSignal(signal);
-    return run(QUICK, (key) => this.native.tokenize(text, [addSpecial, parseSpecial], notifier, key), { signal });
+    return numbers(await run<Int32Array>(QUICK, (key) => this.native.tokenize(text, [addSpecial, parseSpecial], notifier, key), { signal }));
   }
 
   /** The text of token ids. */
@@ -184,23 +196,24 @@ export class Model {
    * as a prompt, control tokens that a user typed into a message would be parsed. `chatStream` treats them as plain text.
    */
   async applyChatTemplate(messages: readonly Message[], options: TemplateOptions = {}): Promise<string> {
-    return this.#render(messages, options, true);
+    return this.#render<string>(messages, options, true);
   }
 
   /** The token ids of a conversation, as `chatStream` computes them. */
   async tokenizeChat(messages: readonly Message[], options: TemplateOptions = {}): Promise<number[]> {
-    return this.#render(messages, options, false);
+    return numbers(await this.#render<Int32Array>(messages, options, false));
   }
 
   async #render<T>(messages: readonly Message[], options: TemplateOptions, asText: boolean): Promise<T> {
     checkNames('the options of a template', options, TEMPLATE_OPTIONS);
-    checkSignal(options.signal);
+    const { signal } = options;
+    checkSignal(signal);
     const chat = chatJson(messages, options, options.addGenerationPrompt ?? true);
     if (chat === undefined) {
       const reason = 'a message contains a lone surrogate (not valid Unicode)';
       throw new InvalidPromptError(`invalid prompt: ${reason}`, { reason, token: null, position: null });
     }
-    return run(QUICK, (key) => this.native.render(chat, asText, notifier, key), { signal: options.signal });
+    return run(QUICK, (key) => this.native.render(chat, asText, notifier, key), { signal });
   }
 
   /** Ends all engines of the model, and with them their streams. The weights are freed with the last user. */
@@ -221,7 +234,9 @@ export class Model {
     if (this.#isClosed) throw new EngineClosedError('the model is closed', { what: 'model' });
     const known = this.#last?.[0] === params ? this.#last[1] : this.#engines.get(params)?.deref();
     const engine = known ?? this.#start(params);
+    const before = this.#last?.[1];
     this.#last = [params, engine];
+    if (before !== undefined) this.letGo(before);
     return engine;
   }
 
@@ -236,10 +251,27 @@ export class Model {
     return engine;
   }
 
-  /** @internal Whether the model keeps this engine for the next context. */
-  keeps(engine: Engine): boolean {
-    return this.#last?.[1] === engine;
+  /** @internal Gives an engine up that no context uses, unless it was used last: the model keeps that for the next context. */
+  letGo(engine: Engine): void {
+    if (engine.users > 0 || this.#last?.[1] === engine) return;
+    if (this.#engines.get(engine.params)?.deref() === engine) this.#engines.delete(engine.params);
+    engine.close();
   }
+}
+
+/** How many numbers become an array before the event loop has its turn. */
+const AT_ONCE = 2 ** 14;
+/** The longest array whose memory is taken at once; a much longer one would be a hash table. */
+const ALLOCATED = 2 ** 24;
+
+/** Token ids as an array, which takes a moment for each of them. */
+async function numbers(ids: Int32Array): Promise<number[]> {
+  const array = new Array<number>(Math.min(ids.length, ALLOCATED));
+  for (let at = 0; at < ids.length; at++) {
+    if (at > 0 && at % AT_ONCE === 0) await turn();
+    array[at] = ids[at] as number;
+  }
+  return array;
 }
 
 /** What a program means with the text: a name, or what can only be a path. */

@@ -14,7 +14,7 @@ export interface NativeNotifier {
 export interface NativeJob {
   cancel(): void;
   progress(): string | null;
-  take(): NativeModel | NativeContext | number[] | string | undefined;
+  take(): NativeModel | NativeContext | Int32Array | string | undefined;
 }
 
 /** A chat as JSON, and the long texts that the JSON has references to. */

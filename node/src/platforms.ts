@@ -15,6 +15,12 @@ export function packageName(): string | undefined {
 }
 
 function libc(): 'gnu' | 'musl' {
-  const report = process.report?.getReport() as unknown as Report | undefined;
-  return report?.header?.glibcVersionRuntime === undefined ? 'musl' : 'gnu';
+  const reports = process.report as { excludeNetwork?: boolean; getReport(): object } | undefined;
+  if (reports === undefined) return 'musl';
+  const before = reports.excludeNetwork;
+  // Otherwise the report has the names of all peers, for which the process would wait.
+  if (before !== undefined) reports.excludeNetwork = true;
+  const report = reports.getReport() as Report;
+  if (before !== undefined) reports.excludeNetwork = before;
+  return report.header?.glibcVersionRuntime === undefined ? 'musl' : 'gnu';
 }

@@ -3,7 +3,7 @@
 import { isInt32Array, isUint32Array } from 'node:util/types';
 
 import type { Message } from './completion.js';
-import { isWellFormed, kindOf, loneSurrogate } from './encode.js';
+import { isWellFormed, kindOf, loneSurrogate } from './checks.js';
 import { call, wrongType } from './errors.js';
 import { native, type NativeChat, type NativeModel, type NativePrompt } from './native.js';
 

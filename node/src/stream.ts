@@ -1,11 +1,11 @@
-// The module's own function: a test that replaces the global one must not stop streams.
-import { setImmediate } from 'node:timers';
+import { performance } from 'node:perf_hooks';
 
 import { Completion, type FinishReason, type Timings, type Usage } from './completion.js';
-import { checkCallable } from './encode.js';
-import { call, fromNative, StreamBusyError, wrongType } from './errors.js';
-import { hold, newKey, notifier, release, stopWaiting, wait } from './loop.js';
+import { checkCallable } from './checks.js';
+import { call, fromNative, MullamaError, StreamBusyError, wrongType } from './errors.js';
+import { hold, newKey, notifier, release, setImmediate, stopWaiting, wait } from './loop.js';
 import { native, type NativeContext, type NativeItem, type NativePrompt, type NativeSettings, type NativeStream } from './native.js';
+import { abortedBy, onAbort } from './signal.js';
 import { Token } from './token.js';
 
 type Result = IteratorResult<Token, undefined>;
@@ -22,14 +22,18 @@ export interface Opening {
 
 /** A read that is pending. */
 interface Read {
-  resolve(result: Result): void;
-  reject(reason: unknown): void;
+  resolve(result: Result | Promise<never>): void;
 }
 
-/** Listeners of signals that outlive their streams. */
-const abandoned = new FinalizationRegistry(({ signal, listener }: { signal: AbortSignal; listener: () => void }) => {
-  signal.removeEventListener('abort', listener);
-});
+/** Ends the calls of signals that outlive their streams. */
+const abandoned = new FinalizationRegistry((stop: () => void) => stop());
+
+/** The clock as it was when the package was loaded: tests replace it. */
+const now = performance.now.bind(performance);
+/** Tokens after which the event loop has its turn, also where a buffer holds more: they take about a millisecond. */
+const LONGEST_RUN = 256;
+/** The longest wait that the native module takes, in milliseconds. */
+const LONGEST_WAIT = 2 ** 32 - 1;
 
 const NO_USAGE = [0, 0, 0] as const;
 const NO_TIMINGS = [0, 0, 0, 0, 0] as const;
@@ -46,13 +50,16 @@ const NO_TIMINGS = [0, 0, 0, 0, 0] as const;
  */
 export class TokenStream implements AsyncIterableIterator<Token> {
   readonly #key = newKey();
-  readonly #bufferSize: number;
+  /** Tokens that are read until the event loop can do something else. */
+  readonly #longestRun: number;
   #native: NativeStream | undefined;
   /** The read that is pending. */
   #read: Read | undefined;
   /** Why the next read rejects; an array, because anything can be a reason. */
   #failure: [unknown] | undefined;
   #isOver = false;
+  /** Whether the stream ended because its engine did not start. */
+  #hasNoEngine = false;
   /** Tokens that were read since the event loop could last do something else. */
   #inARow = 0;
   #returned = 0;
@@ -62,21 +69,21 @@ export class TokenStream implements AsyncIterableIterator<Token> {
   constructor(opening: Opening) {
     if (opening?.prompt === undefined) throw wrongType('streams are opened with generateStream or chatStream');
     const { prompt, settings, bufferSize, context, signal } = opening;
-    this.#bufferSize = bufferSize;
-    const called = performance.now();
+    this.#longestRun = Math.min(bufferSize, LONGEST_RUN);
+    const called = now();
     const open = (ready: NativeContext): void => {
       // Deadlines count from the call, also where the engine had to start.
-      const own = context instanceof Promise ? settings.after(Math.round(performance.now() - called)) : settings;
+      const own = context instanceof Promise ? settings.after(Math.min(Math.round(now() - called), LONGEST_WAIT)) : settings;
       this.#native = call(() => new native.Stream(ready, prompt, own, notifier, this.#key));
     };
-    if (signal?.aborted === true) {
-      this.#failure = [signal.reason];
-    } else if (context instanceof Promise) {
+    this.#failure = abortedBy(signal);
+    if (this.#failure !== undefined) return;
+    if (context instanceof Promise) {
       void this.#openLater(context, open);
     } else {
       open(context);
     }
-    if (signal !== undefined && !signal.aborted) this.#listen(signal);
+    if (signal !== undefined) this.#listen(signal);
   }
 
   async #openLater(context: Promise<NativeContext>, open: (ready: NativeContext) => void): Promise<void> {
@@ -85,27 +92,27 @@ export class TokenStream implements AsyncIterableIterator<Token> {
       if (this.#isOver || this.#failure !== undefined) return;
       open(ready);
     } catch (error) {
+      this.#hasNoEngine = true;
       this.#failure ??= [error];
     }
     if (this.#read !== undefined) this.#proceed();
   }
 
   /** A function of its own, because functions of one scope keep everything that any of them uses. */
-  static #listener(self: WeakRef<TokenStream>, signal: AbortSignal): () => void {
-    return () => {
+  static #callback(self: WeakRef<TokenStream>): (reason: unknown) => void {
+    return (reason) => {
       const stream = self.deref();
-      if (stream !== undefined) stream.#abort(signal.reason);
+      if (stream !== undefined) stream.#abort(reason);
     };
   }
 
   /** Stops the stream when the signal says so. The signal does not keep the stream in memory. */
   #listen(signal: AbortSignal): void {
-    const listener = TokenStream.#listener(new WeakRef(this), signal);
-    signal.addEventListener('abort', listener, { once: true });
-    abandoned.register(this, { signal, listener }, this);
+    const stop = onAbort(signal, TokenStream.#callback(new WeakRef(this)));
+    abandoned.register(this, stop, this);
     this.#stopListening = () => {
       abandoned.unregister(this);
-      signal.removeEventListener('abort', listener);
+      stop();
     };
   }
 
@@ -125,7 +132,7 @@ export class TokenStream implements AsyncIterableIterator<Token> {
   /** The next token: at once if it is buffered. */
   next(): Promise<Result> {
     if (this.#read !== undefined) return Promise.reject(new StreamBusyError());
-    if (this.#inARow >= this.#bufferSize && !this.#isOver && this.#failure === undefined) return this.#nextTurn();
+    if (this.#inARow >= this.#longestRun && !this.#isOver && this.#failure === undefined) return this.#nextTurn();
     const taken = this.#take();
     if (taken === undefined) return this.#wait();
     return taken instanceof Promise ? taken : Promise.resolve(taken);
@@ -133,14 +140,15 @@ export class TokenStream implements AsyncIterableIterator<Token> {
 
   /** What can be returned now; undefined if nothing can. */
   #take(): Result | Promise<never> | undefined {
-    if (this.#failure !== undefined) return this.#fail(this.#failure[0]);
+    const failure = this.#failure;
+    if (failure !== undefined) return this.#fail(() => failure[0]);
     if (this.#isOver) return { value: undefined, done: true };
     if (this.#native === undefined) return undefined;
     let item: NativeItem | null | undefined;
     try {
       item = this.#native.next();
     } catch (thrown) {
-      return this.#fail(fromNative(thrown));
+      return this.#fail(() => fromNative(thrown));
     }
     if (item === undefined) return undefined;
     if (item === null) {
@@ -151,10 +159,14 @@ export class TokenStream implements AsyncIterableIterator<Token> {
     return { value: new Token(item, this.#returned++), done: false };
   }
 
-  #fail(reason: unknown): Promise<never> {
+  /** Ends the stream. The error is made once the read waits for it, so that its stack names those who wait for the read. */
+  async #fail(reason: () => unknown): Promise<never> {
     this.#failure = undefined;
     this.#end();
-    return Promise.reject(reason);
+    // One turn until the read takes this promise, and one until it waits.
+    await undefined;
+    await undefined;
+    throw reason();
   }
 
   #end(): void {
@@ -165,8 +177,8 @@ export class TokenStream implements AsyncIterableIterator<Token> {
   /** Waits until the notifier says that there is something. */
   #wait(): Promise<Result> {
     this.#inARow = 0;
-    return new Promise((resolve, reject) => {
-      this.#read = { resolve, reject };
+    return new Promise((resolve) => {
+      this.#read = { resolve };
       wait(this.#key, () => this.#proceed());
     });
   }
@@ -175,8 +187,8 @@ export class TokenStream implements AsyncIterableIterator<Token> {
   #nextTurn(): Promise<Result> {
     this.#inARow = 0;
     hold();
-    return new Promise((resolve, reject) => {
-      this.#read = { resolve, reject };
+    return new Promise((resolve) => {
+      this.#read = { resolve };
       setImmediate(() => {
         release();
         // Somebody may have ended the read meanwhile, and another one may have begun.
@@ -195,8 +207,7 @@ export class TokenStream implements AsyncIterableIterator<Token> {
     if (taken === undefined) return;
     this.#read = undefined;
     stopWaiting(this.#key);
-    if (taken instanceof Promise) taken.catch(read.reject);
-    else read.resolve(taken);
+    read.resolve(taken);
   }
 
   /** Stops the generation. What was produced can still be read; then the stream ends as "cancelled". */
@@ -243,7 +254,7 @@ export class TokenStream implements AsyncIterableIterator<Token> {
 
   /** How the stream ended; null until everything before the end was read. */
   get finishReason(): FinishReason | null {
-    if (this.#native === undefined) return this.#isOver ? 'cancelled' : null;
+    if (this.#native === undefined) return this.#isOver ? (this.#hasNoEngine ? 'error' : 'cancelled') : null;
     return this.#native.finishReason() as FinishReason | null;
   }
 
@@ -316,7 +327,8 @@ export async function readToEnd(stream: TokenStream): Promise<Completion> {
   try {
     for await (const token of stream) tokens.push(token);
   } catch (error) {
-    if (error instanceof Error && 'code' in error && typeof error.code === 'string') {
+    // The reason of a signal is the program's own, and may be that of many calls.
+    if (error instanceof MullamaError && Object.isExtensible(error)) {
       Object.defineProperty(error, 'completion', { value: completionOf(stream, tokens), configurable: true });
     }
     throw error;

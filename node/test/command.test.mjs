@@ -42,3 +42,15 @@ test('Ctrl-C and a reader that leaves end the generation', { timeout: 60_000 }, 
   const piped = spawnSync('sh', ['-c', `"$0" "$@" | head -c 5`, process.execPath, ...long], { encoding: 'utf8', timeout: 30_000 });
   assert.deepEqual([piped.status, piped.stdout.length, piped.stderr], [0, 5, '']);
 });
+
+test('what cannot be written is an error, and so is a number that is empty', { timeout: 60_000, skip: process.platform !== 'linux' }, async () => {
+  const full = spawnSync('sh', ['-c', '"$0" "$@" > /dev/full', process.execPath, COMMAND, 'run', 'demo', 'Hi'], { encoding: 'utf8', timeout: 30_000 });
+  assert.deepEqual([full.status, full.stderr], [1, 'mullama: cannot write: ENOSPC: no space left on device, write\n']);
+  for (const option of ['--max-tokens=', '--temperature= ', '--seed=']) {
+    const { code, out, err } = await run('run', 'demo', 'Hi', option);
+    assert.deepEqual([code, out], [2, '']);
+    assert.match(err, /^mullama: --[a-z-]+ needs a number\nusage: /);
+  }
+  const { code, out } = await run('-h');
+  assert.deepEqual([code, out.startsWith('usage:')], [0, true]);
+});

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -108,4 +109,44 @@ test('the event loop keeps its beat beside eight streams', { timeout: 120_000 },
   assert.deepEqual(counts, Array(8).fill(300));
   // A busy machine delays everybody; what this finds is a loop that is held for a whole stream.
   assert.ok(delay.percentile(50) / 1e6 < 20, `median ${delay.percentile(50) / 1e6} ms`);
+});
+
+/** The most processor time in milliseconds that this thread spends in one turn of the event loop while `work` runs. */
+async function longestTurn(work) {
+  const spent = () => Number(readFileSync('/proc/thread-self/schedstat', 'utf8').split(' ')[0]) / 1e6;
+  let [isDone, longest, last] = [false, 0, spent()];
+  const look = () => {
+    const now = spent();
+    [longest, last] = [Math.max(longest, now - last), now];
+    if (!isDone) setTimeout(look, 1);
+  };
+  look();
+  const result = await work();
+  await sleep(10);
+  isDone = true;
+  return [result, longest];
+}
+
+test('the ids of a long text become an array without holding the event loop', { timeout: 120_000 }, async () => {
+  const { model } = await context();
+  const text = Buffer.from('word '.repeat(250_000)).toString();
+  const [ids, longest] = await longestTurn(() => model.tokenize(text));
+  assert.ok(Array.isArray(ids) && ids.length > 250_000 && ids.every(Number.isInteger));
+  // In one piece they take three times as long as this.
+  assert.ok(longest < 40, `${longest} ms`);
+});
+
+test('the event loop has its turn while a long buffer is read', async () => {
+  const engine = await context({ nCtx: 1024, kvCells: 1024, nParallel: 1 });
+  const stream = engine.generateStream(PROMPT, { ...ENDLESS, maxTokens: 900, bufferSize: 1000 });
+  await until(() => stream.buffered === 900);
+  let [turns, isDone] = [0, false];
+  const beat = () => {
+    turns++;
+    if (!isDone) setImmediate(beat);
+  };
+  setImmediate(beat);
+  for await (const _ of stream);
+  isDone = true;
+  assert.ok(turns >= 3, `${turns}`);
 });

@@ -13,3 +13,8 @@ for (const module of ['nodenext', 'esnext']) {
     assert.equal(status, 0, stdout);
   });
 }
+
+test('the types need neither those of Node.js nor those of the newest JavaScript', { timeout: 60_000 }, () => {
+  const { status, stdout } = spawnSync(process.execPath, ['node_modules/typescript/bin/tsc', '--project', 'test/types/plain.json'], { cwd: ROOT, encoding: 'utf8' });
+  assert.equal(status, 0, stdout);
+});

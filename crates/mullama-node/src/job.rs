@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mullama::{BackgroundWork, MullamaError, NotifyHandle, TokenId};
-use napi::bindgen_prelude::{Either5, Undefined};
+use napi::bindgen_prelude::{Either5, Int32Array, Undefined};
 use napi_derive::napi;
 
 use crate::context::Context;
@@ -112,12 +112,13 @@ impl Job {
 
     /// What the work came to; undefined until it is done.
     #[napi]
-    pub fn take(&self) -> Result<Either5<Model, Context, Vec<TokenId>, String, Undefined>, Failure> {
+    pub fn take(&self) -> Result<Either5<Model, Context, Int32Array, String, Undefined>, Failure> {
         let Some(outcome) = lock(&self.shared.outcome).take() else { return Ok(Either5::E(())) };
         Ok(match outcome.map_err(failure)? {
             Output::Model(model, facts) => Either5::A(Model::new(model, facts)),
             Output::Context(context) => Either5::B(Context::new(context)),
-            Output::Ids(ids) => Either5::C(ids),
+            // An array of JavaScript would be filled one by one, while the event loop waits.
+            Output::Ids(ids) => Either5::C(ids.into()),
             Output::Text(text) => Either5::D(text),
         })
     }
