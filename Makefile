@@ -15,6 +15,7 @@
 #   make release    a wheel for every x86-64 machine in dist/release/, tried on several processors; needs qemu-user
 #   make reproduce  the same wheel once more, from a copy in another folder: it must be the same bytes
 #   make vulkan     the plug-in for Vulkan in dist/release/, tried on Mesa's software device; needs Vulkan's packages
+#   make aarch64    a wheel for 64-bit Arm in dist/aarch64/, not tried; needs Python's ziglang and cargo-zigbuild
 #   make clean      removes .venv and everything compiled
 #
 # PYTHON=python3.12 picks the interpreter of .venv. MULLAMA_PORTABLE=1 compiles for x86-64-v3 (on other architectures: their
@@ -61,10 +62,10 @@ NODE ?= node
 HAS_NODE := $(shell command -v npm >/dev/null && $(NODE) -p '+process.versions.node.split(".")[0] >= 20 ? "yes" : ""' 2>/dev/null)
 NODE_SOURCES := node/package.json node/package-lock.json node/tsconfig.json $(wildcard node/src/*.ts node/scripts/*.mjs)
 
-.PHONY: help install demo test quick format-check lint rust-test python-test node-test docs fuzz deny fmt bench soak dist release reproduce vulkan clean
+.PHONY: help install demo test quick format-check lint rust-test python-test node-test docs fuzz deny fmt bench soak dist release reproduce vulkan aarch64 clean
 
 help:
-	@sed -n '3,19s/^#  //p' Makefile
+	@sed -n '3,20s/^#  //p' Makefile
 
 install: .venv/installed-$(MODE) $(if $(HAS_NODE),node/native/installed-$(MODE))
 
@@ -180,6 +181,9 @@ vulkan: release
 	$(BIN)/python plugins/build.py vulkan --llama-cpp "$(LLAMA_CPP)" --libraries target/portable/release/mullama-lib \
 		--build target/portable/vulkan --out dist/release
 	$(RELEASE).check_plugin dist/release
+
+aarch64: .venv/tools
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(RELEASE).cross dist/aarch64
 
 clean:
 	rm -rf .venv target dist site python/mullama/_build.py python/mullama/*.so node/node_modules node/dist node/native node/out \

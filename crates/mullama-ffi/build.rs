@@ -19,6 +19,7 @@ fn main() {
     let installed = PathBuf::from(cmake_dir).join("..");
     let is_portable = env::var_os("CARGO_FEATURE_PORTABLE").is_some();
     if is_portable {
+        portable::check_platform();
         portable::collect(&installed);
     } else if target_cpu().is_none() && env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64") {
         warn_about_generic_cpu();
@@ -63,7 +64,10 @@ fn target_cpu() -> Option<String> {
     let flags = env::var("CARGO_ENCODED_RUSTFLAGS").ok()?;
     flags
         .split('\u{1f}')
-        .filter_map(|flag| flag.trim_start_matches("-C").trim().strip_prefix("target-cpu="))
+        .filter_map(|flag| {
+            let option = flag.strip_prefix("--codegen=").or_else(|| flag.strip_prefix("-C")).unwrap_or(flag);
+            option.trim().strip_prefix("target-cpu=")
+        })
         .next_back()
         .map(str::to_owned)
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mullama import Model, __version__, _mullama, _plugins, _processor
@@ -64,6 +65,8 @@ def processor() -> Iterator[tuple[str, str]]:
     variant = _mullama.cpu_variant()
     if variant is not None:
         yield "CPU variant", f"{variant}, chosen for this processor"
+    elif is_portable():
+        yield "CPU variant", "none could be loaded, and no model can be; mullama doctor demo says why"
     yield "verdict", verdict(_processor.feature_line())
 
 
@@ -123,9 +126,14 @@ def gpus(devices: list[Device]) -> Iterator[tuple[str, str]]:
         yield "GPU", no_gpu()
 
 
+def is_portable() -> bool:
+    """Whether this is a build that brings llama.cpp's code for many processors, in libraries."""
+    return Path(__file__).with_name("lib").joinpath("build-id").exists()
+
+
 def no_gpu() -> str:
     """What there would have to be for a GPU to be used."""
-    if _mullama.cpu_variant() is None:
+    if not is_portable():
         return "none that this build of mullama can use (MULLAMA_BACKEND chooses the backend of a build)"
     return "none that an installed plug-in can use (packages mullama-cuda and mullama-vulkan)"
 

@@ -46,22 +46,41 @@ def load() -> tuple[Plugin, ...]:
     """
     if not any(map(_has_plugin, sys.path)):
         return ()
+    try:
+        return tuple(_load(entry, *about) for entry, about in _found())
+    # Whatever is installed beside mullama must not keep a model from loading.
+    except Exception as error:  # noqa: BLE001
+        warnings.warn(f"the installed plug-ins cannot be listed, so none is used: {error!r}", stacklevel=4)
+        return ()
+
+
+def _found() -> list[tuple[metadata.EntryPoint, tuple[str, str]]]:
+    """The entry points of plug-ins, each with the name and the version of its package.
+
+    They are sorted by their name. If two backends have the same GPU, llama.cpp uses it by the one that was loaded
+    first: CUDA, and not Vulkan.
+    """
     from importlib import metadata  # noqa: PLC0415  # takes longer to import than a small model to load
 
-    return tuple(
-        _load(entry, entry.dist)
-        for entry in metadata.entry_points(group=GROUP)
-        if entry.dist is not None and entry.dist.name.replace("_", "-").startswith(PREFIX)
-    )
+    found = []
+    for entry in metadata.entry_points(group=GROUP):
+        # A package whose removal was interrupted may lack its name or its version.
+        about = dict(entry.dist.metadata.json) if entry.dist is not None else {}
+        name, version = str(about.get("name", "")), str(about.get("version", "without a version"))
+        if name.lower().replace("_", "-").startswith(PREFIX):
+            found.append((entry, (name, version)))
+    return sorted(found, key=lambda plugin: plugin[0].name)
 
 
-def _has_plugin(folder: str) -> bool:
-    """Whether a package of a plug-in may be installed in a folder of `sys.path`."""
+def _has_plugin(folder: object) -> bool:
+    """Whether a package of a plug-in may be installed in a folder of `sys.path`, which may have anything in it."""
+    if not isinstance(folder, str):
+        return False
     try:
         # Importing pathlib would take longer. The empty name of the current directory is no folder here.
         with os.scandir(folder) as entries:
             return any(entry.name.startswith(f"{PREFIX[:-1]}_") for entry in entries)
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 
@@ -77,13 +96,14 @@ def described() -> Iterator[tuple[str, str]]:
         yield f"plug-in {plugin.package}", f"{plugin.version}, {plugin.state}"
 
 
-def _load(entry: metadata.EntryPoint, package: metadata.Distribution) -> Plugin:
-    name, version = package.name, package.version
+def _load(entry: metadata.EntryPoint, name: str, version: str) -> Plugin:
     try:
         found = _devices(entry, version)
-    except (ImportError, AttributeError) as error:
-        warnings.warn(f"{name} {version} is not used: {error}", stacklevel=4)
-        return Plugin(name, version, f"refused: {error}")
+    # A plug-in is a package of its own: it may raise anything, and the model then runs on the CPU.
+    except Exception as error:  # noqa: BLE001
+        reason = str(error) if isinstance(error, ImportError) else repr(error)
+        warnings.warn(f"{name} {version} is not used: {reason}", stacklevel=6)
+        return Plugin(name, version, f"refused: {reason}")
     return Plugin(name, version, f"devices found: {found}" if found else "no driver or no device, so it is not used")
 
 

@@ -30,6 +30,8 @@ PACKAGE = ROOT / "python" / "mullama"
 VARIANTS = ["x64", "sse42", "haswell", "alderlake", "skylakex", "icelake", "zen4"]
 LIBRARIES = ["libllama.so.mullama", "libggml.so.mullama", "libggml-base.so.mullama"]
 MAX_WHEEL_BYTES = 30_000_000
+# What the build and its checks run, with Debian's package of each.
+PROGRAMS = {"objcopy": "binutils", "objdump": "binutils", "readelf": "binutils", "qemu-x86_64": "qemu-user"}
 # The date of every file in the wheel, so that two builds of one source are the same bytes.
 EPOCH = 1_577_836_800
 
@@ -38,10 +40,14 @@ def main(folder: Path) -> Path:
     """Builds the wheel into the folder and returns its path."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         _stop(
-            "it is for x86-64 Linux and built there. For other processors, mullama does not choose among ggml's "
-            "variants yet (crates/mullama-ffi/src/library/processor.rs), and the checks have no emulated system with "
-            "Python. There, `MULLAMA_PORTABLE=1 pip wheel . --no-deps` makes a wheel for the oldest processors"
+            "it is for x86-64 Linux and built there, because mullama chooses among ggml's variants only for those "
+            "processors (crates/mullama-ffi/src/library/processor.rs). `make aarch64` on x86-64 Linux builds a wheel "
+            "without variants for 64-bit Arm. Elsewhere, `MULLAMA_PORTABLE=1 pip wheel . --no-deps` makes one for the "
+            "oldest processors"
         )
+    missing = sorted({package for program, package in PROGRAMS.items() if shutil.which(program) is None})
+    if missing:
+        _stop(f"programs are missing (Debian, Ubuntu: apt install {' '.join(missing)})")
     variants = [*VARIANTS, *(["sapphirerapids"] if amx_works() else [])]
     _bring_tools()
     cargo_environment(variants)

@@ -153,7 +153,7 @@ class Installed:
 
 def main(wheel: Path) -> None:
     """Runs every check; the first that fails ends the process."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="a wheel's ü $x ") as folder:
         installed = Installed(wheel, Path(folder))
         best = installed.output(installed.python, "-c", SCORES, installed.libraries).strip()
         expect("the variant on this processor", installed.variant(), best)
@@ -164,6 +164,7 @@ def main(wheel: Path) -> None:
         check_instructions(installed)
         check_emulated(installed, poem)
         check_planted(installed, poem)
+        check_links(installed, poem)
         check_beside(installed, poem)
         check_foreign(installed)
 
@@ -217,6 +218,22 @@ def check_planted(installed: Installed, poem: str) -> None:
     hostile = {"LD_LIBRARY_PATH": str(folder), "GGML_BACKEND_PATH": str(library)}
     expect("the text with variables that name them", installed.poem(cwd=folder, env=environment | hostile), poem)
     expect("whether a planted library was loaded", mark.exists(), False)
+
+
+def check_links(installed: Installed, poem: str) -> None:
+    """A package whose files are links works, though the files themselves do not lie beside each other."""
+    package, folder = installed.libraries.parent, installed.folder / "linked"
+    files = [path for path in package.rglob("*") if path.is_file()]
+    for number, path in enumerate(files):
+        link, stored = folder / "mullama" / path.relative_to(package), folder / "store" / str(number) / path.name
+        for parent in (link.parent, stored.parent):
+            parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, stored)
+        link.symlink_to(stored)
+    environment = {"PYTHONPATH": str(folder)}
+    where = installed.output(installed.python, "-c", "import mullama; print(mullama.__path__[0])", env=environment)
+    expect("whether the package of links is the one in use", where.strip(), str(folder / "mullama"))
+    expect("the text of a package whose files are links", installed.poem(env=environment), poem)
 
 
 def check_beside(installed: Installed, poem: str) -> None:

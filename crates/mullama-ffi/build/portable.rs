@@ -12,6 +12,16 @@ const LIBRARIES: [&str; 3] = ["libllama.so", "libggml.so", "libggml-base.so"];
 /// The folder beside the binaries that are built.
 const FOLDER: &str = "mullama-lib";
 
+/// Ends the build where nothing chooses a variant.
+pub(crate) fn check_platform() {
+    let (os, arch) =
+        ["CARGO_CFG_TARGET_OS", "CARGO_CFG_TARGET_ARCH"].map(|name| env::var(name).unwrap_or_default()).into();
+    assert!(
+        (os.as_str(), arch.as_str()) == ("linux", "x86_64"),
+        "mullama's feature `portable` is for x86-64 Linux, and this build is for {arch} {os}: build without it"
+    );
+}
+
 /// Fills the folder `mullama-lib` of cargo's profile folder. `installed` is where llama-cpp-sys-2 put its libraries.
 pub(crate) fn collect(installed: &Path) {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));

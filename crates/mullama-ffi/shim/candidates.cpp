@@ -40,9 +40,8 @@ bool any(const masks & mask) {
     return all != 0;
 }
 
-bool by_logit(const llama_token_data & a, const llama_token_data & b) {
-    return a.logit > b.logit;
-}
+// An object, because the standard library does not inline a function that it is given by its address.
+constexpr auto by_logit = [](const llama_token_data & a, const llama_token_data & b) { return a.logit > b.logit; };
 
 // Calls `unchanged(from, to)` for each range of logits that still have the model's values, from `begin` on, and
 // `changed(token, logit)` for each one between them, in the order of the tokens. Either stops the scan by returning

@@ -30,13 +30,14 @@ static void find(void * library, const char * name, Function & out) {
 }
 
 void load_variant(const char * path) {
+    // ggml opens the same library, and would only log why it cannot be opened. It is never closed.
+    void * library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!library) {
+        const char * reason = dlerror();
+        throw std::runtime_error(reason ? reason : std::string("not loaded: ") + path);
+    }
     if (!ggml_backend_load(path)) {
         throw std::runtime_error(std::string("ggml refused ") + path);
-    }
-    // ggml has the library open and never closes it; RTLD_NOLOAD finds that one.
-    void * library = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
-    if (!library) {
-        throw std::runtime_error(std::string("not loaded: ") + path);
     }
     find(library, "ggml_threadpool_new", functions.threadpool_new);
     find(library, "ggml_threadpool_free", functions.threadpool_free);
@@ -67,12 +68,16 @@ int32_t mullama_library_path(char * out, size_t capacity) {
         if (!dladdr(reinterpret_cast<void *>(ggml_backend_load), &info) || !info.dli_fname) {
             throw std::runtime_error("the loader does not know ggml's library");
         }
-        char * whole = realpath(info.dli_fname, nullptr);
-        if (!whole) {
-            throw std::runtime_error(std::string("no such library: ") + info.dli_fname);
+        // Of a file that is a link, the loader searches the folder of the link for other libraries, and so does mullama:
+        // some installers make a link of each file, and need not put the files themselves beside each other.
+        const std::string file(info.dli_fname);
+        const size_t      name   = file.rfind('/') + 1;
+        char *            folder = realpath(name == 0 ? "." : file.substr(0, name).c_str(), nullptr);
+        if (!folder) {
+            throw std::runtime_error("no such library: " + file);
         }
-        const int length = std::snprintf(out, capacity, "%s", whole);
-        std::free(whole);
+        const int length = std::snprintf(out, capacity, "%s/%s", folder, file.c_str() + name);
+        std::free(folder);
         if (length < 0 || (size_t) length >= capacity) {
             throw std::runtime_error("the path of ggml's library is too long");
         }

@@ -12,9 +12,10 @@ use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::error::{Error, check};
+use crate::per_process::PerProcess;
 use crate::{backend, log, sys};
 
 /// The build that libraries must belong to.
@@ -49,16 +50,20 @@ pub(crate) fn choose() -> Result<CString, Error> {
 /// Loads a GPU backend from a library, and returns how many devices it found.
 ///
 /// A library that cannot be loaded, for example because the machine has no driver, is a warning in the log, and no error:
-/// the plug-in steps aside. The same library is loaded once.
+/// the plug-in steps aside. The same library is loaded once, and calls of several threads wait for each other.
 ///
 /// # Errors
 ///
 /// [`Error::LibraryUnreadable`] or [`Error::ForeignLibrary`]; the library was then not loaded. An error of the first
 /// initialisation of llama.cpp, or one from C++.
 pub fn load_plugin(path: &Path) -> Result<usize, Error> {
+    /// ggml adds to its list of backends without a lock.
+    static LOADING: PerProcess<Mutex<()>> = PerProcess::new();
+
     let path = path.canonicalize().map_err(|error| unreadable(path, error))?;
     verify(&path)?;
     backend::init()?;
+    let _loading = LOADING.get().lock().unwrap_or_else(PoisonError::into_inner);
     let mut devices = -1;
     let raw = c_path(&path)?;
     log::forget_said();
@@ -102,6 +107,11 @@ fn ggml_path() -> Result<PathBuf, Error> {
 
 /// Checks that a library states the build that this one belongs to.
 fn verify(path: &Path) -> Result<(), Error> {
+    let about = path.metadata().map_err(|error| unreadable(path, error))?;
+    if !about.is_file() {
+        // Opening a named pipe would wait for somebody who writes into it.
+        return Err(unreadable(path, io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")));
+    }
     let mut file = File::open(path).map_err(|error| unreadable(path, error))?;
     let stated = elf::section(&mut file, SECTION).map_err(|error| unreadable(path, error))?;
     match stated {

@@ -70,6 +70,19 @@ fn a_file_that_is_no_library_or_is_cut_off_is_unreadable() {
 }
 
 #[test]
+fn a_named_pipe_and_a_folder_are_refused_and_not_waited_for() {
+    let folder = scratch("pipe");
+    let pipe = folder.join("libggml-cpu-x64.so");
+    let status = Command::new("mkfifo").arg(&pipe).status().expect("coreutils are installed");
+    assert!(status.success());
+    for path in [&pipe, &folder] {
+        let error = load_plugin(path).expect_err("it is no file").to_string();
+        assert!(error.contains("no regular file"), "{error}");
+    }
+    fs::remove_dir_all(folder).expect("it is ours");
+}
+
+#[test]
 fn a_plugin_of_another_build_is_refused_before_it_is_loaded() {
     let folder = scratch("plugin");
     let refused = load_plugin(&copy_with(Some("mullama 99.0.0"), &folder));
