@@ -207,7 +207,7 @@ node/node_modules/.package-lock.json: node/package-lock.json
 
 node/native/installed-$(MODE): $(NATIVE_SOURCES) $(NODE_SOURCES) node/node_modules/.package-lock.json
 	cd node && MULLAMA_CARGO_FLAGS="$(BACKEND_FLAGS)" $(NODE) scripts/native.mjs
-	cd node && $(NODE) node_modules/typescript/bin/tsc && $(NODE) scripts/esm.mjs
+	cd node && rm -rf dist && $(NODE) node_modules/typescript/bin/tsc && $(NODE) scripts/esm.mjs
 	@rm -f node/native/installed-*
 	@touch $@
 

@@ -63,6 +63,7 @@ def test_a_plugin_whose_library_cannot_be_used_is_refused_with_its_path(
     "program",
     [
         "raise OSError('no driver')",
+        "raise SystemExit(3)",
         "this is no Python",
         "def library(): return None",
         "library = 3",

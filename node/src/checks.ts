@@ -25,14 +25,14 @@ export function kindOf(value: unknown): string {
   return typeof value;
 }
 
-/** Refuses what is no signal. */
+/** Refuses a value that is not a signal. */
 export function checkSignal(signal: unknown): void {
   const parts = signal as { aborted?: unknown; addEventListener?: unknown } | null | undefined;
   if (signal === undefined || (typeof parts?.aborted === 'boolean' && typeof parts.addEventListener === 'function')) return;
   throw wrongType(`signal must be an AbortSignal, not ${kindOf(signal)}`);
 }
 
-/** Refuses what is no function. */
+/** Refuses a value that is not a function. */
 export function checkCallable(name: string, value: unknown): void {
   if (value !== undefined && typeof value !== 'function') throw wrongType(`${name} must be a function, not ${kindOf(value)}`);
 }

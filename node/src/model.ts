@@ -3,15 +3,16 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+import { checkCallable, checkSignal, isWellFormed, kindOf } from './checks.js';
 import type { Message } from './completion.js';
 import { StreamConfig } from './config.js';
-import { checkCallable, checkSignal, isWellFormed, kindOf } from './checks.js';
 import { call, EngineClosedError, InvalidConfigError, InvalidPromptError, wrongType } from './errors.js';
 import { ENGINES, LOADS, notifier, QUICK, run, turn } from './loop.js';
 import { native, ROOT, type NativeContext, type NativeModel } from './native.js';
 import { checkNames } from './options.js';
 import { chatJson, idsOf, type ChatOptions } from './prompt.js';
 import type { StreamSettings } from './settings.js';
+import { throwIfAborted } from './signal.js';
 import { copied, encode } from './values.js';
 
 /** How a model is loaded. */
@@ -182,7 +183,8 @@ export class Model {
     checkNames('the options of tokenize', options, ['addSpecial', 'parseSpecial', 'signal']);
     const { addSpecial = true, parseSpecial = true, signal } = options;
     checkSignal(signal);
-    return numbers(await run<Int32Array>(QUICK, (key) => this.native.tokenize(text, [addSpecial, parseSpecial], notifier, key), { signal }));
+    const special: [boolean, boolean] = [addSpecial, parseSpecial];
+    return numbers(await run<Int32Array>(QUICK, (key) => this.native.tokenize(text, special, notifier, key), { signal }), signal);
   }
 
   /** The text of token ids. */
@@ -196,15 +198,16 @@ export class Model {
    * as a prompt, control tokens that a user typed into a message would be parsed. `chatStream` treats them as plain text.
    */
   async applyChatTemplate(messages: readonly Message[], options: TemplateOptions = {}): Promise<string> {
-    return this.#render<string>(messages, options, true);
+    const [text] = await this.#render<string>(messages, options, true);
+    return text;
   }
 
   /** The token ids of a conversation, as `chatStream` computes them. */
   async tokenizeChat(messages: readonly Message[], options: TemplateOptions = {}): Promise<number[]> {
-    return numbers(await this.#render<Int32Array>(messages, options, false));
+    return numbers(...(await this.#render<Int32Array>(messages, options, false)));
   }
 
-  async #render<T>(messages: readonly Message[], options: TemplateOptions, asText: boolean): Promise<T> {
+  async #render<T>(messages: readonly Message[], options: TemplateOptions, asText: boolean): Promise<[T, AbortSignal | undefined]> {
     checkNames('the options of a template', options, TEMPLATE_OPTIONS);
     const { signal } = options;
     checkSignal(signal);
@@ -213,7 +216,7 @@ export class Model {
       const reason = 'a message contains a lone surrogate (not valid Unicode)';
       throw new InvalidPromptError(`invalid prompt: ${reason}`, { reason, token: null, position: null });
     }
-    return run(QUICK, (key) => this.native.render(chat, asText, notifier, key), { signal });
+    return [await run<T>(QUICK, (key) => this.native.render(chat, asText, notifier, key), { signal }), signal];
   }
 
   /** Ends all engines of the model, and with them their streams. The weights are freed with the last user. */
@@ -265,10 +268,13 @@ const AT_ONCE = 2 ** 14;
 const ALLOCATED = 2 ** 24;
 
 /** Token ids as an array, which takes a moment for each of them. */
-async function numbers(ids: Int32Array): Promise<number[]> {
+async function numbers(ids: Int32Array, signal: AbortSignal | undefined): Promise<number[]> {
   const array = new Array<number>(Math.min(ids.length, ALLOCATED));
   for (let at = 0; at < ids.length; at++) {
-    if (at > 0 && at % AT_ONCE === 0) await turn();
+    if (at > 0 && at % AT_ONCE === 0) {
+      await turn();
+      throwIfAborted(signal);
+    }
     array[at] = ids[at] as number;
   }
   return array;

@@ -38,7 +38,9 @@ export function checkNames(what: string, given: unknown, known: readonly string[
   const isObject = typeof given === 'object' && given !== null && !Array.isArray(given);
   const other = isObject ? builtIn(given) : kindOf(given);
   if (!isObject || other !== undefined) {
-    throw wrongType(`${what} must be an object, not ${other}${HINTS[other ?? ''] ?? ''}`);
+    const isSignal = other?.startsWith('Abort') === true;
+    const hint = (isSignal && !known.includes('signal') ? undefined : HINTS[other ?? '']) ?? '';
+    throw wrongType(`${what} must be an object, not ${other}${hint}`);
   }
   for (const name of Object.keys(given)) {
     if (known.includes(name)) continue;

@@ -20,7 +20,10 @@ function libc(): 'gnu' | 'musl' {
   const before = reports.excludeNetwork;
   // Otherwise the report has the names of all peers, for which the process would wait.
   if (before !== undefined) reports.excludeNetwork = true;
-  const report = reports.getReport() as Report;
-  if (before !== undefined) reports.excludeNetwork = before;
-  return report.header?.glibcVersionRuntime === undefined ? 'musl' : 'gnu';
+  try {
+    const report = reports.getReport() as Report;
+    return report.header?.glibcVersionRuntime === undefined ? 'musl' : 'gnu';
+  } finally {
+    if (before !== undefined) reports.excludeNetwork = before;
+  }
 }

@@ -1,6 +1,6 @@
 // Prompts and messages as the native module takes them.
 
-import { isInt32Array, isUint32Array } from 'node:util/types';
+import { isInt32Array, isStringObject, isUint32Array } from 'node:util/types';
 
 import type { Message } from './completion.js';
 import { isWellFormed, kindOf, loneSurrogate } from './checks.js';
@@ -97,10 +97,12 @@ function json(chat: object): NativeChat | undefined {
   let wellFormed = true;
   const beside = (key: string, value: unknown): unknown => {
     wellFormed &&= isWellFormed(key);
-    if (typeof value !== 'string') return value;
-    wellFormed &&= isWellFormed(value);
-    if (value.length <= LONGEST_IN_JSON && !value.startsWith(REFERENCE)) return value;
-    return `${REFERENCE}${texts.push(value) - 1}`;
+    // JSON has the text of a string object.
+    const plain = isStringObject(value) ? String(value) : value;
+    if (typeof plain !== 'string') return plain;
+    wellFormed &&= isWellFormed(plain);
+    if (plain.length <= LONGEST_IN_JSON && !plain.startsWith(REFERENCE)) return plain;
+    return `${REFERENCE}${texts.push(plain) - 1}`;
   };
   try {
     const text = JSON.stringify(chat, beside);

@@ -58,8 +58,8 @@ export class TokenStream implements AsyncIterableIterator<Token> {
   /** Why the next read rejects; an array, because anything can be a reason. */
   #failure: [unknown] | undefined;
   #isOver = false;
-  /** Whether the stream ended because its engine did not start. */
-  #hasNoEngine = false;
+  /** Whether the stream ended because its engine did not start, or refused it. */
+  #wasNotOpened = false;
   /** Tokens that were read since the event loop could last do something else. */
   #inARow = 0;
   #returned = 0;
@@ -92,8 +92,10 @@ export class TokenStream implements AsyncIterableIterator<Token> {
       if (this.#isOver || this.#failure !== undefined) return;
       open(ready);
     } catch (error) {
-      this.#hasNoEngine = true;
-      this.#failure ??= [error];
+      // A stream that was closed or aborted meanwhile has its end.
+      if (this.#isOver || this.#failure !== undefined) return;
+      this.#wasNotOpened = true;
+      this.#failure = [error];
     }
     if (this.#read !== undefined) this.#proceed();
   }
@@ -254,7 +256,7 @@ export class TokenStream implements AsyncIterableIterator<Token> {
 
   /** How the stream ended; null until everything before the end was read. */
   get finishReason(): FinishReason | null {
-    if (this.#native === undefined) return this.#isOver ? (this.#hasNoEngine ? 'error' : 'cancelled') : null;
+    if (this.#native === undefined) return this.#isOver ? (this.#wasNotOpened ? 'error' : 'cancelled') : null;
     return this.#native.finishReason() as FinishReason | null;
   }
 

@@ -23,6 +23,12 @@ test('a text that looks like a reference is a text', async () => {
   assert.equal(await render(contents), contents.map((text) => `${text}|`).join(''));
 });
 
+test('string objects are their texts', async () => {
+  const contents = ['long '.repeat(1000), new String('\u00010'), new String('long '.repeat(1000)), new String('short')];
+  assert.equal(await render(contents), contents.map((text) => `${text}|`).join(''));
+  await assert.rejects(render([new String('\ud800')]), InvalidPromptError);
+});
+
 test('long texts stand in variables, tools and templates too', async () => {
   const long = 'word '.repeat(1000);
   const options = { chatTemplateKwargs: { extra: `${long}1` }, tools: [{ text: `${long}2` }], chatTemplate: TEMPLATE + long };

@@ -76,6 +76,19 @@ test('a stream whose engine does not start ends as an error', async () => {
   await assert.rejects(stream.next(), { code: 'MODEL_LOAD' });
   assert.equal(stream.finishReason, 'error');
   await assert.rejects(new Context(vocabulary).generate(PROMPT, 5), (error) => error.completion.finishReason === 'error');
+  // What ended before keeps its end.
+  const context = new Context(vocabulary, { nCtx: 703 });
+  const closed = context.generateStream(PROMPT, 5);
+  closed.close();
+  const controller = new AbortController();
+  const aborted = context.generateStream(PROMPT, 5, { signal: controller.signal });
+  controller.abort();
+  await assert.rejects(aborted.next(), { name: 'AbortError' });
+  await assert.rejects(context.ready(), { code: 'MODEL_LOAD' });
+  for (const ended of [closed, aborted]) {
+    assert.deepEqual(await ended.next(), { value: undefined, done: true });
+    assert.equal(ended.finishReason, 'cancelled');
+  }
   await vocabulary.close();
 });
 

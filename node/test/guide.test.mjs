@@ -27,6 +27,19 @@ for (const page of ['README.md', 'node/README.md', 'docs/node.md', 'docs/streami
   });
 }
 
+test('the examples in the declarations are programs that run', { timeout: 60_000 }, async () => {
+  const sources = readdirSync(`${ROOT}/node/src`).map((name) => readFileSync(`${ROOT}/node/src/${name}`, 'utf8')).join('');
+  const found = [...sources.matchAll(/^ +\* @example\n((?: +\* .*\n)+)/gm)].map(([, lines]) => lines.replaceAll(/^ +\* /gm, ''));
+  // The one that downloads a model needs a network.
+  const examples = found.filter((code) => !code.startsWith('await pull('));
+  assert.equal(examples.length, found.length - 1);
+  assert.ok(examples.length >= 5);
+  const setup = `import { AsyncModel, Context, Model, StreamConfig } from 'mullama';
+    const stream = new Context(await Model.load('demo')).generateStream('Hello', 5);`;
+  const { code, out, err } = await run([setup, ...examples.map((each) => `await (async () => {\n${each}})();`)].join('\n'));
+  assert.deepEqual([code, err], [0, ''], out);
+});
+
 test('there is an example for each framework', () => {
   assert.deepEqual(readdirSync(EXAMPLES).sort(), ['express.mjs', 'fastify.mjs', 'http.mjs', 'next-route.mjs', 'worker.mjs']);
   for (const name of readdirSync(EXAMPLES)) assert.ok(readFileSync(`${EXAMPLES}/${name}`, 'utf8').split('\n').length <= 41, name);

@@ -121,18 +121,21 @@ async function longestTurn(work) {
     if (!isDone) setTimeout(look, 1);
   };
   look();
-  const result = await work();
-  await sleep(10);
-  isDone = true;
-  return [result, longest];
+  try {
+    const result = await work();
+    await sleep(10);
+    return [result, longest];
+  } finally {
+    isDone = true;
+  }
 }
 
-test('the ids of a long text become an array without holding the event loop', { timeout: 120_000 }, async () => {
+test('the ids of a long text become an array without holding the event loop', { timeout: 120_000, skip: process.platform !== 'linux' }, async () => {
   const { model } = await context();
   const text = Buffer.from('word '.repeat(250_000)).toString();
   const [ids, longest] = await longestTurn(() => model.tokenize(text));
   assert.ok(Array.isArray(ids) && ids.length > 250_000 && ids.every(Number.isInteger));
-  // In one piece they take three times as long as this.
+  // Filled by the native module in one piece, the array takes longer than this.
   assert.ok(longest < 40, `${longest} ms`);
 });
 
@@ -146,7 +149,10 @@ test('the event loop has its turn while a long buffer is read', async () => {
     if (!isDone) setImmediate(beat);
   };
   setImmediate(beat);
-  for await (const _ of stream);
-  isDone = true;
+  try {
+    for await (const _ of stream);
+  } finally {
+    isDone = true;
+  }
   assert.ok(turns >= 3, `${turns}`);
 });

@@ -95,7 +95,8 @@ test('each option is read once, so what is checked is what is used', async () =>
 });
 
 test('a name of a hundred megabytes is refused in a moment', () => {
-  const began = performance.now();
-  assert.throws(() => new StreamConfig({ ['word_'.repeat(20_000_000)]: 1 }), { name: 'TypeError', message: /has no field (?:word_)+;/ });
-  assert.ok(performance.now() - began < 1500);
+  const options = { ['word_'.repeat(20_000_000)]: 1 };
+  const began = process.cpuUsage();
+  assert.throws(() => new StreamConfig(options), { name: 'TypeError', message: /has no field (?:word_)+;/ });
+  assert.ok(process.cpuUsage(began).user < 1_500_000);
 });

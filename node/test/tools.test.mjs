@@ -97,4 +97,3 @@ test('a model that is printed shows what it is, and nothing of the package', asy
     assert.doesNotMatch(shown, /\bnative\b|recommended|streamDelayMs/);
   }
 });
-

@@ -49,7 +49,7 @@ def load() -> tuple[Plugin, ...]:
     try:
         return tuple(_load(entry, *about) for entry, about in _found())
     # Whatever is installed beside mullama must not keep a model from loading.
-    except Exception as error:  # noqa: BLE001
+    except (Exception, SystemExit) as error:  # noqa: BLE001
         warnings.warn(f"the installed plug-ins cannot be listed, so none is used: {error!r}", stacklevel=4)
         return ()
 
@@ -100,7 +100,7 @@ def _load(entry: metadata.EntryPoint, name: str, version: str) -> Plugin:
     try:
         found = _devices(entry, version)
     # A plug-in is a package of its own: it may raise anything, and the model then runs on the CPU.
-    except Exception as error:  # noqa: BLE001
+    except (Exception, SystemExit) as error:  # noqa: BLE001
         reason = str(error) if isinstance(error, ImportError) else repr(error)
         warnings.warn(f"{name} {version} is not used: {reason}", stacklevel=6)
         return Plugin(name, version, f"refused: {reason}")

@@ -52,11 +52,8 @@ def settle_environment() -> None:
     found = re.search(r'"?\blib_dir"?[ =:]+"([^"]+)"', about)
     if found is None:
         sys.exit(f"zig does not say where its headers are:\n{about}")
-    headers = [
-        "include",
-        *(f"libc/include/{name}-linux-{abi}" for name, abi in (("aarch64", "gnu"), ("aarch64", "any"))),
-    ]
-    headers += ["libc/include/generic-glibc", "libc/include/any-linux-any"]
+    kinds = ("aarch64-linux-gnu", "aarch64-linux-any", "generic-glibc", "any-linux-any")
+    headers = ["include", *(f"libc/include/{kind}" for kind in kinds)]
     os.environ |= {
         "BINDGEN_EXTRA_CLANG_ARGS_aarch64_unknown_linux_gnu": " ".join(
             f"-isystem {found[1]}/{name}" for name in headers
@@ -77,8 +74,11 @@ def features_of_target() -> Iterator[None]:
         del os.environ["CARGO_BUILD_TARGET"]
         yield
     finally:
+        os.environ.pop("CARGO_BUILD_TARGET", None)
         if kept is not None:
             written.write_bytes(kept)
+        else:
+            written.unlink(missing_ok=True)
 
 
 def finished(built: Path, folder: Path) -> Path:
@@ -89,7 +89,7 @@ def finished(built: Path, folder: Path) -> Path:
     library.write_bytes(files[name])
     foreign = symbols.foreign([library]) - LIBRARIES
     needed = symbols.needed_glibc(library)
-    if foreign or f"manylinux_2_{needed}" != GLIBC:
+    if foreign or needed > int(GLIBC.rpartition("_")[2]):
         sys.exit(
             f"the wheel needs glibc 2.{needed} and {', '.join(sorted(foreign)) or 'no other library'}, not {GLIBC}"
         )

@@ -68,7 +68,7 @@ int32_t mullama_library_path(char * out, size_t capacity) {
         if (!dladdr(reinterpret_cast<void *>(ggml_backend_load), &info) || !info.dli_fname) {
             throw std::runtime_error("the loader does not know ggml's library");
         }
-        // Of a file that is a link, the loader searches the folder of the link for other libraries, and so does mullama:
+        // Where the file is a symbolic link, the loader searches the link's folder for other libraries, and so does mullama:
         // some installers make a link of each file, and need not put the files themselves beside each other.
         const std::string file(info.dli_fname);
         const size_t      name   = file.rfind('/') + 1;

@@ -15,7 +15,7 @@ const REFERENCE: char = '\u{1}';
 /// A chat as the package hands it over: the JSON, and the texts that it refers to.
 pub(crate) type Written = (String, Vec<String>);
 
-/// The chat that was written so.
+/// The chat that the package wrote.
 pub(crate) fn read((json, mut texts): Written) -> Result<Chat, Failure> {
     let mut chat: Value = serde_json::from_str(&json).map_err(wrong)?;
     if !texts.is_empty() {

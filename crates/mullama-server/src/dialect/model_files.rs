@@ -16,8 +16,8 @@ pub(crate) struct Found {
     pub(crate) defaults: Defaults,
 }
 
-/// Reads files on a thread for blocking work.
-pub(crate) async fn reading<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+/// Works with files on a thread for blocking work.
+pub(crate) async fn on_files<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| unfinished(&error))
 }
 

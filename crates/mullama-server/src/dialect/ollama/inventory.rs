@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::fields::SHOW_TABLES;
-use crate::dialect::model_files::{Found, found, modification, reading};
+use crate::dialect::model_files::{Found, found, modification, on_files};
 use crate::dialect::time::rfc3339;
 use crate::error::ApiError;
 use crate::json::{Json, fields};
@@ -64,13 +64,13 @@ struct Details {
 pub(super) async fn tags(Shared(state): Shared<State>) -> Result<Document<Models>, ApiError> {
     let (specs, hub) = (state.models().specs(), state.models().hub().cloned());
     let list = move || specs.iter().map(|spec| listed(&spec.name, &found(&spec.source, hub.as_ref()).path)).collect();
-    reading(list).await.map(|models| Document(Models { models }))
+    on_files(list).await.map(|models| Document(Models { models }))
 }
 
 /// The models in memory.
 pub(super) async fn ps(Shared(state): Shared<State>) -> Result<Document<Models>, ApiError> {
     let (resident, hub) = (state.models().resident(), state.models().hub().cloned());
-    reading(move || resident.iter().map(|one| running(one, hub.as_ref())).collect())
+    on_files(move || resident.iter().map(|one| running(one, hub.as_ref())).collect())
         .await
         .map(|models| Document(Models { models }))
 }
@@ -82,7 +82,7 @@ pub(super) async fn show(Shared(state): Shared<State>, request: Request) -> Resu
     fields::apply(SHOW_TABLES, &body, &mut StreamConfig::new())?;
     let spec = state.models().spec(named(&body)?)?;
     let hub = state.models().hub().cloned();
-    reading(move || shown(&spec, hub.as_ref())).await?.map(Document)
+    on_files(move || shown(&spec, hub.as_ref())).await?.map(Document)
 }
 
 /// The name in a request, in its new or its old field.

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use super::fields::{DELETE_TABLES, PULL_TABLES};
 use super::frames::ErrorDocument;
 use super::inventory::named;
-use crate::dialect::model_files::reading;
+use crate::dialect::model_files::on_files;
 use crate::error::ApiError;
 use crate::generation::Frames;
 use crate::json::{Json, fields};
@@ -94,7 +94,7 @@ pub(super) async fn delete(Shared(state): Shared<State>, request: Request) -> Re
     fields::apply(DELETE_TABLES, &body, &mut StreamConfig::new())?;
     let name = name_of_registry(&body)?;
     let removing = name.clone();
-    match reading(move || hub.remove(&removing)).await? {
+    match on_files(move || hub.remove(&removing)).await? {
         Err(MullamaError::UnknownModel { .. }) => {
             let spec = state.models().spec(named(&body)?)?;
             return Err(not_downloaded(&spec.name));
@@ -117,7 +117,7 @@ async fn wanted(state: &State, hub: &Hub, body: &Json<'_>) -> Result<Option<Stri
         // A name of the server's own for another model.
         Ok(ModelSource::Named(source)) if ModelName::parse(&source).ok() != ModelName::parse(name).ok() => {
             let (hub, text) = (hub.clone(), source.clone());
-            let is_here = reading(move || hub.find(&text).is_ok()).await?;
+            let is_here = on_files(move || hub.find(&text).is_ok()).await?;
             Ok((!is_here).then_some(source))
         }
         _ => name_of_registry(body).map(Some),

@@ -8,7 +8,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::dialect::model_files::{modified, reading};
+use crate::dialect::model_files::{modified, on_files};
 use crate::dialect::time::rfc3339;
 use crate::error::ApiError;
 use crate::models::ModelSpec;
@@ -32,7 +32,7 @@ async fn documents(state: &State, specs: Vec<ModelSpec>, is_anthropic: bool) -> 
     let hub = state.models().hub().cloned();
     let document = if is_anthropic { of_anthropic } else { of_openai };
     let one = move |spec: &ModelSpec| document(&spec.name, modified(&spec.source, hub.as_ref()));
-    reading(move || specs.iter().map(one).collect()).await
+    on_files(move || specs.iter().map(one).collect()).await
 }
 
 /// All models, loaded or not.
