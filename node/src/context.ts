@@ -1,8 +1,8 @@
 import { isPromise } from 'node:util/types';
 
+import { checkSignal, kindOf } from './checks.js';
 import type { Completion, Message } from './completion.js';
 import { checkedParams, configOf, nativeSettings, type ContextParams, type Settings } from './config.js';
-import { checkSignal, kindOf } from './checks.js';
 import { call, EngineClosedError, wrongType } from './errors.js';
 import { hold, release } from './loop.js';
 import { Model, type Engine } from './model.js';

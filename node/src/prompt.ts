@@ -2,8 +2,8 @@
 
 import { isInt32Array, isStringObject, isUint32Array } from 'node:util/types';
 
-import type { Message } from './completion.js';
 import { isWellFormed, kindOf, loneSurrogate } from './checks.js';
+import type { Message } from './completion.js';
 import { call, wrongType } from './errors.js';
 import { native, type NativeChat, type NativeModel, type NativePrompt } from './native.js';
 

@@ -1,7 +1,7 @@
 import { performance } from 'node:perf_hooks';
 
-import { Completion, type FinishReason, type Timings, type Usage } from './completion.js';
 import { checkCallable } from './checks.js';
+import { Completion, type FinishReason, type Timings, type Usage } from './completion.js';
 import { call, fromNative, MullamaError, StreamBusyError, wrongType } from './errors.js';
 import { hold, newKey, notifier, release, setImmediate, stopWaiting, wait } from './loop.js';
 import { native, type NativeContext, type NativeItem, type NativePrompt, type NativeSettings, type NativeStream } from './native.js';
@@ -20,10 +20,8 @@ export interface Opening {
   signal: AbortSignal | undefined;
 }
 
-/** A read that is pending. */
-interface Read {
-  resolve(result: Result | Promise<never>): void;
-}
+/** Ends a read that is pending. */
+type Read = (result: Result | Promise<never>) => void;
 
 /** Ends the calls of signals that outlive their streams. */
 const abandoned = new FinalizationRegistry((stop: () => void) => stop());
@@ -180,7 +178,7 @@ export class TokenStream implements AsyncIterableIterator<Token> {
   #wait(): Promise<Result> {
     this.#inARow = 0;
     return new Promise((resolve) => {
-      this.#read = { resolve };
+      this.#read = resolve;
       wait(this.#key, () => this.#proceed());
     });
   }
@@ -190,11 +188,11 @@ export class TokenStream implements AsyncIterableIterator<Token> {
     this.#inARow = 0;
     hold();
     return new Promise((resolve) => {
-      this.#read = { resolve };
+      this.#read = resolve;
       setImmediate(() => {
         release();
         // Somebody may have ended the read meanwhile, and another one may have begun.
-        if (this.#read?.resolve !== resolve) return;
+        if (this.#read !== resolve) return;
         wait(this.#key, () => this.#proceed());
         this.#proceed();
       });
@@ -209,7 +207,7 @@ export class TokenStream implements AsyncIterableIterator<Token> {
     if (taken === undefined) return;
     this.#read = undefined;
     stopWaiting(this.#key);
-    read.resolve(taken);
+    read(taken);
   }
 
   /** Stops the generation. What was produced can still be read; then the stream ends as "cancelled". */

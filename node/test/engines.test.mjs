@@ -3,24 +3,14 @@ import { test } from 'node:test';
 
 import { AsyncModel, Context, Model } from 'mullama';
 
-import { context, DEMO, ENDLESS, program, PROMPT, until } from './support.mjs';
+import { context, DEMO, ENDLESS, ENGINE_THREADS, program, PROMPT, until } from './support.mjs';
 
-const COUNT = `
-import { readdirSync, readFileSync } from 'node:fs';
+const COUNT = `${ENGINE_THREADS}
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Context, Model } from 'mullama';
-const nameOf = (id) => {
-  try {
-    return readFileSync('/proc/self/task/' + id + '/comm', 'utf8');
-  } catch {
-    return ''; // It has ended since the list was read.
-  }
-};
-// llama.cpp's compute threads, which one engine has as many of as it wants, have the name of their engine's thread.
-const engines = () => readdirSync('/proc/self/task').filter((id) => nameOf(id).startsWith('mullama-engine')).length;
 const until = async (most) => {
-  for (const end = Date.now() + 10_000; engines() > most; await sleep(5)) {
-    if (Date.now() > end) throw new Error(engines() + ' threads of engines');
+  for (const end = Date.now() + 10_000; threads() > most; await sleep(5)) {
+    if (Date.now() > end) throw new Error(threads() + ' threads of engines');
   }
 };
 const model = await Model.load(${JSON.stringify(DEMO)});

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 
-import { context, DEMO, ENDLESS, program, PROMPT, ROOT } from './support.mjs';
+import { context, DEMO, ENDLESS, ENGINE_THREADS, program, PROMPT, ROOT } from './support.mjs';
 
 const OPEN = `
 import { Context, Model } from 'mullama';
@@ -118,17 +118,7 @@ test('a process whose workers stream ends cleanly', { timeout: 60_000 }, async (
   assert.deepEqual([exit, signal], [4, null], err);
 });
 
-const ENGINE_THREADS = `
-import { readdirSync, readFileSync } from 'node:fs';
-const nameOf = (id) => {
-  try {
-    return readFileSync('/proc/self/task/' + id + '/comm', 'utf8');
-  } catch {
-    return ''; // It has ended since the list was read.
-  }
-};
-const threads = () => readdirSync('/proc/self/task').filter((id) => nameOf(id).startsWith('mullama-engine')).length;
-// llama.cpp's compute threads have the name of their engine's, and their number changes.
+const COLLECTED = `${ENGINE_THREADS}
 const until = async (holds, what) => {
   for (const end = Date.now() + 10_000; !holds(threads()); await new Promise((resolve) => setTimeout(resolve, 10))) {
     globalThis.gc();
@@ -140,7 +130,7 @@ const until = async (holds, what) => {
 test('engines end with the last object that uses them, collected or closed', { timeout: 60_000, skip: process.platform !== 'linux' }, async () => {
   const { code, out, err } = await program(
     `import { Context, Model } from 'mullama';
-    ${ENGINE_THREADS}
+    ${COLLECTED}
     // Functions of their own, because a function that waits may keep what it used before.
     const generate = async (model, nCtx) => void (await new Context(model, { nCtx }).generate('Hi', 2));
     const use = async () => {

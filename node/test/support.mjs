@@ -53,3 +53,19 @@ export function ended(child, limit = 60_000) {
     });
   });
 }
+
+/**
+ * A program's own count of the threads of its engines. llama.cpp's compute threads, whose number changes, have the name of
+ * their engine's.
+ */
+export const ENGINE_THREADS = `
+import { readdirSync, readFileSync } from 'node:fs';
+const nameOf = (id) => {
+  try {
+    return readFileSync('/proc/self/task/' + id + '/comm', 'utf8');
+  } catch {
+    return ''; // It has ended since the list was read.
+  }
+};
+const threads = () => readdirSync('/proc/self/task').filter((id) => nameOf(id).startsWith('mullama-engine')).length;
+`;
